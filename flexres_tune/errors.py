@@ -1,0 +1,61 @@
+"""The exceptions a user sees: a FlexResError is printed as its message, never as a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class FlexResError(Exception):
+    """Base of all errors meant for the user; its text says where, the rule, the value found and the way out."""
+
+    exit_status = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a sweep file: `file:line: key path: message`."""
+
+    path: str  # key path such as "parameters[1].lr"; "" for the whole file
+    message: str  # rule that must hold, value found, way out
+    file: str = ""
+    line: int = 0  # from 1; 0 where no line can be named
+
+    def __str__(self) -> str:
+        place = self.file + (f":{self.line}" if self.line else "")
+        return ": ".join(part for part in (place, self.path, self.message) if part)
+
+
+class SpecError(FlexResError):
+    """A sweep that cannot be run as written; carries every problem found, not only the first."""
+
+    def __init__(self, problems: Sequence[Problem]):
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class ArchitectureError(FlexResError, ValueError):
+    """A ResNet that cannot be built; names the layer and the numbers.
+
+    Also a ValueError, so that pydantic reports it as a problem of the field it was raised for.
+    """
+
+
+class DataError(FlexResError):
+    """Images that are missing, damaged or not of the layout expected; says where it looked."""
+
+
+class DeviceError(FlexResError):
+    """A device, precision or resource that this machine or cluster does not have."""
+
+
+class ResultsError(FlexResError):
+    """A results folder that cannot be read or written, or a query that cannot be answered."""
+
+
+class CheckpointError(FlexResError):
+    """A checkpoint that is damaged or belongs to another configuration."""
+
+
+class DivergedError(FlexResError):
+    """A loss that is not finite: the trial ends as `diverged`."""
