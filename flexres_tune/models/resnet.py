@@ -1,0 +1,81 @@
+"""Budgeted ResNet: stem, N residual layers, average pool, linear head; parameters as `spec.count_parameters` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from flexres_tune.models.blocks import BLOCKS, conv, conv_norm
+from flexres_tune.spec.architecture import Architecture, parse_architecture
+from flexres_tune.spec.layers import IMAGE_CHANNELS, list_layers
+
+
+def build_model(
+    architecture: str | Mapping[str, Any] | Architecture, num_classes: int = 10, image_size: int = 32
+) -> ResNet:
+    """A freshly initialised network; its weights depend on torch's global generator alone, which the caller seeds.
+
+    Args:
+        architecture: a preset's name, a mapping with the presets' keys, or an Architecture.
+        num_classes: outputs of the classifier.
+        image_size: height and width of the (square, RGB) images in pixels.
+
+    Raises:
+        ArchitectureError: the architecture is not valid, or its pool window does not fit the last map.
+    """
+    return ResNet(parse_architecture(architecture), num_classes, image_size)
+
+
+class ResNet(nn.Module):
+    """Logits of images (B, 3, H, W) -> (B, num_classes).
+
+    Layer i is B_i blocks of C_i channels; the first block of every layer but the first has stride 2. Convolutions
+    start from N(0, 2 / fan_out) (He et al. 2015, Delving Deep into Rectifiers, eq. 14), batch norms from weight 1 and
+    bias 0, linear layers from torch's default.
+    """
+
+    def __init__(self, architecture: Architecture, num_classes: int = 10, image_size: int = 32):
+        super().__init__()
+        a = architecture
+        layers = {layer.name: layer for layer in list_layers(a, num_classes, image_size)}  # refuses what does not fit
+        preact = a.block == "preact"
+        channels = a.stem_channels
+        # pre-activation: the first block normalises the stem's output itself
+        stem = conv if preact else conv_norm
+        self.stem = stem(IMAGE_CHANNELS, channels, a.stem_kernel_size, **({} if preact else {"relu": True}))
+        self.num_layers = len(a.blocks)
+        for i, (num_blocks, width) in enumerate(zip(a.blocks, a.channels, strict=True)):
+            blocks = []
+            for b in range(num_blocks):
+                stride = 2 if i > 0 and b == 0 else 1
+                block = BLOCKS[a.block](channels, width, a.kernel_size[i], a.shortcut_kernel_size[i], stride)
+                blocks.append(block)
+                channels = block.out_channels
+            self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
+        self.final_norm = nn.BatchNorm2d(channels) if preact else None
+        self.extra_conv = conv_norm(channels, a.extra_conv, 3, relu=True) if a.extra_conv else None
+        self.pool = nn.AvgPool2d(a.pool_size)
+
+        channels, height, width = layers["pool"].shape
+        widths = (channels * height * width, *a.head, num_classes)
+        linears = [
+            [*([nn.Dropout(p)] if p else []), nn.Linear(c_in, c_out)]
+            for p, c_in, c_out in zip(a.dropout, widths[:-1], widths[1:], strict=True)
+        ]
+        self.head = nn.Sequential(*(nn.Sequential(*linear, nn.ReLU(inplace=True)) for linear in linears[:-1]))
+        self.classifier = nn.Sequential(*linears[-1])
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, num_classes)
+        x = self.stem(images)
+        for i in range(self.num_layers):
+            x = getattr(self, f"layer{i + 1}")(x)  # (B, C_i, H / 2^i, W / 2^i)
+        if self.final_norm is not None:
+            x = self.final_norm(x).relu_()
+        if self.extra_conv is not None:
+            x = self.extra_conv(x)
+        return self.classifier(self.head(self.pool(x).flatten(1)))
