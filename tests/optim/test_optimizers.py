@@ -1,0 +1,71 @@
+import pytest
+import torch
+from torch import nn
+
+from flexres_tune.optim import OPTIMIZERS, build_optimizer, set_learning_rate
+from flexres_tune.spec.trial import OPTIMIZER_NAMES, TrialConfig
+
+LEARNING_RATES = {"sgd": 0.05, "nesterov": 0.05, "adam": 0.05, "adamw": 0.05, "adadelta": 1.0, "adagrad": 0.1}
+
+
+def config(**fields) -> TrialConfig:
+    return TrialConfig(model="tiny", **fields)
+
+
+def test_every_name_of_the_spec_has_its_row():
+    assert tuple(OPTIMIZERS) == OPTIMIZER_NAMES
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_lowers_a_loss(name):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 1))
+    x = torch.randn(64, 5)
+    y = x.sum(1, keepdim=True)
+    optimizer = build_optimizer(model.parameters(), config(optimizer=name, lr=LEARNING_RATES[name]))
+    losses = []
+    for _ in range(40):
+        loss = (model(x) - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_takes_the_trials_values(name):
+    with_momentum = {"momentum": 0.7} if name in ("sgd", "nesterov") else {}
+    trial = config(optimizer=name, lr=0.03, weight_decay=0.02, **with_momentum)
+    (group,) = build_optimizer([nn.Parameter(torch.ones(3))], trial).param_groups
+    assert group["lr"] == 0.03
+    assert group["weight_decay"] == 0.02
+    assert group.get("momentum") == with_momentum.get("momentum")
+    assert bool(group.get("nesterov")) == (name == "nesterov")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_learning_rate_set_later_is_the_one_used(name):
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = build_optimizer([parameter], config(optimizer=name, lr=0.5))
+    set_learning_rate(optimizer, 0.0)
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    assert torch.equal(parameter.detach(), torch.ones(3))
+
+
+def test_weight_decay_is_decoupled_in_adamw_only():
+    def after_one_step(name):
+        parameter = nn.Parameter(torch.full((2,), 10.0))
+        optimizer = build_optimizer([parameter], config(optimizer=name, lr=0.1, weight_decay=0.5))
+        parameter.grad = torch.full((2,), 1e-3)
+        optimizer.step()
+        return parameter[0].item()
+
+    assert after_one_step("adam") == pytest.approx(10 - 0.1, abs=1e-3)  # the penalty is normalised away
+    assert after_one_step("adamw") == pytest.approx(10 * (1 - 0.1 * 0.5) - 0.1, abs=1e-3)
+
+
+def test_nesterov_without_momentum_is_refused_before_torch_sees_it():
+    with pytest.raises(ValueError, match="momentum must be above 0 with optimizer nesterov, but got 0; use sgd"):
+        config(optimizer="nesterov", momentum=0)
