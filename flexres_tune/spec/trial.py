@@ -123,6 +123,8 @@ class TrialConfig(BaseModel):
             )
         if self.momentum is None and has_momentum:
             object.__setattr__(self, "momentum", 0.9)  # frozen; filled in here so that both spellings have one id
+        if self.optimizer == "nesterov" and self.momentum == 0:
+            raise ValueError("momentum must be above 0 with optimizer nesterov, but got 0; use sgd, which it then is")
         if self.mixup_alpha and self.cutmix_alpha:
             raise ValueError(
                 f"mixup_alpha and cutmix_alpha must not both be above 0, but got {self.mixup_alpha:g} and "
