@@ -1,0 +1,122 @@
+"""Decoded images on disk: read once a machine, then mapped into memory by every process of the node.
+
+A cache entry is a folder of .npy files, named by the content it was made from, written aside and renamed. The
+files are mapped copy-on-write, so trials share the system's page cache and start without decoding again. A
+cache that cannot be written costs time, never a trial.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flexres_tune.datasets.arrays import ImageArrays
+
+_FORMAT = 1  # raised when what an entry holds changes: other numbers are left unread
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DataPaths:
+    """Where downloaded and decoded images are kept."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> DataPaths:
+        """$FLEXRES_TUNE_DATA, else flexres_tune in $XDG_CACHE_HOME or ~/.cache."""
+        if root := os.environ.get("FLEXRES_TUNE_DATA"):
+            return cls(Path(root).expanduser())
+        cache = os.environ.get("XDG_CACHE_HOME")
+        return cls((Path(cache) if cache else Path.home() / ".cache") / "flexres_tune")
+
+    @property
+    def arrays(self) -> Path:
+        """Folder of decoded data sets."""
+        return self.root / "arrays"
+
+    def entry(self, key: str) -> Path:
+        """Folder of one decoded data set."""
+        return self.arrays / f"{key}-v{_FORMAT}"
+
+    def lock(self, name: str) -> Path:
+        """File whose lock one process holds while it downloads or decodes."""
+        return self.root / f"{name}.lock"
+
+
+def cached_arrays(key: str, make: Callable[[], ImageArrays]) -> ImageArrays:
+    """The arrays stored under `key`, or `make()`, stored for the next process."""
+    paths = DataPaths.from_environment()
+    if (found := _read(paths.entry(key))) is not None:
+        return found
+    with lock_if_possible(paths.lock(key)):
+        if (found := _read(paths.entry(key))) is not None:  # another process made it while this one waited
+            return found
+        arrays = make()
+        try:
+            _write(paths.entry(key), arrays)
+        except OSError as error:
+            _log.warning("cannot keep decoded images in %s (%s): each process decodes them again", paths.arrays, error)
+            return arrays
+    return _read(paths.entry(key)) or arrays  # mapped, so that this process too shares the node's pages
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def lock_if_possible(path: Path) -> Iterator[None]:
+    """Hold the lock `path`; go on without it where the folder cannot be written."""
+    from filelock import FileLock
+
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, NotImplementedError):  # read-only folder, or a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _read(entry: Path) -> ImageArrays | None:
+    """The entry's arrays; None where it is absent, cut short or not of this form."""
+    import numpy as np
+
+    names = [field.name for field in dataclasses.fields(ImageArrays)]
+    try:
+        arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in names}
+    except (OSError, ValueError, EOFError):
+        return None
+    return ImageArrays(**arrays)
+
+
+def _write(entry: Path, arrays: ImageArrays) -> None:
+    import numpy as np
+
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
+    try:
+        for field in dataclasses.fields(arrays):
+            np.save(aside / f"{field.name}.npy", getattr(arrays, field.name), allow_pickle=False)
+        aside.chmod(0o755)  # mkdtemp's folders are closed to others, with whom the cache may be shared
+        if entry.exists():  # damaged: _read has just refused it, and the lock is held
+            shutil.rmtree(entry)
+        os.rename(aside, entry)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise

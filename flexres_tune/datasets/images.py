@@ -1,0 +1,86 @@
+"""Images on a device: uint8, loaded once a process, split into training, validation and test."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from flexres_tune.datasets.sources import find_source
+from flexres_tune.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their labels, on the device."""
+
+    images: Tensor  # (N, 3, H, W) uint8
+    labels: Tensor  # (N,) int64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set on a device."""
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    num_classes: int
+    class_names: tuple[str, ...]
+    image_size: int  # pixels, height and width
+    mean: Tensor  # (3,) float32 in [0, 1], of the whole training split: the same for every num_train_images
+    std: Tensor  # (3,) float32, of the same pixels
+
+
+def load_dataset(dataset: str, device: torch.device, num_train_images: int | None = None) -> ImageData:
+    """Images of `dataset` on `device`; the same arguments give the same object again.
+
+    On a CPU the tensors are the node's page cache itself, mapped copy-on-write: processes share it.
+    Raises DataError where images are missing or damaged, or `num_train_images` is more than there are.
+    """
+    device = torch.device(device)
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())  # "cuda" and "cuda:0" share one copy
+    return _load_subset(dataset, device, num_train_images)
+
+
+@functools.lru_cache(maxsize=16)
+def _load_subset(dataset: str, device: torch.device, num_train_images: int | None) -> ImageData:
+    data = _load_whole(dataset, device)
+    if num_train_images is None:
+        return data
+    if not 1 <= num_train_images <= len(data.train):
+        raise DataError(
+            f"num_train_images must be from 1 to the {len(data.train):,} training images of {dataset} (the "
+            f"{len(data.val):,} validation images are not counted), but got {num_train_images:,}; leave it out for all"
+        )
+    return replace(data, train=Split(data.train.images[:num_train_images], data.train.labels[:num_train_images]))
+
+
+@functools.lru_cache(maxsize=2)  # a process works on one data set; a second may follow it in the next trial
+def _load_whole(dataset: str, device: torch.device) -> ImageData:
+    source, path = find_source(dataset)
+    arrays, class_names = source.read(path)
+
+    def split(name: str) -> Split:
+        images, labels = getattr(arrays, f"{name}_images"), getattr(arrays, f"{name}_labels")
+        return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
+
+    mean, std = torch.from_numpy(arrays.moments).to(device=device, dtype=torch.float32)
+    return ImageData(
+        name=dataset,
+        train=split("train"),
+        val=split("val"),
+        test=split("test"),
+        num_classes=len(class_names),
+        class_names=class_names,
+        image_size=arrays.train_images.shape[-1],
+        mean=mean,
+        std=std,
+    )

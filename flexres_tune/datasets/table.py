@@ -1,0 +1,123 @@
+"""One Parquet file of labelled images, opened and checked: columns, labels and names of classes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flexres_tune.errors import DataError
+from flexres_tune.spec.architecture import did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+_IMAGE_COLUMNS = ("img", "image")
+_BATCH = 1024  # rows read at a time
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """An opened file. Rows are counted from 0, as in pandas and in Hugging Face's viewer."""
+
+    path: Path
+    image_column: str
+    labels: np.ndarray  # (N,) int64, none negative
+    class_names: tuple[str, ...] | None  # None where the schema's metadata names none
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def iter_encoded(self, batch_size: int = _BATCH) -> Iterator[list[bytes | None]]:
+        """The encoded images, in batches; None where a row has none."""
+        import pyarrow.parquet as pq
+
+        with _readable(self.path), pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(batch_size, columns=[f"{self.image_column}.bytes"]):
+                yield [image and image["bytes"] for image in batch.column(0).to_pylist()]
+
+
+def open_table(path: Path) -> ImageTable:
+    """Open and check one file; raises DataError with file, rule, what it has and the way out."""
+    import pyarrow.parquet as pq
+
+    with _readable(path), pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        image_column = _image_column(path, schema)
+        _check_label_column(path, schema)
+        labels = file.read(columns=["label"]).column("label")
+    return ImageTable(path, image_column, _label_array(path, labels), _class_names(schema.metadata or {}))
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn Arrow's errors into one that names the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path}: must be a whole Parquet file, but cannot be read: {' '.join(str(error).split())[:300]}; "
+            "copy or download it again"
+        ) from None
+
+
+def _image_column(path: Path, schema: pa.Schema) -> str:
+    import pyarrow as pa
+
+    name = next((name for name in _IMAGE_COLUMNS if name in schema.names), None)
+    if name is None:
+        raise DataError(f"{path}: must have a column img or image {{bytes, path}}, but {_columns(schema, 'image')}")
+    kind = schema.field(name).type
+    field = kind.get_field_index("bytes") if pa.types.is_struct(kind) else -1
+    if field < 0 or not (pa.types.is_binary(kind[field].type) or pa.types.is_large_binary(kind[field].type)):
+        raise DataError(
+            f"{path}: column {name} must be a struct {{bytes: binary, path: string}}, but is {kind}; "
+            "datasets.Dataset.to_parquet writes that form from an Image feature"
+        )
+    return name
+
+
+def _check_label_column(path: Path, schema: pa.Schema) -> None:
+    import pyarrow as pa
+
+    if "label" not in schema.names:
+        raise DataError(f"{path}: must have a column label, but {_columns(schema, 'label')}")
+    kind = schema.field("label").type
+    if not pa.types.is_integer(kind):
+        raise DataError(f"{path}: column label must be of integers 0 to K-1, but is {kind}; encode the classes as such")
+
+
+def _columns(schema: pa.Schema, wanted: str) -> str:
+    return f"has {', '.join(schema.names) or 'none'}{did_you_mean(wanted, schema.names)}"
+
+
+def _label_array(path: Path, labels: pa.ChunkedArray) -> np.ndarray:
+    import numpy as np
+
+    if labels.null_count:
+        row = int(np.argmax(np.asarray(labels.is_null())))
+        raise DataError(f"{path}: row {row}: label must be an integer, but is missing")
+    values = labels.to_numpy()
+    if len(values) and (values.min() < 0 or values.max() >= 2**31):  # also uint64 that int64 does not hold
+        row = int(np.argmax((values < 0) | (values >= 2**31)))
+        raise DataError(
+            f"{path}: row {row}: label must be from 0 to K-1, but is {values[row]}; "
+            "-1 often marks rows without a label: leave them out"
+        )
+    return values.astype(np.int64)
+
+
+def _class_names(metadata: dict[bytes, bytes]) -> tuple[str, ...] | None:
+    """Names from Hugging Face's `huggingface` entry, or from a comma-separated `classes` entry."""
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+    except (KeyError, ValueError, TypeError):
+        names = metadata.get(b"classes", b"").decode(errors="replace").split(",")
+    names = tuple(str(name).strip() for name in names) if isinstance(names, list) else ()
+    return names if len(names) > 1 else None
