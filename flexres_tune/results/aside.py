@@ -1,0 +1,66 @@
+"""Writing aside: a hidden temporary file in the same folder, made durable, then renamed over the name wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from flexres_tune.errors import ResultsError
+
+SUFFIX = ".tmp"  # with the leading dot: no reader of the folder (pyarrow, pandas, Spark, a glob) takes it for a part
+
+
+@contextlib.contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yields the temporary path to write; renames it to `path` when the block ends well, removes it otherwise.
+
+    Readers see the old file or the new one, whole, and never a torn one, whenever the writer is killed.
+
+    Raises:
+        ResultsError: the folder or file cannot be written (disk full, read-only, a file in its place).
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        with open(aside, "rb+") as file:
+            os.fsync(file.fileno())  # else a power cut after the rename could leave a name without content
+        os.replace(aside, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be written: {describe(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def describe(error: OSError) -> str:
+    """The system's reason and the way out where there is a usual one."""
+    reason = error.strerror or str(error) or type(error).__name__
+    way_out = {
+        "ENOSPC": "free some space; nothing was lost, the rows wait in memory",
+        "EDQUOT": "free some of your quota; nothing was lost, the rows wait in memory",
+        "EROFS": "choose a writable folder with --storage",
+        "EACCES": "choose a writable folder with --storage",
+        "ENOTDIR": "a file stands where a folder must be; move it away or choose another folder with --storage",
+        "EEXIST": "a file stands where a folder must be; move it away or choose another folder with --storage",
+    }.get(_name(error))
+    return f"{reason}; {way_out}" if way_out else reason
+
+
+def _name(error: OSError) -> str:
+    import errno
+
+    return errno.errorcode.get(error.errno or 0, "")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable; some file systems refuse to, and nothing can be done about it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,106 @@
+"""One driver a sweep: an flock on results/<sweep>/driver.lock, which the kernel lets go of when the driver dies."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+from flexres_tune.errors import ResultsError
+from flexres_tune.results.aside import describe
+from flexres_tune.results.paths import SweepPaths
+
+_PATIENCE_S = 0.5  # holder() takes the lock for an instant to look; a driver that starts just then tries again
+
+
+class SweepLock:
+    """Held while a driver runs a sweep; a context manager.
+
+    The file is never deleted: whoever deletes it could take the name from under a driver that has just locked it.
+    On network file systems mounted without locks (NFS with `nolock`) a driver on another machine is not seen.
+
+    Raises:
+        ResultsError: another driver holds it, named by host, pid and start; or the folder cannot be written.
+    """
+
+    def __init__(self, paths: SweepPaths):
+        self.paths = paths
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> SweepLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        path = self.paths.lock
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(path, "ab+")  # noqa: SIM115 - open as long as the lock is held
+        except OSError as error:
+            raise ResultsError(f"{path}: cannot be written: {describe(error)}") from error
+        try:
+            _lock(file, time.monotonic() + _PATIENCE_S)
+            file.truncate(0)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started_at": now}).encode())
+            file.flush()
+        except BlockingIOError:
+            other = _read(file)
+            file.close()
+            raise ResultsError(
+                f"{path}: sweep {self.paths.sweep} is already run by another driver, {_name(other)}; wait for it, "
+                "stop it, or give this sweep another name"
+            ) from None
+        except OSError as error:
+            file.close()
+            raise ResultsError(f"{path}: cannot be locked: {describe(error)}") from error
+        self._file = file
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.close()  # closing lets go of the lock
+            self._file = None
+
+
+def holder(paths: SweepPaths) -> dict | None:
+    """`host`, `pid` and `started_at` of the driver that runs the sweep now; None if none does."""
+    try:
+        with open(paths.lock, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _read(file)
+    except OSError:
+        pass  # never run, or on a file system without locks
+    return None
+
+
+def _lock(file: BinaryIO, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _read(file: BinaryIO) -> dict:
+    file.seek(0)
+    try:
+        content = json.loads(file.read(10_000))
+    except ValueError:
+        content = None
+    return content if isinstance(content, dict) else {}
+
+
+def _name(other: dict) -> str:
+    values = (str(other.get(key, "unknown"))[:100] for key in ("host", "pid", "started_at"))
+    return "on host {}, pid {}, started {}".format(*values)

@@ -1,0 +1,66 @@
+"""Where a sweep's files lie: results/<sweep>/{trials,epochs,decisions,checkpoints}/, plan.json, driver.lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flexres_tune.errors import ResultsError
+from flexres_tune.names import name_problem
+
+TABLES = ("trials", "epochs", "decisions")
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """All paths of one sweep under a results folder.
+
+    Raises:
+        ResultsError: a sweep's name that is no safe folder's name, such as `../x`.
+    """
+
+    root: Path
+    sweep: str
+
+    def __post_init__(self):
+        object.__setattr__(self, "root", Path(self.root))
+        if problem := name_problem(self.sweep):
+            raise ResultsError(f"{self.root}: the sweep's name {problem}")
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.sweep
+
+    @property
+    def trials(self) -> Path:
+        return self.folder / "trials"
+
+    @property
+    def epochs(self) -> Path:
+        return self.folder / "epochs"
+
+    @property
+    def decisions(self) -> Path:
+        return self.folder / "decisions"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "plan.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "driver.lock"
+
+    def table(self, name: str) -> Path:
+        """The folder of one of TABLES."""
+        return {"trials": self.trials, "epochs": self.epochs, "decisions": self.decisions}[name]
+
+    def checkpoint(self, trial_id: str) -> Path:
+        """The one place of a trial's checkpoint, whichever process writes it."""
+        if problem := name_problem(trial_id):
+            raise ResultsError(f"{self.checkpoints}: a trial_id {problem}")
+        return self.checkpoints / f"{trial_id}.pt"

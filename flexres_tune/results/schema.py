@@ -1,0 +1,87 @@
+"""Arrow schemas of the three tables, derived from records.py and TrialConfig: names, types, units and meanings."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from datetime import datetime
+from functools import cache
+
+import pyarrow as pa
+
+from flexres_tune.records import Decision, EpochRecord, TrialRecord
+from flexres_tune.spec import Architecture, TrialConfig
+
+IDENTITY = ("sweep", "trial_id", "config_id", "seed", "stage", "profile", "status", "error", "attempt")
+KEYS = {"trials": ("trial_id", "stage"), "epochs": ("trial_id", "epoch"), "decisions": ("trial_id", "epoch", "ladder")}
+"""What makes a row of a sweep the same row, written again: of equal ones the last written counts."""
+
+
+@cache
+def table_schema(name: str) -> pa.Schema:
+    """Schema of `trials`, `epochs` or `decisions` as this version writes it; older parts may have fewer columns."""
+    if name == "trials":
+        record = {field.name: field for field in _record_fields(TrialRecord)}
+        rest = [field for key, field in record.items() if key not in IDENTITY]
+        return pa.schema([*(record[key] for key in IDENTITY), *_config_fields(), *rest])
+    row = {"epochs": EpochRecord, "decisions": Decision}[name]
+    first = ("sweep", "trial_id")
+    fields = {field.name: field for field in _record_fields(row)}
+    return pa.schema([*(fields[key] for key in first), *(f for key, f in fields.items() if key not in first)])
+
+
+@cache
+def config_columns() -> tuple[str, ...]:
+    """Columns of `trials` that hold the configuration: `model`, the architecture's, then the trial's own."""
+    return tuple(field.name for field in _config_fields())
+
+
+def architecture_columns() -> tuple[str, ...]:
+    """Those of config_columns() that spell out what `model` names."""
+    return tuple(Architecture.model_fields)
+
+
+def _record_fields(record: type) -> list[pa.Field]:
+    hints = typing.get_type_hints(record)
+    return [
+        _field(field.name, _arrow_type(hints[field.name]), **field.metadata) for field in dataclasses.fields(record)
+    ]
+
+
+def _config_fields() -> list[pa.Field]:
+    def described(name: str, info) -> pa.Field:
+        return _field(name, _arrow_type(info.annotation, integer=pa.int32()), meaning=info.description or "")
+
+    own = {name: info for name, info in TrialConfig.model_fields.items() if name not in ("model", "seed")}
+    model = _field("model", pa.string(), meaning="preset's name, or the shape where no preset has it")
+    architecture = [described(name, info) for name, info in Architecture.model_fields.items()]
+    return [model, *architecture, *(described(name, info) for name, info in own.items())]
+
+
+def _field(name: str, kind: pa.DataType, meaning: str = "", unit: str = "") -> pa.Field:
+    return pa.field(name, kind, metadata={"meaning": meaning} | ({"unit": unit} if unit else {}))
+
+
+def _arrow_type(hint: typing.Any, integer: pa.DataType | None = None) -> pa.DataType:
+    """Arrow type of a Python annotation; every column may be null, so `| None` says nothing here."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _arrow_type(args[0], integer)
+    if origin in (typing.Union, types.UnionType):
+        return _arrow_type(next(arg for arg in args if arg is not type(None)), integer)
+    if origin is typing.Literal:
+        return pa.string()
+    if origin is tuple:
+        return pa.list_(_arrow_type(args[0], integer))
+    if dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        return pa.struct([(field.name, _arrow_type(hints[field.name])) for field in dataclasses.fields(hint)])
+    simple = {
+        bool: pa.bool_(),
+        int: integer or pa.int64(),
+        float: pa.float64(),
+        str: pa.string(),
+        datetime: pa.timestamp("us", tz="UTC"),
+    }
+    return simple[hint]

@@ -1,0 +1,53 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flexres_tune.errors import ResultsError
+from flexres_tune.results.lock import SweepLock, holder
+from flexres_tune.results.paths import SweepPaths
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from flexres_tune.results.lock import SweepLock
+from flexres_tune.results.paths import SweepPaths
+with SweepLock(SweepPaths(Path(sys.argv[1]), "demo")):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_second_driver_is_refused_until_the_first_is_killed(paths):
+    first = subprocess.Popen([sys.executable, "-c", HOLD, paths.root], stdout=subprocess.PIPE, text=True)
+    try:
+        assert first.stdout.readline() == "held\n"
+        assert holder(paths)["pid"] == first.pid
+        with pytest.raises(ResultsError, match=rf"already run by another driver, on host .*, pid {first.pid}, started"):
+            SweepLock(paths).acquire()
+    finally:
+        first.kill()
+        first.wait()
+    assert holder(paths) is None
+    with SweepLock(paths):
+        assert holder(paths)["pid"] == os.getpid()
+    assert holder(paths) is None
+
+
+def test_lock_that_a_dead_driver_left_is_taken(paths):
+    paths.folder.mkdir(parents=True)
+    paths.lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started_at": "2020-01-01"}) + " " * 500)
+    with SweepLock(paths):
+        assert json.loads(paths.lock.read_text())["pid"] == os.getpid()
+
+
+def test_sweep_never_run_has_no_holder(paths):
+    assert holder(paths) is None
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match="a file stands where a folder must be"):
+        SweepLock(SweepPaths(tmp_path / "file", "demo")).acquire()

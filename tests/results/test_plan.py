@@ -1,0 +1,43 @@
+import dataclasses
+from datetime import UTC, datetime
+
+import pytest
+
+from flexres_tune.errors import ResultsError
+from flexres_tune.records import Versions
+from flexres_tune.results.plan import Plan, PlannedTrial, read_plan, write_plan
+
+PLAN = Plan(
+    sweep="demo",
+    description="Größe <b>?",
+    profile="laptop",
+    command="python -m flexres_tune.run sweeps/demo.yaml",
+    order_seed=7,
+    trials=(PlannedTrial("a-0", "a", 0, "screen"),),
+    num_trials=1,
+    created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    versions=Versions(torch="2.11"),
+    host="here",
+    pid=1,
+    spec={"name": "demo", "parameters": [{"lr": {"values": [0.1]}}]},
+)
+
+
+def test_plan_is_read_back_as_written(paths):
+    write_plan(paths, PLAN)
+    assert read_plan(paths) == PLAN
+    write_plan(paths, dataclasses.replace(PLAN, num_trials=2))
+    assert read_plan(paths).num_trials == 2
+    assert [path.name for path in paths.folder.iterdir()] == ["plan.json"]
+
+
+def test_sweep_without_a_plan_has_none(paths):
+    assert read_plan(paths) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"sweep": "demo"}', '{"sweep": '])
+def test_damaged_plan_is_named(paths, text):
+    paths.folder.mkdir(parents=True)
+    paths.plan.write_text(text)
+    with pytest.raises(ResultsError, match=r"plan\.json: not a plan: .*written anew"):
+        read_plan(paths)
