@@ -65,5 +65,5 @@ def _how_to_get_it(root: Path, error: Exception) -> str:
         f"downloadable, but neither worked: {reason}. "
         f"To provide it by hand, put {CIFAR10.url} (md5 {CIFAR10.tgz_md5}) there as {root / CIFAR10.filename}; or set "
         f"FLEXRES_TUNE_DATA to a folder that holds {CIFAR10.filename} or {CIFAR10.base_folder}/. "
-        "Without it, `dataset: digits` works offline, and `dataset: parquet:PATH` reads a folder in Hugging Face layout."
+        "Without it, `dataset: digits` works offline, and `dataset: parquet:PATH` reads Hugging Face folders."
     )

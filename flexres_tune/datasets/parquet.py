@@ -35,7 +35,7 @@ def read(path: str) -> tuple[ImageArrays, tuple[str, ...]]:
         if num_bytes > _MAX_DECODED_BYTES:
             raise DataError(
                 f"{path}: decoded images must fit in {_MAX_DECODED_BYTES / 2**30:.0f} GiB, but "
-                f"{len(train) + len(test):,} of {size}x{size} need {num_bytes / 2**30:.0f} GiB; use fewer or smaller ones"
+                f"{len(train) + len(test):,} of {size}x{size} need {num_bytes / 2**30:.0f} GiB; use fewer or smaller"
             )
         return split_arrays(
             decode_images(train, size),
@@ -97,7 +97,7 @@ def _class_names(train: ImageTable, test: ImageTable) -> tuple[str, ...]:
             row = int(np.argmax(table.labels >= len(names)))
             raise DataError(
                 f"{table.path}: row {row}: label must be below the number of classes, {len(names)} in "
-                f"{train.path.name}, but is {table.labels[row]}; the two files do not belong together, or a label is wrong"
+                f"{train.path.name}, but is {table.labels[row]}; the files do not belong together, or a label is wrong"
             )
     if len(classes) < 2:
         raise DataError(

@@ -1,0 +1,72 @@
+"""One operation an image, of many: what AutoAugment and TrivialAugment have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flexres_tune.augment.operations import OPERATIONS, Operation
+
+OPERATION_NAMES = tuple(OPERATIONS)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Magnitudes of one operation, from weakest to strongest; signed ones go either way with probability 1/2."""
+
+    low: float = 0.0
+    high: float = 0.0
+    signed: bool = False
+
+
+def spread(ranges: Mapping[str, Range], num_bins: int) -> Tensor:
+    """Magnitudes by operation and bin, in the order of OPERATIONS; 0 where `ranges` has none: (operations, bins)."""
+    table = torch.zeros(len(OPERATIONS), num_bins)
+    for name, row in ranges.items():
+        table[OPERATION_NAMES.index(name)] = torch.linspace(row.low, row.high, num_bins)
+    return table
+
+
+def signs(ranges: Mapping[str, Range]) -> Tensor:
+    """Whether an operation's magnitude has a sign, in the order of OPERATIONS: (operations,) bool."""
+    return torch.tensor([name in ranges and ranges[name].signed for name in OPERATIONS])
+
+
+def draw_sign(signed: Tensor, generator: torch.Generator) -> Tensor:
+    """-1 or 1 with probability 1/2 where `signed`, else 1: (B,) float32."""
+    negative = torch.randint(0, 2, signed.shape, generator=generator, device=signed.device).bool()
+    return 1.0 - 2.0 * (negative & signed)
+
+
+def on_levels(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """`change` on the images as uint8, in which the policies are defined; the result as the images came."""
+    if images.dtype == torch.uint8:
+        return change(images)
+    return change((images * 255).round().to(torch.uint8)).to(images.dtype) / 255
+
+
+def apply_operations(images: Tensor, operation: Tensor, magnitude: Tensor, dense: bool | None = None) -> Tensor:
+    """Each uint8 image under its own operation (an index of OPERATIONS) at its own magnitude, both (B,).
+
+    On a CPU an operation works on the images that drew it. On any other device it works on all, and a mask takes
+    those that drew it (`dense`): to know which they are the host would have to wait, which costs more than the work.
+    """
+    if dense is None:
+        dense = images.device.type != "cpu"
+    out = images.clone()
+    for index, change in enumerate(OPERATIONS.values()):
+        if change is None:
+            continue
+        if dense:
+            out = torch.where((operation == index)[:, None, None, None], change(images, magnitude), out)
+        else:
+            _change_some(out, images, (operation == index).nonzero()[:, 0], magnitude, change)
+    return out
+
+
+def _change_some(out: Tensor, images: Tensor, rows: Tensor, magnitude: Tensor, change: Operation) -> None:
+    if len(rows):
+        out[rows] = change(images[rows], magnitude[rows])

@@ -1,0 +1,47 @@
+"""Every augmentation by name. To add one: a file beside this, its row here, and its name in spec/trial.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flexres_tune.augment.autoaugment import autoaugment
+from flexres_tune.augment.crop import draw_crop, max_shift
+from flexres_tune.augment.cutout import cutout
+from flexres_tune.augment.flip import draw_flip
+from flexres_tune.augment.perspective import draw_perspective
+from flexres_tune.augment.rotation import draw_rotation
+from flexres_tune.augment.trivialaugment import trivialaugment
+
+
+@dataclass(frozen=True)
+class Geometric:
+    """An augmentation that moves pixels: draws one homography an image.
+
+    `max_shift` is given by those that move images by whole pixels, at most so many (a flip by none): a run of
+    only such is a gather and not an interpolation.
+    """
+
+    draw: Callable[[int, int, torch.Generator, torch.device], Tensor]  # batch, image_size -> (B, 3, 3)
+    max_shift: Callable[[int], int] | None = None
+
+
+@dataclass(frozen=True)
+class Pixelwise:
+    """Any other augmentation: images in, images out."""
+
+    apply: Callable[[Tensor, torch.Generator], Tensor]
+
+
+AUGMENTATIONS: Mapping[str, Geometric | Pixelwise] = {
+    "crop": Geometric(draw_crop, max_shift),
+    "flip": Geometric(draw_flip, lambda image_size: 0),
+    "rotation": Geometric(draw_rotation),
+    "perspective": Geometric(draw_perspective),
+    "autoaugment": Pixelwise(autoaugment),
+    "trivialaugment": Pixelwise(trivialaugment),
+    "cutout": Pixelwise(cutout),
+}

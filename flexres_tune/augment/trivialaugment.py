@@ -1,0 +1,63 @@
+"""TrivialAugment: one operation an image, at one strength, both uniform (Müller and Hutter 2021, the wide space).
+
+Operations and strengths are torchvision's TrivialAugmentWide. Deviation: images smaller than 32 pixels are shifted
+by at most their own size, because the paper's 32 pixels would leave most of them black.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from flexres_tune.augment.policy import (
+    OPERATION_NAMES,
+    Range,
+    apply_operations,
+    draw_sign,
+    on_levels,
+    signs,
+    spread,
+)
+
+_NUM_BINS = 31
+
+
+def trivialaugment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """One operation an image: (B, 3, H, W) -> same."""
+    space, magnitudes, signed = _tables(images.shape[-1], images.device)
+    batch = len(images)
+    operation = space[torch.randint(0, len(space), (batch,), generator=generator, device=images.device)]
+    bins = torch.randint(0, _NUM_BINS, (batch,), generator=generator, device=images.device)
+    magnitude = magnitudes[operation, bins] * draw_sign(signed[operation], generator)
+    return on_levels(images, lambda levels: apply_operations(levels, operation, magnitude))
+
+
+def ranges(image_size: int) -> dict[str, Range]:
+    """The space: weakest and strongest of each operation; shifts are in pixels."""
+    shift = min(32, image_size)
+    return {
+        "identity": Range(),
+        "shear_x": Range(0, 0.99, signed=True),
+        "shear_y": Range(0, 0.99, signed=True),
+        "translate_x": Range(0, shift, signed=True),
+        "translate_y": Range(0, shift, signed=True),
+        "rotate": Range(0, 135, signed=True),
+        "brightness": Range(0, 0.99, signed=True),
+        "color": Range(0, 0.99, signed=True),
+        "contrast": Range(0, 0.99, signed=True),
+        "sharpness": Range(0, 0.99, signed=True),
+        "posterize": Range(8, 2),
+        "solarize": Range(255, 0),
+        "autocontrast": Range(),
+        "equalize": Range(),
+    }
+
+
+@functools.cache  # copied to the device once: a copy a batch would make the host wait
+def _tables(image_size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Operations of the space, (14,); magnitudes, (operations, bins); which are signed, (operations,)."""
+    row = ranges(image_size)
+    space = torch.tensor([OPERATION_NAMES.index(name) for name in row])
+    return tuple(table.to(device) for table in (space, spread(row, _NUM_BINS), signs(row)))
