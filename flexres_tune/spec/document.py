@@ -1,0 +1,115 @@
+"""Document: plain data and, for each key path in it, where it was written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flexres_tune.errors import Problem
+
+Path = tuple[str | int, ...]  # ("parameters", 1, "lr")
+Finding = tuple[Path, str]  # where and what: a Problem before its line is known
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value was written: `file` is a file's name, or `--set key` for an override."""
+
+    path: Path  # as written, so that a value from a profile is reported under `profiles.laptop`
+    file: str
+    line: int  # from 1; 0 for an override
+
+
+@dataclass(frozen=True)
+class Document:
+    """A sweep's data before it is checked; a profile or an override that is laid over it keeps its own places."""
+
+    data: Any
+    places: Mapping[Path, Place] = field(default_factory=dict)
+
+    def problem(self, path: Path, message: str, exact: bool = False) -> Problem:
+        """The problem at a key path, or at the nearest key above that stands in the file.
+
+        Args:
+            path: key path in `data`.
+            message: rule, value found and way out.
+            exact: show the whole path, because the key that it ends in is missing from the file.
+        """
+        path = self.as_written(path)
+        known = path
+        while known and known not in self.places:
+            known = known[:-1]
+        place = self.places.get(known)
+        if place is None:
+            return Problem(format_path(path), message)
+        rest = path[len(known) :] if exact or not known else ()
+        return Problem(format_path(place.path + rest), message, show_text(place.file, 300), place.line)
+
+    def as_written(self, path: Path) -> Path:
+        """The path without the index of the only grid, where `parameters` is one mapping and not a list."""
+        single = isinstance(self.data, Mapping) and isinstance(self.data.get("parameters"), Mapping)
+        if single and path[:1] == ("parameters",) and len(path) > 1 and isinstance(path[1], int):
+            return path[:1] + path[2:]
+        return path
+
+
+def format_path(path: Path) -> str:
+    """`parameters[1].lr`, with odd characters escaped."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else ("." if text else "") + show_text(part, 60)
+    return text
+
+
+def show(value: Any, limit: int = 80) -> str:
+    """A value as a person would write it, on one line, escaped and cut to about `limit` characters."""
+    text = _flow(value, limit)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def show_text(text: Any, limit: int = 80) -> str:
+    """Text with what a terminal would not print escaped, and cut."""
+    text = str(text)
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def show_cells(values: Mapping[str, Any]) -> str:
+    """`lr=0.1, batch_size=8`: what a trial varies."""
+    return ", ".join(f"{show_text(key)}={show(value, 40)}" for key, value in values.items()) or "the only trial"
+
+
+def _flow(value: Any, limit: int) -> str:
+    if isinstance(value, Mapping):
+        inner = (f"{show_text(key, 40)}: {_flow(item, limit)}" for key, item in value.items())
+        return "{" + _joined(inner, limit) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + _joined((_flow(item, limit) for item in value), limit) + "]"
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, str):
+        text = show_text(value, limit)
+        return text if text and text == text.strip() and not _is_ambiguous(value) else json.dumps(text)
+    return str(value)
+
+
+def _joined(parts, limit: int) -> str:
+    text = ""
+    for part in parts:
+        text += (", " if text else "") + part
+        if len(text) > limit:
+            break
+    return text
+
+
+def _is_ambiguous(text: str) -> bool:
+    """Whether the text without quotes would read as a number, a truth value or a list."""
+    try:
+        float(text)
+        return True
+    except ValueError:
+        return text.lower() in ("true", "false", "null", "~") or text[0] in "[]{}\"'&*!#|>%@`,"
