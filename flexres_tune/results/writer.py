@@ -94,7 +94,7 @@ class SweepWriter:
         """
         for name in ("epochs", "decisions", "trials"):
             if rows := self._rows[name]:
-                self._write(name, pa.Table.from_pylist(rows, table_schema(name)))
+                self._write(name, last_written(name, pa.Table.from_pylist(rows, table_schema(name))))
                 rows.clear()
                 self._merge_small(name)
 

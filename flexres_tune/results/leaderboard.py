@@ -1,0 +1,147 @@
+"""Leaderboard: a row a configuration, ranked by mean over seeds of best_val_accuracy, full-length trials only.
+
+best_val_accuracy is a maximum over epochs and so a little optimistic, the same way for every configuration;
+last_val_accuracy stands beside it. The test set is shown and never used to rank.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flexres_tune.records import TrialStatus
+from flexres_tune.results.database import run_sql
+from flexres_tune.results.reader import Results
+from flexres_tune.results.schema import architecture_columns, config_columns, table_schema
+
+OUTCOMES = (
+    TrialStatus.COMPLETED,
+    TrialStatus.STOPPED,
+    TrialStatus.INTERRUPTED,
+    TrialStatus.DIVERGED,
+    TrialStatus.OUT_OF_MEMORY,
+    TrialStatus.FAILED,
+)
+"""From best to worst: a configuration is where its worst trial is. Dropping the seeds that were stopped or diverged
+would leave the mean of the lucky ones."""
+
+_MEASURES = ("best_val_accuracy", "last_val_accuracy", "test_accuracy")
+
+
+def leaderboard(results: Results, sweep: str | None = None, limit: int | None = None) -> pa.Table:
+    """A row a configuration; `rank` is null for configurations not run to the end.
+
+    It counts within a sweep and data set: one sweep holds several where it was run with different profiles, and
+    accuracies on other images are not compared. Where a configuration was confirmed, its figures are over its
+    confirm trials alone, and it stands before those that were only screened: fresh seeds carry none of the luck
+    that had it chosen.
+
+    Columns: rank, sweep, dataset, config_id, the parameters that vary in the sweep, outcome, stage, num_seeds, mean
+    and sd (n - 1; null for one seed) of the accuracies, best_epoch (median), epochs (the budget), num_parameters,
+    device_seconds (all trials), and how many trials ended how. `limit` is rows a board.
+
+    Raises:
+        ResultsError: no such sweep, or no results.
+    """
+    boards = [_board(rows, limit) for name in results.choose(sweep) for rows in _by_dataset(results.trials(name))]
+    return pa.concat_tables(boards, promote_options="permissive")
+
+
+def varied_columns(trials: pa.Table) -> list[str]:
+    """Configuration columns with more than one value in these rows, null being a value."""
+    columns = [name for name in config_columns() if name in trials.column_names]
+    counts = [f"count(DISTINCT {_text(name)}) AS {_quote(name)}" for name in columns]
+    [row] = run_sql(f"SELECT {', '.join(counts)} FROM trials", {"trials": trials}).to_pylist()
+    return [name for name in columns if row[name] > 1]
+
+
+def _by_dataset(trials: pa.Table) -> list[pa.Table]:
+    """The trials of each data set, the one used last first; one empty table if there are none."""
+    query = "SELECT dataset FROM trials GROUP BY dataset ORDER BY max(finished_at) DESC, dataset"
+    names = run_sql(query, {"trials": trials})["dataset"].to_pylist()
+    if len(names) < 2:
+        return [trials]
+    return [trials.filter(pc.field("dataset").is_null() if n is None else pc.field("dataset") == n) for n in names]
+
+
+def _board(trials: pa.Table, limit: int | None) -> pa.Table:
+    varied = _without_what_model_says(varied_columns(trials), trials)
+    budget = "" if "epochs" in varied else "any_value(epochs) AS epochs,"
+    order = ", ".join(f"'{status}'" for status in OUTCOMES)
+    # NaN, as a diverged trial may have, would be the greatest of all numbers in DuckDB.
+    finite = ", ".join(f"CASE WHEN isfinite({name}) THEN {name} END AS {name}" for name in _MEASURES)
+    measures = ", ".join(
+        f"avg({name}) FILTER (counts) AS {name}_mean, stddev_samp({name}) FILTER (counts) AS {name}_sd"
+        for name in _MEASURES[:2]
+    )
+    query = f"""
+        WITH named AS (
+            SELECT * REPLACE ({finite}),
+                coalesce(list_position([{order}], status), {len(OUTCOMES) + 1}) AS badness
+            FROM trials
+        ), known AS (
+            SELECT config_id,
+                count(*) FILTER (badness = 1 AND stage = 'confirm') > 0 AS confirmed,
+                count(*) FILTER (badness = 1) > 0 AS finished
+            FROM named GROUP BY config_id
+        ), used AS (
+            SELECT named.*, confirmed,
+                (NOT confirmed OR stage = 'confirm') AND (NOT finished OR badness = 1) AS counts
+            FROM named JOIN known ON named.config_id = known.config_id
+        ), board AS (
+            SELECT
+                any_value(sweep) AS sweep,
+                any_value(dataset) AS dataset,
+                config_id,
+                {"".join(f"any_value({_quote(name)}) AS {_quote(name)}," for name in varied)}
+                max(badness) FILTER (NOT confirmed OR stage = 'confirm') AS worst,
+                CASE WHEN bool_or(confirmed) THEN 'confirm' ELSE 'screen' END AS stage,
+                count(DISTINCT seed) FILTER (counts) AS num_seeds,
+                {measures},
+                median(best_epoch) FILTER (counts) AS best_epoch,
+                {budget}
+                avg(test_accuracy) FILTER (counts AND badness = 1) AS test_accuracy_mean,
+                stddev_samp(test_accuracy) FILTER (counts AND badness = 1) AS test_accuracy_sd,
+                any_value(num_parameters) AS num_parameters,
+                sum(train_seconds) AS device_seconds,
+                {", ".join(f"count(*) FILTER (status = '{status}') AS num_{status}" for status in OUTCOMES)}
+            FROM used GROUP BY config_id
+        ), placed AS (
+            SELECT *, row_number() OVER (
+                ORDER BY worst, stage = 'confirm' DESC, best_val_accuracy_mean DESC NULLS LAST,
+                    num_parameters, config_id
+            ) AS place FROM board
+        )
+        SELECT
+            CASE WHEN worst = 1 THEN place END AS rank,
+            sweep, dataset, config_id,
+            {"".join(f"{_quote(name)}," for name in varied)}
+            coalesce(list_extract([{order}], worst), 'unknown') AS outcome,
+            placed.* EXCLUDE (sweep, dataset, config_id, worst, place {"".join(f", {_quote(name)}" for name in varied)})
+        FROM placed
+        ORDER BY place
+        {"" if limit is None else f"LIMIT {int(limit)}"}
+    """
+    return run_sql(query, {"trials": trials})
+
+
+def _without_what_model_says(varied: list[str], trials: pa.Table) -> list[str]:
+    """Leave out `blocks`, `channels` ... where `model` alone tells them: the name is what a person reads."""
+    spelled_out = [name for name in varied if name in architecture_columns()]
+    if not spelled_out or "model" not in varied:
+        return varied
+    whole = " || '/' || ".join(_text(name) for name in ("model", *spelled_out))
+    [row] = run_sql(
+        f"SELECT count(DISTINCT {_text('model')}) AS names, count(DISTINCT {whole}) AS shapes FROM trials",
+        {"trials": trials},
+    ).to_pylist()
+    return varied if row["shapes"] > row["names"] else [name for name in varied if name not in spelled_out]
+
+
+def _text(name: str) -> str:
+    return f"coalesce(CAST({_quote(name)} AS VARCHAR), 'NULL')"
+
+
+def _quote(name: str) -> str:
+    assert name in table_schema("trials").names, name  # never a name from a file
+    return '"' + name + '"'

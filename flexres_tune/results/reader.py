@@ -1,0 +1,143 @@
+"""Results: the tables of all sweeps under a folder, as Arrow tables and as SQL views, also while sweeps run."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import pyarrow as pa
+
+from flexres_tune.errors import ResultsError
+from flexres_tune.names import name_problem
+from flexres_tune.results.aside import describe
+from flexres_tune.results.parts import Part, join, last_written, list_parts, read_part
+from flexres_tune.results.paths import TABLES, SweepPaths
+from flexres_tune.results.schema import table_schema
+
+START = "python -m flexres_tune.run sweeps/optim.yaml"
+
+log = logging.getLogger(__name__)
+
+
+def open_results(path: str | Path = "results") -> Results:
+    """The results under a folder.
+
+    Raises:
+        ResultsError: no such folder, or no folder; says how to make one.
+    """
+    return Results(Path(path))
+
+
+class Results:
+    """Tables of all sweeps under a folder.
+
+    Every call looks at the folder anew, so that rows written meanwhile are there; parts never change, so what was
+    read is kept. A damaged part is skipped, with one warning that names it.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._kept: dict[tuple[str, str], tuple[list, pa.Table]] = {}
+        self._warned: set[Path] = set()
+        if not root.exists():
+            raise ResultsError(f"{root}: no such folder; run `{START}` first, or name the folder with --results")
+        if not root.is_dir():
+            raise ResultsError(f"{root}: must be a folder, but is a file; name the results folder with --results")
+
+    def sweeps(self) -> list[str]:
+        """Names of the sweeps in the folder, sorted."""
+        try:
+            names = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+        except OSError as error:
+            raise ResultsError(f"{self.root}: cannot be read: {describe(error)}") from error
+        return [name for name in names if name_problem(name) is None and _is_sweep(SweepPaths(self.root, name))]
+
+    def choose(self, sweep: str | None = None) -> list[str]:
+        """The one sweep asked for, or all.
+
+        Raises:
+            ResultsError: no sweep of that name, or none at all.
+        """
+        sweeps = self.sweeps()
+        if sweep is None and not sweeps:
+            raise ResultsError(f"{self.root}: no sweep in this folder; run `{START}` first, or name another --results")
+        if sweep is not None and sweep not in sweeps:
+            near = get_close_matches(sweep[:100], sweeps, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise ResultsError(f"{self.root}: no sweep {sweep[:100]!r}{meant}; sweeps: {', '.join(sweeps) or 'none'}")
+        return sweeps if sweep is None else [sweep]
+
+    def trials(self, sweep: str | None = None) -> pa.Table:
+        """Rows of `trials`, each trial's last in each stage, of one sweep or of all."""
+        return self.table("trials", sweep)
+
+    def epochs(self, sweep: str | None = None) -> pa.Table:
+        """Rows of `epochs`, each epoch of a trial once."""
+        return self.table("epochs", sweep)
+
+    def decisions(self, sweep: str | None = None) -> pa.Table:
+        """Rows of `decisions`."""
+        return self.table("decisions", sweep)
+
+    def table(self, name: str, sweep: str | None = None) -> pa.Table:
+        """One of TABLES, of one sweep or of all; columns of today's schema first, older parts' others after."""
+        sweeps = self.sweeps() if sweep is None else self.choose(sweep)
+        return join(name, [self._load(name, each) for each in sweeps])
+
+    def sql(self, query: str) -> pa.Table:
+        """Answer of a DuckDB query over the views trials, epochs and decisions of all sweeps.
+
+        Raises:
+            ResultsError: the query is wrong or asks for more than these views; with DuckDB's message.
+        """
+        from flexres_tune.results.database import run_sql
+
+        words = query.lower()
+        dynamic = "query" in words  # query_table('tri' || 'als'): the text does not tell which table it reads
+        tables = {
+            name: self.table(name) if dynamic or name in words else table_schema(name).empty_table() for name in TABLES
+        }  # a query that never says `epochs` does not wait for them
+        return run_sql(query, tables)
+
+    def _load(self, name: str, sweep: str) -> pa.Table:
+        folder = SweepPaths(self.root, sweep).table(name)
+        for _ in range(100):
+            parts, _covered = list_parts(folder)
+            try:
+                print_of_parts = [_fingerprint(part) for part in parts]
+                kept = self._kept.get((name, sweep))
+                if kept and kept[0] == print_of_parts:
+                    return kept[1]
+                table = self._read(name, sweep, parts)
+            except FileNotFoundError:
+                continue  # the driver merged parts since the folder was listed; the merged one is there now
+            self._kept[name, sweep] = (print_of_parts, table)
+            return table
+        raise ResultsError(f"{folder}: its files change faster than they can be read; try again")
+
+    def _read(self, name: str, sweep: str, parts: Sequence[Part]) -> pa.Table:
+        tables = []
+        for part in parts:
+            try:
+                tables.append(read_part(part, name))
+            except ResultsError as error:
+                if part.path not in self._warned:
+                    self._warned.add(part.path)
+                    log.warning("%s", error)
+        table = join(name, tables)
+        if len(tables) > 1:  # a part alone repeats nothing: it has been through last_written
+            table = last_written(name, table)
+        index = table.schema.get_field_index("sweep")  # a folder that was renamed or copied goes by its new name
+        return table.set_column(index, table.schema.field(index), pa.repeat(pa.scalar(sweep), table.num_rows))
+
+
+def _is_sweep(paths: SweepPaths) -> bool:
+    return paths.plan.exists() or any(paths.table(name).is_dir() for name in TABLES)
+
+
+def _fingerprint(part: Part) -> tuple:
+    status = part.path.stat()
+    return part.path.name, status.st_size, status.st_mtime_ns

@@ -1,0 +1,158 @@
+import os
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flexres_tune.errors import ResultsError
+from flexres_tune.results import open_results
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.schema import table_schema
+from flexres_tune.results.writer import SweepWriter
+
+
+@pytest.fixture
+def results(paths, make_config, make_trial, make_epoch, make_decision):
+    """Sweep `demo` in three parts, sweep `größe` in one."""
+    writer = SweepWriter(paths)
+    for seed in range(3):
+        config = make_config(seed=seed)
+        writer.add_epoch(make_epoch(config.trial_id, 1))
+        writer.add_decision(make_decision(config.trial_id))
+        writer.add_trial(make_trial(config, best=0.5 + seed / 10), config)
+        writer.flush()
+    config = make_config(lr=0.2)
+    with SweepWriter(SweepPaths(paths.root, "größe")) as other:
+        other.add_trial(make_trial(config, sweep="größe"), config)
+    return open_results(paths.root)
+
+
+def test_views_hold_all_sweeps_and_tables_one_or_all(results):
+    assert results.sweeps() == ["demo", "größe"]
+    assert results.trials().num_rows == 4 and results.trials("demo").num_rows == 3
+    assert results.epochs("größe").num_rows == 0 and results.decisions().num_rows == 3
+    query = "SELECT sweep, count(*) AS n FROM trials JOIN epochs USING (trial_id) GROUP BY ALL"
+    assert results.sql(query.replace("USING (trial_id)", "USING (sweep, trial_id)")).to_pylist() == [
+        {"sweep": "demo", "n": 3}
+    ]
+    assert results.sql("SELECT DISTINCT versions.torch AS v, len(blocks) AS n FROM Trials").to_pylist() == [
+        {"v": "2.11", "n": 2}
+    ]
+    assert str(results.sql("SELECT started_at FROM trials LIMIT 1").schema.field(0).type.tz) in ("UTC", "Etc/UTC")
+
+
+def test_rows_written_meanwhile_are_seen(results, paths, make_epoch):
+    assert results.epochs().num_rows == 3
+    with SweepWriter(paths) as writer:
+        writer.add_epoch(make_epoch("new-0", 1))
+    assert results.epochs().num_rows == 4
+    assert results.sql("SELECT count(*) AS n FROM query_table('epo' || 'chs')").to_pylist() == [{"n": 4}]
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "noise inside", "empty", "other"])
+def test_damaged_part_is_skipped_once_with_its_name_and_the_rest_read(results, paths, caplog, damage):
+    part = paths.trials / "part-00000002-00000002.parquet"
+    content = part.read_bytes()
+    middle = len(content) // 3
+    part.write_bytes(
+        {
+            "cut": content[:-9],
+            "noise": os.urandom(len(content)),
+            "noise inside": content[:20] + os.urandom(middle) + content[20 + middle :],
+            "empty": b"",
+            "other": content,
+        }[damage]
+    )
+    if damage == "other":
+        pq.write_table(pa.table({"trial_id": [{"a": 1}], "lr": ["fast"]}), part)
+    assert [row["seed"] for row in results.trials("demo").to_pylist()] == [0, 2]
+    assert results.sql("SELECT count(*) AS n FROM trials").to_pylist() == [{"n": 3}]
+    assert caplog.text.count("part-00000002-00000002.parquet: skipped") == 1
+
+
+def test_parts_of_other_versions_are_read(results, paths):
+    old = pq.read_table(paths.trials / "part-00000001-00000001.parquet")
+    old = old.drop_columns(["label_smoothing", "versions"]).append_column("colour", pa.array(["red"]))
+    pq.write_table(old, paths.trials / "part-00000001-00000001.parquet")
+    rows = results.sql("SELECT * FROM trials WHERE sweep = 'demo' ORDER BY seed").to_pylist()
+    assert rows[0]["colour"] == "red" and rows[0]["label_smoothing"] is None and rows[0]["versions"] is None
+    assert rows[1]["colour"] is None and rows[1]["label_smoothing"] == 0.0
+    assert results.trials().schema.field("train_seconds").metadata[b"unit"] == b"s"
+
+
+def test_renamed_folder_goes_by_its_new_name(results, paths):
+    paths.folder.rename(paths.root / "renamed")
+    assert set(results.trials("renamed")["sweep"].to_pylist()) == {"renamed"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "COPY trials TO 'stolen.csv'",
+        "ATTACH 'stolen.db'",
+        "EXPORT DATABASE 'stolen'",
+        "INSTALL httpfs",
+        "SET enable_external_access = true",
+        "SET lock_configuration = false",
+        "SELECT * FROM results",
+        "SELECT * FROM query",
+    ],
+)
+def test_queries_reach_nothing_but_the_tables(results, tmp_path, monkeypatch, query):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ResultsError):
+        results.sql(query)
+    assert not list(tmp_path.glob("stolen*"))
+
+
+def test_what_a_query_drops_is_back_in_the_next(results):
+    results.sql("DROP VIEW trials; SELECT 1")
+    assert results.sql("SELECT count(*) AS n FROM trials").to_pylist() == [{"n": 4}]
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("SELECT * FROM trial", "tables: trials, epochs, decisions"),
+        ("SELECT learning_rate FROM trials", "columns of trials: sweep, trial_id, config_id, seed"),
+        ("SELEC 1", "syntax error"),
+        ("", "must end with a SELECT"),
+        ("SELECT 'a'::INT", "Could not convert"),
+        ("SELECT '\ud800'", "surrogate"),
+    ],
+)
+def test_wrong_query_is_answered_with_what_there_is(results, query, words):
+    with pytest.raises(ResultsError, match=words):
+        results.sql(query)
+
+
+def test_unknown_sweep_is_answered_with_the_nearest(results):
+    with pytest.raises(ResultsError, match=r"no sweep 'dem'; did you mean demo\?; sweeps: demo, größe"):
+        results.trials("dem")
+
+
+def test_missing_folder_and_file_in_its_place_say_what_to_do(tmp_path):
+    with pytest.raises(ResultsError, match=r"nowhere: no such folder; run `python -m flexres_tune.run sweeps"):
+        open_results(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match="must be a folder, but is a file"):
+        open_results(tmp_path / "file")
+    with pytest.raises(ResultsError, match="no sweep in this folder; run"):
+        open_results(tmp_path).choose()
+
+
+def test_folder_without_sweeps_has_empty_tables(tmp_path):
+    assert open_results(tmp_path).sql("SELECT * FROM trials").schema.names == table_schema("trials").names
+
+
+def test_results_import_neither_torch_nor_ray():
+    code = (
+        "import sys, flexres_tune.results.reader, flexres_tune.results.writer, flexres_tune.query;"
+        "sys.exit(bool({'torch', 'ray', 'duckdb'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
