@@ -54,6 +54,10 @@ class Metric(_Part):
             raise ValueError(f"goal must be {GOALS[self.name]} for {self.name}, but got {self.goal}; change it")
         return self
 
+    def score(self, value: float) -> float:
+        """The value with the sign that makes higher better; its own inverse."""
+        return value if self.goal == "maximize" else -value
+
 
 class EarlyTerminate(_Part):
     """When a trial is stopped before its last epoch; may be written as the type alone (`asha`).
