@@ -1,0 +1,142 @@
+"""The Ray cluster a sweep runs on: started here, or joined; and what a trial may take of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from flexres_tune.errors import DeviceError
+from flexres_tune.spec import Resources
+
+# What Ray would otherwise say, write or do behind the user's back. Set before ray is imported; a user's own
+# setting of the same variable wins.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; unset, it warns about it in every trial
+    "RAY_memory_monitor_refresh_ms": "0",  # its kill would crash the whole sweep, whatever max_failures says
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints a box even when told to be silent
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nobody reads Ray's snapshots; each costs the driver a pause
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that failed reports no metric
+    "TUNE_WARN_THRESHOLD_S": "30",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "10",  # a stopped trial's thread ends at its report; wait for it, then reuse
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What Ray offers."""
+
+    num_cpus: float
+    num_gpus: float
+    num_nodes: int
+    is_local: bool  # started for this run, and stopped with it
+
+
+@dataclass(frozen=True)
+class TrialShare:
+    """What one trial takes, and how many run at once."""
+
+    cpu: float
+    gpu: float
+    num_concurrent: int
+    reason: str
+
+    @property
+    def num_threads(self) -> int:
+        return max(1, int(self.cpu))
+
+
+@contextmanager
+def connect(address: str | None, verbose: bool = False) -> Iterator[Cluster]:
+    """Join the cluster at `address`, or start one on this machine for the length of the context.
+
+    Raises:
+        DeviceError: nothing answers at the address.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if not verbose:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+    level = logging.INFO if verbose else logging.ERROR
+    options = {"log_to_driver": verbose, "logging_level": level, "configure_logging": True}
+    already_connected = ray.is_initialized()  # by a test's session
+    if not already_connected:
+        try:
+            if address:
+                ray.init(address=address, **options)
+            else:
+                ray.init(include_dashboard=False, num_gpus=_num_visible_gpus(), **options)
+        except (ConnectionError, ValueError) as error:
+            raise DeviceError(
+                f"a Ray cluster must answer at --address {address}, but: {error}; start one with `ray up`, "
+                "or leave --address out to run on this machine"
+            ) from None
+    try:
+        resources = ray.cluster_resources()
+        yield Cluster(
+            num_cpus=resources.get("CPU", 0),
+            num_gpus=resources.get("GPU", 0),
+            num_nodes=len([node for node in ray.nodes() if node["Alive"]]),
+            is_local=not address and not already_connected,
+        )
+    finally:
+        if not already_connected:
+            ray.shutdown()
+
+
+def find_address(address: str | None, local: bool) -> str | None:
+    """Address of the cluster to join: the one given, $RAY_ADDRESS, or None for a cluster of our own."""
+    if local:
+        return None
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether this machine shows an NVIDIA GPU to this process; without torch, so that `--dry-run` answers at once."""
+    return (_num_visible_gpus() or 0) > 0
+
+
+def share_for(requested: Resources, cluster: Cluster, max_concurrent: int | None) -> TrialShare:
+    """What each trial takes. `auto` is one GPU a trial where there are any, and an equal share of the CPUs.
+
+    Raises:
+        DeviceError: no node of the cluster can ever hold one trial; Ray would wait for ever.
+    """
+    gpu = requested.gpu
+    if gpu == "auto":
+        gpu = 1.0 if cluster.num_gpus else 0.0
+    if gpu and gpu > cluster.num_gpus:
+        raise DeviceError(
+            f"resources_per_trial.gpu <= GPUs in the cluster must hold, but got {gpu:g} and {cluster.num_gpus:g}; "
+            "use --profile laptop, or --set resources_per_trial.gpu=0 to train on CPUs"
+        )
+    cpu = requested.cpu
+    if cpu == "auto":
+        cpu = max(1, int(cluster.num_cpus / cluster.num_gpus * gpu)) if gpu else 1
+    if cpu > cluster.num_cpus:
+        raise DeviceError(
+            f"resources_per_trial.cpu <= CPUs in the cluster must hold, but got {cpu:g} and {cluster.num_cpus:g}; "
+            f"use --set resources_per_trial.cpu={int(cluster.num_cpus)}"
+        )
+    slots = [int(cluster.num_cpus / cpu)] if cpu else []
+    if gpu:
+        slots.append(int(cluster.num_gpus / gpu) if gpu >= 1 else int(1 / gpu) * int(cluster.num_gpus))
+    if max_concurrent:
+        slots.append(max_concurrent)
+    num_concurrent = max(1, min(slots))
+    what = f"{cpu:g} CPU" + ("s" if cpu != 1 else "") + (f" and {gpu:g} GPU" if gpu else "")
+    return TrialShare(float(cpu), float(gpu), num_concurrent, f"{num_concurrent} at once, {what} each")
+
+
+def _num_visible_gpus() -> int | None:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([part for part in visible.split(",") if part.strip() not in ("", "-1", "NoDevFiles")])
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) or None

@@ -1,0 +1,105 @@
+"""One trial as a worker process runs it: job -> stream of reports, the last of which says how it ended.
+
+Nothing here imports ray, so the stream can be tested without it. Every fact the tables need travels inside a report,
+because nothing runs in a trial after its last one: a stopped trial gets SystemExit at the report itself.
+"""
+
+from __future__ import annotations
+
+import platform
+import socket
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flexres_tune.errors import DivergedError, FlexResError
+from flexres_tune.records import EpochMetrics, TrialStatus
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """What a worker needs to run one trial; plain values, as it crosses process borders."""
+
+    trial_id: str
+    config: dict[str, Any]  # TrialConfig.to_dict()
+    checkpoint: str | None  # the trial's one place; a trial that starts looks there, whoever started it and why
+    checkpoint_period_s: float
+    num_threads: int
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """Where and with what a trial runs."""
+
+    hostname: str | None = None
+    device: str | None = None
+    precision_used: str | None = None
+    compile_used: bool | None = None
+    peak_memory_bytes: int | None = None
+    torch_version: str = ""
+    python_version: str = ""
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """One message of a trial: an epoch's metrics, or its end, or both."""
+
+    metrics: EpochMetrics | None
+    facts: TrialFacts = field(default_factory=TrialFacts)
+    status: TrialStatus | None = None  # None: the trial goes on
+    error: str | None = None
+
+
+def run_job(job: TrialJob) -> Iterator[TrialReport]:
+    """Reports of one trial. Whatever goes wrong inside becomes the last report: an exception never leaves."""
+    facts = TrialFacts(hostname=socket.gethostname(), python_version=platform.python_version())
+    try:
+        yield from _train(job, facts)
+    except DivergedError as error:
+        yield TrialReport(None, facts, TrialStatus.DIVERGED, str(error))
+    except FlexResError as error:
+        yield TrialReport(None, facts, TrialStatus.FAILED, f"{type(error).__name__}: {error}")
+    except Exception as error:  # the sweep goes on; the row carries the traceback
+        status = TrialStatus.OUT_OF_MEMORY if _is_out_of_memory(error) else TrialStatus.FAILED
+        yield TrialReport(None, facts, status, traceback.format_exc())
+
+
+def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
+    import torch  # here, so that importing this module costs the driver nothing
+
+    from flexres_tune.datasets import load_dataset
+    from flexres_tune.spec import TrialConfig
+    from flexres_tune.training import device as devices
+    from flexres_tune.training import fit
+    from flexres_tune.training.execution import choose_execution
+
+    config = TrialConfig.model_validate(job.config)
+    device = devices.pick_device()
+    if device.type == "cpu":
+        torch.set_num_threads(job.num_threads)  # per thread under OpenMP, hence here and for every trial
+    execution = choose_execution(config, device)
+    devices.reset_peak_memory(device)
+    facts = replace(
+        facts,
+        device=devices.device_name(device),
+        precision_used=execution.precision,
+        compile_used=execution.compile,
+        torch_version=torch.__version__,
+    )
+    data = load_dataset(config.dataset, device, config.num_train_images)
+    checkpoint = Path(job.checkpoint) if job.checkpoint else None
+    for metrics in fit(config, data, execution, checkpoint, job.checkpoint_period_s):
+        facts = replace(facts, peak_memory_bytes=devices.peak_memory_bytes(device))
+        is_last = metrics.epoch == config.epochs
+        yield TrialReport(metrics, facts, TrialStatus.COMPLETED if is_last else None)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    import torch
+
+    # a CPU allocation that fails is a plain RuntimeError: "DefaultCPUAllocator: can't allocate memory"
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

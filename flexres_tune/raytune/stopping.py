@@ -1,0 +1,180 @@
+"""When to stop a trial early: rules over (trial, epoch, score), without ray.
+
+A score is better the higher it is. A rule answers the same question the same way however often it is asked, so a
+trial that reports its history again after a crash changes nothing, and a rule rebuilt from the `epochs` table
+goes on as if it had never stopped. A score that is not finite is always stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from flexres_tune.spec import EarlyTerminate
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a rule decided: at which rung, against which cutoff."""
+
+    rung: int
+    cutoff: float | None  # None: nothing to compare with yet
+    stop: bool
+
+
+class StoppingRule(Protocol):
+    """Judges trials that share one number of epochs."""
+
+    def judge(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
+        """The verdict at this epoch, or None where the rule does not look."""
+
+
+class NoRule:
+    """Every trial runs its full budget."""
+
+    def judge(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
+        return None
+
+
+@dataclass
+class AshaRule:
+    """ASHA, stopping form: at rung k (epoch r * eta^k) a trial stops if score < quantile(1 - 1/eta) of those before it.
+
+    Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2, in the stopping form of
+    Ray Tune's AsyncHyperBandScheduler: r is grace_period, eta reduction_factor, R max_epochs. The cutoff is taken over
+    the scores that reached the rung earlier, so the first trial at a rung always goes on. Deviation from Ray: a score
+    that is not finite stops at once and never enters a rung (Ray lets NaN go on), and each rung is judged at its
+    own epoch only.
+    """
+
+    max_epochs: int
+    grace_period: int
+    reduction_factor: float
+    _rungs: dict[int, dict[str, Verdict | float]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        epoch = float(self.grace_period)
+        while round(epoch) < self.max_epochs:
+            self._rungs[round(epoch)] = {}
+            epoch *= self.reduction_factor
+        self._index = {epoch: k for k, epoch in enumerate(self._rungs)}
+        self._verdicts: dict[tuple[str, int], Verdict] = {}
+
+    @property
+    def rung_epochs(self) -> tuple[int, ...]:
+        """Epochs at which trials are compared."""
+        return tuple(self._rungs)
+
+    def judge(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
+        if epoch not in self._rungs:
+            return None
+        key = (trial_id, epoch)
+        if key not in self._verdicts:
+            cutoff = upper_quantile(list(self._rungs[epoch].values()), 1 - 1 / self.reduction_factor)
+            if math.isfinite(score):
+                self._rungs[epoch][trial_id] = score
+            stop = not math.isfinite(score) or (cutoff is not None and score < cutoff)
+            self._verdicts[key] = Verdict(self._index[epoch], cutoff, stop)
+        return self._verdicts[key]
+
+
+@dataclass
+class HyperbandRule:
+    """Asynchronous Hyperband: brackets s = 0 .. S-1, each ASHA with grace period r * eta^s.
+
+    Li et al. 2018, "Hyperband", with ASHA in each bracket (Li et al. 2020, section 3.2) in place of synchronous
+    halving: no trial waits, and none is paused. A trial's bracket is drawn by a hash of its id, with Hyperband's own
+    shares, so that it is the same after a restart.
+    """
+
+    max_epochs: int
+    grace_period: int
+    reduction_factor: float
+    num_brackets: int
+
+    def __post_init__(self) -> None:
+        eta = self.reduction_factor
+        graces = [round(self.grace_period * eta**s) for s in range(self.num_brackets)]
+        graces = [grace for grace in graces if grace < self.max_epochs] or [self.grace_period]
+        self._brackets = [AshaRule(self.max_epochs, grace, eta) for grace in graces]
+        last = len(graces) - 1
+        # n_s of Hyperband: eta^(S-s) (S+1) / (S-s+1) trials give every bracket the same number of epochs
+        self._shares = [eta ** (last - s) * (last + 1) / (last - s + 1) for s in range(last + 1)]
+
+    def bracket_of(self, trial_id: str) -> int:
+        """Bracket that a trial belongs to, from 0."""
+        digest = hashlib.sha256(trial_id.encode()).digest()
+        point = int.from_bytes(digest[:8], "big") / 2**64 * sum(self._shares)
+        for bracket, share in enumerate(self._shares):
+            if point < share:
+                return bracket
+            point -= share
+        return len(self._shares) - 1
+
+    def judge(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
+        return self._brackets[self.bracket_of(trial_id)].judge(trial_id, epoch, score)
+
+
+@dataclass
+class MedianRule:
+    """Median stopping: a trial stops if its best score so far < the median of the others' running means.
+
+    Golovin et al. 2017, "Google Vizier", section 3.2.2. It looks after grace_period epochs, and only where at least
+    three other trials have reached the same epoch (Ray Tune's default).
+    """
+
+    max_epochs: int
+    grace_period: int
+    min_others: int = 3
+
+    def __post_init__(self) -> None:
+        self._scores: dict[str, dict[int, float]] = {}
+        self._verdicts: dict[tuple[str, int], Verdict | None] = {}
+
+    def judge(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
+        key = (trial_id, epoch)
+        if key not in self._verdicts:
+            self._verdicts[key] = self._look(trial_id, epoch, score)
+        return self._verdicts[key]
+
+    def _look(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
+        own = self._scores.setdefault(trial_id, {})
+        if not math.isfinite(score):
+            return Verdict(epoch, None, True)
+        own[epoch] = score
+        if epoch < self.grace_period or epoch >= self.max_epochs:
+            return None
+        means = [
+            statistics.fmean(value for at, value in scores.items() if at <= epoch)
+            for other, scores in self._scores.items()
+            if other != trial_id and epoch in scores
+        ]
+        if len(means) < self.min_others:
+            return Verdict(epoch, None, False)
+        cutoff = statistics.median(means)
+        return Verdict(epoch, cutoff, max(own.values()) < cutoff)
+
+
+RULES: Mapping[str, Callable[[EarlyTerminate, int], StoppingRule]] = {
+    "asha": lambda early, epochs: AshaRule(epochs, early.grace_period, early.reduction_factor),
+    "hyperband": lambda early, epochs: HyperbandRule(
+        epochs, early.grace_period, early.reduction_factor, early.num_brackets
+    ),
+    "median": lambda early, epochs: MedianRule(epochs, early.grace_period),
+    "none": lambda early, epochs: NoRule(),
+}
+
+
+def upper_quantile(values: list[float], q: float) -> float | None:
+    """Quantile q of the values by linear interpolation, as numpy.percentile's default; None of no values."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    place = q * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)

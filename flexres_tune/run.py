@@ -1,0 +1,73 @@
+"""Run a sweep: `python -m flexres_tune.run sweeps/optim.yaml`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flexres_tune.errors import FlexResError
+
+EPILOG = """
+Examples:
+
+  python -m flexres_tune.run sweeps/optim.yaml
+
+  python -m flexres_tune.run sweeps/optim.yaml --dry-run
+
+  python -m flexres_tune.run sweeps/lr.yaml --profile none --set base.epochs=2 --max-concurrent 1
+
+Running the same command again runs only what is missing.
+"""
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(epilog=EPILOG)
+def run(
+    sweep: Annotated[Path, typer.Argument(help="The sweep file, such as sweeps/optim.yaml.", show_default=False)],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the trials and stop.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the file; may be repeated."),
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(help="NAME of a profile, none (the file as written), or auto: laptop where there is no GPU.")
+    ] = "auto",
+    storage: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("results"),
+    max_concurrent: Annotated[int | None, typer.Option(min=1, help="Run at most this many trials at once.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join, or auto for one on this machine.")] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Start Ray on this machine even if a cluster is there.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own messages too.")] = False,
+) -> None:
+    """Run the trials of a sweep that the tables do not hold yet."""
+    from flexres_tune.raytune.session import Session
+
+    session = Session(
+        file=sweep,
+        overrides=tuple(set_ or ()),
+        profile=profile,
+        storage=storage,
+        max_concurrent=max_concurrent,
+        address=address,
+        local=local,
+        verbose=verbose,
+    )
+    raise typer.Exit(session.list_trials() if dry_run else session.run())
+
+
+def main() -> None:
+    """Entry point: errors meant for the user are printed as they are, with exit status 2."""
+    try:
+        app()
+    except FlexResError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_status) from None
+
+
+if __name__ == "__main__":
+    main()
