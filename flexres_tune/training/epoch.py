@@ -1,0 +1,162 @@
+"""One training epoch and one evaluation: mean loss and accuracy, without a host synchronisation inside on CUDA."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flexres_tune.augment import build_augmentation, mix_batch
+from flexres_tune.datasets.images import ImageData, Split
+from flexres_tune.errors import DivergedError
+from flexres_tune.optim import learning_rate, set_learning_rate
+from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.training.execution import Execution
+from flexres_tune.training.state import TrialState
+
+EVALUATION_BATCH_SIZE = 500  # more is not faster, and eight trials may share a GPU
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one pass over images."""
+
+    loss: float  # mean over the images, nats
+    accuracy: float  # fraction
+
+
+class Preprocessing:
+    """uint8 images of a data set to the network's input, and labels to soft targets."""
+
+    def __init__(self, config: TrialConfig, data: ImageData, execution: Execution):
+        device = execution.device
+        mean, std = (data.mean, data.std) if config.normalize else (torch.zeros(3), torch.ones(3))
+        self._mean = mean.to(device).view(3, 1, 1)
+        self._std = torch.where(std > 0, std, 1.0).to(device).view(3, 1, 1)  # 0: a channel that is constant
+        self._layout = torch.channels_last if execution.channels_last else torch.contiguous_format
+        self._augment = build_augmentation(config.augmentation, data.image_size)
+        smoothing = config.label_smoothing  # Szegedy et al. 2016, Rethinking the Inception Architecture, section 7
+        classes = torch.eye(data.num_classes, device=device)
+        self._targets = classes * (1 - smoothing) + smoothing / data.num_classes  # (classes, classes), a row a label
+        self._alphas = {"mixup_alpha": config.mixup_alpha, "cutmix_alpha": config.cutmix_alpha}
+
+    def training(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) uint8, (B,) -> (B, 3, H, W) float32, (B, classes): augmented, normalised, mixed."""
+        normalised = self._normalise(self._augment(images.float().div_(255), generator))
+        images, targets = mix_batch(normalised, self._targets[labels], generator, **self._alphas)
+        return images.contiguous(memory_format=self._layout), targets
+
+    def evaluation(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> (B, 3, H, W) float32, normalised."""
+        return self._normalise(images.float().div_(255)).contiguous(memory_format=self._layout)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return (images - self._mean) / self._std
+
+
+def train_epoch(
+    state: TrialState,
+    forward: nn.Module,
+    split: Split,
+    preprocessing: Preprocessing,
+    execution: Execution,
+    should_stop: Callable[[], bool],
+) -> Result | None:
+    """One pass over all training images in a fresh order; None where `should_stop` said so before a step.
+
+    Accuracy counts the prediction against the largest soft target, so against the larger part of a mixed image.
+
+    Args:
+        forward: state.model, or its compiled form.
+
+    Raises:
+        DivergedError: a loss is not finite; on a CPU at that step, on CUDA at the end of the epoch, since looking
+            at it earlier would wait for the device at every step.
+    """
+    config, device = state.config, execution.device
+    sizes = batch_sizes(len(split.labels), config.batch_size)
+    order = torch.randperm(len(split.labels), generator=state.generator, device=device)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    num_correct = torch.zeros((), dtype=torch.int64, device=device)
+    state.model.train()
+    with _on(device):
+        for i, indices in enumerate(order.split(sizes)):
+            if should_stop():
+                return None
+            set_learning_rate(state.optimizer, learning_rate(config, state.epoch * len(sizes) + i, len(sizes)))
+            images, targets = preprocessing.training(split.images[indices], split.labels[indices], state.generator)
+            # compiled for one shape only: the last, smaller batch would cost a second compilation
+            network = forward if len(indices) == config.batch_size else state.model
+            with _autocast(execution):
+                logits = network(images)
+            loss = F.cross_entropy(logits.float(), targets)
+            state.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            state.optimizer.step()
+            loss_sum += loss.detach() * len(indices)
+            num_correct += (logits.argmax(1) == targets.argmax(1)).sum()
+            if device.type == "cpu":
+                _check_finite(loss.item(), state, f" at step {i + 1} of {len(sizes)}")
+    result = Result(loss_sum.item() / len(order), num_correct.item() / len(order))
+    _check_finite(result.loss, state, "")
+    return result
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing, execution: Execution) -> Result:
+    """Mean cross-entropy and accuracy on images as they are, in the precision of the training.
+
+    Uses the model uncompiled: it has the weights, and its two more shapes are not worth two more compilations.
+    """
+    loss_sum = torch.zeros((), dtype=torch.float64, device=execution.device)
+    num_correct = torch.zeros((), dtype=torch.int64, device=execution.device)
+    model.eval()
+    with _on(execution.device):
+        for images, labels in _batches(split):
+            with _autocast(execution):
+                logits = model(preprocessing.evaluation(images))
+            loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
+            num_correct += (logits.argmax(1) == labels).sum()
+    return Result(loss_sum.item() / len(split.labels), num_correct.item() / len(split.labels))
+
+
+def batch_sizes(num_images: int, batch_size: int) -> list[int]:
+    """Sizes of an epoch's batches: the last is smaller, or larger by one image where that one would be alone.
+
+    Batch norm cannot normalise a single image's 1x1 map, and from one image's map it learns little on any.
+    """
+    num_full, rest = divmod(num_images, batch_size)
+    if rest == 1 and num_full:
+        return [batch_size] * (num_full - 1) + [batch_size + 1]
+    return [batch_size] * num_full + [rest] * (rest > 0)
+
+
+def _batches(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(split.images.split(EVALUATION_BATCH_SIZE), split.labels.split(EVALUATION_BATCH_SIZE), strict=True)
+
+
+def _check_finite(loss: float, state: TrialState, where: str) -> None:
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the training loss is {loss} in epoch {state.epoch + 1}{where} (optimizer {state.config.optimizer}, "
+            f"lr {state.config.lr:g}); a lower lr or warmup_epochs may keep it finite"
+        )
+
+
+def _autocast(execution: Execution) -> torch.autocast:
+    return torch.autocast(execution.device.type, torch.bfloat16, enabled=execution.precision == "bf16")
+
+
+@contextmanager
+def _on(device: torch.device) -> Iterator[None]:
+    """On CUDA: this device is the current one, and cuDNN picks its fastest kernels by trial, for this block only."""
+    with ExitStack() as stack:
+        if device.type == "cuda":
+            stack.enter_context(torch.cuda.device(device))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False))
+        yield
