@@ -13,7 +13,7 @@ from flexres_tune.spec.presets import PRESETS
 
 Count = Annotated[int, Field(ge=1, le=100_000, strict=True)]
 Kernel = Annotated[int, Field(ge=1, le=31, strict=True)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, lt=1, strict=True)]
 
 
 class Architecture(BaseModel):

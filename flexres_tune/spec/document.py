@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flexres_tune.errors import Problem
+from flexres_tune.errors import Problem, SpecError
 
 Path = tuple[str | int, ...]  # ("parameters", 1, "lr")
 Finding = tuple[Path, str]  # where and what: a Problem before its line is known
@@ -29,13 +29,12 @@ class Document:
     data: Any
     places: Mapping[Path, Place] = field(default_factory=dict)
 
-    def problem(self, path: Path, message: str, exact: bool = False) -> Problem:
+    def problem(self, path: Path, message: str) -> Problem:
         """The problem at a key path, or at the nearest key above that stands in the file.
 
         Args:
-            path: key path in `data`.
+            path: key path in `data`; its last key may be missing from a mapping that is there.
             message: rule, value found and way out.
-            exact: show the whole path, because the key that it ends in is missing from the file.
         """
         path = self.as_written(path)
         known = path
@@ -44,8 +43,19 @@ class Document:
         place = self.places.get(known)
         if place is None:
             return Problem(format_path(path), message)
-        rest = path[len(known) :] if exact or not known else ()
+        rest = path[len(known) :]
+        if len(rest) != 1 or not isinstance(rest[0], str) or not isinstance(self._at(known), Mapping):
+            rest = ()
         return Problem(format_path(place.path + rest), message, show_text(place.file, 300), place.line)
+
+    def _at(self, path: Path) -> Any:
+        value = self.data
+        for part in path:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return value
 
     def as_written(self, path: Path) -> Path:
         """The path without the index of the only grid, where `parameters` is one mapping and not a list."""
@@ -53,6 +63,11 @@ class Document:
         if single and path[:1] == ("parameters",) and len(path) > 1 and isinstance(path[1], int):
             return path[:1] + path[2:]
         return path
+
+
+def sorted_problems(problems: Iterable[Problem]) -> SpecError:
+    """All problems as one error: each once, overrides first, then by line."""
+    return SpecError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line))
 
 
 def format_path(path: Path) -> str:

@@ -14,8 +14,7 @@ from flexres_tune.errors import FlexResError, Problem, SpecError
 from flexres_tune.spec.budget import DataShape
 from flexres_tune.spec.cell import Cell, Describe, PlannedTrial, matching_exclude, plan_cell, varies_model
 from flexres_tune.spec.distribution import Distribution
-from flexres_tune.spec.document import Finding, format_path, show_cells
-from flexres_tune.spec.load import sort_problems
+from flexres_tune.spec.document import Finding, format_path, show_cells, sorted_problems
 from flexres_tune.spec.sweep import SweepSpec
 
 MAX_TRIALS = 100_000
@@ -70,11 +69,16 @@ def expand_trials(spec: SweepSpec, describe: Describe = describe_known) -> tuple
     """
     trials, problems = _expand(spec, describe)
     for variant in spec._variants:
-        one_seed = variant.model_copy(update={"seeds": variant.seeds[:1]})
-        problems += _expand(one_seed, describe, check_only=True)[1]
+        problems += check_trials(variant, describe)
     if problems:
-        raise SpecError(sort_problems(problems))
+        raise sorted_problems(problems)
     return tuple(trials)
+
+
+def check_trials(spec: SweepSpec, describe: Describe = describe_known) -> list[Problem]:
+    """What is wrong with the trials of a sweep that does not run now, and may name data that is not here."""
+    one_seed = spec.model_copy(update={"seeds": spec.seeds[:1]})
+    return _expand(one_seed, _leniently(describe))[1]
 
 
 def trial_from_assignment(
@@ -95,14 +99,12 @@ def trial_from_assignment(
     return replace(trial, config=trial.config.model_copy(update={"seed": seed}))
 
 
-def _expand(spec: SweepSpec, describe: Describe, check_only: bool = False) -> tuple[list[PlannedTrial], list[Problem]]:
+def _expand(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], list[Problem]]:
     num_trials = count_trials(spec)
     if num_trials > MAX_TRIALS:
         where = ("parameters",) if spec.method == "grid" else ("num_trials",)
         message = f"a sweep must have at most {MAX_TRIALS:,} trials, but has {num_trials:,}; split it or draw at random"
         return [], [spec._document.problem(where, message)]
-    if check_only:
-        describe = _leniently(describe)
     if spec.method == "grid":
         one_each, found = _grid(spec, describe)
     else:

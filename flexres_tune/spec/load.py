@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 from pydantic import ValidationError
 
 from flexres_tune.errors import Problem, SpecError
-from flexres_tune.spec.document import Document
+from flexres_tune.spec.document import Document, sorted_problems
+from flexres_tune.spec.expand import check_trials, count_trials
 from flexres_tune.spec.overlay import with_overrides, with_profile
 from flexres_tune.spec.problems import findings
 from flexres_tune.spec.rules import check_rules, check_values
 from flexres_tune.spec.sweep import SweepSpec
 from flexres_tune.spec.yaml_file import read_yaml
 
+TRIAL_MAKING_KEYS = {"method", "max_parameters", "seeds", "base", "parameters", "exclude", "num_trials", "order_seed"}
+MAX_CHECKED_TRIALS = 2_000  # where the file is wrong already
 LAPTOP = "laptop"  # the profile that `auto` chooses where there is no GPU
 
 
@@ -40,35 +43,34 @@ def load_sweep(
     """
     document = read_yaml(str(path))
     profiles = document.data.get("profiles")
-    names = list(profiles) if isinstance(profiles, dict) else []
+    names = [name for name in profiles if name not in ("auto", "none")] if isinstance(profiles, dict) else []
     if profile == "auto":
         without_gpu = LAPTOP in names and has_gpu is not None and not has_gpu()
         profile = LAPTOP if without_gpu else "none"
-    chosen = document if profile == "none" else with_profile(document, profile)
-    chosen = with_overrides(chosen, overrides)
+    problems: list[Problem] = []
+    chosen = document
+    try:
+        chosen = document if profile == "none" else with_profile(document, profile)
+        chosen = with_overrides(chosen, overrides)
+    except SpecError as error:
+        problems.extend(error.problems)
     others = [] if overrides else [name for name in ("none", *names) if name != profile]
 
-    spec, problems = _check(chosen, profile, str(path))
+    spec = _check(chosen, profile, str(path), problems)
     variants = []
     for name in others:
-        variant, found = _check(document if name == "none" else with_profile(document, name), name, str(path))
-        problems += found
-        variants.append(variant)
+        variant = document if name == "none" else with_profile(document, name)
+        variants.append(_check(variant, name, str(path), problems))
     if problems:
-        raise SpecError(sort_problems(problems))
+        raise sorted_problems(problems)
     spec._variants = tuple(variants)
     return spec
 
 
-def sort_problems(problems: Sequence[Problem]) -> list[Problem]:
-    """Each problem once, overrides first, then by line."""
-    return sorted(dict.fromkeys(problems), key=lambda problem: problem.line)
-
-
-def _check(document: Document, profile: str, source: str) -> tuple[SweepSpec, list[Problem]]:
-    """The sweep, with the keys that are wrong left out, and what is wrong."""
-    problems: list[Problem] = []
+def _check(document: Document, profile: str, source: str, problems: list[Problem]) -> SweepSpec:
+    """The sweep, with the keys that are wrong left out; adds what is wrong to `problems`."""
     bad_keys: set[str] = set()
+    known_before = len(problems)
     data = {**document.data, "profile": profile, "source": source}
     for key in ("profile", "source"):
         if key in document.data:
@@ -78,13 +80,16 @@ def _check(document: Document, profile: str, source: str) -> tuple[SweepSpec, li
     except ValidationError as error:
         for where, message in findings(error):
             bad_keys.add(str(where[0]))
-            problems.append(document.problem(where, message, exact=message.endswith("is missing")))
+            problems.append(document.problem(where, message))
         rest = {key: value for key, value in data.items() if key not in bad_keys}
         spec = SweepSpec.model_validate({"name": "unnamed"} | rest)
     for where, message in check_values(document.data):
         bad_keys.add(str(where[0]))
         problems.append(document.problem(where, message))
     for where, message in check_rules(spec, frozenset(bad_keys)):
-        problems.append(document.problem(where, message, exact="is missing" in message))
+        bad_keys.add(str(where[0]))
+        problems.append(document.problem(where, message))
     spec._document = document
-    return spec, problems
+    if len(problems) > known_before and not bad_keys & TRIAL_MAKING_KEYS and count_trials(spec) <= MAX_CHECKED_TRIALS:
+        problems += check_trials(spec)  # so that the next run does not find more
+    return spec

@@ -84,8 +84,11 @@ class _Layered:
             for key in [key for key in self.data["base"] if key.startswith("model.")]:
                 del self.data["base"][key]
         parent = self.data
-        for part in path[:-1]:
-            parent = parent.setdefault(part, {}) if isinstance(parent, dict) else parent[part]
+        for i, part in enumerate(path[:-1]):
+            if isinstance(parent, dict) and parent.get(part) is None:
+                parent[part] = {}
+                self.places[path[: i + 1]] = Place(path[: i + 1], source.places[source_path].file, 0)
+            parent = parent[part]
         for place in [place for place in self.places if place[: len(path)] == path]:
             del self.places[place]
         if value is None and isinstance(parent, dict):

@@ -13,6 +13,8 @@ from flexres_tune.spec.spelling import suggest_key, suggest_value
 
 EXAMPLES: Mapping[str, str] = {
     "name": "optim",
+    "metric.name": "val_accuracy",
+    "confirm.seeds": "[10, 11, 12]",
     "description": "Which optimizer is best in 20 epochs?",
     "method": "grid",
     "metric": "{name: val_accuracy, goal: maximize}",
@@ -104,18 +106,22 @@ def _message(item: Mapping[str, Any], model: str) -> str:
     if kind == "extra_forbidden":
         return suggest_key(path[-1], _level(path, model))
     keys = [part for part in path if isinstance(part, str)]
-    key = keys[-1] if keys else ""
+    dotted = ".".join(keys)
     rule = _RULES[kind](ctx) if kind in _RULES else _plain_english(item["msg"])
     found = "" if kind == "missing" else f", but got {show(value)}"
-    return f"{rule}{found}{_way_out(key, kind, value)}"
+    return f"{rule}{found}{_way_out(dotted, kind, value)}"
 
 
-def _way_out(key: str, kind: str, value: Any) -> str:
+def _way_out(dotted: str, kind: str, value: Any) -> str:
+    key = dotted.rpartition(".")[2]
     if kind == "literal_error" and (near := suggest_value(key, value)):
         return near
+    if kind == "bool_type" and isinstance(value, str) and value.lower() in ("yes", "no", "on", "off"):
+        return f"; YAML 1.2 reads that as text, write {key}: {'true' if value.lower() in ('yes', 'on') else 'false'}"
     if isinstance(value, str) and kind in ("int_type", "float_type", "bool_type") and _reads_as_number(value):
         return f"; write it without quotes: {value.strip()}"
-    return f"; for example {key}: {EXAMPLES[key]}" if key in EXAMPLES else "; correct it"
+    example = EXAMPLES.get(dotted, EXAMPLES.get(key))
+    return f"; for example {key}: {example}" if example else "; correct it"
 
 
 def _level(path: tuple, model: str) -> str:

@@ -40,7 +40,7 @@ def check_values(data: Mapping[str, Any]) -> Iterator[Finding]:
 def _values(distribution: Any) -> Iterator[tuple[tuple, Any]]:
     """Each value that stands in a distribution, with its path in it."""
     for key, value in _items(distribution):
-        if key in ("value", "min", "max"):
+        if key == "value" or (key in ("min", "max") and isinstance(value, int | float) and not isinstance(value, bool)):
             yield (key,), value
         elif key == "values" and isinstance(value, list):
             yield from (((key, i), item) for i, item in enumerate(value))

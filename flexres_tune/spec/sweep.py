@@ -37,16 +37,21 @@ class Metric(_Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _chooses_by_validation(cls, data: Any) -> Any:
+    def _goal_of_name(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
         name = data.get("name", "val_accuracy")
-        if isinstance(name, str) and "test" in name.lower():
+        return {"goal": GOALS[name], **data} if isinstance(name, str) and name in GOALS else data
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _chooses_by_validation(cls, value: Any) -> Any:
+        if isinstance(value, str) and "test" in value.lower():
             raise ValueError(
-                f"name must be val_accuracy or val_loss, because the test set chooses nothing, but got {show(name)}; "
+                f"must be val_accuracy or val_loss, because the test set chooses nothing, but got {show(value)}; "
                 "use val_accuracy: test_accuracy stands beside it in the tables"
             )
-        return {"goal": GOALS[name], **data} if name in ("val_accuracy", "val_loss") else data
+        return value
 
     @model_validator(mode="after")
     def _goal_fits(self) -> Metric:
@@ -146,7 +151,7 @@ class SweepSpec(_Part):
     max_parameters: Annotated[int, Field(ge=1, strict=True)] = Field(
         default=5_000_000, description="budget: trainable parameters that a model may have"
     )
-    seeds: Annotated[Seeds, Field()] = Field(default=(0,), description="each configuration runs once with each seed")
+    seeds: Seeds = Field(default=(0,), description="each configuration runs once with each seed")
     base: dict[str, Any] = Field(default_factory=dict, description="what all trials share; parameters override it")
     parameters: tuple[dict[str, Distribution], ...] = Field(
         default=({},), min_length=1, max_length=10_000, description="what varies: one grid, or a list, their union"
@@ -181,6 +186,16 @@ class SweepSpec(_Part):
     @classmethod
     def _one_grid(cls, value: Any) -> Any:
         return [value] if isinstance(value, Mapping) else value
+
+    @field_validator("profiles")
+    @classmethod
+    def _can_be_chosen(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, overlay in value.items():
+            if name in ("auto", "none"):
+                raise ValueError(f"a profile must not be called auto or none, but one is {name}; call it laptop")
+            if "profiles" in overlay:
+                raise ValueError(f"a profile must not have profiles, but {show(name)} has; move them to the top level")
+        return value
 
     _distinct = field_validator("seeds")(_each_once)
 

@@ -23,7 +23,7 @@ SCHEDULE_NAMES: tuple[str, ...] = get_args(ScheduleName)
 AUGMENTATION_NAMES: tuple[str, ...] = get_args(AugmentationName)
 DATASET_NAMES = ("digits", "cifar10")  # and parquet:PATH
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]  # strict: neither "0.1" nor true is a number
 
 
 class TrialConfig(BaseModel):

@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from flexres_tune.errors import ArchitectureError
-from flexres_tune.spec.architecture import Architecture, parse_architecture, preset
+from flexres_tune.spec.architecture import Architecture, did_you_mean, parse_architecture, preset
 from flexres_tune.spec.budget import count_quickly
 from flexres_tune.spec.document import Finding, show
+from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.problems import findings
 from flexres_tune.spec.trial import TrialConfig
 
@@ -75,6 +76,11 @@ def _parse_model(canonical: str) -> tuple[Architecture | None, list[Finding]]:
     if not isinstance(model, str | dict):
         return None, [((), f"must be a preset's name or a mapping with blocks and channels, but got {show(model)}; "
                            "for example resnet22_2")]  # fmt: skip
+    if isinstance(model, str) and model not in PRESETS:
+        way_out = did_you_mean(model, PRESETS) or f"; presets are {', '.join(PRESETS)}"
+        return None, [
+            ((), f"must be a preset's name or a mapping with blocks and channels, but got {show(model)}{way_out}")
+        ]
     try:
         row = preset(model) if isinstance(model, str) else dict(model)
         if values:

@@ -11,7 +11,7 @@ from flexres_tune.errors import Problem, SpecError
 from flexres_tune.spec.document import Document, Path, Place, show_text
 from flexres_tune.spec.yaml_tree import MAX_DEPTH, MAX_NODES, Node, YamlError, compose
 
-MAX_BYTES = 100_000  # about half a second of parsing on a slow core; the sweeps that we know have 2,000
+MAX_BYTES = 50_000  # under half a second of parsing on a slow core; the sweeps that we know have 2,000
 MAX_DIGITS = 40  # of a number; Python refuses to print integers of more than 4,300
 
 # YAML 1.2 core schema, with underscores between digits, which YAML 1.1 had and people use

@@ -13,7 +13,7 @@ from typing import Any
 from flexres_tune.spec.document import show_text
 
 MAX_DEPTH = 40
-MAX_NODES = 50_000  # the longest sweep that we know has 300
+MAX_NODES = 20_000  # the longest sweep that we know has 300
 
 
 class YamlError(Exception):
