@@ -82,6 +82,10 @@ def _class_names(train: ImageTable, test: ImageTable) -> tuple[str, ...]:
     import numpy as np
 
     classes = np.unique(train.labels)
+    if len(classes) < 2:
+        raise DataError(
+            f"{train.path}: must have at least two classes, but all {len(train)} rows have label {classes[0]}"
+        )
     names = train.class_names
     if names is None:
         if classes[-1] != len(classes) - 1:
@@ -99,10 +103,6 @@ def _class_names(train: ImageTable, test: ImageTable) -> tuple[str, ...]:
                 f"{table.path}: row {row}: label must be below the number of classes, {len(names)} in "
                 f"{train.path.name}, but is {table.labels[row]}; the files do not belong together, or a label is wrong"
             )
-    if len(classes) < 2:
-        raise DataError(
-            f"{train.path}: must have at least two classes, but all {len(train)} rows have label {classes[0]}"
-        )
     if (strange := ~np.isin(test.labels, classes)).any():
         row = int(np.argmax(strange))
         raise DataError(
