@@ -73,3 +73,9 @@ def peak_memory_bytes(device: torch.device) -> int:
         return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, the others kibibytes
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that the device's or the machine's memory is used up."""
+    # a CPU allocation that fails is a plain RuntimeError: "DefaultCPUAllocator: can't allocate memory"
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

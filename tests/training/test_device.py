@@ -4,6 +4,7 @@ import torch
 from flexres_tune.errors import DeviceError
 from flexres_tune.training.device import (
     device_name,
+    is_out_of_memory,
     peak_memory_bytes,
     pick_device,
     reset_peak_memory,
@@ -48,3 +49,11 @@ def test_number_of_threads_is_torchs():
     set_num_threads(1)
     assert torch.get_num_threads() == 1
     set_num_threads(before)
+
+
+def test_failed_allocation_on_a_cpu_is_out_of_memory():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("shapes do not agree"))

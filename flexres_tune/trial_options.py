@@ -1,0 +1,115 @@
+"""TrialConfig on a command line: an option for each field, and their texts checked as a sweep file's values are.
+
+Imports no torch, so that a wrong option is answered at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+from flexres_tune.datasets import describe_dataset
+from flexres_tune.errors import Problem, SpecError
+from flexres_tune.spec.architecture import Architecture
+from flexres_tune.spec.budget import check_budget
+from flexres_tune.spec.document import show
+from flexres_tune.spec.presets import PRESETS
+from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.spec.trial_values import build_config, check_value
+from flexres_tune.spec.yaml_file import parse_yaml
+
+_LISTS = ("blocks", "channels", "head", "augmentation")  # one entry is a list too; others take a number or a list
+_TEXTS = ("model", "dataset")  # a path may look like anything
+
+
+def with_trial_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with an option for each field of TrialConfig and Architecture in the place of its `**fields`."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    fields = [("Trial", name, field) for name, field in TrialConfig.model_fields.items() if name != "model"]
+    fields += [("Model: changes to --model", name, field) for name, field in Architecture.model_fields.items()]
+    added = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                str | None,
+                typer.Option(
+                    option_name((name,)),
+                    help=_help(field),
+                    metavar="VALUE",
+                    show_default=_default(field),
+                    rich_help_panel=panel,
+                ),
+            ],
+        )
+        for panel, name, field in fields
+    ]
+    command.__signature__ = signature.replace(parameters=[*own, *added])
+    command.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
+    return command
+
+
+def read_config(texts: Mapping[str, str | None], max_parameters: int) -> tuple[TrialConfig, int]:
+    """The configuration that the options' texts give (None: not given), and its number of parameters.
+
+    Raises:
+        SpecError: all that is wrong with the options, a line a problem.
+        DataError: the data set is missing.
+    """
+    given = {name: text for name, text in texts.items() if text is not None}
+    values = {name if name in TrialConfig.model_fields else f"model.{name}": _read(name, given[name]) for name in given}
+    if not any(key.partition(".")[0] == "model" for key in values):
+        message = f"must be given, or else --blocks and --channels; presets: {', '.join(PRESETS)}"
+        raise SpecError([Problem("--model", message)])
+    values.setdefault("model", {})
+    # each value by itself first: a model that is wrong would hide what is wrong beside it
+    findings = [
+        ((key, *path), message) for key in values if key != "model" for path, message in check_value(key, values[key])
+    ]
+    config, more = build_config({key: value for key, value in values.items() if key != "seed"}, values.get("seed", 0))
+    findings += more
+    if not findings:
+        shape = describe_dataset(config.dataset)
+        num_parameters, findings = check_budget(config.model, config.dataset, shape, max_parameters)
+    if findings:
+        problems = [Problem(option_name(path), message) for path, message in findings]
+        raise SpecError(list(dict.fromkeys(problems)))
+    return config, num_parameters
+
+
+def option_name(path: tuple) -> str:
+    """`--channels` for the key paths ("model.channels",) and ("model", "channels")."""
+    parts = [part for key in path if isinstance(key, str) for part in key.split(".")]
+    of_model = len(parts) > 1 and parts[0] == "model" and parts[1] in Architecture.model_fields
+    return f"--{parts[of_model].replace('_', '-')}"
+
+
+def _read(name: str, text: str) -> Any:
+    """An option's text as YAML: `1e-3`, `3,3` or `[3, 3]`, `[[1, 5], [1, 5]]`."""
+    if name in _TEXTS and not text.lstrip().startswith("{"):
+        return text
+    if (name in _LISTS or "," in text) and not text.lstrip().startswith(("[", "{")):
+        text = f"[{text}]"
+    return parse_yaml(text, option_name((name,)), line=0).data
+
+
+def _help(field: Any) -> str:
+    """The field's description, and its names where it takes names."""
+    annotation = field.annotation
+    if get_origin(annotation) is tuple:
+        annotation = get_args(annotation)[0]
+    names = [
+        name for name in get_args(annotation) if get_origin(annotation) is Literal and name not in field.description
+    ]
+    return f"{field.description}: {', '.join(names)}" if names else field.description
+
+
+def _default(field: Any) -> str | bool:
+    if field.is_required() or field.default is None or "if absent" in field.description:
+        return False
+    return ",".join(field.default) or "none" if isinstance(field.default, tuple) else show(field.default)
