@@ -3,13 +3,15 @@
 import hashlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
-from flexres_tune.datasets import DataShape, describe_dataset, images, load_dataset
+from flexres_tune.datasets import DataShape, describe_dataset, digits, images, load_dataset
 from flexres_tune.datasets.arrays import channel_moments, fixed_permutation
+from flexres_tune.datasets.cache import cached_arrays
 from flexres_tune.datasets.sources import SOURCES
 from flexres_tune.errors import DataError
 from flexres_tune.spec.trial import DATASET_NAMES
@@ -114,6 +116,19 @@ def test_mean_and_deviation_are_those_of_the_training_pixels():
 
 def test_a_constant_channel_does_not_make_the_deviation_zero():
     assert channel_moments(np.full((3, 3, 4, 4), 7, np.uint8))[1] == pytest.approx(1 / 255)
+
+
+def test_processes_that_start_together_decode_once():
+    made = []
+
+    def make():
+        made.append(1)
+        return digits._read_sklearn()
+
+    with ThreadPoolExecutor(4) as pool:  # each opens the lock file for itself, as a process does
+        results = list(pool.map(lambda _: cached_arrays("together", make), range(4)))
+    assert len(made) == 1
+    assert all(np.array_equal(result.train_images, results[0].train_images) for result in results)
 
 
 @pytest.mark.parametrize("name", ["mnist", "parquet:", "parquet", "digits:x", ""])
