@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
@@ -34,9 +34,22 @@ def run_sql(query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
             relation = connection.sql(query)
             if relation is None:
                 raise ResultsError("the query has no answer: it must end with a SELECT, such as SELECT * FROM trials")
-            return relation.to_arrow_table()
+            table = relation.to_arrow_table()
+            return table.rename_columns(_distinct(table.column_names))
     except (duckdb.Error, UnicodeError) as error:
         raise ResultsError(f"{str(error).strip()}{_hint(str(error), query, tables)}") from None
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """lr, lr -> lr, lr_2: a join has both, and a record can hold one of a name."""
+    distinct: dict[str, None] = {}
+    for name in names:
+        candidate, number = name, 1
+        while candidate in distinct:
+            number += 1
+            candidate = f"{name}_{number}"
+        distinct[candidate] = None
+    return list(distinct)
 
 
 def _hint(message: str, query: str, tables: Mapping[str, pa.Table]) -> str:

@@ -65,7 +65,8 @@ def _by_dataset(trials: pa.Table) -> list[pa.Table]:
 
 
 def _board(trials: pa.Table, limit: int | None) -> pa.Table:
-    varied = _without_what_model_says(varied_columns(trials), trials)
+    trials = trials.select(table_schema("trials").names)  # a column of another version could shadow one made below
+    varied = telling_columns(trials)
     budget = "" if "epochs" in varied else "any_value(epochs) AS epochs,"
     order = ", ".join(f"'{status}'" for status in OUTCOMES)
     # NaN, as a diverged trial may have, would be the greatest of all numbers in DuckDB.
@@ -125,8 +126,9 @@ def _board(trials: pa.Table, limit: int | None) -> pa.Table:
     return run_sql(query, {"trials": trials})
 
 
-def _without_what_model_says(varied: list[str], trials: pa.Table) -> list[str]:
-    """Leave out `blocks`, `channels` ... where `model` alone tells them: the name is what a person reads."""
+def telling_columns(trials: pa.Table) -> list[str]:
+    """varied_columns(), less `blocks`, `channels` ... where `model` alone tells them: a person reads the name."""
+    varied = varied_columns(trials)
     spelled_out = [name for name in varied if name in architecture_columns()]
     if not spelled_out or "model" not in varied:
         return varied

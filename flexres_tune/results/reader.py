@@ -87,8 +87,8 @@ class Results:
         sweeps = self.sweeps() if sweep is None else self.choose(sweep)
         return join(name, [self._load(name, each) for each in sweeps])
 
-    def sql(self, query: str) -> pa.Table:
-        """Answer of a DuckDB query over the views trials, epochs and decisions of all sweeps.
+    def sql(self, query: str, sweep: str | None = None) -> pa.Table:
+        """Answer of a DuckDB query over the views trials, epochs and decisions, of one sweep or of all.
 
         Raises:
             ResultsError: the query is wrong or asks for more than these views; with DuckDB's message.
@@ -98,7 +98,8 @@ class Results:
         words = query.lower()
         dynamic = "query" in words  # query_table('tri' || 'als'): the text does not tell which table it reads
         tables = {
-            name: self.table(name) if dynamic or name in words else table_schema(name).empty_table() for name in TABLES
+            name: self.table(name, sweep) if dynamic or name in words else table_schema(name).empty_table()
+            for name in TABLES
         }  # a query that never says `epochs` does not wait for them
         return run_sql(query, tables)
 

@@ -1,0 +1,164 @@
+"""Ask the tables: `python -m flexres_tune.query leaderboard`, or a SQL query over trials, epochs and decisions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flexres_tune.errors import FlexResError, ResultsError
+
+if TYPE_CHECKING:
+    from flexres_tune.results.answers import Answer
+
+COMMANDS = {
+    "leaderboard": "a row a configuration, ranked by mean validation accuracy over seeds",
+    "trials": "a row a trial, best first",
+    "curves": "validation accuracy of each trial over its epochs",
+    "status": "done, stopped, failed and missing trials of each sweep, why, and how to go on",
+}
+EXAMPLES = """Examples:
+
+  python -m flexres_tune.query leaderboard
+
+  python -m flexres_tune.query trials --sweep optim --format csv --out trials.csv
+
+  python -m flexres_tune.query "SELECT optimizer, lr, max(best_val_accuracy) FROM trials GROUP BY ALL"
+
+  python -m flexres_tune.query "SELECT epoch, avg(val_accuracy) FROM epochs WHERE sweep = 'optim' GROUP BY ALL"
+"""
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    PARQUET = "parquet"
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+def query(
+    context: typer.Context,
+    what: Annotated[
+        str | None, typer.Argument(metavar="COMMAND|SQL", help=f"{', '.join(COMMANDS)}, or a SQL query in quotes.")
+    ] = None,
+    sweep: Annotated[str | None, typer.Option(help="Only this sweep; all if absent.")] = None,
+    results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
+    format: Annotated[Format, typer.Option(help="How to print or write it.")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of printing.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Rows at most: a board's, a sweep's trials or curves, a query's.")
+    ] = None,
+) -> None:
+    """Ask the tables that sweeps leave behind, also while they run."""
+    if what is None:
+        typer.echo(context.get_help())
+        return
+    try:
+        if format is Format.PARQUET and out is None:
+            raise ResultsError("--format parquet is no text: add --out FILE, such as --out answer.parquet")
+        if out is not None and out.is_dir():
+            raise ResultsError(f"{out}: --out must be a file, but is a folder")
+        _write(_answer(what, results, sweep, limit), format, out, limit)
+    except FlexResError as error:
+        from flexres_tune.results.cells import escape
+
+        typer.echo(escape(str(error), keep="\n"), err=True)
+        raise typer.Exit(error.exit_status) from None
+    except BrokenPipeError:  # `| head` has seen enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes
+        raise typer.Exit(141) from None
+
+
+def _answer(what: str, folder: Path, sweep: str | None, limit: int | None) -> Answer:
+    if re.fullmatch(r"[\w.-]*", what := what.strip()) and what not in COMMANDS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(what.lower()[:50], COMMANDS, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise ResultsError(
+            f"no command {what[:50]!r}{meant} Commands: {', '.join(COMMANDS)}; or a query in quotes, such as "
+            '"SELECT * FROM trials"'
+        )
+    from flexres_tune.results import answers, open_results
+
+    opened = open_results(folder)
+    if what in COMMANDS:
+        return getattr(answers, f"answer_{what}")(opened, sweep, limit)
+    return answers.answer_sql(opened, what, sweep, limit)
+
+
+def _write(answer: Answer, format: Format, out: Path | None, limit: int | None) -> None:
+    from flexres_tune.results import present
+
+    if format is Format.PARQUET:
+        present.save_parquet(answer.table, out)
+    elif format is Format.TABLE:
+        if out:
+            present.save_text(_terminal_text(answer, limit), out)
+        else:
+            _print_sections(answer, limit, None)
+    else:
+        text = {Format.CSV: present.to_csv, Format.JSON: present.to_json, Format.MARKDOWN: present.to_markdown}[format](
+            answer.table
+        )
+        if out:
+            present.save_text(text, out)
+        else:
+            _print_text(text)
+    if out:
+        typer.echo(f"{answer.table.num_rows:,} rows written to {out}", err=True)
+
+
+def _print_text(text: str) -> None:
+    if sys.stdout.isatty():
+        from flexres_tune.results.cells import escape
+
+        text = escape(text, keep="\n\t")  # a file gets the values as they are; a terminal would obey some of them
+    _tolerant(sys.stdout)
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _terminal_text(answer: Answer, limit: int | None) -> str:
+    import io
+
+    text = io.StringIO()
+    _print_sections(answer, limit, text)
+    return text.getvalue()
+
+
+def _print_sections(answer: Answer, limit: int | None, file) -> None:
+    from flexres_tune.results.present import make_console, print_section
+
+    _tolerant(sys.stdout)
+    console = make_console(file)
+    for section in answer.sections:
+        print_section(section, console, limit)
+    if file is None:
+        sys.stdout.flush()
+
+
+def _tolerant(stream) -> None:
+    """An encoding that has no ± or ▁ (an old locale) shows ? instead of failing."""
+    with contextlib.suppress(AttributeError, ValueError):
+        stream.reconfigure(errors="replace")
+
+
+def main() -> None:
+    app(prog_name="python -m flexres_tune.query")
+
+
+if __name__ == "__main__":
+    main()

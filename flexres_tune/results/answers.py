@@ -1,0 +1,184 @@
+"""Answers of the query command: the rows a program gets, and the sections a person sees."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flexres_tune.results.cells import sparkline
+from flexres_tune.results.leaderboard import OUTCOMES, leaderboard, telling_columns
+from flexres_tune.results.present import Section
+from flexres_tune.results.reader import Results
+from flexres_tune.results.status import last_line, status_table, sweep_status
+
+_LEAST_OF_BOARD = ["last_val_accuracy", "best_epoch", "config_id", "stage", "num_parameters", "epochs"]  # then from the right
+    "last_val_accuracy",
+    "best_epoch",
+    "config_id",
+    "stage",
+    "num_parameters",
+    "epochs",
+    "device_seconds",
+]
+_LEAST_OF_TRIALS = ["attempt", "stage", "num_parameters", "images_per_second", "last_val_accuracy", "best_epoch"]
+_LEAST_OF_CURVES = ["epochs", "first_val_accuracy", "last_val_accuracy"]
+_BEST_FIRST = [("best_val_accuracy", "descending"), ("trial_id", "ascending")]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`table` is for csv, json, markdown and parquet; `sections` for the terminal."""
+
+    table: pa.Table
+    sections: list[Section]
+
+
+def answer_leaderboard(results: Results, sweep: str | None, limit: int | None) -> Answer:
+    """A row a configuration; one section a sweep and data set, because ranks count within one."""
+    sections, boards = [], []
+    for name in results.choose(sweep):
+        whole = leaderboard(results, name, limit)
+        boards.append(whole)
+        datasets = list(dict.fromkeys(whole["dataset"].to_pylist())) or [None]
+        for dataset in datasets:
+            board = whole if len(datasets) == 1 else whole.filter(pc.field("dataset") == dataset)
+            sections.append(_board_section(name, dataset, board))
+    return Answer(pa.concat_tables(boards, promote_options="permissive"), sections)
+
+
+def _board_section(sweep: str, dataset: str | None, board: pa.Table) -> Section:
+    counts = {f"num_{status}" for status in OUTCOMES}
+    ended_well = set(board["outcome"].to_pylist()) <= {"completed"}
+    hidden = counts | {"sweep", "dataset"} | ({"outcome"} if ended_well else set())
+    hidden |= {name for name in board.column_names if board[name].null_count == board.num_rows}
+    if set(board["stage"].to_pylist()) <= {"screen"}:
+        hidden.add("stage")
+    shown = board.select([name for name in board.column_names if name not in hidden or name == "rank"])
+    unranked = board["rank"].null_count
+    notes = []
+    if unranked:
+        notes.append(
+            f"{unranked} without a rank: not all their trials ran to the end, so their accuracies are no match"
+        )
+    return Section(
+        shown,
+        title=f"{sweep} on {dataset}" if dataset else sweep,
+        best_row=0 if board.num_rows > unranked else None,
+        notes=tuple(notes),
+        least_important=_LEAST_OF_BOARD,
+    )
+
+
+def answer_trials(results: Results, sweep: str | None, limit: int | None) -> Answer:
+    """A row a trial, best first; for a person without what is the same in all of a sweep's trials."""
+    sections, tables = [], []
+    for name in results.choose(sweep):
+        trials = results.trials(name).sort_by(_BEST_FIRST).slice(0, limit)
+        tables.append(trials)
+        columns = ["trial_id", *telling_columns(results.trials(name)), "status", "best_val_accuracy", "best_epoch"]
+        columns += ["last_val_accuracy", "test_accuracy", "epochs_run", "num_parameters", "train_seconds"]
+        columns += ["images_per_second", "stage", "attempt"]
+        shown = trials.select(list(dict.fromkeys(columns)))
+        if trials["error"].null_count < len(trials):
+            errors = [None if error is None else last_line(error) for error in trials["error"].to_pylist()]
+            shown = shown.append_column("error", pa.array(errors, pa.string()))
+        section = Section(shown, title=name, best_row=_first_whole(shown), least_important=_LEAST_OF_TRIALS)
+        sections.append(section)
+    return Answer(pa.concat_tables(tables, promote_options="permissive"), sections)
+
+
+def _first_whole(table: pa.Table) -> int | None:
+    """The best of the trials that ran their full budget, in a table sorted best first."""
+    statuses = table["status"].to_pylist()
+    return statuses.index("completed") if "completed" in statuses else None
+
+
+def answer_curves(results: Results, sweep: str | None, limit: int | None) -> Answer:
+    """Rows of `epochs`; for a person one line a trial: val_accuracy over epochs, all lines of a sweep to one scale.
+
+    `limit` counts trials, best first.
+    """
+    sections, tables = [], []
+    for name in results.choose(sweep):
+        epochs = results.epochs(name).sort_by([("trial_id", "ascending"), ("epoch", "ascending")])
+        curves: dict[str, list[float]] = {}
+        for trial_id, value in zip(epochs["trial_id"].to_pylist(), epochs["val_accuracy"].to_pylist(), strict=True):
+            curves.setdefault(trial_id, []).append(math.nan if value is None else value)
+        curves = {key: values for key, values in curves.items() if key is not None}
+        best = {key: max((v for v in values if math.isfinite(v)), default=math.nan) for key, values in curves.items()}
+        order = sorted(
+            curves, key=lambda key: (math.isnan(best[key]), -best[key] if best[key] == best[key] else 0, key)
+        )
+        order = order[:limit]
+        if limit is not None:
+            epochs = epochs.filter(pc.is_in(epochs["trial_id"], pa.array(order, pa.string())))
+        tables.append(epochs)
+        finite = [v for key in order for v in curves[key] if math.isfinite(v)]
+        low, high = min(finite, default=0.0), max(finite, default=1.0)
+        rows = [
+            {
+                "trial_id": key,
+                "val_accuracy_per_epoch": sparkline(curves[key], low, high, width=30),
+                "epochs": len(curves[key]),
+                "first_val_accuracy": curves[key][0],
+                "best_val_accuracy": best[key],
+                "last_val_accuracy": curves[key][-1],
+            }
+            for key in order
+        ]
+        shown = _beside_configuration(results, name, pa.Table.from_pylist(rows)) if rows else epochs.slice(0, 0)
+        notes = (f"lines drawn from {100 * low:.2f} % (▁) to {100 * high:.2f} % (█)",) if rows else ()
+        sections.append(
+            Section(shown, name, _first_whole(shown) if rows else None, notes, least_important=_LEAST_OF_CURVES)
+        )
+    return Answer(pa.concat_tables(tables, promote_options="permissive"), sections)
+
+
+def _beside_configuration(results: Results, sweep: str, curves: pa.Table) -> pa.Table:
+    """curves + how each trial ended and its varied parameters; a trial without a row is still running."""
+    trials = results.trials(sweep)
+    varied = telling_columns(trials)
+    rows = {row["trial_id"]: row for row in trials.select(["trial_id", "status", *varied]).to_pylist()}
+    ids = curves["trial_id"].to_pylist()
+    for position, name in enumerate(["status", *(name for name in varied if name != "epochs")], 1):
+        kind = trials.schema.field(name).type
+        missing = "unfinished" if name == "status" else None
+        values = [rows[key][name] if key in rows else missing for key in ids]
+        curves = curves.add_column(position, name, pa.array(values, kind))
+    return curves
+
+
+def answer_status(results: Results, sweep: str | None, limit: int | None) -> Answer:
+    """A row a sweep; below it, for a person, why trials failed and the command to go on."""
+    statuses = [sweep_status(results, name) for name in results.choose(sweep)][:limit]
+    table = status_table(statuses)
+    notes = []
+    for each in statuses:
+        for failure in each.failures[:10]:
+            notes.append(f"{each.sweep}: {failure.trial_id} {failure.status}: {failure.reason[:300]}")
+        if len(each.failures) > 10:
+            notes.append(f"{each.sweep}: {len(each.failures) - 10} more; query trials --sweep {each.sweep}")
+        if each.problem:
+            notes.append(each.problem)
+        if each.unplanned:
+            notes.append(f"{each.sweep}: {each.unplanned} rows of an earlier form of the sweep file, kept")
+        if each.driver is not None:
+            started = each.driver.get("started_at", "unknown")
+            notes.append(f"{each.sweep}: running on {each.driver.get('host')}, pid {each.driver.get('pid')}, {started}")
+        elif each.to_do and each.plan:
+            notes.append(f"{each.sweep}: {each.to_do} trials to go: {each.plan.command}")
+    shown = table.select([name for name in table.column_names if name not in ("command", "driver")])
+    empty = {"unplanned", "diverged", "out_of_memory", "interrupted", "failed", "stopped"}
+    shown = shown.select(
+        [name for name in shown.column_names if name not in empty or any(shown[name].to_pylist())]
+    )  # a column of zeros says nothing
+    return Answer(table, [Section(shown, notes=tuple(notes), least_important=("profile",))])
+
+
+def answer_sql(results: Results, query: str, sweep: str | None, limit: int | None) -> Answer:
+    """Rows of a SQL query."""
+    table = results.sql(query, sweep).slice(0, limit)
+    return Answer(table, [Section(table)])

@@ -1,0 +1,139 @@
+"""Values as a person reads them: 0.9731 -> "97.31 %", 3720 s -> "1 h 02 min", 4922826 -> "4,922,826"."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+NOTHING = "–"  # null
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column ready to print."""
+
+    name: str
+    cells: list[str]
+    is_number: bool  # stands at the right
+    is_whole: bool  # of no use when shortened: numbers, moments, ids to copy, curves
+
+
+def display_columns(table: pa.Table) -> list[Column]:
+    """The table's columns as text; `x_mean` and `x_sd` become one column `x`: "97.31 ± 0.12 %"."""
+    columns = []
+    for index, name in enumerate(table.column_names):
+        values = table.column(index).to_pylist()
+        base, kind = name.removesuffix("_mean"), table.schema.field(index).type
+        if name.endswith("_sd") and f"{name[:-3]}_mean" in table.column_names:
+            continue
+        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+        if base != name and f"{base}_sd" in table.column_names:
+            spread = table.column(table.column_names.index(f"{base}_sd")).to_pylist()
+            cells = [_mean_and_sd(base, mean, sd) for mean, sd in zip(values, spread, strict=True)]
+        else:
+            as_share = "accuracy" in name and all(
+                v is None or abs(v) <= 1 or math.isnan(v) for v in values if is_number
+            )
+            cells = [format_value(name, value, as_share) for value in values]
+        is_whole = is_number or pa.types.is_timestamp(kind) or name.endswith(("_id", "_per_epoch"))
+        columns.append(Column(escape(base), cells, is_number, is_whole))
+    return columns
+
+
+def format_value(name: str, value: Any, as_share: bool = True) -> str:
+    """One value by its column's name and its type; control characters are spelled out."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        moment = value.astimezone(UTC) if value.tzinfo else value
+        return f"{moment:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, int | float):
+        return _number(name, value, as_share)
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return escape(", ".join(value))
+    if isinstance(value, list | dict):
+        return escape(json.dumps(value, ensure_ascii=False, default=str))
+    return escape(str(value))
+
+
+def _number(name: str, value: int | float, as_share: bool) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if "accuracy" in name and as_share:
+        return f"{100 * value:.2f} %"
+    if name.endswith("seconds"):
+        return format_duration(value)
+    if name.endswith("_bytes"):
+        return format_bytes(value)
+    if name in ("num_parameters", "images_per_second"):
+        return f"{value:,.0f}"
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def _mean_and_sd(name: str, mean: float | None, sd: float | None) -> str:
+    if mean is None or sd is None:
+        return format_value(name, mean)
+    if "accuracy" in name:
+        return f"{100 * mean:.2f} ± {100 * sd:.2f} %"
+    return f"{mean:.4g} ± {sd:.2g}"
+
+
+def format_duration(seconds: float) -> str:
+    """0.5 -> "0.5 s", 303 -> "5 min 03 s", 3720 -> "1 h 02 min"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def format_bytes(count: float) -> str:
+    """1610612736 -> "1.5 GiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def escape(text: str, keep: str = "") -> str:
+    r"""Control, direction and unpaired characters spelled out (ESC -> \x1b): a value cannot steer a terminal."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c if c in keep or not unicodedata.category(c).startswith(("C", "Zl", "Zp")) else _spelled_out(c) for c in text
+    )
+
+
+def shorten(text: str, width: int) -> str:
+    """At most `width` characters, the middle left out: both ends of an id, path or message tell something."""
+    if len(text) <= width:
+        return text
+    head = (width - 1 + 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def sparkline(values: Sequence[float | None], low: float, high: float, width: int = 40) -> str:
+    """Values between low and high as blocks of eight heights, at most `width` of them, evenly drawn."""
+    blocks = "▁▂▃▄▅▆▇█"
+    if len(values) > width:
+        values = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)]
+    span = (high - low) or 1.0
+    return "".join(
+        " " if v is None or not math.isfinite(v) else blocks[min(7, max(0, int(8 * (v - low) / span)))] for v in values
+    )
+
+
+def _spelled_out(character: str) -> str:
+    return character.encode("unicode_escape").decode()
