@@ -177,10 +177,11 @@ class Session:
     def _answer(self, paths: SweepPaths) -> None:
         """The leaderboard, where the tables are, and what to type next."""
         from flexres_tune.results import open_results
-        from flexres_tune.results.leaderboard import leaderboard
-        from flexres_tune.results.present import print_table
+        from flexres_tune.results.answers import answer_leaderboard
+        from flexres_tune.results.present import print_section
 
-        print_table(leaderboard(open_results(paths.root), paths.sweep, limit=10), self.console)
+        for section in answer_leaderboard(open_results(paths.root), paths.sweep, limit=10).sections:
+            print_section(section, self.console)
         self.console.print(f"tables: {paths.folder}", markup=False)
         next_command = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", paths.sweep]
         if self.storage != Path("results"):
