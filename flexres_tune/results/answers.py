@@ -14,15 +14,8 @@ from flexres_tune.results.present import Section
 from flexres_tune.results.reader import Results
 from flexres_tune.results.status import last_line, status_table, sweep_status
 
-_LEAST_OF_BOARD = ["last_val_accuracy", "best_epoch", "config_id", "stage", "num_parameters", "epochs"]  # then from the right
-    "last_val_accuracy",
-    "best_epoch",
-    "config_id",
-    "stage",
-    "num_parameters",
-    "epochs",
-    "device_seconds",
-]
+# Left out in this order where the terminal is narrow, then from the right.
+_LEAST_OF_BOARD = ["last_val_accuracy", "best_epoch", "config_id", "stage", "num_parameters", "epochs"]
 _LEAST_OF_TRIALS = ["attempt", "stage", "num_parameters", "images_per_second", "last_val_accuracy", "best_epoch"]
 _LEAST_OF_CURVES = ["epochs", "first_val_accuracy", "last_val_accuracy"]
 _BEST_FIRST = [("best_val_accuracy", "descending"), ("trial_id", "ascending")]
