@@ -47,7 +47,7 @@ def check_budget(architecture: Architecture, dataset: str, shape: DataShape, bud
         count = count_quickly(architecture, shape.num_classes, shape.image_size)
     except ArchitectureError as error:
         images = f"{dataset} has {shape.image_size}x{shape.image_size} images"
-        return 0, [(("model", "pool_size"), f"{error} ({images})")]
+        return 0, [(("model", "pool_size"), f"{error}; {images}")]
     if count <= budget:
         return count, []
     heaviest = max(

@@ -14,7 +14,7 @@ from flexres_tune.spec.sweep import SweepSpec
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import apply_values, build_config, parse_model
 
-Describe = Callable[[str], DataShape]
+Describe = Callable[[str], DataShape | None]  # None: not known, so that the model is not checked against it
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ def plan_cell(spec: SweepSpec, cell: Cell, describe: Describe) -> tuple[PlannedT
         shape = describe(config.dataset)
     except FlexResError as error:
         return None, [(_locate(spec, cell, ("dataset",)), str(error))]
+    if shape is None:
+        return PlannedTrial(config, cell.varied, 0), []
     count, problems = check_budget(config.model, config.dataset, shape, spec.max_parameters)
     trial = PlannedTrial(config, cell.varied, count) if count else None
     return trial, [(_locate(spec, cell, path), message) for path, message in problems]

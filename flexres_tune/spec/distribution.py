@@ -54,6 +54,8 @@ class Distribution(BaseModel):
             raise ValueError(
                 f"must have one of value, values, or min and max, but has {' and '.join(forms)}; keep one of them"
             )
+        if not forms and any(key not in cls.model_fields for key in data):
+            return data  # reported as a key that does not exist, with the one that was meant
         if not forms:
             raise ValueError(
                 f"must have value, values, or min and max, but got {show(data)}; for example {{values: [0.01, 0.1]}}"

@@ -33,7 +33,7 @@ class Document:
         """The problem at a key path, or at the nearest key above that stands in the file.
 
         Args:
-            path: key path in `data`; its last key may be missing from a mapping that is there.
+            path: key path in `data`; its last keys may be missing from a mapping.
             message: rule, value found and way out.
         """
         path = self.as_written(path)
@@ -44,7 +44,7 @@ class Document:
         if place is None:
             return Problem(format_path(path), message)
         rest = path[len(known) :]
-        if len(rest) != 1 or not isinstance(rest[0], str) or not isinstance(self._at(known), Mapping):
+        if not isinstance(self._at(known), Mapping):  # not a missing key, but inside a short form such as a preset
             rest = ()
         return Problem(format_path(place.path + rest), message, show_text(place.file, 300), place.line)
 

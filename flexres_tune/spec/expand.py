@@ -14,7 +14,7 @@ from flexres_tune.errors import FlexResError, Problem, SpecError
 from flexres_tune.spec.budget import DataShape
 from flexres_tune.spec.cell import Cell, Describe, PlannedTrial, matching_exclude, plan_cell, varies_model
 from flexres_tune.spec.distribution import Distribution
-from flexres_tune.spec.document import Finding, format_path, show_cells, sorted_problems
+from flexres_tune.spec.document import Finding, show_cells, sorted_problems
 from flexres_tune.spec.sweep import SweepSpec
 
 MAX_TRIALS = 100_000
@@ -159,8 +159,10 @@ def _cells(spec: SweepSpec) -> Iterator[Cell]:
 
 
 def _duplicate(first: Cell, second: Cell) -> Finding:
-    at = [f"{format_path(('parameters', cell.grid))} with {show_cells(cell.varied)}" for cell in (first, second)]
-    message = f"each trial must stand once, but {at[0]} and {at[1]} are the same trial; remove one of them"
+    one, other = show_cells(first.varied), show_cells(second.varied)
+    if first.grid != second.grid:
+        one, other = f"{one} of parameters[{first.grid}]", f"{other} of parameters[{second.grid}]"
+    message = f"each trial must stand once, but {one} and {other} are the same trial; remove one of them"
     return ("parameters", second.grid), message
 
 
@@ -185,7 +187,7 @@ def _draws(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], lis
             else:
                 break
         else:
-            why = ", ".join(f"{count} {reason}" for reason, count in redraws.items() if count)
+            why = ", ".join(f"{count:,} {reason}" for reason, count in redraws.items() if count)
             message = (
                 f"num_trials must be within what the parameters can give, but after {len(trials)} configurations "
                 f"{MAX_REDRAWS:,} draws in a row were of no use ({why}); lower num_trials or widen the parameters"
@@ -222,10 +224,10 @@ class _Findings:
 def _leniently(describe: Describe) -> Describe:
     """A profile that is not chosen may name data that this machine does not have."""
 
-    def described(dataset: str) -> DataShape:
+    def described(dataset: str) -> DataShape | None:
         try:
             return describe(dataset)
         except FlexResError:
-            return KnownShape(2**16, 10)  # every pool window fits
+            return None
 
     return described

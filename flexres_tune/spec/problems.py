@@ -95,7 +95,12 @@ _RULES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 def findings(error: ValidationError) -> list[Finding]:
     """Each of pydantic's errors as a key path and a message in our form."""
-    return [(tuple(item["loc"]), _message(item, error.title)) for item in error.errors(include_url=False)]
+    return [
+        (tuple(item["loc"]), _message(item, error.title))
+        for item in error.errors(include_url=False)
+        # pydantic also calls a list too short whose entries are all wrong, which says nothing new
+        if not (item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"])
+    ]
 
 
 def _message(item: Mapping[str, Any], model: str) -> str:
@@ -134,7 +139,7 @@ def _level(path: tuple, model: str) -> str:
 
 
 def _reads_as_number(text: str) -> bool:
-    return re.fullmatch(r"\s*([-+]?[0-9._]+([eE][-+]?[0-9]+)?|true|false)\s*", text[:50]) is not None
+    return re.fullmatch(r"\s*([-+]?[0-9._]+([eE][-+]?[0-9]+)?|true|false)\s*", text) is not None and len(text) <= 40
 
 
 def _plain_english(message: str) -> str:

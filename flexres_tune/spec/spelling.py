@@ -124,7 +124,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "normal": "uniform",
     },
     "name": {"accuracy": "val_accuracy", "val_acc": "val_accuracy", "acc": "val_accuracy", "loss": "val_loss"},
-    "optimizer": {"momentum": "sgd", "nag": "nesterov", "rmsprop": "adam"},
+    "optimizer": {"momentum": "sgd", "nag": "nesterov"},
     "lr_schedule": {"one_cycle": "onecycle", "none": "constant", "cosineannealing": "cosine", "steplr": "step"},
     "precision": {"bfloat16": "bf16", "float32": "fp32", "16": "bf16", "32": "fp32", "amp": "bf16"},
     "augmentation": {"randomcrop": "crop", "hflip": "flip", "random_crop": "crop", "horizontal_flip": "flip"},
@@ -144,7 +144,11 @@ def suggest_key(key: Any, level: str) -> str:
     if level == "trial" and lowered in Architecture.model_fields:
         return f"{message}; did you mean model.{lowered}?"
     if lowered in KEYS:
-        instead = KEYS[lowered]
+        instead = KEYS[lowered].removeprefix(f"{level}.")
+        if level in ("sweep", "trial") and instead in Architecture.model_fields:
+            instead = f"model.{instead}"
+        if level == "sweep" and instead in TRIAL_KEYS:
+            instead = f"base.{instead}, or parameters.{instead}"
         return f"{message}; did you mean {instead}?" if instead else f"{message}; remove it, nothing here needs it"
     if near := did_you_mean(lowered, known):
         return message + near

@@ -25,7 +25,7 @@ class _Part(BaseModel):
 
 def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-        raise ValueError(f"seeds must be distinct, but {show(twice[0])} stands twice in {show(seeds)}; remove one")
+        raise ValueError(f"must be distinct, but {show(twice[0])} stands twice in {show(seeds)}; remove one")
     return seeds
 
 
@@ -70,7 +70,7 @@ class EarlyTerminate(_Part):
     A field that a type does not use is None.
     """
 
-    type: SchedulerName = Field(default="none", description="asha, hyperband, median or none")
+    type: SchedulerName = Field(description="asha, hyperband, median or none")
     grace_period: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None, description="epochs that every trial runs, 1 if absent"
     )
@@ -99,7 +99,7 @@ class EarlyTerminate(_Part):
                 object.__setattr__(self, name, by_type.get(self.type))
             elif self.type not in by_type:
                 raise ValueError(
-                    f"{name} belongs to {' and '.join(by_type)}, but type is {self.type} and {name} {show(value)}; "
+                    f"{name} belongs to {', '.join(by_type)}, but type is {self.type} and {name} {show(value)}; "
                     f"remove {name}, or set type: {next(iter(by_type))}"
                 )
         return self
@@ -159,7 +159,9 @@ class SweepSpec(_Part):
     exclude: tuple[dict[str, Any], ...] = Field(
         default=(), description="a trial with all values of an entry is left out"
     )
-    early_terminate: EarlyTerminate = Field(default=EarlyTerminate(), description="when a trial is stopped early")
+    early_terminate: EarlyTerminate = Field(
+        default=EarlyTerminate(type="none"), description="when a trial is stopped early"
+    )
     confirm: Confirm | None = Field(default=None, description="how many of the best run again on fresh seeds")
     num_trials: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = Field(
         default=None, description="random and tpe: configurations drawn, each run with each seed"
@@ -185,7 +187,14 @@ class SweepSpec(_Part):
     @field_validator("parameters", mode="before")
     @classmethod
     def _one_grid(cls, value: Any) -> Any:
-        return [value] if isinstance(value, Mapping) else value
+        if isinstance(value, Mapping):
+            return [value]
+        if isinstance(value, list | tuple):
+            return value
+        raise ValueError(
+            f"must be a mapping, or a list of mappings, but got {show(value)}; "
+            "for example {lr: {values: [0.01, 0.1]}}"
+        )
 
     @field_validator("profiles")
     @classmethod

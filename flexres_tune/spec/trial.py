@@ -103,7 +103,7 @@ class TrialConfig(BaseModel):
             return value
         raise ValueError(
             f"must be {', '.join(DATASET_NAMES)} or parquet:PATH, but got {value[:200]!r}"
-            f"{did_you_mean(value, DATASET_NAMES)}"
+            f"{did_you_mean(value, DATASET_NAMES) or '; for example cifar10'}"
         )
 
     @field_validator("augmentation")

@@ -19,11 +19,11 @@ MAX_SECONDS = 2.0  # 1 s is promised; twice that for a machine that does other t
 
 GOOD = Path(__file__).with_name("good.yaml").read_text()
 FORM = re.compile(r"(\S[^\n]*\.yaml(:\d+)?|--set [^\n]*?): [^\n]+")
-TOKENS = (
-    "{ } [ ] : , - & * ! | > ' \" % @ ` # ? ~ null true yes on nan .inf -.inf 1e999 1e-3 0x1F 0o7 2001-01-01 5_000_000 "
-    "-1 0 1.5 9999999999999999999999 &a *a !!python/object:os.system <<: --- ... asha tpe random grid values min max "
-    "model.blocks resnet18 tiny digits cifar10 parquet:/x test_accuracy laptop profiles base parameters seed"
-).split(" ") + ["\t", "\n", "\0", "\x1b[31m", "\ufeff", "\u202e", "\\ud800", "é", "  ", "a" * 3000, "[" * 200, "9" * 5000]
+WORDS = """{ } [ ] : , - & * ! | > ' " % @ ` # ? ~ null true yes on nan .inf -.inf 1e999 1e-3 0x1F 0o7 2001-01-01 -1 0
+1.5 5_000_000 9999999999999999999999 &a *a !!python/object:os.system <<: --- ... asha tpe random grid values min max
+model.blocks resnet18 tiny digits cifar10 parquet:/x test_accuracy laptop profiles base parameters seed"""
+ODD = ["\t", "\n", "\0", "\x1b[31m", "\ufeff", "\u202e", "\\ud800", "é", "  ", "a" * 3000, "[" * 200, "9" * 5000]
+TOKENS = WORDS.split() + ODD
 
 
 @st.composite
@@ -66,7 +66,7 @@ def check_file(raw: bytes, folder: str) -> str:
     begin = time.perf_counter()
     try:
         spec = load_sweep(str(path), profile="auto", has_gpu=lambda: False)
-        if count_trials(spec) <= 2_000:
+        if not 2_000 < count_trials(spec) <= 100_000:  # a long sweep may take its time
             describe_plan(spec, expand_trials(spec))
         return "loaded"
     except SpecError as error:
@@ -98,10 +98,13 @@ BOMBS = {
     "many values": "name: x\nbase: {model: tiny}\nparameters: {lr: {values: [" + "1," * 45_000 + "]}}",
     "too many bytes": "# " + "x" * 200_000,
     "billion trials": "name: x\nbase: {model: tiny}\nparameters: {"
-    + ", ".join(f"{key}: {{values: [{','.join(f'0.{i}' for i in range(1, 1001))}]}}" for key in ("lr", "weight_decay", "mixup_alpha"))
+    + ", ".join(
+        f"{key}: {{values: [{','.join(f'0.{i}' for i in range(1, 1001))}]}}"
+        for key in ("lr", "weight_decay", "mixup_alpha")
+    )
     + "}",
     "many blocks": "name: x\nbase: {model: {blocks: [" + "100000," * 12 + "], channels: [" + "100000," * 12 + "]}}",
-    "many big models": "name: x\nbase: {model: {blocks: [1], channels: [1]}}\nparameters: {model.blocks: {values: ["
+    "many big models": "name: x\nbase: {model: {blocks: [1], channels: [100]}}\nparameters: {model.blocks: {values: ["
     + ",".join(f"[{100000 - i}]" for i in range(2000))
     + "]}}",
     "long number": "name: x\nmax_parameters: " + "9" * 90_000,
@@ -119,7 +122,19 @@ def test_a_bomb_is_refused_at_once(kind, tmp_path):
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"\n", b"\xef\xbb\xbf", b"\0", b"\xff\xfe", b"name: \x80", b"- a", b"5", b"name", b"\x1b[31m: 1", b"%YAML 1.1\n---\n"],
+    [
+        b"",
+        b"\n",
+        b"\xef\xbb\xbf",
+        b"\0",
+        b"\xff\xfe",
+        b"name: \x80",
+        b"- a",
+        b"5",
+        b"name",
+        b"\x1b[31m: 1",
+        b"%YAML 1.1\n---\n",
+    ],
 )
 def test_no_mapping_is_refused(raw, tmp_path):
     assert check_file(raw, str(tmp_path)) == "refused"

@@ -1,0 +1,67 @@
+"""bad_files.txt: sweep files that cannot be run, and every word that a person is told about each."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flexres_tune.errors import SpecError
+from flexres_tune.spec import expand_trials, load_sweep
+from flexres_tune.spec.problems import EXAMPLES
+from flexres_tune.spec.spelling import CHOICES, KEYS, LEVELS, TRIAL_KEYS, VALUES
+
+TEXT = Path(__file__).with_name("bad_files.txt").read_text()
+CASES = [tuple(case.split("=== messages\n")) for case in TEXT.split("=== file\n")[1:]]
+
+
+@pytest.mark.parametrize(("text", "messages"), CASES, ids=[f"{i}" for i in range(len(CASES))])
+def test_a_bad_file_is_told_in_these_words(text, messages, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("s.yaml").write_text(text)
+    with pytest.raises(SpecError) as caught:
+        expand_trials(load_sweep("s.yaml"))
+    assert str(caught.value) == messages.rstrip("\n")
+
+
+def test_there_are_enough_bad_files():
+    assert len(CASES) >= 60
+
+
+@pytest.mark.parametrize("messages", [messages for _, messages in CASES], ids=str)
+def test_messages_have_place_rule_and_way_out(messages):
+    for line in messages.rstrip("\n").split("\n"):
+        assert re.match(r"s\.yaml(:\d+)?: ", line), line
+        assert len(line) < 900, line
+
+
+@pytest.mark.parametrize("other", KEYS)
+def test_other_tools_keys_lead_to_ours(other):
+    ours = {name for names, _ in LEVELS.values() for name in names}
+    assert other not in ours
+    for word in re.findall(r"[a-z_]+(?:\.[a-z_]+)*(?=:|,|$)", KEYS[other].split(" for ")[0])[:1]:
+        assert word.split(".")[-1] in ours | {"maximize"} or word in CHOICES["distribution"], KEYS[other]
+
+
+@pytest.mark.parametrize("key", VALUES)
+def test_other_tools_values_lead_to_ours(key):
+    for other, ours in VALUES[key].items():
+        assert other not in CHOICES[key]
+        assert ours in CHOICES[key] or ours.endswith(" alone"), ours
+
+
+@pytest.mark.parametrize("key", [key for key in TRIAL_KEYS if not key.startswith("model.")])
+def test_every_trial_key_has_an_example_that_loads(key, tmp_path):
+    path = tmp_path / "s.yaml"
+    model = "" if key == "model" else "model: resnet22_2, "
+    path.write_text(f"name: x\nbase: {{{model}{key}: {EXAMPLES[key]}}}\n")
+    assert len(expand_trials(load_sweep(str(path)))) == 1
+
+
+def test_unknown_keys_and_wrong_trials_are_reported_together(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("name: x\nbase: {model: resnet22_2}\nmax_parameters: 1000\nmax_t: 3\nconfirm: {top: 3}\n")
+    with pytest.raises(SpecError) as caught:
+        load_sweep(str(path))
+    assert [problem.path for problem in caught.value.problems] == ["base.model", "max_t", "confirm.seeds"]
