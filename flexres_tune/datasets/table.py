@@ -103,7 +103,9 @@ def _label_array(path: Path, labels: pa.ChunkedArray) -> np.ndarray:
     if labels.null_count:
         row = int(np.argmax(np.asarray(labels.is_null())))
         raise DataError(f"{path}: row {row}: label must be an integer, but is missing")
-    values = labels.to_numpy()
+    # not labels.to_numpy(), which imports pandas where that is installed: half of the time a description takes
+    chunks = [np.from_dlpack(chunk) for chunk in labels.chunks]
+    values = np.concatenate(chunks) if chunks else np.empty(0, np.int64)
     if len(values) and (values.min() < 0 or values.max() >= 2**31):  # also uint64 that int64 does not hold
         row = int(np.argmax((values < 0) | (values >= 2**31)))
         raise DataError(

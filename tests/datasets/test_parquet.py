@@ -284,3 +284,14 @@ def test_images_that_would_not_fit_in_memory_are_refused_before_they_are_decoded
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not here")
 def test_real_images_are_described_without_being_decoded():
     assert describe_dataset(f"parquet:{REAL}") == DataShape(32, 10, 45_000, 5000, 10_000)
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint8(), pa.int32(), pa.uint64()])
+def test_labels_of_every_integer_type_are_read(folder, kind):
+    write(folder / "test.parquet", [encode(pixels_of(i)) for i in range(3)], [2, 0, 1], label_type=kind)
+    assert load(folder).test.labels.tolist() == [2, 0, 1]
+
+
+def test_a_label_that_no_signed_integer_holds_is_refused(folder):
+    write(folder / "test.parquet", [encode(pixels_of(0))] * 3, [0, 1, 2**64 - 1], label_type=pa.uint64())
+    assert "test.parquet: row 2: label must be from 0 to K-1, but is 18446744073709551615" in both(folder)
