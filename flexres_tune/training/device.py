@@ -55,6 +55,7 @@ def set_num_threads(num_threads: int) -> None:
 def reset_peak_memory(device: torch.device) -> None:
     """Forget the peak so far, so that a process that is reused reports each trial's own."""
     if device.type == "cuda":
+        torch.cuda.init()  # before the first tensor there is nothing to reset, and torch raises
         torch.cuda.reset_peak_memory_stats(device)
         return
     with contextlib.suppress(OSError):  # not Linux, or not permitted: the peak is then the process's, from its start
