@@ -15,7 +15,7 @@ from flexres_tune.errors import SpecError
 from flexres_tune.spec import count_trials, describe_plan, expand_trials, load_sweep
 
 NUM_FILES = 300
-MAX_SECONDS = 2.0  # 1 s is promised; twice that for a machine that does other things
+MAX_SECONDS = 1.0  # of this process: other work on the machine does not count
 
 GOOD = Path(__file__).with_name("good.yaml").read_text()
 FORM = re.compile(r"(\S[^\n]*\.yaml(:\d+)?|--set [^\n]*?): [^\n]+")
@@ -63,7 +63,7 @@ def check_file(raw: bytes, folder: str) -> str:
     """Loads and expands a file; returns how it ended."""
     path = Path(folder, "fuzz.yaml")
     path.write_bytes(raw)
-    begin = time.perf_counter()
+    begin = time.process_time()
     try:
         spec = load_sweep(str(path), profile="auto", has_gpu=lambda: False)
         if not 2_000 < count_trials(spec) <= 100_000:  # a long sweep may take its time
@@ -77,7 +77,7 @@ def check_file(raw: bytes, folder: str) -> str:
             assert str(problem).isprintable(), str(problem)
         return "refused"
     finally:
-        assert time.perf_counter() - begin < MAX_SECONDS
+        assert time.process_time() - begin < MAX_SECONDS
 
 
 @settings(max_examples=NUM_FILES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
