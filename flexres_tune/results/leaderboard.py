@@ -49,18 +49,27 @@ def leaderboard(results: Results, sweep: str | None = None, limit: int | None = 
 
 def varied_columns(trials: pa.Table) -> list[str]:
     """Configuration columns with more than one value in these rows, null being a value."""
-    columns = [name for name in config_columns() if name in trials.column_names]
-    counts = [f"count(DISTINCT {_text(name)}) AS {_quote(name)}" for name in columns]
-    [row] = run_sql(f"SELECT {', '.join(counts)} FROM trials", {"trials": trials}).to_pylist()
-    return [name for name in columns if row[name] > 1]
+    columns = {name: trials[name].combine_chunks() for name in config_columns() if name in trials.column_names}
+    # Equal to itself shifted by one row: all equal. Works for lists too, without making Python objects of them.
+    return [name for name, values in columns.items() if not values[1:].equals(values[:-1])]
+
+
+def telling_columns(trials: pa.Table) -> list[str]:
+    """varied_columns(), less `blocks`, `channels` ... where `model` alone tells them: a person reads the name."""
+    varied = varied_columns(trials)
+    models = trials["model"].combine_chunks()
+    first = pc.index_in(models, value_set=models)  # of each row, the first row of the same model
+    columns = {name: trials[name].combine_chunks() for name in varied if name in architecture_columns()}
+    told = "model" in varied and all(values.equals(values.take(first)) for values in columns.values())
+    return [name for name in varied if not (told and name in columns)]
 
 
 def _by_dataset(trials: pa.Table) -> list[pa.Table]:
     """The trials of each data set, the one used last first; one empty table if there are none."""
-    query = "SELECT dataset FROM trials GROUP BY dataset ORDER BY max(finished_at) DESC, dataset"
-    names = run_sql(query, {"trials": trials})["dataset"].to_pylist()
-    if len(names) < 2:
+    latest = trials.group_by("dataset").aggregate([("finished_at", "max")])
+    if len(latest) < 2:
         return [trials]
+    names = latest.sort_by([("finished_at_max", "descending"), ("dataset", "ascending")])["dataset"].to_pylist()
     return [trials.filter(pc.field("dataset").is_null() if n is None else pc.field("dataset") == n) for n in names]
 
 
@@ -124,24 +133,6 @@ def _board(trials: pa.Table, limit: int | None) -> pa.Table:
         {"" if limit is None else f"LIMIT {int(limit)}"}
     """
     return run_sql(query, {"trials": trials})
-
-
-def telling_columns(trials: pa.Table) -> list[str]:
-    """varied_columns(), less `blocks`, `channels` ... where `model` alone tells them: a person reads the name."""
-    varied = varied_columns(trials)
-    spelled_out = [name for name in varied if name in architecture_columns()]
-    if not spelled_out or "model" not in varied:
-        return varied
-    whole = " || '/' || ".join(_text(name) for name in ("model", *spelled_out))
-    [row] = run_sql(
-        f"SELECT count(DISTINCT {_text('model')}) AS names, count(DISTINCT {whole}) AS shapes FROM trials",
-        {"trials": trials},
-    ).to_pylist()
-    return varied if row["shapes"] > row["names"] else [name for name in varied if name not in spelled_out]
-
-
-def _text(name: str) -> str:
-    return f"coalesce(CAST({_quote(name)} AS VARCHAR), 'NULL')"
 
 
 def _quote(name: str) -> str:

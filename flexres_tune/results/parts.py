@@ -99,13 +99,15 @@ def join(name: str, tables: Sequence[pa.Table], columns: Sequence[str] | None = 
     schema = table_schema(name)
     if columns is not None:
         schema = pa.schema([schema.field(column) for column in columns])
-    return pa.concat_tables([schema.empty_table(), *tables], promote_options="permissive")
+    none = pa.Table.from_batches([], schema)  # schema.empty_table() would import pandas
+    return pa.concat_tables([none, *tables], promote_options="permissive")
 
 
 def last_written(name: str, table: pa.Table) -> pa.Table:
     """The table without rows that a later row of the same key replaces; the order is kept.
 
-    Sorting integers instead of a window function: 1,000,000 epochs take a fraction of a second.
+    Sorting integers instead of a window function: 1,000,000 epochs take a fraction of a second. Arrays cross between
+    Arrow and NumPy as buffers, because to_numpy() and array() import pandas first: a quarter of a second a query.
     """
     import numpy as np
 
@@ -114,10 +116,11 @@ def last_written(name: str, table: pa.Table) -> pa.Table:
     codes = np.zeros(table.num_rows, dtype=np.int64)
     for column in KEYS[name]:
         encoded = table[column].combine_chunks().dictionary_encode(null_encoding="encode")
-        codes = codes * max(1, len(encoded.dictionary)) + encoded.indices.to_numpy(zero_copy_only=False)
+        codes = codes * max(1, len(encoded.dictionary)) + np.from_dlpack(encoded.indices)
         # Renumbered densely, so that the product of three columns' sizes cannot leave 64 bits.
         codes = np.unique(codes, return_inverse=True)[1]
     _, from_end = np.unique(codes[::-1], return_index=True)
     if len(from_end) == table.num_rows:
         return table
-    return table.take(pa.array(np.sort(table.num_rows - 1 - from_end)))
+    kept = np.sort(table.num_rows - 1 - from_end).astype(np.int64)
+    return table.take(pa.Array.from_buffers(pa.int64(), len(kept), [None, pa.py_buffer(kept)]))

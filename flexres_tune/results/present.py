@@ -22,8 +22,7 @@ from flexres_tune.results.cells import Column, display_columns, escape, shorten
 if TYPE_CHECKING:
     from rich.console import Console
 
-ROWS_SHOWN = 50  # in a terminal, where no limit is given
-ROWS_PIPED = 10_000  # more are for csv: laying out a table of them takes minutes
+ROWS_SHOWN = 100  # where no limit is given; more are for csv
 _WIDEST, _NARROWEST = 48, 12  # of a column of text; a column is left out rather than cut below the latter
 UNLIMITED = 100_000  # columns of a console that is none
 _GAP = 3  # between columns: a space of padding on both sides, and one for the rule
@@ -56,8 +55,7 @@ def print_section(section: Section, console: Console, limit: int | None = None) 
     from rich.table import Table
     from rich.text import Text
 
-    rows = limit or (ROWS_SHOWN if console.is_terminal else ROWS_PIPED)
-    shown = section.table.slice(0, rows)
+    shown = section.table.slice(0, limit or ROWS_SHOWN)
     columns, left_out = fit(display_columns(shown), console.width, section.least_important)
     title = Text(escape(section.title), style="bold") if section.title else None
     grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title=title, title_justify="left")

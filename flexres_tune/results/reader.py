@@ -15,7 +15,6 @@ from flexres_tune.names import name_problem
 from flexres_tune.results.aside import describe
 from flexres_tune.results.parts import Part, join, last_written, list_parts, read_part
 from flexres_tune.results.paths import TABLES, SweepPaths
-from flexres_tune.results.schema import table_schema
 
 START = "python -m flexres_tune.run sweeps/optim.yaml"
 
@@ -98,8 +97,7 @@ class Results:
         words = query.lower()
         dynamic = "query" in words  # query_table('tri' || 'als'): the text does not tell which table it reads
         tables = {
-            name: self.table(name, sweep) if dynamic or name in words else table_schema(name).empty_table()
-            for name in TABLES
+            name: self.table(name, sweep) if dynamic or name in words else join(name, []) for name in TABLES
         }  # a query that never says `epochs` does not wait for them
         return run_sql(query, tables)
 
