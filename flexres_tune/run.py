@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,14 @@ Running the same command again runs only what is missing.
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
+class Stages(StrEnum):
+    """Which stages of a sweep to run."""
+
+    all = "all"
+    screen = "screen"
+    confirm = "confirm"
+
+
 @app.command(epilog=EPILOG)
 def run(
     sweep: Annotated[Path, typer.Argument(help="The sweep file, such as sweeps/optim.yaml.", show_default=False)],
@@ -37,6 +46,7 @@ def run(
         str, typer.Option(help="NAME of a profile, none (the file as written), or auto: laptop where there is no GPU.")
     ] = "auto",
     storage: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("results"),
+    stage: Annotated[Stages, typer.Option(help="Run only the screening, or only the confirmation.")] = Stages.all,
     max_concurrent: Annotated[int | None, typer.Option(min=1, help="Run at most this many trials at once.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join, or auto for one on this machine.")] = None,
     local: Annotated[
@@ -52,6 +62,7 @@ def run(
         overrides=tuple(set_ or ()),
         profile=profile,
         storage=storage,
+        stage=stage.value,
         max_concurrent=max_concurrent,
         address=address,
         local=local,

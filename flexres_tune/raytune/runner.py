@@ -19,7 +19,7 @@ from flexres_tune.raytune.driver_side import DriverSide
 from flexres_tune.raytune.interrupt import Interrupt
 from flexres_tune.raytune.job import TrialJob
 from flexres_tune.raytune.journal import Journal, TrialState
-from flexres_tune.raytune.memory import Memory
+from flexres_tune.raytune.memory import WITHOUT_SCORE, Memory
 from flexres_tune.raytune.schedulers import JournalScheduler
 from flexres_tune.raytune.search import SourceSearcher
 from flexres_tune.raytune.sources import TrialSource
@@ -100,7 +100,7 @@ def score_of(spec: SweepSpec, state: TrialState) -> float | None:
 
     A trial that the scheduler stopped counts with what it reached.
     """
-    if not state.history or (state.record and state.record.status in (TrialStatus.DIVERGED, TrialStatus.FAILED)):
+    if not state.history or (state.record and state.record.status in WITHOUT_SCORE):
         return None
     scores = (spec.metric.score(getattr(metrics, spec.metric.name)) for metrics in state.history.values())
     return max(filter(math.isfinite, scores), default=None)

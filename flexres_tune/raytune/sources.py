@@ -68,6 +68,7 @@ class TpeSource:
         self._asked: dict[str, optuna.Trial] = {}
         self._params: dict[str, dict[str, Any]] = {}
         self.num_configs = 0
+        self.drawn: list[PlannedTrial] = []
 
     def recall(self, memory: Memory) -> int:
         """Take in the trials of earlier runs of the same sweep; the number of those that need not be run.
@@ -91,9 +92,10 @@ class TpeSource:
             self._params[config_id] = {key: _plain(value) for key, value in values.items()}
             if TrialStatus(row["status"]).is_final:
                 num_done += 1
-                self._observe(config_id, memory.best_score(trial.config.trial_id, self._spec.metric))
+                self._observe(config_id, memory.scores.get(trial.config.trial_id))
             else:
                 self._queue.append(trial)
+            self.drawn.append(trial)
         return num_done
 
     def next(self) -> PlannedTrial | None:
@@ -121,6 +123,7 @@ class TpeSource:
             self._known.add(config_id)
             self._asked[config_id], self._params[config_id] = asked, dict(asked.params)
             self.num_configs += 1
+            self.drawn += drawn
             return drawn
         return []  # the space holds nothing new: the sweep ends with what it has
 

@@ -126,6 +126,22 @@ def test_asha_stops_bad_trials_and_says_why(run):
     assert best["status"] == "completed"
 
 
+def test_screening_is_followed_by_confirmation_on_fresh_seeds(run):
+    text = SWEEP + "parameters: {lr: {values: [0.1, 1.0e-6]}}\nconfirm: {top: 1, seeds: [10, 11]}\n"
+    status, output, results = run(text, stage="screen")
+    assert results.trials("test").num_rows == 2
+    status, output, results = run(text)
+    confirmed = results.sql("SELECT lr, seed, status, test_accuracy FROM trials WHERE stage = 'confirm' ORDER BY seed")
+    assert [(row["lr"], row["seed"], row["status"]) for row in confirmed.to_pylist()] == [
+        (0.1, 10, "completed"),
+        (0.1, 11, "completed"),
+    ]
+    assert all(row["test_accuracy"] is not None for row in confirmed.to_pylist())
+    assert "confirm: 2 trials to run" in output
+    _, output, _ = run(text)
+    assert "nothing to do: all 4 trials" in output
+
+
 def test_order_is_shuffled_by_the_recorded_seed(run):
     grid = "parameters: {lr: {values: [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]}}\n"
     one_epoch = SWEEP.replace("epochs: 2", "epochs: 1")

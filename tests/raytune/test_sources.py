@@ -85,9 +85,8 @@ def test_tpe_that_goes_on_runs_only_what_is_missing():
             "seed": trial.config.seed,
             "status": status,
         }
-    epochs = tuple({"trial_id": t.config.trial_id, "epoch": 1, "attempt": 1, "val_accuracy": 0.5} for t in drawn)
     again = tpe_source(spec)
-    assert again.recall(Memory(rows=rows, epochs=epochs)) == 4
+    assert again.recall(Memory(rows=rows, scores=dict.fromkeys(rows, 0.5))) == 4
     rest = drain(again)
     assert rest[0] == drawn[4], "what was interrupted comes first"
     assert len(rest) == 8
