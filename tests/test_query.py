@@ -263,3 +263,13 @@ def test_broken_pipe_is_silent(root):
     command = f'"{sys.executable}" -m flexres_tune.query "{query}" --results "{root}" --format csv | head -1'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stdout.startswith("sweep,trial_id") and done.stderr == ""
+
+
+def test_leaderboard_waits_for_neither_pandas_nor_torch_nor_ray(root):
+    code = (
+        "import sys; from flexres_tune.results import answers, open_results;"
+        f"answers.answer_leaderboard(open_results({str(root)!r}), None, None);"
+        "sys.exit(', '.join({'pandas', 'torch', 'ray'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode in (0, 1) and done.stderr.strip() == ""

@@ -66,11 +66,11 @@ def telling_columns(trials: pa.Table) -> list[str]:
 
 def _by_dataset(trials: pa.Table) -> list[pa.Table]:
     """The trials of each data set, the one used last first; one empty table if there are none."""
-    latest = trials.group_by("dataset").aggregate([("finished_at", "max")])
-    if len(latest) < 2:
+    names = trials["dataset"].unique().to_pylist()
+    if len(names) < 2:
         return [trials]
-    names = latest.sort_by([("finished_at_max", "descending"), ("dataset", "ascending")])["dataset"].to_pylist()
-    return [trials.filter(pc.field("dataset").is_null() if n is None else pc.field("dataset") == n) for n in names]
+    groups = [trials.filter(pc.is_in(trials["dataset"], pa.array([name], pa.string()))) for name in names]
+    return sorted(groups, key=lambda group: pc.max(group["finished_at"]).value or 0, reverse=True)
 
 
 def _board(trials: pa.Table, limit: int | None) -> pa.Table:

@@ -129,6 +129,8 @@ class Results:
         table = join(name, tables)
         if len(tables) > 1:  # a part alone repeats nothing: it has been through last_written
             table = last_written(name, table)
+        if table["sweep"].unique().to_pylist() in ([sweep], []):
+            return table
         index = table.schema.get_field_index("sweep")  # a folder that was renamed or copied goes by its new name
         return table.set_column(index, table.schema.field(index), pa.repeat(pa.scalar(sweep), table.num_rows))
 
