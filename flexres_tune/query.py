@@ -88,7 +88,7 @@ def _answer(what: str, folder: Path, sweep: str | None, limit: int | None) -> An
         near = get_close_matches(what.lower()[:50], COMMANDS, n=1)
         meant = f"; did you mean {near[0]}?" if near else ""
         raise ResultsError(
-            f"no command {what[:50]!r}{meant} Commands: {', '.join(COMMANDS)}; or a query in quotes, such as "
+            f"no command {what[:50]!r}{meant}; commands: {', '.join(COMMANDS)}; or a query in quotes, such as "
             '"SELECT * FROM trials"'
         )
     from flexres_tune.results import answers, open_results
