@@ -6,6 +6,7 @@ because nothing runs in a trial after its last one: a stopped trial gets SystemE
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
 import traceback
@@ -27,6 +28,7 @@ class TrialJob:
     checkpoint: str | None  # the trial's one place; a trial that starts looks there, whoever started it and why
     checkpoint_period_s: float
     num_threads: int
+    folder: str = "."  # where the command was typed: relative data paths mean what they mean there
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def run_job(job: TrialJob) -> Iterator[TrialReport]:
     """Reports of one trial. Whatever goes wrong inside becomes the last report: an exception never leaves."""
     facts = TrialFacts(hostname=socket.gethostname(), python_version=platform.python_version())
     try:
+        if os.path.isdir(job.folder):  # Ray has moved this process to a folder of its own
+            os.chdir(job.folder)
         yield from _train(job, facts)
     except DivergedError as error:
         yield TrialReport(None, facts, TrialStatus.DIVERGED, str(error))

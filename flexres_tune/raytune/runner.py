@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shutil
 import tempfile
 import threading
@@ -72,6 +73,7 @@ def run_trials(
                 checkpoint=str(paths.checkpoint(trial_id).resolve()),
                 checkpoint_period_s=options.checkpoint_period_s,
                 num_threads=share.num_threads,
+                folder=os.getcwd(),
             )
 
         searcher = SourceSearcher(source, make_job)
