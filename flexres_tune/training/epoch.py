@@ -18,6 +18,7 @@ from flexres_tune.optim import learning_rate, set_learning_rate
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.execution import Execution
 from flexres_tune.training.state import TrialState
+from flexres_tune.training.step import Network, autocast, train_step
 
 EVALUATION_BATCH_SIZE = 500  # more is not faster, and eight trials may share a GPU
 
@@ -61,7 +62,7 @@ class Preprocessing:
 
 def train_epoch(
     state: TrialState,
-    forward: nn.Module,
+    forward: Network,
     split: Split,
     preprocessing: Preprocessing,
     execution: Execution,
@@ -72,7 +73,7 @@ def train_epoch(
     Accuracy counts the prediction against the largest soft target, so against the larger part of a mixed image.
 
     Args:
-        forward: state.model, or its compiled form.
+        forward: state.model, or a faster form of it for full batches.
 
     Raises:
         DivergedError: a loss is not finite; on a CPU at that step, on CUDA at the end of the epoch, since looking
@@ -90,15 +91,10 @@ def train_epoch(
                 return None
             set_learning_rate(state.optimizer, learning_rate(config, state.epoch * len(sizes) + i, len(sizes)))
             images, targets = preprocessing.training(split.images[indices], split.labels[indices], state.generator)
-            # compiled for one shape only: the last, smaller batch would cost a second compilation
+            # prepared for one shape only: the last, smaller batch would cost a second compilation
             network = forward if len(indices) == config.batch_size else state.model
-            with _autocast(execution):
-                logits = network(images)
-            loss = F.cross_entropy(logits.float(), targets)
-            state.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            state.optimizer.step()
-            loss_sum += loss.detach() * len(indices)
+            loss, logits = train_step(state, network, images, targets, execution)
+            loss_sum += loss * len(indices)
             num_correct += (logits.argmax(1) == targets.argmax(1)).sum()
             if device.type == "cpu":
                 _check_finite(loss.item(), state, f" at step {i + 1} of {len(sizes)}")
@@ -118,7 +114,7 @@ def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing, execu
     model.eval()
     with _on(execution.device):
         for images, labels in _batches(split):
-            with _autocast(execution):
+            with autocast(execution):
                 logits = model(preprocessing.evaluation(images))
             loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
             num_correct += (logits.argmax(1) == labels).sum()
@@ -146,10 +142,6 @@ def _check_finite(loss: float, state: TrialState, where: str) -> None:
             f"the training loss is {loss} in epoch {state.epoch + 1}{where} (optimizer {state.config.optimizer}, "
             f"lr {state.config.lr:g}); a lower lr or warmup_epochs may keep it finite"
         )
-
-
-def _autocast(execution: Execution) -> torch.autocast:
-    return torch.autocast(execution.device.type, torch.bfloat16, enabled=execution.precision == "bf16")
 
 
 @contextmanager

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from flexres_tune.datasets.images import ImageData
 from flexres_tune.errors import ArchitectureError, DivergedError
 from flexres_tune.records import EpochMetrics
@@ -21,7 +19,9 @@ from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from flexres_tune.training.epoch import Preprocessing, Result, batch_sizes, evaluate, train_epoch
 from flexres_tune.training.execution import Execution
+from flexres_tune.training.network import prepare_network
 from flexres_tune.training.state import TrialState
+from flexres_tune.training.step import Network
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def fit(
     yield from tuple(state.history)
 
     preprocessing = Preprocessing(config, data, execution)
-    forward = torch.compile(state.model, dynamic=False) if execution.compile else state.model
+    forward = _prepare(state, data, preprocessing, execution)
     saved_at, unsaved = time.monotonic(), None
     while state.epoch < config.epochs:
         try:
@@ -92,6 +92,17 @@ def fit(
                 unsaved = copy.deepcopy(state.to_payload())
         yield metrics
     _save(checkpoint, unsaved)
+
+
+def _prepare(state: TrialState, data: ImageData, preprocessing: Preprocessing, execution: Execution) -> Network:
+    """The network for full batches; a trial without one has no use for a faster form."""
+    batch_size = state.config.batch_size
+    if len(data.train.labels) < batch_size:
+        return state.model
+    with state.own_randomness():
+        state.model.train()
+        first = data.train.images[:batch_size]
+        return prepare_network(state.model, execution, lambda: preprocessing.evaluation(first))
 
 
 def _start(config: TrialConfig, data: ImageData, execution: Execution, checkpoint: Path | None) -> TrialState:

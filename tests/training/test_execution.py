@@ -1,10 +1,13 @@
+import math
+
 import pytest
 import torch
 
 from flexres_tune.errors import DeviceError
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training import execution
-from flexres_tune.training.execution import choose_execution, compile_saves_seconds
+from flexres_tune.training.execution import Execution, choose_execution, list_options, pick_fastest
+from flexres_tune.training.speeds import Speeds
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -18,30 +21,120 @@ def bf16(monkeypatch):
     return set_support
 
 
-def choose(device=CPU, **fields):
-    return choose_execution(TrialConfig(**{"model": "tiny", "dataset": "digits", **fields}), device)
+def config(**fields):
+    return TrialConfig(**{"model": "tiny", "dataset": "digits", "batch_size": 100, **fields})
 
 
-@pytest.mark.parametrize("device", [CPU, CUDA])
-def test_auto_precision_is_bf16_for_large_models_on_devices_that_have_it(bf16, device):
-    large = {"blocks": [3, 3], "channels": [64, 128]}
+def labels(device, **fields):
+    return [option.label for option in list_options(config(**fields), device)]
+
+
+def pick(seconds, num_images=1_000_000, start=10.0, speeds=None, **fields):
+    """The label picked where each option's step takes so long."""
+    measured = []
+
+    def measure(option):
+        measured.append(option.label)
+        return start, seconds[option.label]
+
+    options = list_options(config(**fields), CPU)
+    best = pick_fastest(options, config(**fields), num_images, speeds or Speeds(), measure)
+    return best.label, measured
+
+
+def test_options_are_listed_from_the_most_exact(bf16):
     bf16(True)
-    assert choose(device).precision == "fp32"
-    assert choose(device, model=large).precision == "bf16"
+    assert labels(CPU) == ["fp32 channels-first", "fp32 channels-last", "bf16 channels-last"]
+    assert labels(CPU, precision="fp32") == ["fp32 channels-first", "fp32 channels-last"]
+    assert labels(CPU, precision="bf16") == ["bf16 channels-last"]
     bf16(False)
-    assert choose(device, model=large).precision == "fp32"
+    assert labels(CPU) == ["fp32 channels-first", "fp32 channels-last"]
+
+
+def test_graphs_are_for_cuda_without_dropout_or_compiling(bf16):
+    bf16(True)
+    graphs = ["fp32 channels-last graphs", "bf16 channels-last graphs"]
+    assert labels(CUDA)[-2:] == graphs
+    assert not set(labels(CUDA, compile="on")) & set(graphs)
+    dropout = {"blocks": [1, 1], "channels": [8, 8], "dropout": 0.1}
+    assert not set(labels(CUDA, model=dropout)) & set(graphs)
+
+
+def test_fastest_is_picked(bf16):
+    bf16(True)
+    seconds = {"fp32 channels-first": 3.0, "fp32 channels-last": 2.0, "bf16 channels-last": 1.0}
+    assert pick(seconds, num_images=100)[0] == "bf16 channels-last"
+
+
+def test_gain_within_the_noise_is_no_reason_to_be_less_exact(bf16):
+    bf16(True)
+    seconds = {"fp32 channels-first": 3.0, "fp32 channels-last": 1.05, "bf16 channels-last": 1.0}
+    assert pick(seconds, num_images=100)[0] == "fp32 channels-last"
+
+
+def test_compiling_is_not_even_tried_where_it_cannot_pay(bf16):
+    bf16(False)
+    seconds = {"fp32 channels-first": 2.0, "fp32 channels-last": 1.0, "fp32 channels-last compiled": 0.1}
+    best, measured = pick(seconds, num_images=100 * 50)  # 50 s in all
+    assert (best, "fp32 channels-last compiled" in measured) == ("fp32 channels-last", False)
+
+
+def test_compiling_is_used_where_it_saves_more_than_it_costs(bf16):
+    bf16(False)
+    seconds = {"fp32 channels-first": 2.0, "fp32 channels-last": 1.0, "fp32 channels-last compiled": 0.8}
+    assert pick(seconds, num_images=100 * 1000)[0] == "fp32 channels-last compiled"  # saves 200 s, costs 10
+    assert pick(seconds, num_images=100 * 200, start=50.0)[0] == "fp32 channels-last"  # saves 40 s, costs 50
+
+
+def test_what_fails_on_the_device_is_not_picked(bf16):
+    bf16(True)
+    seconds = {"fp32 channels-first": 3.0, "fp32 channels-last": 2.0, "bf16 channels-last": math.inf}
+    assert pick(seconds, num_images=100)[0] == "fp32 channels-last"
+
+
+def test_known_speeds_are_not_measured_again(bf16):
+    bf16(False)
+    speeds = Speeds({"fp32 channels-first": 2.0, "fp32 channels-last": 1.0})
+    assert pick({}, num_images=100, speeds=speeds) == ("fp32 channels-last", [])
+
+
+def test_trial_shorter_than_the_measuring_is_not_measured(monkeypatch):
+    monkeypatch.setattr("flexres_tune.training.stopwatch.time_steps", None)
+    assert choose_execution(config(epochs=2), CPU) == Execution(CPU, "fp32")
+
+
+def test_measured_once_a_machine_and_once_a_process(monkeypatch, tmp_path):
+    calls = []
+
+    def time_steps(config, shape, option):
+        calls.append(option.label)
+        return 0.0, 2.0 if option.channels_last else 1.0
+
+    monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path))
+    monkeypatch.setattr("flexres_tune.training.stopwatch.time_steps", time_steps)
+    long = config(epochs=1000, precision="fp32", compile="off")
+    assert choose_execution(long, CPU).label == "fp32 channels-first"
+    assert len(calls) == 2
+    assert choose_execution(long.model_copy(update={"seed": 5, "lr": 0.5}), CPU).label == "fp32 channels-first"
+    assert len(calls) == 2
+    assert choose_execution(long.model_copy(update={"batch_size": 64}), CPU).label == "fp32 channels-first"
+    assert len(calls) == 4, "another shape is measured for itself"
+    for file in (tmp_path / "speeds").iterdir():
+        file.write_text("damaged")
+    choose_execution(long, CPU)
+    assert len(calls) == 4, "the process remembers too"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_explicit_precision_is_obeyed(bf16, precision):
+def test_explicit_settings_are_obeyed(bf16, precision):
     bf16(False)
-    assert choose(precision=precision).precision == precision
+    assert choose_execution(config(precision=precision, compile="off", epochs=1), CPU).precision == precision
 
 
 def test_bf16_is_refused_on_a_gpu_without_it(bf16):
     bf16(False)
     with pytest.raises(DeviceError, match=r"bf16 needs a GPU .* but Tesla T4 has none; use precision: auto or fp32"):
-        choose(CUDA, precision="bf16")
+        choose_execution(config(precision="bf16"), CUDA)
 
 
 def test_fast_bf16_on_a_cpu_is_what_its_flags_say(monkeypatch):
@@ -50,23 +143,10 @@ def test_fast_bf16_on_a_cpu_is_what_its_flags_say(monkeypatch):
         assert execution.has_fast_bf16(CPU) is expected
 
 
-def test_compile_auto_is_off_on_a_cpu_and_for_short_trials(bf16):
-    bf16(True)
-    assert not choose(epochs=1000).compile
-    assert not choose(CUDA, epochs=20).compile
-    assert choose(CUDA, model={"blocks": [6, 6], "channels": [64, 256]}, epochs=10_000).compile
-
-
-def test_compile_pays_where_images_times_saving_exceed_its_cost():
-    assert compile_saves_seconds(flops=10**9, num_images=0) == -execution.COMPILE_SECONDS
-    one_epoch = compile_saves_seconds(flops=10**9, num_images=45_000) + execution.COMPILE_SECONDS
-    assert one_epoch == pytest.approx(45_000 * 3e9 / 30e12 * 0.2)
-
-
 def test_compile_on_is_obeyed_or_refused_without_a_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(DeviceError, match=r"compile: on needs a C\+\+ compiler, but none of no-such-compiler"):
-        choose(compile="on")
-    assert not choose(compile="off").compile
+        choose_execution(config(compile="on"), CPU)
+    assert not choose_execution(config(compile="off"), CPU).compile
     monkeypatch.setattr(execution.shutil, "which", lambda name: "/usr/bin/" + name)
-    assert choose(compile="on").compile
+    assert choose_execution(config(compile="on", precision="bf16"), CPU).compile

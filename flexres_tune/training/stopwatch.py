@@ -1,0 +1,61 @@
+"""Seconds a training step takes: the real step, on random images, with a model of its own."""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+import time
+
+import torch
+
+from flexres_tune.datasets import DataShape
+from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.training.execution import Execution
+from flexres_tune.training.network import prepare_network
+from flexres_tune.training.state import TrialState
+from flexres_tune.training.step import train_step
+
+BUDGET_S = 1.0  # of measuring an option, after its first step
+NUM_STEPS = 20  # at most
+
+log = logging.getLogger(__name__)
+
+
+def time_steps(
+    config: TrialConfig, shape: DataShape, execution: Execution, budget_s: float = BUDGET_S
+) -> tuple[float, float]:
+    """(seconds that the first step took longer, median seconds a step); infinite where the device cannot do it.
+
+    Nothing of the trial to come is touched: the model, the generators and the images are made for this.
+    """
+    try:
+        return _time_steps(config, shape, execution, budget_s)
+    except (RuntimeError, NotImplementedError) as error:  # this way is not for this device: another will be
+        log.warning("%s: not used: %s", execution.label, str(error).splitlines()[0])
+        return math.inf, math.inf
+
+
+def _time_steps(config: TrialConfig, shape: DataShape, execution: Execution, budget_s: float) -> tuple[float, float]:
+    device = execution.device
+    state = TrialState(config, shape.num_classes, shape.image_size, execution)
+    generator = torch.Generator(device).manual_seed(0)
+    size = (config.batch_size, 3, shape.image_size, shape.image_size)
+    layout = torch.channels_last if execution.channels_last else torch.contiguous_format
+    images = torch.rand(size, generator=generator, device=device).contiguous(memory_format=layout)
+    targets = torch.eye(shape.num_classes, device=device)[
+        torch.randint(shape.num_classes, (config.batch_size,), generator=generator, device=device)
+    ]
+    seconds = []
+    with state.own_randomness():
+        state.model.train()
+        started = time.perf_counter()
+        network = prepare_network(state.model, execution, lambda: images)
+        while len(seconds) < 2 or (sum(seconds[1:]) < budget_s and len(seconds) <= NUM_STEPS):
+            train_step(state, network, images, targets, execution)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - started)
+            started = time.perf_counter()
+    step = statistics.median(seconds[1:])
+    return max(0.0, seconds[0] - step), step

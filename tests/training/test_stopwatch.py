@@ -1,0 +1,35 @@
+import math
+
+import torch
+
+from flexres_tune.datasets import describe_dataset
+from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.training import stopwatch
+from flexres_tune.training.execution import Execution
+from flexres_tune.training.stopwatch import time_steps
+
+CPU = torch.device("cpu")
+CONFIG = TrialConfig(model="tiny", dataset="digits", batch_size=16)
+
+
+def test_larger_batch_takes_longer():
+    shape = describe_dataset("digits")
+    _, small = time_steps(CONFIG, shape, Execution(CPU, "fp32"), budget_s=0.2)
+    _, large = time_steps(CONFIG.model_copy(update={"batch_size": 1024}), shape, Execution(CPU, "fp32"), budget_s=0.2)
+    assert 0 < small < large
+
+
+def test_measuring_leaves_no_trace_in_torchs_generators():
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    time_steps(CONFIG, describe_dataset("digits"), Execution(CPU, "fp32"), budget_s=0.01)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_way_that_the_device_refuses_is_infinitely_slow(monkeypatch, caplog):
+    def refuse(*args):
+        raise RuntimeError("no such kernel\nmore")
+
+    monkeypatch.setattr(stopwatch, "train_step", refuse)
+    assert time_steps(CONFIG, describe_dataset("digits"), Execution(CPU, "bf16")) == (math.inf, math.inf)
+    assert "bf16 channels-last: not used: no such kernel" in caplog.text
