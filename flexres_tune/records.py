@@ -122,6 +122,9 @@ class TrialRecord:
     peak_memory_bytes: int | None = column("highest memory of the device, or of the process on a CPU", "bytes")
     device: str | None = column("device the trial ran on, by its maker's name")
     precision_used: str | None = column("fp32 | bf16: what `precision: auto` came to on this device")
+    execution: str | None = column(
+        "all that was chosen for speed: precision, memory format, compiled, graphs; see training/execution.py"
+    )
     compile_used: bool | None = column("whether torch.compile was used: what `compile: auto` came to")
     hostname: str | None = column("machine of the last attempt")
     node_ip: str | None = column("its address in the Ray cluster")

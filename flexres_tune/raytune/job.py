@@ -39,6 +39,7 @@ class TrialFacts:
     device: str | None = None
     precision_used: str | None = None
     compile_used: bool | None = None
+    execution: str | None = None
     peak_memory_bytes: int | None = None
     torch_version: str = ""
     python_version: str = ""
@@ -90,6 +91,7 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
         device=devices.device_name(device),
         precision_used=execution.precision,
         compile_used=execution.compile,
+        execution=execution.label,
         torch_version=torch.__version__,
     )
     data = load_dataset(config.dataset, device, config.num_train_images)

@@ -160,6 +160,7 @@ class Journal:
             device=facts.device,
             precision_used=facts.precision_used,
             compile_used=facts.compile_used,
+            execution=facts.execution,
             hostname=facts.hostname,
             node_ip=state.node_ip,
             started_at=state.started_at,
