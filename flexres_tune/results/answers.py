@@ -46,6 +46,8 @@ def _board_section(sweep: str, dataset: str | None, board: pa.Table) -> Section:
     counts = {f"num_{status}" for status in OUTCOMES}
     ended_well = set(board["outcome"].to_pylist()) <= {"completed"}
     hidden = counts | {"sweep", "dataset"} | ({"outcome"} if ended_well else set())
+    hidden |= {"best_val_accuracy_low", "best_val_accuracy_high", "behind_leader", "behind_leader_low"}
+    hidden |= {"behind_leader_high", "p_value", "compared_by"}
     hidden |= {name for name in board.column_names if board[name].null_count == board.num_rows}
     if set(board["stage"].to_pylist()) <= {"screen"}:
         hidden.add("stage")

@@ -87,6 +87,25 @@ def _mean_and_sd(name: str, mean: float | None, sd: float | None) -> str:
     return f"{mean:.4g} ± {sd:.2g}"
 
 
+def deserved_digits(sd: float | None) -> int:
+    """Decimals of a percentage whose standard deviation is the fraction `sd`: the first figure that is uncertain.
+
+    One more where that figure is a 1: 0.14 -> 2, 0.4 -> 1, 3 -> 0. One decimal where the spread is not known:
+    5,000 validation images alone make an accuracy of 90 % uncertain by 0.4.
+    """
+    if not sd or not math.isfinite(sd):
+        return 1
+    percent = 100 * sd
+    magnitude = math.floor(math.log10(percent) + 1e-9)
+    digits = -magnitude + (1 if percent / 10**magnitude < 1.95 else 0)
+    return min(max(digits, 0), 3)
+
+
+def format_p_value(p: float) -> str:
+    """ "p = 0.01", "p = 0.4", "p < 0.001"."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.01 else f"p = {p:.2f}"
+
+
 def format_duration(seconds: float) -> str:
     """0.5 -> "0.5 s", 303 -> "5 min 03 s", 3720 -> "1 h 02 min"."""
     if seconds < 59.95:

@@ -6,6 +6,8 @@ last_val_accuracy stands beside it. The test set is shown and never used to rank
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,6 +15,7 @@ from flexres_tune.records import TrialStatus
 from flexres_tune.results.database import run_sql
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import architecture_columns, config_columns, table_schema
+from flexres_tune.results.separation import separation
 
 OUTCOMES = (
     TrialStatus.COMPLETED,
@@ -38,7 +41,7 @@ def leaderboard(results: Results, sweep: str | None = None, limit: int | None = 
 
     Columns: rank, sweep, dataset, config_id, the parameters that vary in the sweep, outcome, stage, num_seeds, mean
     and sd (n - 1; null for one seed) of the accuracies, best_epoch (median), epochs (the budget), num_parameters,
-    device_seconds (all trials), and how many trials ended how. `limit` is rows a board.
+    device_seconds (all trials), how many trials ended how, and those of separation(). `limit` is rows a board.
 
     Raises:
         ResultsError: no such sweep, or no results.
@@ -55,13 +58,19 @@ def varied_columns(trials: pa.Table) -> list[str]:
 
 
 def telling_columns(trials: pa.Table) -> list[str]:
-    """varied_columns(), less `blocks`, `channels` ... where `model` alone tells them: a person reads the name."""
+    """varied_columns(), less those another one tells: `blocks`, `channels` ... by `model`, `momentum` by `optimizer`."""
     varied = varied_columns(trials)
-    models = trials["model"].combine_chunks()
-    first = pc.index_in(models, value_set=models)  # of each row, the first row of the same model
-    columns = {name: trials[name].combine_chunks() for name in varied if name in architecture_columns()}
-    told = "model" in varied and all(values.equals(values.take(first)) for values in columns.values())
-    return [name for name in varied if not (told and name in columns)]
+    told = _told_by("model", [name for name in varied if name in architecture_columns()], trials)
+    told |= _told_by("optimizer", [name for name in varied if name == "momentum"], trials)
+    return [name for name in varied if name not in told]
+
+
+def _told_by(teller: str, names: Sequence[str], trials: pa.Table) -> set[str]:
+    """The names, if equal tellers have equal values of all of them; else none: a model's name tells all or nothing."""
+    tellers = trials[teller].combine_chunks()
+    first = pc.index_in(tellers, value_set=tellers)  # of each row, the first row of the same teller
+    columns = [trials[name].combine_chunks() for name in names]
+    return set(names) if all(values.equals(values.take(first)) for values in columns) else set()
 
 
 def _by_dataset(trials: pa.Table) -> list[pa.Table]:
@@ -114,7 +123,9 @@ def _board(trials: pa.Table, limit: int | None) -> pa.Table:
                 stddev_samp(test_accuracy) FILTER (counts AND badness = 1) AS test_accuracy_sd,
                 any_value(num_parameters) AS num_parameters,
                 sum(train_seconds) AS device_seconds,
-                {", ".join(f"count(*) FILTER (status = '{status}') AS num_{status}" for status in OUTCOMES)}
+                {", ".join(f"count(*) FILTER (status = '{status}') AS num_{status}" for status in OUTCOMES)},
+                list(seed ORDER BY seed) FILTER (counts AND best_val_accuracy IS NOT NULL) AS seeds,
+                list(best_val_accuracy ORDER BY seed) FILTER (counts AND best_val_accuracy IS NOT NULL) AS "values"
             FROM used GROUP BY config_id
         ), placed AS (
             SELECT *, row_number() OVER (
@@ -130,9 +141,14 @@ def _board(trials: pa.Table, limit: int | None) -> pa.Table:
             placed.* EXCLUDE (sweep, dataset, config_id, worst, place {"".join(f", {_quote(name)}" for name in varied)})
         FROM placed
         ORDER BY place
-        {"" if limit is None else f"LIMIT {int(limit)}"}
     """
-    return run_sql(query, {"trials": trials})
+    board = run_sql(query, {"trials": trials})
+    needed = ["rank", "stage", "best_val_accuracy_mean", "best_val_accuracy_sd", "seeds", "values"]
+    judged = separation(board.select(needed).to_pylist())
+    board = board.drop_columns(["seeds", "values"])
+    for name in judged.column_names:
+        board = board.append_column(name, judged[name])
+    return board.slice(0, limit)
 
 
 def _quote(name: str) -> str:

@@ -137,10 +137,14 @@ def test_parameters_that_vary_are_columns(board):
             ({"optimizer": "sgd", "epochs": 6, "augmentation": []}, "completed", 0.8, {}),
         ]
     )
-    assert list(rows[0])[:8] == [
-        *("rank", "sweep", "dataset", "config_id", "optimizer", "momentum", "epochs", "augmentation")
-    ]
+    assert list(rows[0])[:7] == ["rank", "sweep", "dataset", "config_id", "optimizer", "epochs", "augmentation"]
     assert list(rows[0]).count("epochs") == 1 and "lr" not in rows[0]
+
+
+def test_momentum_is_a_column_only_where_the_optimizer_does_not_tell_it(board):
+    sgd, adam = {"optimizer": "sgd"}, {"optimizer": "adam"}
+    assert "momentum" not in board([(sgd, "completed", 0.9, {}), (adam, "completed", 0.8, {})])[0]
+    assert "momentum" in board([(sgd | {"momentum": 0.5}, "completed", 0.9, {})])[0]
 
 
 def test_model_stands_for_its_shape_unless_it_does_not_tell_it(board, paths):
