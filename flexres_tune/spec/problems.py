@@ -16,6 +16,7 @@ EXAMPLES: Mapping[str, str] = {
     "metric.name": "val_accuracy",
     "confirm.seeds": "[10, 11, 12]",
     "description": "Which optimizer is best in 20 epochs?",
+    "reproduces": "flexres/optimizer",
     "method": "grid",
     "metric": "{name: val_accuracy, goal: maximize}",
     "goal": "maximize",

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, 
 from flexres_tune.names import name_problem
 from flexres_tune.spec.distribution import Distribution
 from flexres_tune.spec.document import Document, show
+from flexres_tune.spec.published import reference_problem
 
 Method = Literal["grid", "random", "tpe"]
 SchedulerName = Literal["asha", "hyperband", "median", "none"]
@@ -146,6 +147,9 @@ class SweepSpec(_Part):
 
     name: str = Field(description="name of the sweep and of its folder under results")
     description: str = Field(default="", max_length=10_000, description="the question that the sweep answers")
+    reproduces: str | None = Field(
+        default=None, description="published table that the sweep runs again, such as flexres/optimizer"
+    )
     method: Method = Field(default="grid", description="grid, random or tpe")
     metric: Metric = Field(default=Metric(), description="what is better: {name: val_accuracy, goal: maximize}")
     max_parameters: Annotated[int, Field(ge=1, strict=True)] = Field(
@@ -181,6 +185,13 @@ class SweepSpec(_Part):
     @classmethod
     def _safe_name(cls, value: str) -> str:
         if problem := name_problem(value):
+            raise ValueError(problem)
+        return value
+
+    @field_validator("reproduces", mode="before")
+    @classmethod
+    def _published(cls, value: Any) -> Any:
+        if value is not None and (problem := reference_problem(value)):
             raise ValueError(problem)
         return value
 
