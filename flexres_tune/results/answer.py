@@ -62,7 +62,7 @@ def sentence_of(board: pa.Table, varied: list[str]) -> str:
 
 
 def configuration_name(row: Mapping[str, Any], varied: list[str]) -> str:
-    """ "adamw lr=0.003": words as they are, other values with their parameter's name; config_id where nothing varies."""
+    """Such as "adamw lr=0.003": words as they are, numbers with their parameter; config_id where nothing varies."""
     parts = []
     for key in varied:
         value = row[key]

@@ -102,7 +102,7 @@ def deserved_digits(sd: float | None) -> int:
 
 
 def format_p_value(p: float) -> str:
-    """ "p = 0.01", "p = 0.4", "p < 0.001"."""
+    """As "p = 0.01", "p = 0.4", "p < 0.001"."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.01 else f"p = {p:.2f}"
 
 

@@ -58,7 +58,7 @@ def varied_columns(trials: pa.Table) -> list[str]:
 
 
 def telling_columns(trials: pa.Table) -> list[str]:
-    """varied_columns(), less those another one tells: `blocks`, `channels` ... by `model`, `momentum` by `optimizer`."""
+    """varied_columns(), less those another one tells: `blocks` ... by `model`, `momentum` by `optimizer`."""
     varied = varied_columns(trials)
     told = _told_by("model", [name for name in varied if name in architecture_columns()], trials)
     told |= _told_by("optimizer", [name for name in varied if name == "momentum"], trials)
