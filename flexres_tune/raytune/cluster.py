@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flexres_tune.errors import DeviceError
@@ -49,6 +49,12 @@ class TrialShare:
     @property
     def num_threads(self) -> int:
         return max(1, int(self.cpu))
+
+    def whole_device(self, cluster: Cluster) -> TrialShare:
+        """For trials that ran out of memory beside others: a GPU each, or one at a time where there is none."""
+        if self.gpu:
+            return replace(self, gpu=max(1.0, self.gpu), num_concurrent=int(cluster.num_gpus), reason="a GPU each")
+        return replace(self, num_concurrent=1, reason="one at a time")
 
 
 @contextmanager

@@ -23,7 +23,9 @@ from flexres_tune.errors import FlexResError
 from flexres_tune.raytune.cluster import Cluster, connect, find_address, has_nvidia_gpu, share_for
 from flexres_tune.raytune.interrupt import Interrupt
 from flexres_tune.raytune.memory import Memory, recall
+from flexres_tune.raytune.packing import settle
 from flexres_tune.raytune.progress import SweepProgress
+from flexres_tune.raytune.sources import ListSource
 from flexres_tune.raytune.stages import Work, confirm_work, screen_work
 from flexres_tune.raytune.versions import versions
 from flexres_tune.records import Stage, TrialStatus
@@ -135,13 +137,21 @@ class Session:
         """Run one stage; the statuses of the trials that were started."""
         from flexres_tune.raytune.runner import RunOptions, run_trials  # ray: only now
 
-        share = share_for(spec.resources_per_trial, cluster, self.max_concurrent)
+        requested, why = settle(spec.resources_per_trial, cluster, memory.missing(work.planned()))
+        share = share_for(requested, cluster, self.max_concurrent)
         name = spec.name if work.stage is Stage.SCREEN else f"{spec.name}: confirm"
         done = f", {work.num_done} already done" if work.num_done else ""
-        self._say(f"{name}: {work.num_todo} trials to run{done}; {share.reason}")
+        self._say(f"{name}: {work.num_todo} trials to run{done}; {share.reason}" + (f"; {why}" if why else ""))
         with SweepProgress(self.console, work.num_todo, work.num_epochs) as progress:
             options = RunOptions(verbose=self.verbose)
             states = run_trials(spec, work.source, memory, paths, share, interrupt, progress.update, options)
+            starved = [s.planned for s in states.values() if s.record.status == TrialStatus.OUT_OF_MEMORY]
+            if starved and share.num_concurrent > 1 and not interrupt.requested:
+                alone = share.whole_device(cluster)
+                progress.message(f"out of memory: {len(starved)} trials again, {alone.reason}")
+                memory = recall(paths, spec.metric)
+                source = ListSource(starved)
+                states |= run_trials(spec, source, memory, paths, alone, interrupt, progress.update, options)
         return [state.record.status for state in states.values()]
 
     def _check_can_confirm(self, spec: SweepSpec, screen: Work) -> None:

@@ -37,25 +37,37 @@ def time_steps(
 
 
 def _time_steps(config: TrialConfig, shape: DataShape, execution: Execution, budget_s: float) -> tuple[float, float]:
-    device = execution.device
-    state = TrialState(config, shape.num_classes, shape.image_size, execution)
-    generator = torch.Generator(device).manual_seed(0)
-    size = (config.batch_size, 3, shape.image_size, shape.image_size)
-    layout = torch.channels_last if execution.channels_last else torch.contiguous_format
-    images = torch.rand(size, generator=generator, device=device).contiguous(memory_format=layout)
-    targets = torch.eye(shape.num_classes, device=device)[
-        torch.randint(shape.num_classes, (config.batch_size,), generator=generator, device=device)
-    ]
+    started = time.perf_counter()
+    stepper = Stepper(config, shape, execution)
     seconds = []
-    with state.own_randomness():
-        state.model.train()
+    while len(seconds) < 2 or (sum(seconds[1:]) < budget_s and len(seconds) <= NUM_STEPS):
+        stepper.step()
+        seconds.append(time.perf_counter() - started)
         started = time.perf_counter()
-        network = prepare_network(state.model, execution, lambda: images)
-        while len(seconds) < 2 or (sum(seconds[1:]) < budget_s and len(seconds) <= NUM_STEPS):
-            train_step(state, network, images, targets, execution)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            seconds.append(time.perf_counter() - started)
-            started = time.perf_counter()
     step = statistics.median(seconds[1:])
     return max(0.0, seconds[0] - step), step
+
+
+class Stepper:
+    """A model of its own on one batch of random images, ready to take training steps."""
+
+    def __init__(self, config: TrialConfig, shape: DataShape, execution: Execution):
+        device = execution.device
+        self._execution = execution
+        self._state = TrialState(config, shape.num_classes, shape.image_size, execution)
+        generator = torch.Generator(device).manual_seed(0)
+        size = (config.batch_size, 3, shape.image_size, shape.image_size)
+        layout = torch.channels_last if execution.channels_last else torch.contiguous_format
+        self._images = torch.rand(size, generator=generator, device=device).contiguous(memory_format=layout)
+        labels = torch.randint(shape.num_classes, (config.batch_size,), generator=generator, device=device)
+        self._targets = torch.eye(shape.num_classes, device=device)[labels]
+        with self._state.own_randomness():
+            self._state.model.train()
+            self._network = prepare_network(self._state.model, execution, lambda: self._images)
+
+    def step(self) -> None:
+        """One step, finished when this returns."""
+        with self._state.own_randomness():
+            train_step(self._state, self._network, self._images, self._targets, self._execution)
+        if self._execution.device.type == "cuda":
+            torch.cuda.synchronize(self._execution.device)
