@@ -144,7 +144,9 @@ def _print_sections(answer: Answer, limit: int | None, file) -> None:
 
     _tolerant(sys.stdout)
     console = make_console(file)
-    for section in answer.sections:
+    for index, section in enumerate(answer.sections):
+        if index:
+            console.print()
         print_section(section, console, limit)
     if file is None:
         sys.stdout.flush()

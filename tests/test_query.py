@@ -56,6 +56,7 @@ def _write(root, sweep, rows):
                     device="cpu",
                     precision_used="fp32",
                     compile_used=False,
+                    execution="fp32",
                     hostname="here",
                     node_ip="127.0.0.1",
                     started_at=NOW,

@@ -8,16 +8,24 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.results.cells import sparkline
+from flexres_tune.results.answer import ADD_CONFIRM
+from flexres_tune.results.cells import format_value, sparkline
 from flexres_tune.results.leaderboard import OUTCOMES, leaderboard, telling_columns
 from flexres_tune.results.present import Section
 from flexres_tune.results.reader import Results
+from flexres_tune.results.schema import config_columns
+from flexres_tune.results.separation import ONE_SEED
 from flexres_tune.results.status import last_line, status_table, sweep_status
 
 # Left out in this order where the terminal is narrow, then from the right.
-_LEAST_OF_BOARD = ["last_val_accuracy", "best_epoch", "config_id", "stage", "num_parameters", "epochs"]
+_LEAST_OF_BOARD = ["config_id", "best_epoch", "stage", "last_val_accuracy", "device_seconds", "num_parameters"]
+_LEAST_OF_BOARD += ["test_accuracy", "epochs", "outcome", "num_seeds", "separable_from_leader"]
 _LEAST_OF_TRIALS = ["attempt", "stage", "num_parameters", "images_per_second", "last_val_accuracy", "best_epoch"]
 _LEAST_OF_CURVES = ["epochs", "first_val_accuracy", "last_val_accuracy"]
+_FOR_PROGRAMS = ("best_val_accuracy_low", "best_val_accuracy_high", "p_value", "compared_by", "behind_leader")
+_FOR_PROGRAMS += ("behind_leader_low", "behind_leader_high")  # in csv and json; a person reads the verdict
+_CAPTION = {"epochs": "epochs", "num_parameters": "parameters", "num_seeds": "seeds", "stage": "stage"}
+_CAPTION |= {"outcome": "outcome"}
 _BEST_FIRST = [("best_val_accuracy", "descending"), ("trial_id", "ascending")]
 
 
@@ -43,28 +51,65 @@ def answer_leaderboard(results: Results, sweep: str | None, limit: int | None) -
 
 
 def _board_section(sweep: str, dataset: str | None, board: pa.Table) -> Section:
-    counts = {f"num_{status}" for status in OUTCOMES}
-    ended_well = set(board["outcome"].to_pylist()) <= {"completed"}
-    hidden = counts | {"sweep", "dataset"} | ({"outcome"} if ended_well else set())
-    hidden |= {"best_val_accuracy_low", "best_val_accuracy_high", "behind_leader", "behind_leader_low"}
-    hidden |= {"behind_leader_high", "p_value", "compared_by"}
-    hidden |= {name for name in board.column_names if board[name].null_count == board.num_rows}
-    if set(board["stage"].to_pylist()) <= {"screen"}:
-        hidden.add("stage")
-    shown = board.select([name for name in board.column_names if name not in hidden or name == "rank"])
+    hidden = {f"num_{status}" for status in OUTCOMES} | {"sweep", "dataset", *_FOR_PROGRAMS}
+    hidden |= {name for name in board.column_names if board[name].null_count == board.num_rows} - {"rank"}
+    names = [name for name in board.column_names if name not in hidden]
+    first = ["best_val_accuracy_mean", "best_val_accuracy_sd", "num_seeds", "separable_from_leader"]
+    after = names.index("stage")
+    board = board.select(
+        [*names[:after], *(n for n in first if n in names), *(n for n in names[after:] if n not in first)]
+    )
     unranked = board["rank"].null_count
     notes = []
     if unranked:
         notes.append(
             f"{unranked} without a rank: not all their trials ran to the end, so their accuracies are no match"
         )
+    if "separable_from_leader" in board.column_names:
+        board, note = _shortened_verdicts(board)
+        notes += note
+    board, caption = _constants_apart(board)
+    parameters = [name for name in board.column_names if name in config_columns()]
     return Section(
-        shown,
+        board,
         title=f"{sweep} on {dataset}" if dataset else sweep,
+        caption=caption,
         best_row=0 if board.num_rows > unranked else None,
         notes=tuple(notes),
-        least_important=_LEAST_OF_BOARD,
+        least_important=[*_LEAST_OF_BOARD, *reversed(parameters)],
     )
+
+
+def _shortened_verdicts(board: pa.Table) -> tuple[pa.Table, list[str]]:
+    """`one seed: no interval` is said once, below the table, and takes eight characters in it."""
+    verdicts = board["separable_from_leader"].to_pylist()
+    if ONE_SEED not in verdicts:
+        return board, []
+    note = f"{ONE_SEED}; {ADD_CONFIRM} to know which differences are more than luck"
+    index = board.column_names.index("separable_from_leader")
+    if set(verdicts) <= {ONE_SEED, "leader", None}:
+        return board.remove_column(index), [note]
+    short = pa.array(["one seed" if verdict == ONE_SEED else verdict for verdict in verdicts], pa.string())
+    return board.set_column(index, "separable_from_leader", short), [note]
+
+
+def _constants_apart(board: pa.Table) -> tuple[pa.Table, str]:
+    """(the board without the columns that say the same in every row, what they say): room for what differs."""
+    if board.num_rows < 2:
+        return board, ""
+    columns = {name: board[name].combine_chunks() for name in _CAPTION if name in board.column_names}
+    same = {
+        name: values[0].as_py()
+        for name, values in columns.items()
+        if not values.null_count and values[1:].equals(values[:-1])
+    }
+    # "completed" and "screen" are what a person expects of a board
+    said = [
+        f"{_CAPTION[name]} {format_value(name, same[name])}"
+        for name in same
+        if same[name] not in ("completed", "screen")
+    ]
+    return board.drop_columns(list(same)), f"the same in all rows: {', '.join(said)}" if said else ""
 
 
 def answer_trials(results: Results, sweep: str | None, limit: int | None) -> Answer:

@@ -21,11 +21,12 @@ from flexres_tune.results.cells import Column, display_columns, escape, shorten
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 ROWS_SHOWN = 100  # where no limit is given; more are for csv
 _WIDEST, _NARROWEST = 48, 12  # of a column of text; a column is left out rather than cut below the latter
 UNLIMITED = 100_000  # columns of a console that is none
-_GAP = 3  # between columns: a space of padding on both sides, and one for the rule
+_GAP = 2  # between columns
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Section:
     best_row: int | None = None  # highlighted
     notes: tuple[str, ...] = ()
     least_important: Sequence[str] = ()  # left out in this order where the terminal is narrow; then from the right
+    caption: str = ""  # what holds for all rows
 
 
 def make_console(file: TextIO | None = None) -> Console:
@@ -57,8 +59,11 @@ def print_section(section: Section, console: Console, limit: int | None = None) 
 
     shown = section.table.slice(0, limit or ROWS_SHOWN)
     columns, left_out = fit(display_columns(shown), console.width, section.least_important)
-    title = Text(escape(section.title), style="bold") if section.title else None
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title=title, title_justify="left")
+    if section.title:
+        console.print(Text(escape(section.title), style="bold"), soft_wrap=True)
+    if section.caption:
+        console.print(Text(escape(section.caption)), style="dim", soft_wrap=True)
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False)
     for column in columns:
         justify = "right" if column.is_number else "left"
         grid.add_column(Text(_spaced(column.name)), justify=justify, width=_width(column), vertical="bottom")
@@ -66,9 +71,20 @@ def print_section(section: Section, console: Console, limit: int | None = None) 
         style = "bold green" if index == section.best_row else None
         # Text, not str: markup in a value, such as [red], is shown and not obeyed.
         grid.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells), style=style)
-    console.print(grid, width=min(console.width, sum(map(_width, columns)) + _GAP * len(columns)))
+    _print_trimmed(grid, console, max(console.width, sum(map(_width, columns)) + _GAP * len(columns)))
     for note in _notes(section, shown.num_rows, limit, left_out):
         console.print(Text(escape(note)), style="dim", soft_wrap=True)
+
+
+def _print_trimmed(grid: Table, console: Console, width: int) -> None:
+    """Without the blank lines and trailing spaces that rich frames a table with: they spoil a paste and a diff."""
+    from rich.text import Text
+
+    for line in console.render_lines(grid, console.options.update(width=width, max_width=width), pad=False):
+        text = Text.assemble(*((segment.text, segment.style or "") for segment in line))
+        text.rstrip()
+        if text.plain:
+            console.print(text, soft_wrap=True)
 
 
 def _notes(section: Section, num_shown: int, limit: int | None, left_out: Sequence[str]) -> list[str]:

@@ -48,6 +48,7 @@ def make_trial():
             "device": "cpu",
             "precision_used": "fp32",
             "compile_used": False,
+            "execution": "fp32",
             "hostname": "here",
             "node_ip": "127.0.0.1",
             "started_at": datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC),

@@ -3,7 +3,15 @@ import math
 import pyarrow as pa
 import pytest
 
-from flexres_tune.results.cells import display_columns, escape, format_duration, format_value, shorten, sparkline
+from flexres_tune.results.cells import (
+    deserved_digits,
+    display_columns,
+    escape,
+    format_duration,
+    format_value,
+    shorten,
+    sparkline,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +57,7 @@ def test_mean_and_deviation_share_a_column():
     table = pa.table({"x_accuracy_mean": [0.5, 0.25], "x_accuracy_sd": [0.01, None], "other_mean": [1.0, 2.0]})
     columns = display_columns(table)
     assert [(column.name, column.cells) for column in columns] == [
-        ("x_accuracy", ["50.00 ± 1.00 %", "25.00 %"]),
+        ("x_accuracy", ["50.0 ± 1.0 %", "25.0 %"]),
         ("other", ["1", "2"]),
     ]
 
@@ -77,3 +85,16 @@ def test_sparkline_spans_the_scale():
     assert sparkline([0.5], 0.5, 0.5) == "▁"
     assert len(sparkline([i / 999 for i in range(1000)], 0, 1, width=30)) == 30
     assert sparkline([i / 999 for i in range(1000)], 0, 1, width=30)[-1] == "█"
+
+
+@pytest.mark.parametrize(
+    ("sd", "digits"),
+    [(0.004, 1), (0.0014, 2), (0.012, 1), (0.03, 0), (0.3, 0), (0.0002, 2), (1e-9, 3), (None, 1), (0.0, 1)],
+)
+def test_percent_has_no_more_digits_than_its_deviation_deserves(sd, digits):
+    assert deserved_digits(sd) == digits
+
+
+def test_digits_are_the_same_in_all_rows_of_a_column():
+    table = pa.table({"val_accuracy_mean": [0.97312, 0.9, None], "val_accuracy_sd": [0.0041, 0.0047, None]})
+    assert display_columns(table)[0].cells == ["97.3 ± 0.4 %", "90.0 ± 0.5 %", "–"]
