@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -78,7 +79,8 @@ def connect(address: str | None, verbose: bool = False) -> Iterator[Cluster]:
             if address:
                 ray.init(address=address, **options)
             else:
-                ray.init(include_dashboard=False, num_gpus=_num_visible_gpus(), **options)
+                with _deaf_children():
+                    ray.init(include_dashboard=False, num_gpus=_num_visible_gpus(), **options)
         except (ConnectionError, ValueError) as error:
             raise DeviceError(
                 f"a Ray cluster must answer at --address {address}, but: {error}; start one with `ray up`, "
@@ -94,7 +96,47 @@ def connect(address: str | None, verbose: bool = False) -> Iterator[Cluster]:
         )
     finally:
         if not already_connected:
-            ray.shutdown()
+            _shut_down()
+
+
+def dead_daemons() -> list[str]:
+    """Those of Ray's own processes (raylet, gcs_server) that this process started and that are gone.
+
+    Ray does not say so: without its raylet, Tuner.fit waits for ever.
+    """
+    import ray
+
+    node = ray._private.worker._global_node
+    vital = ("raylet", "gcs_server")
+    return [kind for kind, _ in node.dead_processes() if kind in vital] if node is not None else []
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes started inside do not hear SIGTERM and SIGHUP, as Ray already sees to for SIGINT.
+
+    Slurm sends SIGTERM to every process of a job, and a lost terminal SIGHUP to its whole group. Were Ray's processes
+    to end at once, no trial could save where it is, and this process would be aborted inside Ray before it wrote a row.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _shut_down() -> None:
+    """ray.shutdown() without its politeness: it would send SIGTERM, to which they are deaf, and wait a second each.
+
+    Nothing is lost: what happened is in the tables, and Ray's own state is read by nobody.
+    """
+    import ray
+
+    node = ray._private.worker._global_node
+    if node is not None:
+        kill = node.kill_all_processes
+        node.kill_all_processes = lambda **options: kill(check_alive=False, allow_graceful=False)
+    ray.shutdown()
 
 
 def find_address(address: str | None, local: bool) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ from typing import Any
 
 from flexres_tune.errors import DivergedError, FlexResError
 from flexres_tune.records import EpochMetrics, TrialStatus
+
+STOP_PERIOD_S = 0.25  # between two looks for the stop file: on a network file system each takes a round trip
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class TrialJob:
     checkpoint_period_s: float
     num_threads: int
     folder: str = "."  # where the command was typed: relative data paths mean what they mean there
+    stop_file: str | None = None  # once it is there, the trial saves where it is and ends
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class TrialFacts:
     peak_memory_bytes: int | None = None
     torch_version: str = ""
     python_version: str = ""
+    problem: str | None = None  # what the trial goes on in spite of: a checkpoint that cannot be written
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class TrialReport:
     facts: TrialFacts = field(default_factory=TrialFacts)
     status: TrialStatus | None = None  # None: the trial goes on
     error: str | None = None
+    is_repeat: bool = False  # an epoch of the checkpoint's history, computed by an earlier attempt
 
 
 def run_job(job: TrialJob) -> Iterator[TrialReport]:
@@ -67,7 +73,9 @@ def run_job(job: TrialJob) -> Iterator[TrialReport]:
     except FlexResError as error:
         yield TrialReport(None, facts, TrialStatus.FAILED, f"{type(error).__name__}: {error}")
     except Exception as error:  # the sweep goes on; the row carries the traceback
-        status = TrialStatus.OUT_OF_MEMORY if _is_out_of_memory(error) else TrialStatus.FAILED
+        from flexres_tune.training.device import is_out_of_memory
+
+        status = TrialStatus.OUT_OF_MEMORY if is_out_of_memory(error) else TrialStatus.FAILED
         yield TrialReport(None, facts, status, traceback.format_exc())
 
 
@@ -96,16 +104,28 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
     )
     data = load_dataset(config.dataset, device, config.num_train_images)
     checkpoint = Path(job.checkpoint) if job.checkpoint else None
-    for metrics in fit(config, data, execution, checkpoint, job.checkpoint_period_s):
-        facts = replace(facts, peak_memory_bytes=devices.peak_memory_bytes(device))
+    steps, problems = _Steps(job.stop_file), []
+    for metrics in fit(config, data, execution, checkpoint, job.checkpoint_period_s, steps, problems.append):
+        problem = str(problems[-1]) if problems else None
+        facts = replace(facts, peak_memory_bytes=devices.peak_memory_bytes(device), problem=problem)
+        problems.clear()
         is_last = metrics.epoch == config.epochs
-        yield TrialReport(metrics, facts, TrialStatus.COMPLETED if is_last else None)
+        status = TrialStatus.COMPLETED if is_last else None
+        yield TrialReport(metrics, facts, status, is_repeat=not steps.have_begun)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    import torch
+class _Steps:
+    """fit's question before each step: whether to stop. Until it is first asked, no epoch has been computed here."""
 
-    # a CPU allocation that fails is a plain RuntimeError: "DefaultCPUAllocator: can't allocate memory"
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    def __init__(self, stop_file: str | None):
+        self._stop_file = stop_file
+        self._looked_at = 0.0
+        self.have_begun = False
+
+    def __call__(self) -> bool:
+        self.have_begun = True
+        now = time.monotonic()
+        if self._stop_file is None or now - self._looked_at < STOP_PERIOD_S:
+            return False
+        self._looked_at = now
+        return os.path.exists(self._stop_file)

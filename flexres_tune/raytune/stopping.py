@@ -32,12 +32,18 @@ class StoppingRule(Protocol):
     def judge(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
         """The verdict at this epoch, or None where the rule does not look."""
 
+    def remember(self, trial_id: str, epoch: int, verdict: Verdict) -> None:
+        """Take over a verdict of an earlier run: judge() will give it, and still count the score for the others."""
+
 
 class NoRule:
     """Every trial runs its full budget."""
 
     def judge(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
         return None
+
+    def remember(self, trial_id: str, epoch: int, verdict: Verdict) -> None:
+        pass
 
 
 @dataclass
@@ -54,7 +60,7 @@ class AshaRule:
     max_epochs: int
     grace_period: int
     reduction_factor: float
-    _rungs: dict[int, dict[str, Verdict | float]] = field(default_factory=dict, repr=False)
+    _rungs: dict[int, dict[str, float]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         epoch = float(self.grace_period)
@@ -75,11 +81,14 @@ class AshaRule:
         key = (trial_id, epoch)
         if key not in self._verdicts:
             cutoff = upper_quantile(list(self._rungs[epoch].values()), 1 - 1 / self.reduction_factor)
-            if math.isfinite(score):
-                self._rungs[epoch][trial_id] = score
             stop = not math.isfinite(score) or (cutoff is not None and score < cutoff)
             self._verdicts[key] = Verdict(self._index[epoch], cutoff, stop)
+        if math.isfinite(score):
+            self._rungs[epoch].setdefault(trial_id, score)
         return self._verdicts[key]
+
+    def remember(self, trial_id: str, epoch: int, verdict: Verdict) -> None:
+        self._verdicts[trial_id, epoch] = verdict
 
 
 @dataclass
@@ -118,6 +127,9 @@ class HyperbandRule:
     def judge(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
         return self._brackets[self.bracket_of(trial_id)].judge(trial_id, epoch, score)
 
+    def remember(self, trial_id: str, epoch: int, verdict: Verdict) -> None:
+        self._brackets[self.bracket_of(trial_id)].remember(trial_id, epoch, verdict)
+
 
 @dataclass
 class MedianRule:
@@ -139,7 +151,12 @@ class MedianRule:
         key = (trial_id, epoch)
         if key not in self._verdicts:
             self._verdicts[key] = self._look(trial_id, epoch, score)
+        if math.isfinite(score):
+            self._scores.setdefault(trial_id, {}).setdefault(epoch, score)
         return self._verdicts[key]
+
+    def remember(self, trial_id: str, epoch: int, verdict: Verdict) -> None:
+        self._verdicts[trial_id, epoch] = verdict
 
     def _look(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
         own = self._scores.setdefault(trial_id, {})

@@ -51,17 +51,21 @@ class SweepWriter:
     def __exit__(self, *exc_info) -> None:
         self.flush()
 
-    def add_epoch(self, record: EpochRecord) -> None:
+    def add_epoch(self, record: EpochRecord, is_repeat: bool = False) -> None:
         """Buffer an epoch, unless the tables already have it from the same or a later attempt.
 
-        A resumed trial reports its history again, and that is skipped. What a later attempt computed anew, because
-        the one before died after its last checkpoint, replaces the row that led nowhere.
+        What a later attempt computed anew, because the one before died after its last checkpoint, replaces the row
+        that led nowhere.
+
+        Args:
+            is_repeat: the epoch is of the history that a resumed trial reports again: written only where the driver
+                was killed before it had written it.
         """
         attempts = self._attempts.setdefault(record.trial_id, bytearray())
         if len(attempts) <= record.epoch:
             attempts.extend(bytes(record.epoch + 1 - len(attempts)))
         attempt = _byte(record.attempt)
-        if attempt > attempts[record.epoch]:
+        if attempt > attempts[record.epoch] and not (is_repeat and attempts[record.epoch]):
             attempts[record.epoch] = attempt
             self._rows["epochs"].append(self._row(record))
 
@@ -97,6 +101,11 @@ class SweepWriter:
                 self._write(name, last_written(name, pa.Table.from_pylist(rows, table_schema(name))))
                 rows.clear()
                 self._merge_small(name)
+
+    @property
+    def num_waiting(self) -> int:
+        """Rows in the buffer."""
+        return sum(map(len, self._rows.values()))
 
     def maybe_flush(self, now: float) -> None:
         """Flush if 2 s have passed since the last flush, or 0.25 s and a trial waits; `now` as time.monotonic().

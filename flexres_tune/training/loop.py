@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flexres_tune.datasets.images import ImageData
-from flexres_tune.errors import ArchitectureError, DivergedError
+from flexres_tune.errors import ArchitectureError, CheckpointError, DivergedError
 from flexres_tune.records import EpochMetrics
 from flexres_tune.spec.layers import list_layers
 from flexres_tune.spec.trial import TrialConfig
@@ -31,6 +31,11 @@ def never() -> bool:
     return False
 
 
+def raise_it(error: CheckpointError) -> None:
+    """End the trial: a person who named a checkpoint file wants to hear that it is not written."""
+    raise error
+
+
 def fit(
     config: TrialConfig,
     data: ImageData,
@@ -38,6 +43,7 @@ def fit(
     checkpoint: Path | None = None,
     checkpoint_period_s: float = 0,
     should_stop: Callable[[], bool] = never,
+    on_unsaved: Callable[[CheckpointError], None] = raise_it,
 ) -> Iterator[EpochMetrics]:
     """Train one trial; yields each epoch's metrics, those of a checkpoint's epochs first.
 
@@ -53,12 +59,23 @@ def fit(
             A damaged file is logged, and the trial starts anew.
         checkpoint_period_s: seconds; 0 writes after each epoch.
         should_stop: asked exactly once before each training step; once true, the generator ends.
+        on_unsaved: hears that the checkpoint could not be written; if it returns, the trial goes on without, and the
+            next save is tried as usual.
 
     Raises:
         DivergedError: the training or validation loss is not finite; names epoch and loss.
         ArchitectureError: the model cannot be trained on these images, or not with this batch size.
         CheckpointError: the checkpoint belongs to another trial, or cannot be read or written.
     """
+
+    def save(payload: dict[str, Any] | None) -> None:
+        if checkpoint is None or payload is None:
+            return
+        try:
+            save_checkpoint(checkpoint, payload)
+        except CheckpointError as error:
+            on_unsaved(error)
+
     _check_batch_norm(config, data)
     state = _start(config, data, execution, checkpoint)
     yield from tuple(state.history)
@@ -80,18 +97,18 @@ def fit(
                 test = evaluate(state.model, data.test, preprocessing, execution)
                 metrics = dataclasses.replace(metrics, test_accuracy=test.accuracy)
         except BaseException:
-            _save(checkpoint, unsaved)
+            save(unsaved)
             raise
         state.history.append(metrics)
         if checkpoint is not None:
             if state.epoch == config.epochs or time.monotonic() - saved_at >= checkpoint_period_s:
-                _save(checkpoint, state.to_payload())
+                save(state.to_payload())
                 saved_at, unsaved = time.monotonic(), None
             else:
                 # the next epoch changes the weights in place, and should_stop may want these in the middle of it
                 unsaved = copy.deepcopy(state.to_payload())
         yield metrics
-    _save(checkpoint, unsaved)
+    save(unsaved)
 
 
 def _prepare(state: TrialState, data: ImageData, preprocessing: Preprocessing, execution: Execution) -> Network:
@@ -124,11 +141,6 @@ def _start(config: TrialConfig, data: ImageData, execution: Execution, checkpoin
             *(checkpoint, payload["device_type"], execution.device.type),
         )
     return state
-
-
-def _save(checkpoint: Path | None, payload: dict[str, Any] | None) -> None:
-    if checkpoint is not None and payload is not None:
-        save_checkpoint(checkpoint, payload)
 
 
 def _metrics(
