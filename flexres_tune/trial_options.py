@@ -19,6 +19,7 @@ from flexres_tune.spec.document import show
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import build_config, check_value
+from flexres_tune.spec.width import apply_width
 from flexres_tune.spec.yaml_file import parse_yaml
 
 _LISTS = ("blocks", "channels", "head", "augmentation")  # one entry is a list too; others take a number or a list
@@ -71,8 +72,10 @@ def read_config(texts: Mapping[str, str | None], max_parameters: int) -> tuple[T
     findings = [
         ((key, *path), message) for key in values if key != "model" for path, message in check_value(key, values[key])
     ]
-    config, more = build_config({key: value for key, value in values.items() if key != "seed"}, values.get("seed", 0))
-    findings += more
+    seed = values.pop("seed", 0)
+    values, more = apply_width(values, describe_dataset, max_parameters)
+    config, also = build_config(values, seed)
+    findings += more or also
     if not findings:
         shape = describe_dataset(config.dataset)
         num_parameters, findings = check_budget(config.model, config.dataset, shape, max_parameters)

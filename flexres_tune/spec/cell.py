@@ -13,6 +13,7 @@ from flexres_tune.spec.document import Finding, Path
 from flexres_tune.spec.sweep import SweepSpec
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import apply_values, build_config, parse_model
+from flexres_tune.spec.width import apply_width
 
 Describe = Callable[[str], DataShape | None]  # None: not known, so that the model is not checked against it
 
@@ -41,7 +42,10 @@ def plan_cell(spec: SweepSpec, cell: Cell, describe: Describe) -> tuple[PlannedT
 
     A model over the budget gives a trial as well as a finding: a random search draws it again.
     """
-    config, problems = build_config(apply_values(spec.base, cell.varied), spec.seeds[0])
+    values, problems = apply_width(apply_values(spec.base, cell.varied), describe, spec.max_parameters)
+    if problems:
+        return None, [(_locate(spec, cell, path), message) for path, message in problems]
+    config, problems = build_config(values, spec.seeds[0])
     if config is None:
         return None, [(_locate(spec, cell, path), message) for path, message in problems]
     try:

@@ -183,7 +183,7 @@ LEVELS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "resources_per_trial": (tuple(Resources.model_fields), "resources_per_trial"),
     "distribution": (("value", *Distribution.model_fields), "a parameter's distribution"),
     "trial": (TRIAL_KEYS, "a trial"),
-    "architecture": (tuple(Architecture.model_fields), "a model"),
+    "architecture": ((*Architecture.model_fields, "width"), "a model"),  # width: fit, see width.py
 }
 
 CHOICES: Mapping[str, tuple[str, ...]] = {

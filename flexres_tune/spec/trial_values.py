@@ -16,6 +16,7 @@ from flexres_tune.spec.document import Finding, show
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.problems import findings
 from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.spec.width import width_problem, with_ratio
 
 MODEL_KEYS = tuple(f"model.{name}" for name in Architecture.model_fields)
 
@@ -23,6 +24,9 @@ MODEL_KEYS = tuple(f"model.{name}" for name in Architecture.model_fields)
 def check_value(key: str, value: Any) -> list[Finding]:
     """What is wrong with one value whatever the others are; paths start at the value."""
     if key == "model":
+        if isinstance(value, Mapping) and "width" in value:
+            wrong = width_problem(value["width"])
+            return [(("width",), wrong)] if wrong else parse_model({"model": with_ratio(value)})[1]
         return parse_model({"model": value})[1]
     if key in MODEL_KEYS:
         name = key.removeprefix("model.")
