@@ -21,6 +21,7 @@ COMMANDS = {
     "leaderboard": "a row a configuration, ranked by mean validation accuracy over seeds",
     "trials": "a row a trial, best first",
     "curves": "validation accuracy of each trial over its epochs",
+    "published": "the published tables beside what sweeps/published/ measured; rows not run say so",
     "status": "done, stopped, failed and missing trials of each sweep, why, and how to go on",
 }
 EXAMPLES = """Examples:
@@ -93,6 +94,10 @@ def _answer(what: str, folder: Path, sweep: str | None, limit: int | None) -> An
         )
     from flexres_tune.results import answers, open_results
 
+    if what == "published":
+        from flexres_tune.results.side_by_side import answer_published
+
+        return answer_published(open_results(folder) if folder.exists() or sweep else None, sweep, limit)
     opened = open_results(folder)
     if what in COMMANDS:
         return getattr(answers, f"answer_{what}")(opened, sweep, limit)

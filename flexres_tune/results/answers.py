@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +12,7 @@ from flexres_tune.results.answer import ADD_CONFIRM
 from flexres_tune.results.cells import format_value, sparkline
 from flexres_tune.results.leaderboard import OUTCOMES, leaderboard, telling_columns
 from flexres_tune.results.present import Section
+from flexres_tune.results.published import reference_note
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import config_columns
 from flexres_tune.results.separation import ONE_SEED
@@ -47,6 +48,8 @@ def answer_leaderboard(results: Results, sweep: str | None, limit: int | None) -
         for dataset in datasets:
             board = whole if len(datasets) == 1 else whole.filter(pc.field("dataset") == dataset)
             sections.append(_board_section(name, dataset, board))
+        if note := reference_note(results, name):
+            sections[-1] = replace(sections[-1], notes=(*sections[-1].notes, note))
     return Answer(pa.concat_tables(boards, promote_options="permissive"), sections)
 
 
