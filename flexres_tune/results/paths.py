@@ -1,4 +1,4 @@
-"""Where a sweep's files lie: results/<sweep>/{trials,epochs,decisions,checkpoints}/, plan.json, driver.lock."""
+"""Where a sweep's files lie: results/<sweep>/{trials,epochs,decisions,checkpoints}/, plan.json, report.html ..."""
 
 from __future__ import annotations
 
@@ -52,6 +52,10 @@ class SweepPaths:
         return self.folder / "plan.json"
 
     @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
     def lock(self) -> Path:
         return self.folder / "driver.lock"
 
@@ -64,3 +68,8 @@ class SweepPaths:
         if problem := name_problem(trial_id):
             raise ResultsError(f"{self.checkpoints}: a trial_id {problem}")
         return self.checkpoints / f"{trial_id}.pt"
+
+
+def index_path(root: Path) -> Path:
+    """The page over all sweeps of a results folder."""
+    return Path(root) / "index.html"

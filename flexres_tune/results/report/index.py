@@ -1,0 +1,76 @@
+"""results/index.html: all sweeps of a results folder, each with its question, answer, date, cost and a link."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from flexres_tune.errors import ResultsError
+from flexres_tune.results.answer import answer_sentence
+from flexres_tune.results.aside import written_aside
+from flexres_tune.results.cells import escape as spell_out
+from flexres_tune.results.cells import format_duration
+from flexres_tune.results.paths import SweepPaths, index_path
+from flexres_tune.results.plan import read_plan
+from flexres_tune.results.reader import Results
+from flexres_tune.results.report.data import plural
+from flexres_tune.results.report.page import page_html
+from flexres_tune.results.report.write import write_report
+
+
+def write_index(results: Results) -> Path:
+    """Write the index, and the report of each sweep that has none; the index's path.
+
+    Raises:
+        ResultsError: no sweeps, or the folder cannot be written.
+    """
+    rows, failed = [], []
+    for sweep in results.choose():
+        try:
+            rows.append(_row(results, sweep))
+        except ResultsError as error:  # one damaged sweep does not hide the others
+            failed.append(f"<p class=note>{escape(sweep)}: {escape(spell_out(str(error)))}</p>")
+    rows.sort(reverse=True)
+    heads = ("sweep", "question", "answer", "last trial", "trials", "device time")
+    head = "".join(f"<th scope=col aria-sort=none><button>{name}</button></th>" for name in heads)
+    body = "".join(row for _, row in rows)
+    table = (
+        f"<p class=kind>flexres_tune</p><h1>{plural(len(rows), 'sweep')}</h1><div class=scroll tabindex=0>"
+        f'<table class="sortable words"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f"{''.join(failed)}"
+    )
+    path = index_path(results.root)
+    with written_aside(path) as aside:
+        aside.write_text(page_html("flexres_tune: all sweeps", table, [], ""), encoding="utf-8", newline="")
+    return path
+
+
+def _row(results: Results, sweep: str) -> tuple[str, str]:
+    """(what it is sorted by, the row)."""
+    paths = SweepPaths(results.root, sweep)
+    if not paths.report.exists():
+        write_report(results, sweep)
+    trials = results.trials(sweep)
+    try:
+        plan = read_plan(paths)
+    except ResultsError:
+        plan = None
+    last = pc.max(trials["finished_at"]).as_py() if trials.num_rows else None
+    seconds = pc.sum(trials["train_seconds"]).as_py() or 0.0
+    moment = last.isoformat() if last else ""
+    link = f'<a href="{escape(sweep, quote=True)}/{paths.report.name}">{escape(sweep)}</a>'
+    cells = [
+        (sweep, link),
+        (plan.description if plan else "", None),
+        (answer_sentence(results, sweep), None),
+        (moment, f"{last:%Y-%m-%d %H:%M}" if last else "–"),
+        (str(trials.num_rows), f"{trials.num_rows:,}"),
+        (str(seconds), format_duration(seconds)),
+    ]
+    row = "".join(
+        f'<td data-v="{escape(spell_out(value), quote=True)}">{escape(spell_out(value)) if html is None else html}</td>'
+        for value, html in cells
+    )
+    return moment, f"<tr>{row}</tr>"

@@ -1,0 +1,59 @@
+"use strict";
+// Draws the plots one after the other, so that the page answers in between; sorts tables; follows light and dark.
+(() => {
+  const page = JSON.parse(document.getElementById("page-data").textContent);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const touch = !matchMedia("(hover: hover)").matches;
+  const config = {
+    responsive: true, displaylogo: false, scrollZoom: false, displayModeBar: touch ? false : "hover",
+    showSendToCloud: false, plotlyServerURL: "",  // this page sends nothing anywhere
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    toImageButtonOptions: { format: "png", scale: 3 },
+  };
+  let theme = dark.matches ? "dark" : "light";
+
+  const draw = (plot) => {
+    const layout = Object.assign({}, plot.figure.layout, { template: page.templates[theme], autosize: true });
+    if (touch) layout.dragmode = false;  // a finger scrolls the page
+    const name = Object.assign({}, config.toImageButtonOptions, { filename: plot.name });
+    return Plotly.react("plot-" + plot.name, plot.figure.data, layout,
+      Object.assign({}, config, { toImageButtonOptions: name }));
+  };
+  const drawAll = () => Promise.all(page.plots.map(draw));
+  const drawRest = (index) => {
+    if (index === page.plots.length) {
+      document.documentElement.dataset.drawn = String(Math.round(performance.now()));  // ms since the page was opened
+      return;
+    }
+    draw(page.plots[index]).then(() => setTimeout(drawRest, 0, index + 1));
+  };
+  const show = (name) => { theme = name; return drawAll(); };
+  dark.addEventListener("change", () => show(dark.matches ? "dark" : "light"));
+  addEventListener("beforeprint", () => show("light"));
+  addEventListener("afterprint", () => show(dark.matches ? "dark" : "light"));
+
+  const isNumber = (text) => text !== "" && !Number.isNaN(Number(text));
+  const compare = (a, b) => {
+    if (a === "" || b === "") return 0;
+    return isNumber(a) && isNumber(b) ? Number(a) - Number(b) : a.localeCompare(b, undefined, { numeric: true });
+  };
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const heads = [...table.querySelectorAll("thead th")];
+    heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+      const falling = head.getAttribute("aria-sort") === "ascending";
+      heads.forEach((other) => other.setAttribute("aria-sort", "none"));
+      head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+      const body = table.tBodies[0];
+      const keyed = [...body.rows].map((row) => [row.cells[column].dataset.v, row]);
+      keyed.sort(([a], [b]) => (a === "") - (b === "") || (falling ? -compare(a, b) : compare(a, b)));
+      body.append(...keyed.map(([, row]) => row));
+    }));
+  }
+  for (const more of document.querySelectorAll("button.more")) {
+    more.addEventListener("click", () => {
+      document.getElementById("leaderboard").classList.remove("folded");
+      more.remove();
+    });
+  }
+  if (window.Plotly) drawRest(0);
+})();
