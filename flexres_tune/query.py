@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import sys
@@ -22,13 +23,25 @@ COMMANDS = {
     "trials": "a row a trial, best first",
     "curves": "validation accuracy of each trial over its epochs",
     "published": "the published tables beside what sweeps/published/ measured; rows not run say so",
+    "compare": "the effect of PARAMETER, with intervals; with --by OTHER the grid of the two",
+    "equal-cost": "the best configuration at equal epochs, and at equal device-seconds",
+    "pareto": "the configurations that nothing beats: accuracy against parameters, and against device-seconds",
+    "stops": "what the scheduler stopped, at which rung, against which cutoff, and what that saved",
+    "diff": "what differs between two configurations, or two sweeps, A and B",
+    "importance": "each parameter's share of the variance of accuracy (fANOVA)",
     "status": "done, stopped, failed and missing trials of each sweep, why, and how to go on",
 }
+EVIDENCE = ("compare", "equal-cost", "pareto", "stops", "diff", "importance")  # results/evidence.py answers these
+ARGUMENTS = {"compare": ("PARAMETER",), "diff": ("A", "B")}
 EXAMPLES = """Examples:
 
   python -m flexres_tune.query leaderboard
 
   python -m flexres_tune.query trials --sweep optim --format csv --out trials.csv
+
+  python -m flexres_tune.query compare optimizer --by lr --sweep optim
+
+  python -m flexres_tune.query diff optim lr
 
   python -m flexres_tune.query "SELECT optimizer, lr, max(best_val_accuracy) FROM trials GROUP BY ALL"
 
@@ -53,6 +66,10 @@ def query(
     what: Annotated[
         str | None, typer.Argument(metavar="COMMAND|SQL", help=f"{', '.join(COMMANDS)}, or a SQL query in quotes.")
     ] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="compare PARAMETER, diff A B.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="compare: the second parameter, for a grid of two.")] = None,
     sweep: Annotated[str | None, typer.Option(help="Only this sweep; all if absent.")] = None,
     results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
     format: Annotated[Format, typer.Option(help="How to print or write it.")] = Format.TABLE,
@@ -70,7 +87,8 @@ def query(
             raise ResultsError("--format parquet is no text: add --out FILE, such as --out answer.parquet")
         if out is not None and out.is_dir():
             raise ResultsError(f"{out}: --out must be a file, but is a folder")
-        _write(_answer(what, results, sweep, limit), format, out, limit)
+        _check_arguments(what, arguments or [], by)
+        _write(_answer(what, results, sweep, limit, arguments or [], by), format, out, limit)
     except FlexResError as error:
         from flexres_tune.results.cells import escape
 
@@ -82,7 +100,18 @@ def query(
         raise typer.Exit(141) from None
 
 
-def _answer(what: str, folder: Path, sweep: str | None, limit: int | None) -> Answer:
+def _check_arguments(what: str, arguments: list[str], by: str | None) -> None:
+    wanted = ARGUMENTS.get(what, ())
+    if by is not None and what != "compare":
+        raise ResultsError(f"--by belongs to compare, such as: compare optimizer --by {by}")
+    if len(arguments) != len(wanted):
+        usage = " ".join([what, *wanted]) if what in COMMANDS else '"SELECT ... FROM trials", in quotes'
+        raise ResultsError(f"{what[:50]} takes {len(wanted) or 'no'} arguments, but got {len(arguments)}: {usage}")
+
+
+def _answer(
+    what: str, folder: Path, sweep: str | None, limit: int | None, arguments: list[str], by: str | None
+) -> Answer:
     if re.fullmatch(r"[\w.-]*", what := what.strip()) and what not in COMMANDS:
         from difflib import get_close_matches
 
@@ -99,6 +128,12 @@ def _answer(what: str, folder: Path, sweep: str | None, limit: int | None) -> An
 
         return answer_published(open_results(folder) if folder.exists() or sweep else None, sweep, limit)
     opened = open_results(folder)
+    if what in EVIDENCE:
+        from flexres_tune.results import evidence
+
+        options = {"by": by} if what == "compare" else {}
+        answer = getattr(evidence, f"answer_{what.replace('-', '_')}")(opened, sweep, *arguments, **options)
+        return dataclasses.replace(answer, table=answer.table.slice(0, limit))
     if what in COMMANDS:
         return getattr(answers, f"answer_{what}")(opened, sweep, limit)
     return answers.answer_sql(opened, what, sweep, limit)

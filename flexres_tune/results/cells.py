@@ -37,8 +37,7 @@ def display_columns(table: pa.Table) -> list[Column]:
         if base != name and (f"{base}_sd" in table.column_names or "accuracy" in name):
             has_sd = f"{base}_sd" in table.column_names
             spread = table[f"{base}_sd"].to_pylist() if has_sd else [None] * len(values)
-            digits = _digits_of(spread)
-            cells = [_mean_and_sd(base, mean, sd, digits) for mean, sd in zip(values, spread, strict=True)]
+            cells = [_mean_and_sd(base, mean, sd) for mean, sd in zip(values, spread, strict=True)]
         else:
             as_share = "accuracy" in name and all(
                 v is None or abs(v) <= 1 or math.isnan(v) for v in values if is_number
@@ -76,19 +75,14 @@ def _number(name: str, value: int | float, as_share: bool) -> str:
         return format_duration(value)
     if name.endswith("_bytes"):
         return format_bytes(value)
-    if name in ("num_parameters", "images_per_second"):
+    if name.endswith("num_parameters") or name == "images_per_second":
         return f"{value:,.0f}"
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
-def _digits_of(spread: Sequence[float | None]) -> int:
-    """Decimals of a column of percentages, the same in all rows: those that the middle one of its sds deserves."""
-    known = sorted(sd for sd in spread if sd)
-    return deserved_digits(known[len(known) // 2] if known else None)
-
-
-def _mean_and_sd(name: str, mean: float | None, sd: float | None, digits: int) -> str:
+def _mean_and_sd(name: str, mean: float | None, sd: float | None) -> str:
     if mean is not None and math.isfinite(mean) and "accuracy" in name:
+        digits = deserved_digits(sd)
         return f"{100 * mean:.{digits}f} %" if sd is None else f"{100 * mean:.{digits}f} ± {100 * sd:.{digits}f} %"
     if mean is None or sd is None:
         return format_value(name, mean)

@@ -39,6 +39,7 @@ class Section:
     notes: tuple[str, ...] = ()
     least_important: Sequence[str] = ()  # left out in this order where the terminal is narrow; then from the right
     caption: str = ""  # what holds for all rows
+    uncut: Sequence[str] = ()  # columns of text that hold numbers: left out rather than shortened
 
 
 def make_console(file: TextIO | None = None) -> Console:
@@ -58,7 +59,9 @@ def print_section(section: Section, console: Console, limit: int | None = None) 
     from rich.text import Text
 
     shown = section.table.slice(0, limit or ROWS_SHOWN)
-    columns, left_out = fit(display_columns(shown), console.width, section.least_important)
+    columns = display_columns(shown)
+    columns = [dataclasses.replace(c, is_whole=True) if c.name in section.uncut else c for c in columns]
+    columns, left_out = fit(columns, console.width, section.least_important)
     if section.title:
         console.print(Text(escape(section.title), style="bold"), soft_wrap=True)
     if section.caption:

@@ -72,7 +72,8 @@ def _intervals(rows: Sequence[dict]) -> list[dict]:
         halves = half_width(sds, [len(rows[index]["values"]) for index in several])
         for index, half in zip(several, halves.tolist(), strict=True):
             mean = rows[index]["best_val_accuracy_mean"]
-            found[index] = {"best_val_accuracy_low": mean - half, "best_val_accuracy_high": mean + half}
+            low, high = max(0.0, mean - half), min(1.0, mean + half)  # no accuracy lies outside
+            found[index] = {"best_val_accuracy_low": low, "best_val_accuracy_high": high}
     return found
 
 
