@@ -214,3 +214,4 @@ class Session:
         if self.storage != Path("results"):
             next_command += ["--results", str(self.storage)]
         self._say(f"next:   {shlex.join(next_command)}")
+        self._say(answer_sentence(open_results(paths.root), paths.sweep))
