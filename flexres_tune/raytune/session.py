@@ -204,6 +204,7 @@ class Session:
     def _answer(self, paths: SweepPaths) -> None:
         """The leaderboard, where the tables are, and what to type next."""
         from flexres_tune.results import open_results
+        from flexres_tune.results.answer import answer_sentence
         from flexres_tune.results.answers import answer_leaderboard
         from flexres_tune.results.present import print_section
 
