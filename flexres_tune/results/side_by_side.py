@@ -191,8 +191,8 @@ def _section(reference: str, table: pa.Table, runs: Sequence[Mapping[str, Any]])
     if others := [run for run in runs if run["config_id"] not in again]:
         profiles = ", ".join(sorted({run["profile"] for run in others}))
         notes.append(
-            f"{len(others)} configurations of profile {profiles} have other models or settings than the report's, so they "
-            "are none of its rows; query leaderboard shows them"
+            f"{len(others)} configurations of profile {profiles} have other models or settings than the report's "
+            "and are none of its rows; query leaderboard shows them"
         )
     if any(table["sweep"].to_pylist()):
         theirs = REPORTS[rows[0].report].selected_on

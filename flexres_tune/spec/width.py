@@ -18,12 +18,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flexres_tune.errors import ArchitectureError, FlexResError
+from flexres_tune.errors import ArchitectureError, FlexResError, Problem
 from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.budget import DataShape, count_quickly
-from flexres_tune.spec.document import Finding, show
+from flexres_tune.spec.document import Finding, format_path, show
 from flexres_tune.spec.layers import EXPANSION
 from flexres_tune.spec.presets import PRESETS
+from flexres_tune.spec.problems import findings
 from flexres_tune.spec.trial import TrialConfig
 
 FIT = "fit"  # the only value of `width`
@@ -64,9 +65,8 @@ def widest(model: Mapping[str, Any], max_parameters: int, num_classes: int = 10,
     try:
         architecture = Architecture.model_validate({k: v for k, v in template.items() if k != "num_parameters"})
     except ValidationError as error:
-        item = error.errors(include_url=False)[0]
-        where = ".".join(map(str, item["loc"]))
-        raise ArchitectureError(f"{where + ': ' if where else ''}{item['msg']}") from None
+        problems = (Problem(format_path(path), message) for path, message in findings(error))
+        raise ArchitectureError("; ".join(map(str, problems))) from None
     return _widest(architecture, template.get("stem_channels") is None, max_parameters, num_classes, image_size)
 
 

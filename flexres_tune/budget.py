@@ -1,0 +1,219 @@
+"""Where a model's parameters are, and the widest model under a budget: `python -m flexres_tune.budget resnet22_2`.
+
+Pure arithmetic: nothing is built, and torch is not imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flexres_tune.errors import FlexResError, Problem, SpecError
+from flexres_tune.spec.architecture import Architecture, preset
+from flexres_tune.spec.document import show
+from flexres_tune.spec.layers import Layer, list_layers
+from flexres_tune.spec.width import FIT, Fit, widest, with_ratio
+from flexres_tune.spec.yaml_file import parse_yaml
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DEFAULT_BUDGET = 5_000_000
+EPILOG = """
+Examples:
+
+  python -m flexres_tune.budget resnet22_2
+
+  python -m flexres_tune.budget --blocks 3,3,3,3 --max-parameters 5e6
+
+  python -m flexres_tune.budget --blocks 3,2,3,2 --channels 2,4,6,8 --max-parameters 2_000_000 --image-size 64
+
+  python -m flexres_tune.budget --block bottleneck --blocks 3,3,3 --channels 64,128,256 --pool-size 8 --format csv
+
+With --max-parameters the channels (those given, or the preset's; doubling if there are none) are only a ratio: the
+widest model of that ratio is found. First one scale for all layers, as large as fits; then single channels, each to the
+layer that is due next in the ratio, until no layer can have one more.
+"""
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
+def _of_model(name: str) -> Any:
+    """An option for a field of the architecture; its text is read as YAML."""
+    description = Architecture.model_fields[name].description
+    return typer.Option(help=description, metavar="VALUE", show_default=False, rich_help_panel="Model")
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(epilog=EPILOG)
+def budget(
+    model: Annotated[
+        str | None, typer.Argument(help="A preset's name, such as resnet22_2; or give --blocks.", show_default=False)
+    ] = None,
+    max_parameters: Annotated[
+        str | None,
+        typer.Option(help="Find the widest channels of at most so many parameters.", metavar="N", show_default=False),
+    ] = None,
+    image_size: Annotated[int, typer.Option(min=1, max=4096, help="Height and width of the images.")] = 32,
+    num_classes: Annotated[int, typer.Option(min=1, max=100_000, help="Outputs of the classifier.")] = 10,
+    format: Annotated[Format, typer.Option(help="How to print the layers.")] = Format.TABLE,
+    blocks: Annotated[str | None, _of_model("blocks")] = None,
+    channels: Annotated[str | None, _of_model("channels")] = None,
+    block: Annotated[str | None, _of_model("block")] = None,
+    kernel_size: Annotated[str | None, _of_model("kernel_size")] = None,
+    shortcut_kernel_size: Annotated[str | None, _of_model("shortcut_kernel_size")] = None,
+    pool_size: Annotated[str | None, _of_model("pool_size")] = None,
+    stem_channels: Annotated[str | None, _of_model("stem_channels")] = None,
+    stem_kernel_size: Annotated[str | None, _of_model("stem_kernel_size")] = None,
+    extra_conv: Annotated[str | None, _of_model("extra_conv")] = None,
+    head: Annotated[str | None, _of_model("head")] = None,
+    dropout: Annotated[str | None, _of_model("dropout")] = None,
+) -> None:
+    """List a model layer by layer: shape, parameters, FLOPs and share; or find the widest model under a budget."""
+    texts = {name: text for name, text in locals().items() if name in Architecture.model_fields and text is not None}
+    row = _read_model(model, texts)
+    wants_fit = max_parameters is not None or "channels" not in row
+    architecture, fit = _validated(with_ratio(row)), None
+    if wants_fit:
+        fit = widest(row, _read_budget(max_parameters), num_classes, image_size)
+        architecture = fit.architecture
+    layers = list_layers(architecture, num_classes, image_size)
+    if format is not Format.TABLE:
+        sys.stdout.write(_text_of(layers, format))
+        return
+    _print_layers(layers, f"{architecture.name} for {image_size}x{image_size} images and {num_classes} classes")
+    if fit:
+        _print_fit(fit, row, _read_budget(max_parameters))
+
+
+def _read_model(name: str | None, texts: dict[str, str]) -> dict[str, Any]:
+    """The preset's row with the options laid over it."""
+    if name is None and "blocks" not in texts:
+        message = "must be a preset's name, or be replaced by --blocks; for example resnet22_2, or --blocks 3,3,3,3"
+        raise SpecError([Problem("MODEL", message)])
+    row = preset(name) if name is not None else {}
+    row.pop("num_parameters", None)
+    return row | {key: _read(key, text) for key, text in texts.items()}
+
+
+def _read(name: str, text: str) -> Any:
+    """An option's text as YAML: `3,3`, `[3, 3]`, `[[1, 5], [1, 5]]`, `64`."""
+    is_list = name in ("blocks", "channels", "head") or "," in text
+    if is_list and not text.lstrip().startswith("["):
+        text = f"[{text}]"
+    return parse_yaml(text, _option(name), line=0).data
+
+
+def _read_budget(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_BUDGET
+    value = parse_yaml(text, "--max-parameters", line=0).data
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or value != int(value) or value < 1:
+        message = f"must be a whole number above 0, but got {show(value)}; for example 5e6"
+        raise SpecError([Problem("--max-parameters", message)])
+    return int(value)
+
+
+def _validated(row: dict[str, Any]) -> Architecture:
+    from pydantic import ValidationError
+
+    from flexres_tune.spec.problems import findings
+
+    try:
+        return Architecture.model_validate(row)
+    except ValidationError as error:
+        problems = [Problem(_option(str(path[0])) if path else "", message) for path, message in findings(error)]
+        raise SpecError(list(dict.fromkeys(problems))) from None
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _print_layers(layers: Sequence[Layer], title: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    total, flops = _totals(layers)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
+    grid.add_column("layer", "total", no_wrap=True)
+    grid.add_column("shape", no_wrap=True)
+    for name, footer in (("parameters", f"{total:,}"), ("share", "100.0 %"), ("FLOPs", f"{flops:,}")):
+        grid.add_column(name, footer, justify="right", no_wrap=True)
+    for layer in layers:
+        shape = " x ".join(map(str, layer.shape))
+        share = f"{100 * layer.num_parameters / total:.1f} %"
+        grid.add_row(layer.name, shape, f"{layer.num_parameters:,}", share, f"{layer.flops:,}")
+    console = Console(highlight=False)
+    console.print(title, style="bold", soft_wrap=True)
+    console.print(grid)
+    console.print(
+        "shape: channels x height x width; FLOPs: one image forward, a multiply and an add are two", soft_wrap=True
+    )
+
+
+def _print_fit(fit: Fit, row: dict[str, Any], budget: int) -> None:
+    ratio = "-".join(map(str, with_ratio(row)["channels"]))
+    channels = list(fit.architecture.channels)
+    refined = "" if fit.scaled == fit.architecture.channels else f"; what was left over: {channels}"
+    print(
+        f"widest with the ratio {ratio} under {budget:,}: one scale for all layers: {list(fit.scaled)}{refined}\n"
+        f"{fit.num_parameters:,} parameters, {budget - fit.num_parameters:,} remaining\n\n"
+        f"model: {show(row | {'channels': channels}, 1000)}\n"
+        f"# or, under the sweep's max_parameters and for its images: {show(row | {'width': FIT}, 1000)}"
+    )
+
+
+def _text_of(layers: Sequence[Layer], format: Format) -> str:
+    from flexres_tune.results import present
+
+    table = _table(layers)
+    return {"csv": present.to_csv, "json": present.to_json, "markdown": present.to_markdown}[format.value](table)
+
+
+def _table(layers: Sequence[Layer]) -> pa.Table:
+    import pyarrow as pa
+
+    total, _ = _totals(layers)
+    return pa.Table.from_pylist(
+        [
+            {
+                "layer": layer.name,
+                "shape": list(layer.shape),
+                "num_parameters": layer.num_parameters,
+                "share": round(layer.num_parameters / total, 6),
+                "flops": layer.flops,
+            }
+            for layer in layers
+        ]
+    )
+
+
+def _totals(layers: Sequence[Layer]) -> tuple[int, int]:
+    return sum(layer.num_parameters for layer in layers), sum(layer.flops for layer in layers)
+
+
+def main() -> None:
+    """Entry point: errors meant for the user are printed as they are, with exit status 2."""
+    try:
+        app(prog_name="python -m flexres_tune.budget")
+    except FlexResError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_status) from None
+
+
+if __name__ == "__main__":
+    main()
