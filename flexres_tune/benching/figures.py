@@ -1,0 +1,56 @@
+"""Figure: median of n measurements with its spread; Bench: figures of one run and the machine they are of."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import torch
+
+from flexres_tune.training.device import device_name
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured quantity."""
+
+    name: str
+    unit: str
+    median: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, name: str, unit: str, values: Sequence[float]) -> Figure:
+        """Median and range of repeated measurements."""
+        return cls(name, unit, statistics.median(values), min(values), max(values), len(values))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One benchmark's outcome."""
+
+    title: str
+    figures: tuple[Figure, ...]
+    notes: tuple[str, ...] = ()
+    machine: str = field(default_factory=lambda: describe_machine())
+
+
+def describe_machine() -> str:
+    """Device, cores and versions: what a quoted figure must carry."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cores = "" if device.type == "cuda" else f", {os.cpu_count()} cores"
+    return (
+        f"{device_name(device)}{cores}, torch {torch.__version__}, ray {version('ray')}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+    """Pair by pair, as measured in turn: what slows a machine for a while slows both of a pair."""
+    return [a / b for a, b in zip(numerators, denominators, strict=True)]
