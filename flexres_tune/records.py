@@ -132,3 +132,6 @@ class TrialRecord:
     finished_at: datetime = column("end of the last attempt", "UTC")
     versions: Versions = column("versions of flexres_tune, torch, ray (empty for a trial run without it) and Python")
     git_commit: str | None = column("commit of the working tree, with -dirty if it had changes")
+    reused_from: str | None = column(
+        "sweep that ran the trial, where its row was taken over; null if this one did", default=None
+    )

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from flexres_tune.errors import FlexResError
+from flexres_tune.records import TrialStatus
 
 EPILOG = """
 Examples:
@@ -52,6 +53,17 @@ def run(
     local: Annotated[
         bool, typer.Option("--local", help="Start Ray on this machine even if a cluster is there.")
     ] = False,
+    reuse: Annotated[
+        bool, typer.Option("--reuse/--no-reuse", help="Take over rows of trials that another sweep has completed.")
+    ] = True,
+    retry: Annotated[
+        str | None,
+        typer.Option(metavar="STATUSES", help="Run trials again that ended so: failed,out_of_memory,diverged."),
+    ] = None,
+    trial_timeout: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="SECONDS", help="End a trial that reports no epoch for so long."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own messages too.")] = False,
 ) -> None:
     """Run the trials of a sweep that the tables do not hold yet."""
@@ -67,8 +79,21 @@ def run(
         address=address,
         local=local,
         verbose=verbose,
+        reuse=reuse,
+        retry=_statuses(retry),
+        trial_timeout_s=trial_timeout,
     )
     raise typer.Exit(session.list_trials() if dry_run else session.run())
+
+
+def _statuses(text: str | None) -> tuple[TrialStatus, ...]:
+    """`failed,diverged` as statuses; only those that a second try may change."""
+    may = (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY, TrialStatus.DIVERGED)
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    for name in names:
+        if name not in may:
+            raise FlexResError(f"--retry: each must be one of {', '.join(may)}, but got {name[:60]!r}; commas between")
+    return tuple(map(TrialStatus, names))
 
 
 def main() -> None:
@@ -76,7 +101,9 @@ def main() -> None:
     try:
         app()
     except FlexResError as error:
-        print(error, file=sys.stderr)
+        from flexres_tune.results.cells import escape
+
+        print(escape(str(error), keep="\n"), file=sys.stderr)  # a stranger's file may hold what steers a terminal
         raise SystemExit(error.exit_status) from None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from flexres_tune.datasets.arrays import ImageArrays
 
+_SUMS = "sums.json"  # SHA-256 of each file: noise inside a page would otherwise be trained on
 _FORMAT = 1  # raised when what an entry holds changes: other numbers are left unread
 _log = logging.getLogger(__name__)
 
@@ -69,6 +71,23 @@ def cached_arrays(key: str, make: Callable[[], ImageArrays]) -> ImageArrays:
     return _read(paths.entry(key)) or arrays  # mapped, so that this process too shares the node's pages
 
 
+def is_damaged(entry: Path) -> bool:
+    """Whether a file of an entry is not what was written; of an entry from before sums were kept this is not known."""
+    try:
+        sums = json.loads((entry / _SUMS).read_bytes())
+        return any(hash_file(entry / name) != digest for name, digest in sums.items())
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError):
+        return True
+
+
+def forget(entry: Path) -> None:
+    """Remove an entry; what reads it next makes it anew."""
+    with lock_if_possible(entry.parent.parent / f"{entry.name.rpartition('-v')[0]}.lock"):
+        shutil.rmtree(entry, ignore_errors=True)
+
+
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's content, in hex."""
     with open(path, "rb") as file:
@@ -113,6 +132,8 @@ def _write(entry: Path, arrays: ImageArrays) -> None:
     try:
         for field in dataclasses.fields(arrays):
             np.save(aside / f"{field.name}.npy", getattr(arrays, field.name), allow_pickle=False)
+        sums = {file.name: hash_file(file) for file in sorted(aside.glob("*.npy"))}
+        (aside / _SUMS).write_text(json.dumps(sums))
         aside.chmod(0o755)  # mkdtemp's folders are closed to others, with whom the cache may be shared
         if entry.exists():  # damaged: _read has just refused it, and the lock is held
             shutil.rmtree(entry)

@@ -9,12 +9,13 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from flexres_tune.raytune.driver_side import DriverSide
+from flexres_tune.raytune.hold import Hold
 from flexres_tune.raytune.journal import Journal, TrialState
 from flexres_tune.raytune.search import SourceSearcher
 from flexres_tune.raytune.sources import TrialSource
 from flexres_tune.raytune.trainable import REPORT_KEY
+from flexres_tune.raytune.watch import HangWatch
 from flexres_tune.records import TrialStatus
-from flexres_tune.results.writer import SweepWriter
 
 
 class JournalCallback(DriverSide, tune.Callback):
@@ -23,38 +24,50 @@ class JournalCallback(DriverSide, tune.Callback):
     def __init__(
         self,
         journal: Journal,
-        writer: SweepWriter,
+        hold: Hold,
+        watch: HangWatch,
         searcher: SourceSearcher,
         source: TrialSource,
         first_attempt: Callable[[str], int],
         score: Callable[[TrialState], float | None],
         on_change: Callable[[TrialState], None],
+        on_message: Callable[[str], None],
     ):
         """Args:
         first_attempt: by trial_id, the number of this session's first attempt (the tables know earlier ones).
         score: what the source is told when a trial ends; None where it has no score.
         on_change: the display, told of every epoch and every end.
+        on_message: the display, told what a person should know.
         """
         self._journal = journal
-        self._writer = writer
+        self._hold = hold
+        self._watch = watch
         self._searcher = searcher
         self._source = source
         self._first_attempt = first_attempt
         self._score = score
         self._on_change = on_change
+        self._on_message = on_message
+        self._with_problem: set[str] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info) -> None:
         trial_id = trial.config["trial_id"]
         attempt = self._first_attempt(trial_id) + trial.num_failures
-        state = self._journal.start(self._searcher.planned[trial_id], attempt)
+        with self._journal.lock:
+            state = self._journal.start(self._searcher.planned[trial_id], attempt)
         self._on_change(state)
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info) -> None:
         if REPORT_KEY not in result:
             return
-        state = self._journal.states[trial.config["trial_id"]]
-        state.node_ip = result.get("node_ip", state.node_ip)
-        self._journal.add(state.trial_id, result[REPORT_KEY])
+        with self._journal.lock:
+            state = self._journal.states[trial.config["trial_id"]]
+            state.node_ip = result.get("node_ip", state.node_ip)
+            self._journal.add(state.trial_id, result[REPORT_KEY])
+        problem = result[REPORT_KEY].facts.problem
+        if problem and state.trial_id not in self._with_problem:
+            self._with_problem.add(state.trial_id)
+            self._on_message(f"{problem}; trial {state.trial_id} goes on, and would start anew if it were interrupted")
         self._on_change(state)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info) -> None:
@@ -63,17 +76,22 @@ class JournalCallback(DriverSide, tune.Callback):
             self._finish(trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info) -> None:
-        """The trial's process died more often than it is retried."""
+        """The trial's process died more often than it is retried, or was ended because it hung."""
         trial_id = trial.config["trial_id"]
         if trial_id not in self._journal.states:
-            self._journal.start(self._searcher.planned[trial_id], self._first_attempt(trial_id))
-        self._finish(trial_id, TrialStatus.FAILED, _error_text(trial))
+            with self._journal.lock:
+                self._journal.start(self._searcher.planned[trial_id], self._first_attempt(trial_id))
+        self._finish(trial_id, TrialStatus.FAILED, self._watch.ended.get(trial_id) or _error_text(trial))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info) -> None:
-        self._writer.maybe_flush(time.monotonic())
+        self._watch.look(trials, time.monotonic())
+        with self._journal.lock:
+            if not self._journal.is_closed:
+                self._searcher.is_held = self._hold.flush(time.monotonic())
 
     def _finish(self, trial_id: str, status: TrialStatus | None = None, error: str | None = None) -> None:
-        self._journal.finish(trial_id, status, error)
+        with self._journal.lock:
+            self._journal.finish(trial_id, status, error)
         state = self._journal.states[trial_id]
         self._source.tell(state.planned, self._score(state))
         self._on_change(state)

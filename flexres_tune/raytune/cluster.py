@@ -6,11 +6,11 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flexres_tune.errors import DeviceError
+from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.spec import Resources
 
 # What Ray would otherwise say, write or do behind the user's back. Set before ray is imported; a user's own
@@ -97,6 +97,46 @@ def connect(address: str | None, verbose: bool = False) -> Iterator[Cluster]:
     finally:
         if not already_connected:
             _shut_down()
+
+
+class RayLostError(FlexResError):
+    """Ray's own processes on this machine died; what had happened by then is in the tables."""
+
+
+class RayConnection:
+    """Ray, started or joined when first needed, and stopped or left at the end of the context."""
+
+    def __init__(self, address: str | None, verbose: bool):
+        self._address, self._verbose = address, verbose
+        self._stack = ExitStack()
+        self._cluster: Cluster | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._cluster is not None
+
+    @property
+    def cluster(self) -> Cluster:
+        assert self._cluster is not None, "connect() first"
+        return self._cluster
+
+    def connect(self) -> None:
+        """Raises:
+        DeviceError: nothing answers at the address.
+        """
+        if self._cluster is None:
+            self._cluster = self._stack.enter_context(connect(self._address, self._verbose))
+
+    def restart(self) -> None:
+        """Leave it; the next connect() starts another."""
+        self._stack.close()
+        self._cluster = None
+
+    def __enter__(self) -> RayConnection:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self._stack.close()
 
 
 def dead_daemons() -> list[str]:

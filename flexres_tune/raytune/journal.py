@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
+import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
+
+import pyarrow as pa
 
 from flexres_tune.raytune.job import TrialFacts, TrialReport
 from flexres_tune.raytune.stopping import RULES, StoppingRule, Verdict
@@ -28,6 +32,7 @@ class TrialState:
     history: dict[int, EpochMetrics] = field(default_factory=dict)
     report: TrialReport | None = None  # the last one
     was_stopped: bool = False
+    heard_at: float = field(default_factory=time.monotonic)  # of the start or the last report
     record: TrialRecord | None = None  # set once the row is written
 
     @property
@@ -39,6 +44,7 @@ class Journal:
     """Judges reports by one stopping rule per number of epochs, and writes epochs, decisions and trials.
 
     Trials with different budgets are never compared at the same rung. Confirmed trials are not judged at all.
+    Ray's thread tells it what happens, under `lock`; once closed it takes in nothing more.
     """
 
     def __init__(self, spec: SweepSpec, writer: SweepWriter, versions: Versions, git_commit: str | None):
@@ -49,64 +55,70 @@ class Journal:
         self._rules: dict[int, StoppingRule] = {}
         self._decided: set[tuple[str, int]] = set()
         self.states: dict[str, TrialState] = {}
+        self.lock = threading.RLock()
+        self.is_closed = False
 
-    def replay(self, epochs: Iterable[Mapping[str, Any]], budgets: Mapping[str, int]) -> None:
-        """Rebuild the rules from rows of `epochs`, in the order in which they were written.
+    def replay(self, epochs: pa.Table, budgets: Mapping[str, int], decisions: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Rebuild the rules from the tables, so that the same decisions follow as if nothing had been interrupted.
+
+        A decision that was taken stays taken: what it was compared with stands in no other table, because an epoch
+        that was computed again has moved to the end of `epochs`. Where the driver was killed between the two tables,
+        the decision is taken again, and written.
 
         Args:
-            epochs: mappings with trial_id, epoch and the metric's column.
-            budgets: each trial's number of epochs; rows of other trials are passed over.
+            epochs: trial_id, epoch and the metric's column, in the order written.
+            budgets: number of epochs of each trial of the sweep as it is now; other trials' rows are passed over, for
+                nothing of another base or data set belongs on the same ladder.
+            decisions: rows of `decisions`; those of another metric or rule are passed over.
         """
         name = self._spec.metric.name
-        for row in epochs:
-            if row["trial_id"] in budgets:
-                self._judge(row["trial_id"], budgets[row["trial_id"]], row["epoch"], row[name])
-                self._decided.add((row["trial_id"], row["epoch"]))
+        for row in decisions:
+            trial_id, epoch = row["trial_id"], row["epoch"]
+            if trial_id in budgets and row["ladder"] == self._ladder(budgets[trial_id]):
+                cutoff = None if row["cutoff"] is None else self._spec.metric.score(row["cutoff"])
+                self._rule(budgets[trial_id]).remember(
+                    trial_id, epoch, Verdict(row["rung"], cutoff, row["action"] == "stop")
+                )
+                self._decided.add((trial_id, epoch))
+        if not budgets:
+            return
+        for trial_id, epoch, value in zip(*(epochs[c].to_pylist() for c in ("trial_id", "epoch", name)), strict=True):
+            if trial_id in budgets and epoch is not None and value is not None:
+                self._decide(trial_id, budgets[trial_id], epoch, value)
 
     def start(self, planned: PlannedTrial, attempt: int, node_ip: str | None = None) -> TrialState:
         """A trial begins, or begins again after its process died."""
         state = TrialState(planned, attempt, datetime.now(UTC), node_ip)
-        self.states[state.trial_id] = state
+        if not self.is_closed:
+            self.states[state.trial_id] = state
+            if self._spec.method == "tpe":
+                # drawn as the sweep goes: if the driver is killed, nothing but this row knows what the trial was
+                self._writer.add_trial(self._record(state, TrialStatus.INTERRUPTED, None), planned.config)
         return state
 
     def should_stop(self, trial_id: str, report: TrialReport) -> bool:
         """Judge one report; a decision that is new goes to `decisions`."""
         state, metrics = self.states[trial_id], report.metrics
-        config = state.planned.config
-        if metrics is None or report.status is not None or state.planned.stage != "screen":
+        if self.is_closed or metrics is None or report.status is not None or state.planned.stage != "screen":
             return False
         value = getattr(metrics, self._spec.metric.name)
-        verdict = self._judge(trial_id, config.epochs, metrics.epoch, value)
-        if verdict is None:
-            return False
-        if (trial_id, metrics.epoch) not in self._decided:
-            self._decided.add((trial_id, metrics.epoch))
-            self._writer.add_decision(
-                Decision(
-                    sweep=self._spec.name,
-                    trial_id=trial_id,
-                    epoch=metrics.epoch,
-                    rung=verdict.rung,
-                    value=value,
-                    cutoff=None if verdict.cutoff is None else self._spec.metric.score(verdict.cutoff),
-                    action="stop" if verdict.stop else "continue",
-                    ladder=f"{self._spec.early_terminate.type}, {config.epochs} epochs",
-                )
-            )
-        state.was_stopped = verdict.stop
-        return verdict.stop
+        verdict = self._decide(trial_id, state.planned.config.epochs, metrics.epoch, value)
+        state.was_stopped = verdict is not None and verdict.stop
+        return state.was_stopped
 
     def add(self, trial_id: str, report: TrialReport) -> None:
         """Take in one report of a running trial."""
+        if self.is_closed:
+            return
         state = self.states[trial_id]
-        state.facts, state.report = report.facts, report
+        state.facts, state.report, state.heard_at = report.facts, report, time.monotonic()
         if report.metrics is not None:
             state.history[report.metrics.epoch] = report.metrics
-            self._writer.add_epoch(
-                EpochRecord(**asdict(report.metrics), sweep=self._spec.name, trial_id=trial_id, attempt=state.attempt)
-            )
+            attempt = max(1, state.attempt - 1) if report.is_repeat else state.attempt
+            record = EpochRecord(**asdict(report.metrics), sweep=self._spec.name, trial_id=trial_id, attempt=attempt)
+            self._writer.add_epoch(record, report.is_repeat)
 
-    def finish(self, trial_id: str, status: TrialStatus | None = None, error: str | None = None) -> TrialRecord:
+    def finish(self, trial_id: str, status: TrialStatus | None = None, error: str | None = None) -> TrialRecord | None:
         """Write a trial's row. Status and error come from its last report unless given here."""
         state = self.states[trial_id]
         if status is None:
@@ -114,23 +126,50 @@ class Journal:
                 status, error = state.report.status, state.report.error
             else:
                 status = TrialStatus.STOPPED if state.was_stopped else TrialStatus.INTERRUPTED
-        state.record = self._record(state, status, error)
-        self._writer.add_trial(state.record, state.planned.config)
+        if not self.is_closed:
+            state.record = self._record(state, status, error)
+            self._writer.add_trial(state.record, state.planned.config)
         return state.record
 
-    def finish_interrupted(self) -> list[TrialState]:
-        """Write the rows of all trials that were started and have none yet."""
-        unfinished = [state for state in self.states.values() if state.record is None]
-        for state in unfinished:
-            self.finish(state.trial_id, TrialStatus.INTERRUPTED)
+    def close(self) -> list[TrialState]:
+        """Write the rows of all trials that were started and have none yet; from now on take in nothing."""
+        with self.lock:
+            unfinished = [state for state in self.states.values() if state.record is None]
+            for state in unfinished:
+                self.finish(state.trial_id, TrialStatus.INTERRUPTED)
+            self.is_closed = True
         return unfinished
 
-    def _judge(self, trial_id: str, epochs: int, epoch: int, value: float) -> Verdict | None:
+    def _decide(self, trial_id: str, epochs: int, epoch: int, value: float) -> Verdict | None:
+        """The verdict on an epoch before the last; written the first time."""
         if epoch >= epochs:
             return None
+        verdict = self._rule(epochs).judge(trial_id, epoch, self._spec.metric.score(value))
+        if verdict is not None and (trial_id, epoch) not in self._decided:
+            self._decided.add((trial_id, epoch))
+            self._writer.add_decision(
+                Decision(
+                    sweep=self._spec.name,
+                    trial_id=trial_id,
+                    epoch=epoch,
+                    rung=verdict.rung,
+                    value=value,
+                    cutoff=None if verdict.cutoff is None else self._spec.metric.score(verdict.cutoff),
+                    action="stop" if verdict.stop else "continue",
+                    ladder=self._ladder(epochs),
+                )
+            )
+        return verdict
+
+    def _rule(self, epochs: int) -> StoppingRule:
         if epochs not in self._rules:
             self._rules[epochs] = RULES[self._spec.early_terminate.type](self._spec.early_terminate, epochs)
-        return self._rules[epochs].judge(trial_id, epoch, self._spec.metric.score(value))
+        return self._rules[epochs]
+
+    def _ladder(self, epochs: int) -> str:
+        metric = self._spec.metric.name
+        ladder = f"{self._spec.early_terminate.type}, {epochs} epochs"
+        return ladder if metric == "val_accuracy" else f"{ladder}, {metric}"
 
     def _record(self, state: TrialState, status: TrialStatus, error: str | None) -> TrialRecord:
         config, facts = state.planned.config, state.facts

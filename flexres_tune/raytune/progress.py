@@ -23,9 +23,11 @@ STYLES = {
 
 
 class Display(Protocol):
-    """Hears of every change to a trial."""
+    """Hears of every change to a trial, and what else a person should know."""
 
     def update(self, state: TrialState) -> None: ...
+
+    def message(self, text: str) -> None: ...
 
 
 class SweepProgress:

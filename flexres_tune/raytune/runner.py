@@ -12,7 +12,7 @@ from typing import Any
 
 from flexres_tune.errors import FlexResError
 from flexres_tune.raytune.callback import JournalCallback
-from flexres_tune.raytune.cluster import TrialShare
+from flexres_tune.raytune.cluster import RayLostError, TrialShare
 from flexres_tune.raytune.experiment import fit
 from flexres_tune.raytune.hold import Hold
 from flexres_tune.raytune.interrupt import Interrupt
@@ -22,6 +22,7 @@ from flexres_tune.raytune.memory import WITHOUT_SCORE, Memory
 from flexres_tune.raytune.progress import Display
 from flexres_tune.raytune.search import SourceSearcher
 from flexres_tune.raytune.sources import TrialSource
+from flexres_tune.raytune.trainable import train_trial
 from flexres_tune.raytune.versions import git_commit, versions
 from flexres_tune.raytune.watch import HangWatch
 from flexres_tune.records import TrialStatus
@@ -30,10 +31,6 @@ from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import PlannedTrial, SweepSpec
 
 CHECKPOINT_PERIOD_S = 10.0  # what a killed trial loses at most, beside its current epoch
-
-
-class RayLostError(FlexResError):
-    """Ray's own processes on this machine died; the rows are written."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,8 @@ def run_trials(
         on_change=display.update,
         on_message=display.message,
     )
-    outcome = fit(journal, searcher, callback, share, interrupt, stop_file, options.max_failures, options.verbose)
+    trainable, max_failures = options.trainable, options.max_failures
+    outcome = fit(journal, searcher, callback, share, interrupt, stop_file, trainable, max_failures, options.verbose)
     for state in journal.close():
         display.update(state)
     hold.finish(interrupt)

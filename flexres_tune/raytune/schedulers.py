@@ -25,6 +25,6 @@ class JournalScheduler(DriverSide, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict) -> str:
         report = result.get(REPORT_KEY)
-        if report is not None and self._journal.should_stop(trial.config["trial_id"], report):
-            return TrialScheduler.STOP
-        return TrialScheduler.CONTINUE
+        with self._journal.lock:
+            stop = report is not None and self._journal.should_stop(trial.config["trial_id"], report)
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE

@@ -21,8 +21,11 @@ class SourceSearcher(DriverSide, Searcher):
         self._source = source
         self._make_job = make_job
         self.planned: dict[str, PlannedTrial] = {}  # by our trial_id
+        self.is_held = False  # no trial starts for the time being
 
-    def suggest(self, trial_id: str) -> dict | str:
+    def suggest(self, trial_id: str) -> dict | str | None:
+        if self.is_held:
+            return None  # Ray asks again
         planned = self._source.next()
         if planned is None:
             return Searcher.FINISHED

@@ -6,8 +6,7 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,23 +18,33 @@ from rich.markup import escape
 from rich.table import Table
 
 from flexres_tune.datasets.shape import describe_dataset
+from flexres_tune.datasets.verify import verify_dataset
 from flexres_tune.errors import FlexResError
-from flexres_tune.raytune.cluster import Cluster, connect, find_address, has_nvidia_gpu, share_for
-from flexres_tune.raytune.interrupt import Interrupt
+from flexres_tune.raytune.cluster import (
+    Cluster,
+    RayConnection,
+    RayLostError,
+    find_address,
+    has_nvidia_gpu,
+    share_for,
+)
+from flexres_tune.raytune.interrupt import EXIT_INTERRUPTED, Interrupt
 from flexres_tune.raytune.memory import Memory, recall
 from flexres_tune.raytune.packing import settle
 from flexres_tune.raytune.progress import SweepProgress
+from flexres_tune.raytune.reuse import reuse_rows
 from flexres_tune.raytune.sources import ListSource
 from flexres_tune.raytune.stages import Work, confirm_work, screen_work
 from flexres_tune.raytune.versions import versions
 from flexres_tune.records import Stage, TrialStatus
+from flexres_tune.results.folder import check_folder
 from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import Plan, write_plan
 from flexres_tune.results.plan import PlannedTrial as PlanRow
 from flexres_tune.spec import PlannedTrial, SweepSpec, describe_plan, expand_trials, load_sweep
 
-EXIT_INTERRUPTED = 130
+MAX_RAY_LOSSES = 3  # so often Ray is started again within one command
 ENDED_WELL = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
 
 
@@ -52,6 +61,9 @@ class Session:
     address: str | None = None
     local: bool = False
     verbose: bool = False
+    reuse: bool = True  # rows of other sweeps
+    retry: tuple[TrialStatus, ...] = ()
+    trial_timeout_s: float | None = None
 
     @cached_property
     def console(self) -> Console:
@@ -71,7 +83,7 @@ class Session:
         if plan.rows:
             self.console.print(table)
         self._say(plan.totals)
-        memory = recall(SweepPaths(self.storage, spec.name), spec.metric)
+        memory = recall(SweepPaths(self.storage, spec.name), spec.metric, retry=self.retry)
         if done := len(trials) - len(memory.missing(trials)):
             self._say(f"{done} of them are done: their rows are in {self.storage / spec.name}")
         return 0
@@ -79,51 +91,94 @@ class Session:
     def run(self) -> int:
         """Run what is missing; the exit status: 0, 130 if interrupted, 1 if no trial ended well."""
         address = find_address(self.address, self.local)
-        if address:  # a cluster's GPUs are seen only from inside it
-            with connect(address, self.verbose) as cluster:
-                return self._run(self._load(lambda: cluster.num_gpus > 0), cluster)
-        return self._run(self._load(has_nvidia_gpu), None)
+        with Interrupt() as interrupt, RayConnection(address, self.verbose) as ray:
+            if address:  # a cluster's GPUs are seen only from inside it
+                spec = self._load(lambda: self._start(ray, interrupt).num_gpus > 0)
+            else:
+                spec = self._load(has_nvidia_gpu)
+            return self._run(spec, ray, interrupt)
 
     def _load(self, has_gpu: Callable[[], bool]) -> SweepSpec:
         return load_sweep(self.file, profile=self.profile, overrides=self.overrides, has_gpu=has_gpu)
 
-    def _run(self, spec: SweepSpec, cluster: Cluster | None) -> int:
+    def _run(self, spec: SweepSpec, ray: RayConnection, interrupt: Interrupt) -> int:
         paths = SweepPaths(self.storage, spec.name)
-        memory = recall(paths, spec.metric)
+        memory = recall(paths, spec.metric, spec.parameters[0], self.retry)
         screen = screen_work(spec, memory)
         self._say_profile(spec)
         if self.stage == "confirm":
             self._check_can_confirm(spec, screen)
-        statuses: list[str] = []
-        num_done = 0
-        with ExitStack() as stack:
-            interrupt = stack.enter_context(Interrupt())
-            locked = False
-            for stage in (Stage.SCREEN, Stage.CONFIRM):
-                if self.stage not in ("all", stage):
-                    continue
-                if stage is Stage.CONFIRM and statuses:
-                    memory = recall(paths, spec.metric)
-                work = screen if stage is Stage.SCREEN else confirm_work(spec, screen.planned(), memory)
-                num_done += work.num_done
-                if work.num_todo == 0:
-                    continue
-                if not locked:
-                    stack.enter_context(SweepLock(paths))
-                    locked = True
-                if cluster is None:
-                    cluster = stack.enter_context(connect(None, self.verbose))
-                write_plan(
-                    paths, self._plan(spec, [*screen.planned(), *(work.planned() if work is not screen else ())])
-                )
-                statuses += self._train(spec, work, memory, paths, cluster, interrupt)
-                if interrupt.requested:
-                    self._say(f"interrupted; to go on: {self._command}")
-                    return EXIT_INTERRUPTED
-        if not statuses:
-            self._say(f"{spec.name}: nothing to do: all {num_done} trials are in {paths.folder}")
+        confirm = confirm_work(spec, screen.planned(), memory)
+        works = [work for work in (screen, confirm) if self.stage in ("all", work.stage)]
+        if not any(work.num_todo for work in works):
+            self._say(f"{spec.name}: nothing to do: all {sum(w.num_done for w in works)} trials are in {paths.folder}")
+            self._answer(paths)
+            return 0
+        with SweepLock(paths):
+            check_folder(paths)
+            statuses = self._run_stages(spec, paths, ray, interrupt)
+        if interrupt.requested:
+            self._say(f"interrupted; to go on: {self._command}")
+            return EXIT_INTERRUPTED
         self._answer(paths)
-        return 0 if not statuses or any(TrialStatus(status) in ENDED_WELL for status in statuses) else 1
+        return 0 if not statuses or any(TrialStatus(status) in ENDED_WELL for status in statuses.values()) else 1
+
+    def _run_stages(
+        self, spec: SweepSpec, paths: SweepPaths, ray: RayConnection, interrupt: Interrupt
+    ) -> dict[str, str]:
+        """Screen, then confirm; the statuses of the trials that were started, by trial_id."""
+        statuses: dict[str, str] = {}
+        num_losses = 0
+        for stage in (Stage.SCREEN, Stage.CONFIRM):
+            while self.stage in ("all", stage) and not interrupt.requested:
+                memory, screen, work = self._find_work(spec, paths, stage, statuses)
+                if work.num_todo == 0:
+                    break
+                if not ray.is_connected:
+                    self._check_data(memory.missing(work.planned()), spec)
+                cluster = self._start(ray, interrupt)
+                listed = [*screen.planned(), *(work.planned() if work is not screen else ())]
+                write_plan(paths, self._plan(spec, listed))
+                try:
+                    statuses |= self._train(spec, work, memory, paths, cluster, interrupt)
+                except RayLostError as error:
+                    num_losses += 1
+                    if num_losses > MAX_RAY_LOSSES or interrupt.requested:
+                        raise
+                    self._say(f"{error}; Ray is started again, and the trials go on from their checkpoints")
+                    ray.restart()
+                    continue
+                break
+        return statuses
+
+    def _find_work(
+        self, spec: SweepSpec, paths: SweepPaths, stage: Stage, tried: Mapping[str, str]
+    ) -> tuple[Memory, Work, Work]:
+        """(memory, the screening, the stage's work), after rows that other sweeps have are taken over."""
+        while True:
+            memory = recall(paths, spec.metric, spec.parameters[0], self.retry, tried)
+            screen = screen_work(spec, memory)
+            work = screen if stage is Stage.SCREEN else confirm_work(spec, screen.planned(), memory)
+            missing = memory.missing(work.planned()) if self.reuse and not self.retry else []
+            reused = reuse_rows(paths, missing, stage, spec.profile)
+            if not reused:
+                return memory, screen, work
+            num, names = sum(reused.values()), ", ".join(sorted(reused))
+            self._say(f"{spec.name}: {num} trials are done in {names}: their rows are reused; --no-reuse runs them")
+
+    def _start(self, ray: RayConnection, interrupt: Interrupt) -> Cluster:
+        """Connected; a signal that comes meanwhile ends the command at once, for nothing has been started."""
+        if not ray.is_connected:
+            with interrupt.nothing_to_lose(f"interrupted; to go on: {self._command}"):
+                ray.connect()
+            interrupt.install()  # Ray has taken SIGTERM
+        return ray.cluster
+
+    def _check_data(self, trials: Sequence[PlannedTrial], spec: SweepSpec) -> None:
+        """Read all images once: a file that is damaged or half downloaded is said before any trial starts."""
+        names = {trial.config.dataset for trial in trials} or {spec.base.get("dataset", "cifar10")}
+        for name in sorted(names):
+            verify_dataset(name)
 
     def _train(
         self,
@@ -133,8 +188,8 @@ class Session:
         paths: SweepPaths,
         cluster: Cluster,
         interrupt: Interrupt,
-    ) -> list[str]:
-        """Run one stage; the statuses of the trials that were started."""
+    ) -> dict[str, str]:
+        """Run one stage; the statuses of the trials that were started, by trial_id."""
         from flexres_tune.raytune.runner import RunOptions, run_trials  # ray: only now
 
         requested, why = settle(spec.resources_per_trial, cluster, memory.missing(work.planned()))
@@ -142,17 +197,19 @@ class Session:
         name = spec.name if work.stage is Stage.SCREEN else f"{spec.name}: confirm"
         done = f", {work.num_done} already done" if work.num_done else ""
         self._say(f"{name}: {work.num_todo} trials to run{done}; {share.reason}" + (f"; {why}" if why else ""))
+        options = RunOptions(trial_timeout_s=self.trial_timeout_s, verbose=self.verbose)
+        judged = work.planned() if work.stage is Stage.SCREEN else ()
+        budgets = {trial.config.trial_id: trial.config.epochs for trial in judged}
         with SweepProgress(self.console, work.num_todo, work.num_epochs) as progress:
-            options = RunOptions(verbose=self.verbose)
-            states = run_trials(spec, work.source, memory, paths, share, interrupt, progress.update, options)
+            states = run_trials(spec, work.source, memory, budgets, paths, share, interrupt, progress, options)
             starved = [s.planned for s in states.values() if s.record.status == TrialStatus.OUT_OF_MEMORY]
             if starved and share.num_concurrent > 1 and not interrupt.requested:
                 alone = share.whole_device(cluster)
                 progress.message(f"out of memory: {len(starved)} trials again, {alone.reason}")
                 memory = recall(paths, spec.metric)
                 source = ListSource(starved)
-                states |= run_trials(spec, source, memory, paths, alone, interrupt, progress.update, options)
-        return [state.record.status for state in states.values()]
+                states |= run_trials(spec, source, memory, budgets, paths, alone, interrupt, progress, options)
+        return {trial_id: state.record.status for trial_id, state in states.items()}
 
     def _check_can_confirm(self, spec: SweepSpec, screen: Work) -> None:
         if spec.confirm is None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flexres_tune.errors import FlexResError
 from flexres_tune.raytune.memory import Memory
-from flexres_tune.records import TrialStatus
 from flexres_tune.spec import PlannedTrial, SweepSpec
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class TpeSource:
                 self._known.add(config_id)
                 self.num_configs += 1
             self._params[config_id] = {key: _plain(value) for key, value in values.items()}
-            if TrialStatus(row["status"]).is_final:
+            if memory.is_done(trial.config.trial_id):
                 num_done += 1
                 self._observe(config_id, memory.scores.get(trial.config.trial_id))
             else:

@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -89,6 +91,16 @@ class SweepWriter:
         except (pa.ArrowException, OverflowError, UnicodeError, TypeError) as error:
             raise ResultsError(f"{self.paths.trials}: row of trial {record.trial_id}: {error}") from error
         self._rows["trials"].append(row)
+
+    def copy_trial(self, row: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> None:
+        """Buffer a trial's row and its epochs as another sweep's tables have them, under this sweep's name.
+
+        Columns that this version does not know are left out.
+        """
+        for name, copied in (("epochs", epochs), ("trials", [row])):
+            known = table_schema(name).names
+            for each in copied:
+                self._rows[name].append({column: each.get(column) for column in known} | {"sweep": self.paths.sweep})
 
     def flush(self) -> None:
         """Write what is buffered, epochs before the trials they belong to: a trial's row comes with its history.

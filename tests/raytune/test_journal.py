@@ -116,7 +116,7 @@ def test_unfinished_trials_become_interrupted(sweep):
         run(journal, trial(0.1), [0.5, 0.6, 0.7])
         state = journal.start(trial(0.2), 1)
         journal.add(state.trial_id, epoch(1, 0.7))
-        assert journal.finish_interrupted() == [state]
+        assert journal.close() == [state]
     assert {row["status"] for row in rows(sweep)} == {"completed", "interrupted"}
 
 
@@ -125,7 +125,9 @@ def test_journal_replayed_from_the_tables_decides_as_one_that_went_on(sweep):
         run(journal_of(sweep, writer), trial(0.1), [0.5, 0.6, 0.7])
     with SweepWriter(sweep[1]) as writer:
         journal = journal_of(sweep, writer)
-        journal.replay(rows(sweep, "epochs"), {trial(0.1).config.trial_id: 3})
+        journal.replay(
+            open_results(sweep[1].root).epochs("test"), {trial(0.1).config.trial_id: 3}, rows(sweep, "decisions")
+        )
         assert run(journal, trial(0.2), [0.1, 0.2, 0.3]).status == "stopped"
     assert len(rows(sweep, "decisions")) == 3  # two of the first trial, one of the second; none twice
 

@@ -1,0 +1,109 @@
+"""One Tuner.fit in a thread of its own: there Ray leaves the signal handlers alone, and the main thread has them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from flexres_tune.raytune.callback import JournalCallback
+from flexres_tune.raytune.cluster import TrialShare, dead_daemons
+from flexres_tune.raytune.driver_side import DriverSide
+from flexres_tune.raytune.interrupt import Interrupt
+from flexres_tune.raytune.journal import Journal
+from flexres_tune.raytune.schedulers import JournalScheduler
+from flexres_tune.raytune.search import SourceSearcher
+
+WIND_DOWN_S = 6.0  # Tune's time to end once a signal has come; the command is to be over after 10 s
+
+
+@dataclass
+class Outcome:
+    """How Tune ended, where it did not end by itself."""
+
+    error: Exception | None = None
+    dead: list[str] = field(default_factory=list)  # Ray's own processes that died
+
+
+class _StopAll(DriverSide, tune.Stopper):
+    """Ends the experiment once a signal has come."""
+
+    def __init__(self, interrupt: Interrupt):
+        self._interrupt = interrupt
+
+    def __call__(self, trial_id: str, result: dict) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._interrupt.requested
+
+
+def fit(
+    journal: Journal,
+    searcher: SourceSearcher,
+    callback: JournalCallback,
+    share: TrialShare,
+    interrupt: Interrupt,
+    stop_file: Path,
+    trainable: Callable[[dict[str, Any]], None],
+    max_failures: int,
+    verbose: bool,
+) -> Outcome:
+    """Run what the searcher hands out. Tune's thread is left behind where it does not end in time: it may wait for a
+    process that no longer answers, and the journal takes nothing more from it.
+    """
+    if not verbose:
+        for name in ("ray.tune", "ray.train", "ray.air"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    folder = tempfile.mkdtemp(prefix="flexres_tune_ray_")  # Ray wants one; nothing in it is ours
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": share.cpu, "gpu": share.gpu}),
+        tune_config=tune.TuneConfig(
+            num_samples=-1,
+            search_alg=searcher,
+            scheduler=JournalScheduler(journal),
+            max_concurrent_trials=share.num_concurrent,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="sweep",
+            storage_path=folder,
+            callbacks=[callback],
+            stop=_StopAll(interrupt),
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+            verbose=0,
+        ),
+    )
+    outcome = Outcome()
+
+    def run() -> None:
+        try:
+            tuner.fit()
+        except Exception as error:  # handed to the main thread, which has rows to write first
+            outcome.error = error
+
+    thread = threading.Thread(target=run, name="tune", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive() and interrupt.seconds < WIND_DOWN_S:
+            thread.join(0.1)
+            if interrupt.requested and not stop_file.exists():
+                with contextlib.suppress(OSError):  # a full disk: the trials are ended where they are
+                    stop_file.touch()
+            if dead := dead_daemons():
+                outcome.dead = dead
+                break
+    finally:
+        with contextlib.suppress(OSError):
+            stop_file.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    return outcome

@@ -1,0 +1,77 @@
+"""Reuse: a trial that another sweep of the same results folder has completed need not run again; without ray."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flexres_tune.records import TrialStatus
+from flexres_tune.results import open_results
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.reader import Results
+from flexres_tune.results.writer import SweepWriter
+from flexres_tune.spec import PlannedTrial
+
+
+def reuse_rows(paths: SweepPaths, missing: Sequence[PlannedTrial], stage: str, profile: str) -> Mapping[str, int]:
+    """Copy rows of `missing` that other sweeps have, with their epochs; how many of each sweep.
+
+    Only `completed` trials: one that was stopped was stopped by its own sweep's ladder, and what failed there may not
+    fail here. The row keeps everything of the trial's own and gets this sweep's name, stage and profile, and
+    `reused_from`, the sweep that ran it.
+
+    Two trials have one id if their configurations are equal. For `parquet:PATH` that says where the images are and not
+    which: a row is left alone where a file there was changed after its trial had started. A file that was replaced
+    by an older one is not noticed.
+    """
+    wanted = {trial.config.trial_id: trial for trial in missing}
+    if not wanted or not paths.root.is_dir():
+        return {}
+    results = open_results(paths.root)
+    found: dict[str, dict[str, Any]] = {}
+    source: dict[str, str] = {}
+    for sweep in results.sweeps():
+        if sweep == paths.sweep:
+            continue
+        rows = results.trials(sweep)
+        done = pc.and_(
+            pc.is_in(rows["trial_id"], pa.array(list(wanted))), pc.equal(rows["status"], TrialStatus.COMPLETED.value)
+        )
+        for row in rows.filter(done).to_pylist():
+            trial = wanted[row["trial_id"]]
+            if row["trial_id"] not in found and _data_unchanged(trial.config.dataset, row["started_at"]):
+                found[row["trial_id"]], source[row["trial_id"]] = row, sweep
+    if not found:
+        return {}
+    counts: Counter[str] = Counter()
+    with SweepWriter(paths) as writer:
+        for trial_id, row in found.items():
+            epochs = _epochs(results, source[trial_id], trial_id)
+            if len(epochs) != row["epochs_run"]:
+                continue  # its curve has a hole, perhaps a damaged part: run it
+            origin = row.get("reused_from") or source[trial_id]
+            writer.copy_trial(row | {"stage": stage, "profile": profile, "reused_from": origin}, epochs)
+            counts[source[trial_id]] += 1
+    return counts
+
+
+def _epochs(results: Results, sweep: str, trial_id: str) -> list[dict[str, Any]]:
+    rows = results.epochs(sweep)
+    return rows.filter(pc.equal(rows["trial_id"], trial_id)).sort_by("epoch").to_pylist()
+
+
+def _data_unchanged(dataset: str, since: datetime) -> bool:
+    name, _, path = dataset.partition(":")
+    if name != "parquet":
+        return True
+    files = (Path(path).expanduser() / file for file in ("train.parquet", "test.parquet"))
+    try:
+        return all(file.stat().st_mtime < since.timestamp() for file in files)
+    except OSError:
+        return False
