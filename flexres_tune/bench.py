@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,19 +58,30 @@ def bench(
     table_trials: Annotated[int, typer.Option(min=1, help="Trials of 100 epochs each (tables).")] = 10_000,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each figure.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, an object a benchmark.")] = False,
+    write: Annotated[Path | None, typer.Option(help="Also rewrite the note in this Markdown file (README.md).")] = None,
 ) -> None:
     """Measure this machine: training against a textbook loop, the driver against plain Ray Tune, tables, packing."""
     from pydantic import ValidationError
 
-    from flexres_tune.spec import TrialConfig
+    from flexres_tune.spec import TrialConfig, parse_architecture
 
     try:
         config = TrialConfig(model=model, batch_size=batch_size, dataset=dataset, mixup_alpha=mixup_alpha)
     except ValidationError as error:
         raise FlexResError("; ".join(item["msg"] for item in error.errors())) from None
-    chosen = [one for one in What if one is not What.all] if what is What.all else [what]
-    for one in chosen:
-        _print(_measure(one, config, trials, growth, table_trials, repeats), as_json)
+    chosen = [(one, config) for one in What if one is not What.all] if what is What.all else [(what, config)]
+    if what is What.all:  # a small network too: there the loop round it costs most
+        chosen.insert(
+            1, (What.train, config.model_copy(update={"model": parse_architecture("small"), "batch_size": 64}))
+        )
+    results = []
+    for one, of in chosen:
+        results.append(_measure(one, of, trials, growth, table_trials, repeats))
+        _print(results[-1], as_json)
+    if write is not None:
+        from flexres_tune.benching.note import write_note
+
+        write_note(write, results, shlex.join(["python", "-m", "flexres_tune.bench", *sys.argv[1:]]))
 
 
 def _measure(
@@ -98,6 +111,8 @@ def _print(result: Bench, as_json: bool) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from flexres_tune.benching.note import number
 
     table = Table(title=escape(result.title), title_justify="left", box=None, header_style="bold", pad_edge=False)
     table.add_column("")
