@@ -121,10 +121,7 @@ def _print(result: Bench, as_json: bool) -> None:
     table.add_column("n", justify="right")
     table.add_column("unit")
     for figure in result.figures:
-        numbers = (
-            f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
-            for value in (figure.median, figure.low, figure.high)
-        )
+        numbers = map(number, (figure.median, figure.low, figure.high))
         table.add_row(escape(figure.name), *numbers, str(figure.n), figure.unit)
     console = Console(highlight=False)
     console.print(table)
