@@ -50,7 +50,7 @@ def sentence_of(board: pa.Table, varied: list[str]) -> str:
     if not rivals:
         return f"{name} has {measured}; nothing to compare it with."
     if leader["num_seeds"] < 2:
-        return f"{name} has the highest {measured}; one seed: no interval; {ADD_CONFIRM} to know how sure that is."
+        return f"{name} is ahead with {measured}; one seed: no interval; {ADD_CONFIRM} to know how sure that is."
     equals = [row for row in rivals if row["separable_from_leader"] != "yes"]
     closest = (equals or rivals)[0]
     gap = f"{_gap(closest)} above {configuration_name(closest, varied)}{_evidence(closest)}"
@@ -79,14 +79,19 @@ def _measured(row: Mapping[str, Any]) -> str:
         return "no finite validation accuracy"
     digits = deserved_digits(sd)
     if sd is None:
-        return f"validation accuracy, {100 * mean:.{digits}f} %"
+        return f"{100 * mean:.{digits}f} % validation accuracy"
     fresh = "fresh seeds" if row["stage"] == "confirm" else "seeds"
     return f"{100 * mean:.{digits}f} ± {100 * sd:.{digits}f} % validation accuracy over {n} {fresh}"
 
 
 def _gap(row: Mapping[str, Any]) -> str:
-    digits = deserved_digits(row["best_val_accuracy_sd"])
-    return f"{100 * row['behind_leader']:.{digits}f} points"
+    return f"{100 * row['behind_leader']:.{_digits(row)}f} points"
+
+
+def _digits(row: Mapping[str, Any]) -> int:
+    """Decimals that a difference to the leader deserves: by the standard error that its interval shows."""
+    low, high = row["behind_leader_low"], row["behind_leader_high"]
+    return deserved_digits(None if low is None or high is None else (high - low) / 4)
 
 
 def _evidence(row: Mapping[str, Any]) -> str:
@@ -95,5 +100,5 @@ def _evidence(row: Mapping[str, Any]) -> str:
         return " (one seed: no interval)"
     if low is None:
         return f" (no spread over seeds, {format_p_value(p)} after Holm)"
-    digits = deserved_digits((high - low) / 4)
+    digits = _digits(row)
     return f" (95 % interval {100 * low:.{digits}f} to {100 * high:.{digits}f}, {format_p_value(p)} after Holm)"
