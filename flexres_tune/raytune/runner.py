@@ -18,6 +18,7 @@ from flexres_tune.raytune.hold import Hold
 from flexres_tune.raytune.interrupt import Interrupt
 from flexres_tune.raytune.job import TrialJob
 from flexres_tune.raytune.journal import Journal, TrialState
+from flexres_tune.raytune.keep import CheckpointKeeper
 from flexres_tune.raytune.memory import WITHOUT_SCORE, Memory
 from flexres_tune.raytune.progress import Display
 from flexres_tune.raytune.search import SourceSearcher
@@ -25,7 +26,6 @@ from flexres_tune.raytune.sources import TrialSource
 from flexres_tune.raytune.trainable import train_trial
 from flexres_tune.raytune.versions import git_commit, versions
 from flexres_tune.raytune.watch import HangWatch
-from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import PlannedTrial, SweepSpec
@@ -86,6 +86,12 @@ def run_trials(
             stop_file=str(stop_file),
         )
 
+    keeper = CheckpointKeeper(paths, memory.rows)
+
+    def on_change(state: TrialState) -> None:
+        keeper.update(state)
+        display.update(state)
+
     searcher = SourceSearcher(source, make_job)
     callback = JournalCallback(
         journal,
@@ -95,15 +101,15 @@ def run_trials(
         source,
         first_attempt=lambda trial_id: memory.attempts.get(trial_id, 0) + 1,
         score=lambda state: score_of(spec, state),
-        on_change=display.update,
+        on_change=on_change,
         on_message=display.message,
     )
     trainable, max_failures = options.trainable, options.max_failures
     outcome = fit(journal, searcher, callback, share, interrupt, stop_file, trainable, max_failures, options.verbose)
     for state in journal.close():
-        display.update(state)
+        on_change(state)
     hold.finish(interrupt)
-    _prune_checkpoints(paths, journal)
+    keeper.close()
     with contextlib.suppress(FlexResError):  # the small parts are as good as one
         writer.compact()
     if outcome.dead:
@@ -123,11 +129,3 @@ def score_of(spec: SweepSpec, state: TrialState) -> float | None:
         return None
     scores = (spec.metric.score(getattr(metrics, spec.metric.name)) for metrics in state.history.values())
     return max(filter(math.isfinite, scores), default=None)
-
-
-def _prune_checkpoints(paths: SweepPaths, journal: Journal) -> None:
-    """Only a trial that will go on needs its checkpoint."""
-    for trial_id, state in journal.states.items():
-        if state.record is not None and TrialStatus(state.record.status).is_final:
-            with contextlib.suppress(OSError):
-                paths.checkpoint(trial_id).unlink(missing_ok=True)

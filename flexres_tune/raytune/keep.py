@@ -1,0 +1,85 @@
+"""Which checkpoints stay: of trials that will go on, and of the best of each stage, whose weights can be exported."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flexres_tune.raytune.journal import TrialState
+from flexres_tune.records import TrialStatus
+from flexres_tune.results.paths import SweepPaths
+
+KEPT = 3  # configurations of each stage, one checkpoint each
+KEPT_WHILE_RUNNING = 10  # a configuration's mean moves until its last seed: some more can still come up
+
+
+@dataclass
+class _Config:
+    """Trials of one configuration in one stage, by how they ended."""
+
+    completed: dict[str, float] = field(default_factory=dict)  # trial_id -> best_val_accuracy
+    others: set[str] = field(default_factory=set)
+
+    def place(self, name: str) -> tuple:
+        """As on the leaderboard: whole configurations first, then by mean; smaller is better."""
+        return bool(self.others), -statistics.fmean(self.completed.values()), name
+
+
+class CheckpointKeeper:
+    """Deletes the checkpoint of each trial that has ended, but for the best.
+
+    A completed trial's file holds its last weights. Without them, a winner would have to be trained again to be used.
+    """
+
+    def __init__(self, paths: SweepPaths, rows: Mapping[str, Mapping[str, Any]]):
+        """Args:
+        rows: of earlier runs, by trial_id.
+        """
+        self._paths = paths
+        self._configs: dict[str, dict[str, _Config]] = {}  # by stage and config_id
+        self._ended: set[str] = set()  # trial_ids whose files may be there and need not be
+        for trial_id, row in rows.items():
+            self._note(trial_id, row["config_id"], row["stage"], row["status"], row["best_val_accuracy"])
+
+    def update(self, state: TrialState) -> None:
+        """Told of every change to a trial."""
+        record = state.record
+        if record is None or not TrialStatus(record.status).is_final:
+            return
+        self._note(record.trial_id, record.config_id, record.stage, record.status, record.best_val_accuracy)
+        self._prune(KEPT_WHILE_RUNNING, every_seed=True)
+
+    def close(self) -> None:
+        """The run is over: one checkpoint for each of the best KEPT configurations of a stage."""
+        self._prune(KEPT, every_seed=False)
+
+    def _note(self, trial_id: str, config_id: str, stage: str, status: str, accuracy: float | None) -> None:
+        config = self._configs.setdefault(stage, {}).setdefault(config_id, _Config())
+        config.completed.pop(trial_id, None)
+        config.others.discard(trial_id)
+        if status == TrialStatus.COMPLETED and accuracy is not None and math.isfinite(accuracy):
+            config.completed[trial_id] = accuracy
+        else:
+            config.others.add(trial_id)
+        if TrialStatus(status).is_final:
+            self._ended.add(trial_id)
+
+    def _kept(self, num_configs: int, every_seed: bool) -> set[str]:
+        kept: set[str] = set()
+        for configs in self._configs.values():
+            known = ((config.place(name), config) for name, config in configs.items() if config.completed)
+            for _, config in heapq.nsmallest(num_configs, known, key=lambda pair: pair[0]):
+                best = max(config.completed, key=config.completed.__getitem__)
+                kept |= set(config.completed) if every_seed else {best}
+        return kept
+
+    def _prune(self, num_configs: int, every_seed: bool) -> None:
+        for trial_id in self._ended - self._kept(num_configs, every_seed):
+            with contextlib.suppress(OSError):
+                self._paths.checkpoint(trial_id).unlink(missing_ok=True)
+                self._ended.discard(trial_id)
