@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +24,10 @@ Examples:
 
 Running the same command again runs only what is missing.
 """
+
+MAX_RAY_LOSSES = 3  # so often the command starts itself again where Ray's own processes died
+LOSSES = "FLEXRES_TUNE_RAY_LOSSES"  # environment variable that counts them, from one process to the next
+EXIT_INTERRUPTED = 130
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -101,10 +106,27 @@ def main() -> None:
     try:
         app()
     except FlexResError as error:
+        from flexres_tune.raytune.cluster import RayLostError
         from flexres_tune.results.cells import escape
 
+        if isinstance(error, RayLostError):
+            _start_again(error)
         print(escape(str(error), keep="\n"), file=sys.stderr)  # a stranger's file may hold what steers a terminal
         raise SystemExit(error.exit_status) from None
+    except KeyboardInterrupt:  # while modules are imported
+        os._exit(EXIT_INTERRUPTED)
+
+
+def _start_again(error: Exception) -> None:
+    """Put a new driver in this one's place: the same command, which runs what is missing."""
+    num_losses = int(os.environ.get(LOSSES, 0)) + 1
+    if num_losses > MAX_RAY_LOSSES:
+        print(f"{error}, for the {num_losses}th time; the same command goes on", file=sys.stderr, flush=True)
+        os._exit(1)  # Tune's thread still waits, and would keep the process
+    print(f"{error}; the command starts itself again, and the trials go on from their checkpoints", flush=True)
+    os.environ[LOSSES] = str(num_losses)
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "flexres_tune.run", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

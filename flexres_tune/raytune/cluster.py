@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,7 +101,13 @@ def connect(address: str | None, verbose: bool = False) -> Iterator[Cluster]:
 
 
 class RayLostError(FlexResError):
-    """Ray's own processes on this machine died; what had happened by then is in the tables."""
+    """Ray's own processes on this machine died; what had happened by then is in the tables.
+
+    The process cannot go on: Tune's thread waits for an answer for ever, and Ray cannot be started a second time beside
+    it. Another process can.
+    """
+
+    exit_status = 1
 
 
 class RayConnection:
@@ -127,11 +134,6 @@ class RayConnection:
         if self._cluster is None:
             self._cluster = self._stack.enter_context(connect(self._address, self._verbose))
 
-    def restart(self) -> None:
-        """Leave it; the next connect() starts another."""
-        self._stack.close()
-        self._cluster = None
-
     def __enter__(self) -> RayConnection:
         return self
 
@@ -147,8 +149,19 @@ def dead_daemons() -> list[str]:
     import ray
 
     node = ray._private.worker._global_node
+    if node is None:
+        return []
     vital = ("raylet", "gcs_server")
-    return [kind for kind, _ in node.dead_processes() if kind in vital] if node is not None else []
+    daemons = [(kind, info.process) for kind in vital for info in node.all_processes.get(kind, ())]
+    return [kind for kind, daemon in daemons if daemon.poll() is not None or _is_dead(daemon.pid)]
+
+
+def _is_dead(pid: int) -> bool:
+    """By /proc, because Popen.poll() says nothing while another thread waits for the same process, as Ray's does."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return Path("/proc/self/stat").exists()
 
 
 @contextmanager
@@ -168,15 +181,37 @@ def _deaf_children() -> Iterator[None]:
 def _shut_down() -> None:
     """ray.shutdown() without its politeness: it would send SIGTERM, to which they are deaf, and wait a second each.
 
-    Nothing is lost: what happened is in the tables, and Ray's own state is read by nobody.
+    Nothing is lost: what happened is in the tables, and Ray's own state is read by nobody. Where a daemon is dead
+    already, the rest is only killed: ray.shutdown() would wait for it, and a thread of Tune's that still waits for an
+    answer would start another Ray as soon as this one is gone.
     """
     import ray
 
     node = ray._private.worker._global_node
-    if node is not None:
-        kill = node.kill_all_processes
-        node.kill_all_processes = lambda **options: kill(check_alive=False, allow_graceful=False)
-    ray.shutdown()
+    if node is None:
+        return ray.shutdown()
+    is_lost = bool(dead_daemons())
+    agents = [pid for _, daemon in node.live_processes() for pid in _children(daemon.pid)]
+    kill = node.kill_all_processes
+    node.kill_all_processes = lambda **options: kill(check_alive=False, allow_graceful=False)
+    if is_lost:
+        atexit.unregister(ray._private.worker.shutdown)  # it would wait, too
+        node.kill_all_processes()
+    else:
+        ray.shutdown()
+    for pid in agents:  # would notice after half a minute; none of them is anything but the raylet's child
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _children(parent: int) -> list[int]:
+    """Processes whose parent is this one, by /proc; none where there is no /proc."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError, IndexError):
+            if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(status.parent.name))
+    return found
 
 
 def find_address(address: str | None, local: bool) -> str | None:

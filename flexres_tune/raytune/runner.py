@@ -112,7 +112,7 @@ def run_trials(
     keeper.close()
     with contextlib.suppress(FlexResError):  # the small parts are as good as one
         writer.compact()
-    if outcome.dead:
+    if outcome.dead and not interrupt.requested:
         raise RayLostError(f"Ray's own processes ({', '.join(outcome.dead)}) died")
     if outcome.error is not None and not interrupt.requested:
         error = outcome.error

@@ -23,7 +23,6 @@ from flexres_tune.errors import FlexResError
 from flexres_tune.raytune.cluster import (
     Cluster,
     RayConnection,
-    RayLostError,
     find_address,
     has_nvidia_gpu,
     share_for,
@@ -44,7 +43,6 @@ from flexres_tune.results.plan import Plan, write_plan
 from flexres_tune.results.plan import PlannedTrial as PlanRow
 from flexres_tune.spec import PlannedTrial, SweepSpec, describe_plan, expand_trials, load_sweep
 
-MAX_RAY_LOSSES = 3  # so often Ray is started again within one command
 ENDED_WELL = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
 
 
@@ -128,27 +126,18 @@ class Session:
     ) -> dict[str, str]:
         """Screen, then confirm; the statuses of the trials that were started, by trial_id."""
         statuses: dict[str, str] = {}
-        num_losses = 0
         for stage in (Stage.SCREEN, Stage.CONFIRM):
-            while self.stage in ("all", stage) and not interrupt.requested:
-                memory, screen, work = self._find_work(spec, paths, stage, statuses)
-                if work.num_todo == 0:
-                    break
-                if not ray.is_connected:
-                    self._check_data(memory.missing(work.planned()), spec)
-                cluster = self._start(ray, interrupt)
-                listed = [*screen.planned(), *(work.planned() if work is not screen else ())]
-                write_plan(paths, self._plan(spec, listed))
-                try:
-                    statuses |= self._train(spec, work, memory, paths, cluster, interrupt)
-                except RayLostError as error:
-                    num_losses += 1
-                    if num_losses > MAX_RAY_LOSSES or interrupt.requested:
-                        raise
-                    self._say(f"{error}; Ray is started again, and the trials go on from their checkpoints")
-                    ray.restart()
-                    continue
-                break
+            if self.stage not in ("all", stage) or interrupt.requested:
+                continue
+            memory, screen, work = self._find_work(spec, paths, stage, statuses)
+            if work.num_todo == 0:
+                continue
+            if not ray.is_connected:
+                self._check_data(memory.missing(work.planned()), spec)
+            cluster = self._start(ray, interrupt)
+            listed = [*screen.planned(), *(work.planned() if work is not screen else ())]
+            write_plan(paths, self._plan(spec, listed))
+            statuses |= self._train(spec, work, memory, paths, cluster, interrupt)
         return statuses
 
     def _find_work(
