@@ -68,6 +68,7 @@ class Trial:
 class ReportData:
     """One sweep on one data set, the one used last: accuracies on other images are not compared."""
 
+    results: Results  # for the statistics that some plots ask for
     sweep: str
     dataset: str | None
     others: dict[str, int]  # other data sets of the sweep -> number of their trials, which the plots leave out
@@ -134,6 +135,7 @@ def read_data(results: Results, sweep: str) -> ReportData:
     epochs, decisions = results.epochs(sweep), results.decisions(sweep)
     plan = _plan(paths)
     return ReportData(
+        results=results,
         sweep=sweep,
         dataset=dataset,
         others=others,

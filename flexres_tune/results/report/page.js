@@ -15,6 +15,10 @@
   const draw = (plot) => {
     const layout = Object.assign({}, plot.figure.layout, { template: page.templates[theme], autosize: true });
     if (touch) layout.dragmode = false;  // a finger scrolls the page
+    if (innerWidth < 560) {  // a legend of one column must not take the plot's own height
+      layout.height += 18 * Math.max(0, plot.figure.data.filter((t) => t.name && t.showlegend !== false).length - 2);
+    }
+    document.getElementById("plot-" + plot.name).style.height = layout.height + "px";
     const name = Object.assign({}, config.toImageButtonOptions, { filename: plot.name });
     return Plotly.react("plot-" + plot.name, plot.figure.data, layout,
       Object.assign({}, config, { toImageButtonOptions: name }));

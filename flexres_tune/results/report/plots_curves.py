@@ -21,8 +21,8 @@ from flexres_tune.results.report.style import (
 )  # fmt: skip
 
 _MOST_LEADERS = len(PALETTE)
-_MOST_OTHERS = 150  # curves in grey of each kind: more are a grey area, and megabytes
-_MOST_POINTS = 200  # of a curve: as many as a screen shows
+_MOST_OTHERS = 80  # curves in grey of each kind: more are a grey area, and megabytes
+_MOST_POINTS = 100  # of a curve: more than a screen tells apart
 _ENDED_BADLY = (TrialStatus.DIVERGED, TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY)
 
 

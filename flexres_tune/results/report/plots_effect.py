@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from flexres_tune.records import TrialStatus
+from flexres_tune.results.compare import compare_parameter
 from flexres_tune.results.report.axes import ParameterAxis, hashable, parameter_axis
-from flexres_tune.results.report.data import ReportData, Trial, percent, spaced
+from flexres_tune.results.report.data import ReportData, Trial, percent, spaced, value_text
 from flexres_tune.results.report.plot import Plot, thin
 from flexres_tune.results.report.style import GREY, PALETTE, accuracy_axis, figure, focus, padded, plain
-from flexres_tune.results.statistics import Interval, mean_interval
 
 _MOST_PLOTS = 8
-_MOST_POINTS = 800
+_MOST_POINTS = 300
+_AXIS = "best validation accuracy (%)"
 
 
 def plot_effects(data: ReportData) -> list[Plot]:
@@ -28,33 +27,35 @@ def plot_effects(data: ReportData) -> list[Plot]:
             left_out.append(name)
             continue
         axis = parameter_axis(name, values)
-        plots.append(_few_values(data, axis) if axis.kind == "category" else _many_values(data, axis))
-    if left_out:
+        plot = _few_values(data, axis) if axis.kind == "category" else _many_values(data, axis)
+        plots += [plot] if plot else []
+    if left_out and plots:
         note = f"Left out: {', '.join(map(spaced, left_out))}; `query compare NAME` shows them."
         last = plots[-1]
         plots[-1] = Plot(last.name, last.finding, last.figure, (*last.notes, note))
     return plots
 
 
-def _few_values(data: ReportData, axis: ParameterAxis) -> Plot:
-    """A place for each value: its trials as points, their mean with an interval, the stopped ones counted."""
+def _few_values(data: ReportData, axis: ParameterAxis) -> Plot | None:
+    """A place for each value: its configurations as points, their mean with an interval, the stopped ones counted."""
     import plotly.graph_objects as go
 
-    groups: dict[Any, list[Trial]] = {value: [] for value in axis.values}
-    for trial in data.full:
-        groups[hashable(trial.parameters[axis.name])].append(trial)
-    stopped = Counter(hashable(t.parameters[axis.name]) for t in data.trials if t.status == TrialStatus.STOPPED)
-    intervals = [mean_interval([t.best_val_accuracy for t in group]) for group in groups.values()]
-    at, points = (
-        list(range(len(groups))),
-        thin([(i, t) for i, g in enumerate(groups.values()) for t in g], _MOST_POINTS),
-    )
+    table = compare_parameter(data.results, data.sweep, axis.name).to_pylist()
+    table = [row for row in table if row["dataset"] == data.dataset]
+    rows = [row for row in table if row["num_configs"]]
+    if len(rows) < 2:
+        return None
+    place = {hashable(row[axis.name]): index for index, row in enumerate(rows)}
+    configs = [(place.get(hashable(_value(data, row, axis.name))), row) for row in data.ranked]
+    points = thin([(at, row) for at, row in configs if at is not None], _MOST_POINTS)
+    at = list(range(len(rows)))
+    means = [100 * row["best_val_accuracy_mean"] for row in rows]
     traces = [
         go.Scatter(
-            name="one trial",
+            name="one configuration",
             x=[i + 0.16 for i, _ in points],
-            y=[100 * t.best_val_accuracy for _, t in points],
-            text=[plain(f"{data.label(t.config_id)}, seed {t.seed}") for _, t in points],
+            y=[100 * row["best_val_accuracy_mean"] for _, row in points],
+            text=[plain(f"{data.label(row['config_id'])}, n = {row['num_seeds']}") for _, row in points],
             mode="markers",
             marker={"symbol": "circle-open", "size": 6, "color": GREY},
             hovertemplate="%{text}: %{y:.2f} %<extra></extra>",
@@ -62,35 +63,35 @@ def _few_values(data: ReportData, axis: ParameterAxis) -> Plot:
         go.Scatter(
             name="mean and 95 % interval",
             x=at,
-            y=[100 * each.mean for each in intervals],
-            mode="lines+markers" if _is_ordered(axis) else "markers",
+            y=means,
+            mode="lines+markers" if _is_ordered(rows, axis.name) else "markers",
             line={"color": PALETTE[0], "width": 1.5, "dash": "dot"},
             marker={"symbol": "diamond", "size": 9, "color": PALETTE[0]},
-            error_y={"type": "data", "array": [_half(each) for each in intervals], "color": PALETTE[0], "width": 5},
-            customdata=[[each.n, stopped[value]] for each, value in zip(intervals, groups, strict=True)],
-            hovertemplate="mean %{y:.2f} % over %{customdata[0]} full-length trials; %{customdata[1]} more were stopped"
-            "<extra></extra>",
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [_reach(row, "high") for row in rows],
+                "arrayminus": [_reach(row, "low") for row in rows],
+                "color": PALETTE[0],
+                "width": 5,
+            },
+            text=[_hover(row) for row in rows],
+            hovertemplate="mean %{y:.2f} % over %{text}<extra></extra>",
         ),
-    ]
-    texts = [
-        f"{_broken(text)}<br>n = {each.n}" + (f"<br>{stopped[value]} stopped" if stopped[value] else "")
-        for text, each, value in zip(axis.texts, intervals, groups, strict=True)
     ]
     drawn = figure(
         traces,
-        height=350,
+        height=360,
         xaxis={
-            "title": {"text": spaced(axis.name)}, "tickvals": at, "ticktext": texts, "range": [-0.5, len(at) - 0.4],
+            "title": {"text": spaced(axis.name)},
+            "tickvals": at,
+            "ticktext": [_tick(row, axis.name) for row in rows],
+            "range": [-0.5, len(at) - 0.4],
             "showgrid": False,
         },
-        yaxis=accuracy_axis("best validation accuracy (%)", range=_range(points, intervals)),
-    )  # fmt: skip
-    only_stopped = [v for v in stopped if v not in groups]
-    notes = []
-    if only_stopped:
-        shown = parameter_axis(axis.name, only_stopped, most_ticks=10**9).texts
-        notes.append(f"No full-length trial for {', '.join(shown[:8])}: all were stopped.")
-    return Plot(f"effect-{axis.name}", _finding(axis, intervals), drawn, tuple(notes))
+        yaxis=accuracy_axis(_AXIS, range=_range([100 * row["best_val_accuracy_mean"] for _, row in points], rows)),
+    )
+    return Plot(f"effect-{axis.name}", _finding(axis.name, rows), drawn, _notes(table, axis.name))
 
 
 def _many_values(data: ReportData, axis: ParameterAxis) -> Plot:
@@ -118,15 +119,23 @@ def _many_values(data: ReportData, axis: ParameterAxis) -> Plot:
     title = spaced(axis.name) + (" (log scale)" if axis.kind == "log" else "")
     drawn = figure(
         traces,
-        height=350,
+        height=360,
         xaxis={"title": {"text": title}, "type": axis.kind} | ({"dtick": 1} if axis.kind == "log" else {}),
-        yaxis=accuracy_axis("best validation accuracy (%)"),
+        yaxis=accuracy_axis(_AXIS),
     )
     best = sorted(data.full, key=lambda t: -t.best_val_accuracy)[: max(2, len(data.full) // 10)]
     values = sorted(t.parameters[axis.name] for t in best)
     between = f"between {values[0]:.3g} and {values[-1]:.3g}"
     finding = f"{spaced(axis.name)}: the best tenth of the full-length trials lie {between}"
-    return Plot(f"effect-{axis.name}", finding, drawn)
+    notes = []
+    left_out = sum(t.status == TrialStatus.STOPPED or t.is_full for t in data.trials) - sum(len(t.x) for t in traces)
+    if left_out > 0:
+        notes.append(f"{left_out:,} trials are left out, evenly over time.")
+    return Plot(f"effect-{axis.name}", finding, drawn, tuple(notes))
+
+
+def _value(data: ReportData, row: dict, name: str):
+    return row[name] if name in row else data.by_config[row["config_id"]][0].parameters[name]
 
 
 def _fits(trial: Trial, axis: ParameterAxis) -> bool:
@@ -134,32 +143,55 @@ def _fits(trial: Trial, axis: ParameterAxis) -> bool:
     return trial.best_val_accuracy is not None and value is not None and (axis.kind != "log" or value > 0)
 
 
-def _half(interval: Interval) -> float | None:
-    return None if interval.low is None else 100 * (interval.mean - interval.low)
+def _reach(row: dict, end: str) -> float | None:
+    bound = row[f"best_val_accuracy_{end}"]
+    return None if bound is None else abs(100 * (bound - row["best_val_accuracy_mean"]))
 
 
-def _range(points: Sequence[tuple[int, Trial]], intervals: Sequence[Interval]) -> list[float]:
-    """Around the points and means; of a wide interval what fits."""
-    values = [100 * trial.best_val_accuracy for _, trial in points]
-    low, high = focus(values)
-    means = [100 * each.mean for each in intervals]
-    return list(padded(min(low, *means), max(values))) if min(means) < low else [low, high]
+def _hover(row: dict) -> str:
+    over = f"{row['num_configs']} configurations, {row['num_trials']} trials"
+    interval = f"; interval over {row['interval_over']}" if row["interval_over"] else "; no interval"
+    return f"{over}; {row['num_stopped']} more trials stopped{interval}"
 
 
-def _is_ordered(axis: ParameterAxis) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in axis.values)
+def _tick(row: dict, name: str) -> str:
+    text = plain(value_text(name, row[name]))
+    if len(text) > 12:  # a long list of words goes on lines of its own, else a phone shows nothing but them
+        text = text.replace("+", "+<br>")
+    stopped = f"<br>{row['num_stopped']} stopped" if row["num_stopped"] else ""
+    return f"{text}<br>n = {row['num_configs']}{stopped}"
 
 
-def _broken(text: str) -> str:
-    """A long list of words on lines of its own, else a phone shows nothing but them."""
-    return plain(text).replace("+", "+<br>") if len(text) > 12 else plain(text)
+def _range(values: Sequence[float], rows: Sequence[dict]) -> list[float]:
+    """Around the points and means; of the intervals as much as leaves the points apart."""
+    low = min([max(focus(values)[0], min(values)), *(100 * row["best_val_accuracy_mean"] for row in rows)])
+    high = max(values)
+    room = min(max(_reach(row, end) or 0.0 for row in rows for end in ("low", "high")), 0.6 * (high - low) + 0.3)
+    return list(padded(low - room, min(high + room, 100.0)))
 
 
-def _finding(axis: ParameterAxis, intervals: Sequence[Interval]) -> str:
-    order = sorted(range(len(intervals)), key=lambda i: -intervals[i].mean)
+def _is_ordered(rows: Sequence[dict], name: str) -> bool:
+    return all(isinstance(row[name], int | float) and not isinstance(row[name], bool) for row in rows)
+
+
+def _notes(table: Sequence[dict], name: str) -> tuple[str, ...]:
+    notes = ["n: configurations whose trials all ran to the end; the interval holds what else was varied."]
+    without = [row for row in table if not row["num_configs"]]
+    if without:
+        shown = ", ".join(value_text(name, row[name]) for row in without[:8])
+        counts = [f"{sum(row[key] for row in without)} {word}" for key, word in _ENDS if any(r[key] for r in without)]
+        notes.append(f"None for {shown}{' ...' if len(without) > 8 else ''} ({', '.join(counts)}).")
+    return tuple(notes)
+
+
+_ENDS = (("num_stopped", "trials stopped early"), ("num_failed", "failed or diverged"))
+
+
+def _finding(name: str, rows: Sequence[dict]) -> str:
+    order = sorted(rows, key=lambda row: -row["best_val_accuracy_mean"])
     best, worst = order[0], order[-1]
-    gap = 100 * (intervals[best].mean - intervals[worst].mean)
+    gap = 100 * (best["best_val_accuracy_mean"] - worst["best_val_accuracy_mean"])
     return (
-        f"{spaced(axis.name)}: {axis.texts[best]} has the highest mean, {percent(intervals[best].mean)}, "
-        f"{gap:.1f} points above {axis.texts[worst]}"
+        f"{spaced(name)}: {value_text(name, best[name])} has the highest mean, "
+        f"{percent(best['best_val_accuracy_mean'])}, {gap:.1f} points above {value_text(name, worst[name])}"
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import combinations
 
 from flexres_tune.records import TrialStatus
+from flexres_tune.results.compare import compare_parameter
 from flexres_tune.results.report.axes import ParameterAxis, hashable, parameter_axis
-from flexres_tune.results.report.data import ReportData, Trial, percent, spaced
+from flexres_tune.results.report.data import ReportData, percent, spaced
 from flexres_tune.results.report.plot import Plot
-from flexres_tune.results.report.style import figure, focus, plain
+from flexres_tune.results.report.style import GREY, figure, focus, plain
 
 _MOST_VALUES = 16  # of a parameter: more cells hold no text
 _FILLED = 0.6  # share of the grid's cells with a trial from which it counts as a grid
@@ -17,40 +18,43 @@ _RAN = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
 
 
 def plot_heatmap(data: ReportData) -> list[Plot]:
-    """A map for each pair of parameters whose values were crossed; the fullest grids first."""
-    trials = [trial for trial in data.trials if trial.status in _RAN and trial.best_val_accuracy is not None]
-    several = [
-        name
-        for name in data.parameters
-        if len({hashable(t.parameters[name]) for t in trials if t.is_full}) >= 2
-        and len({hashable(t.parameters[name]) for t in trials}) <= _MOST_VALUES
-    ]
-    found = []
+    """A map for each pair of parameters whose values were crossed; the largest grids first."""
+    trials = [trial for trial in data.trials if trial.status in _RAN]
+    values = {name: {hashable(t.parameters[name]) for t in trials} for name in data.parameters}
+    several = [name for name, found in values.items() if len(found) >= 2 and len(found) <= _MOST_VALUES]
+    grids = []
     for one, other in combinations(several, 2):
         cells = {(hashable(t.parameters[one]), hashable(t.parameters[other])) for t in trials}
-        size = len({x for x, _ in cells}) * len({y for _, y in cells})
+        size = len(values[one]) * len(values[other])
         if size >= 4 and len(cells) >= _FILLED * size:
-            found.append((len(cells), one, other))
-    found.sort(key=lambda each: -each[0])
-    return [_map(trials, one, other) for _, one, other in found[:_MOST_MAPS]]
+            grids.append((len(cells), one, other))
+    grids.sort(key=lambda each: -each[0])
+    return [plot for _, one, other in grids[:_MOST_MAPS] for plot in _map(data, one, other)]
 
 
-def _map(trials: list[Trial], one: str, other: str) -> Plot:
-    """`one` across, `other` down; whichever has more values stands upright, for a phone's sake."""
+def _map(data: ReportData, one: str, other: str) -> list[Plot]:
+    """Whichever has more values stands upright, for a phone's sake."""
     import plotly.graph_objects as go
 
-    x, y = (parameter_axis(name, [t.parameters[name] for t in trials], most_ticks=10**6) for name in (one, other))
+    rows = compare_parameter(data.results, data.sweep, one, by=other).to_pylist()
+    rows = [row for row in rows if row["dataset"] == data.dataset and (row["num_configs"] or row["num_stopped"])]
+    whole = [row for row in rows if row["num_configs"]]
+    if len(whole) < 2:
+        return []
+    x, y = (parameter_axis(name, [row[name] for row in rows], most_ticks=10**6) for name in (one, other))
     if len(x.values) > len(y.values):
         x, y = y, x
-    cells: dict[tuple[int, int], list[Trial]] = {}
-    for trial in trials:
-        at = int(y.place(trial.parameters[y.name])), int(x.place(trial.parameters[x.name]))
-        cells.setdefault(at, []).append(trial)
-    means, hovers = ([[None] * len(x.values) for _ in y.values] for _ in range(2))
-    texts = [[""] * len(x.values) for _ in y.values]
-    for (row, column), group in cells.items():
-        means[row][column], texts[row][column], hovers[row][column] = _cell(group)
-    values = [value for row in means for value in row if value is not None]
+    means, texts, hovers = ([[empty] * len(x.values) for _ in y.values] for empty in (None, "", None))
+    stopped = []
+    for row in rows:
+        at, up = int(x.place(row[x.name])), int(y.place(row[y.name]))
+        if row["num_configs"]:
+            means[up][at] = 100 * row["best_val_accuracy_mean"]
+            texts[up][at] = f"{means[up][at]:.1f}<br>n = {row['num_trials']}"
+            hovers[up][at] = _hover(row)
+        else:
+            stopped.append({"x": at, "y": up, "text": f"× {row['num_stopped']}<br>stopped"})
+    values = [value for line in means for value in line if value is not None]
     low = max(focus(values)[0], min(values))
     high = max(values) if max(values) > low else low + 1
     drawn = figure(
@@ -73,26 +77,29 @@ def _map(trials: list[Trial], one: str, other: str) -> Plot:
         height=150 + 46 * len(y.values),
         xaxis=_axis(x),
         yaxis=_axis(y),
+        annotations=[each | {"showarrow": False, "font": {"size": 11, "color": GREY}} for each in stopped],
     )
-    for (row, column), group in cells.items():
-        if means[row][column] is None:
-            text = f"× {len(group)} stopped"
-            drawn.add_annotation(x=column, y=row, text=text, showarrow=False, font={"size": 11, "color": "#8c8c8c"})
-    notes = ["Mean over full-length trials and all other parameters; n of them. × where all were stopped early."]
+    notes = ["Mean over configurations run to their end, whatever else was varied; n: their trials."]
+    if stopped:
+        notes.append("× where no configuration ran to its end on all its seeds: its trials stopped early.")
     if low > min(values):
         notes.append(f"Colours start at {low:.1f} %: whatever is below has the darkest.")
-    return Plot(f"map-{x.name}-{y.name}", _finding(x, y, means, texts), drawn, tuple(notes))
+    best = max(whole, key=lambda row: row["best_val_accuracy_mean"])
+    finding = (
+        f"{spaced(x.name)} {_text(x, best)} with {spaced(y.name)} {_text(y, best)} has the highest mean, "
+        f"{percent(best['best_val_accuracy_mean'])} (n = {best['num_trials']})"
+    )
+    return [Plot(f"map-{x.name}-{y.name}", finding, drawn, tuple(notes))]
 
 
-def _cell(group: list[Trial]) -> tuple[float | None, str, str | None]:
-    from statistics import fmean
+def _hover(row: dict) -> str:
+    more = f"; {row['num_stopped']} more trials stopped" if row["num_stopped"] else ""
+    mean = percent(row["best_val_accuracy_mean"], 2)
+    return f"{mean} over {row['num_configs']} configurations, {row['num_trials']} trials{more}"
 
-    full = [100 * trial.best_val_accuracy for trial in group if trial.is_full]
-    if not full:
-        return None, "", None
-    stopped = len(group) - len(full)
-    more = f", {stopped} more stopped" if stopped else ""
-    return fmean(full), f"{fmean(full):.1f}<br>n={len(full)}", f"{fmean(full):.2f} % over {len(full)} trials{more}"
+
+def _text(axis: ParameterAxis, row: dict) -> str:
+    return axis.texts[int(axis.place(row[axis.name]))]
 
 
 def _axis(axis: ParameterAxis) -> dict:
@@ -100,14 +107,6 @@ def _axis(axis: ParameterAxis) -> dict:
         "title": {"text": spaced(axis.name)},
         "tickvals": list(range(len(axis.values))),
         "ticktext": [plain(text) for text in axis.texts],
+        "range": [-0.5, len(axis.values) - 0.5],
         "showgrid": False,
     }
-
-
-def _finding(x: ParameterAxis, y: ParameterAxis, means: list[list[float | None]], texts) -> str:
-    best = max((value, r, c) for r, row in enumerate(means) for c, value in enumerate(row) if value is not None)
-    value, row, column = best
-    return (
-        f"{spaced(x.name)} {x.texts[column]} with {spaced(y.name)} {y.texts[row]} has the highest mean, "
-        f"{percent(value / 100)} ({texts[row][column].split('<br>')[1]})"
-    )

@@ -11,7 +11,7 @@ from flexres_tune.results.report.data import ReportData, Trial, percent, spaced,
 from flexres_tune.results.report.plot import Plot, thin
 from flexres_tune.results.report.style import GREY, figure, focus, plain
 
-_MOST_LINES = 400
+_MOST_LINES = 250
 _MOST_AXES = 8
 _FEW = 6  # distinct values that get a place each; more numbers stand to scale
 _COLORS = (GREY, "#7F9DB3", "#56B4E9", "#2A86C8", "#D55E00")  # of groups of equal size, worst to best

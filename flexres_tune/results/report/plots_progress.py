@@ -9,7 +9,7 @@ from flexres_tune.results.report.data import ReportData, Trial, percent
 from flexres_tune.results.report.plot import Plot, thin
 from flexres_tune.results.report.style import GREY, PALETTE, STATUSES, accuracy_axis, figure, focus, plain
 
-_MOST_MARKS = 600  # of trials that did not better the best
+_MOST_MARKS = 250  # of trials that did not better the best
 
 
 def plot_progress(data: ReportData) -> list[Plot]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flexres_tune.results.report.data import ReportData, percent, plural
 from flexres_tune.results.report.plot import Plot
-from flexres_tune.results.report.style import GREY, PALETTE, accuracy_axis, figure, focus, wrapped
+from flexres_tune.results.report.style import GREY, PALETTE, accuracy_axis, figure, focus, plain
 
 _MOST = 12  # rows: more cannot be told apart on a screen
 
@@ -16,13 +16,11 @@ def plot_ranking(data: ReportData) -> list[Plot]:
     rows = data.ranked[:_MOST]
     if len(rows) < 2:
         return []
-    names, seeds = [], {"x": [], "y": [], "text": []}
-    for row in rows:
-        name = f"{row['rank']}. " + wrapped(data.label(row["config_id"]), 26)
-        names.append(name)
+    seeds = {"x": [], "y": [], "text": []}
+    for at, row in enumerate(rows):
         for trial in data.counted(row["config_id"]):
             seeds["x"].append(100 * trial.best_val_accuracy)
-            seeds["y"].append(name)
+            seeds["y"].append(at)
             seeds["text"].append(f"seed {trial.seed}")
     half = [
         None if row["best_val_accuracy_low"] is None
@@ -32,7 +30,7 @@ def plot_ranking(data: ReportData) -> list[Plot]:
     means = go.Scatter(
         name="mean and 95 % interval",
         x=[100 * row["best_val_accuracy_mean"] for row in rows],
-        y=names,
+        y=list(range(len(rows))),
         mode="markers",
         marker={"symbol": "diamond", "size": 10, "color": PALETTE[0]},
         error_x={"type": "data", "array": half, "color": PALETTE[0], "thickness": 1.6, "width": 5},
@@ -46,18 +44,28 @@ def plot_ranking(data: ReportData) -> list[Plot]:
         marker={"symbol": "circle-open", "size": 7, "color": GREY},
         hovertemplate="%{text}: %{x:.2f} %<extra></extra>",
     )
-    lines = sum(name.count("<br>") + 1 for name in names)
+    start, end = _range(seeds["x"], half)
     drawn = figure(
         [points, means],
-        height=130 + 18 * lines + 12 * len(names),
-        xaxis=accuracy_axis("best validation accuracy (%)", range=_range(seeds["x"], half)),
-        yaxis={"autorange": "reversed", "type": "category", "title": {"text": "rank and configuration"}},
+        height=110 + 44 * len(rows),
+        xaxis=accuracy_axis("best validation accuracy (%)", range=[start, end]),
+        yaxis={
+            "title": {"text": "rank"},
+            "tickvals": list(range(len(rows))),
+            "ticktext": [str(row["rank"]) for row in rows],
+            "range": [len(rows) - 0.5, -0.75],
+            "showgrid": False,
+        },
     )
-    start = drawn.layout.xaxis.range[0]
-    for row, name in zip(rows, names, strict=True):
-        if 100 * row["best_val_accuracy_mean"] < start:
-            text = f"◂ {percent(row['best_val_accuracy_mean'])}"
-            drawn.add_annotation(x=start, y=name, text=text, showarrow=False, xanchor="left")
+    for at, row in enumerate(rows):  # the name stands above its row: beside it, it would leave a phone no plot
+        off = f" ◂ {percent(row['best_val_accuracy_mean'])}" if 100 * row["best_val_accuracy_mean"] < start else ""
+        drawn.add_annotation(
+            x=0, xref="paper", xanchor="left", y=at, yshift=17, showarrow=False, font={"size": 12},
+            text=plain(data.label(row["config_id"])) + off,
+        )  # fmt: skip
+    notes = ["Points are seeds. Intervals: Student's t over seeds; a configuration with one seed has none."]
+    if any(each is not None and x - each < start for each, x in zip(half, means.x, strict=True)):
+        notes.append("Intervals that run off the plot rest on so few seeds that they say little.")
     left_out = len(data.ranked) - len(rows)
     notes = ["Points are seeds. Intervals: Student's t over seeds; a configuration with one seed has none."]
     if any(each is not None and each > 1.2 * (max(seeds["x"]) - min(seeds["x"])) + 0.5 for each in half):

@@ -10,7 +10,7 @@ from flexres_tune.results.report.data import ReportData, Trial, plural
 from flexres_tune.results.report.plot import Plot, thin
 from flexres_tune.results.report.style import GREY, STATUSES, figure, plain
 
-_MOST_BARS = 1500
+_MOST_BARS = 800
 
 
 def plot_timeline(data: ReportData) -> list[Plot]:

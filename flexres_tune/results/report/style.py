@@ -101,10 +101,3 @@ def band_color(color: str, alpha: float = 0.18) -> str:
 def plain(text: str) -> str:
     """Text that Plotly shows as it is: its labels obey some HTML, links among it, so that is escaped."""
     return html.escape(text, quote=False)
-
-
-def wrapped(text: str, width: int) -> str:
-    """Lines of at most `width` characters for a label, escaped, joined by Plotly's line break."""
-    import textwrap
-
-    return "<br>".join(map(plain, textwrap.wrap(text, width, break_long_words=True))) or plain(text)

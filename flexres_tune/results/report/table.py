@@ -17,14 +17,16 @@ from flexres_tune.results.report.data import ReportData, plural, spaced
 _HIDDEN = {"sweep", "dataset", "config_id", "behind_leader_low", "behind_leader_high", "compared_by"}
 _HIDDEN |= {"best_val_accuracy_low", "best_val_accuracy_high"} | {f"num_{status}" for status in OUTCOMES}
 _HEADS = {"behind_leader": "points behind leader", "device_seconds": "device time", "p_value": "p, adjusted"}
+_MOST_ROWS = 400
 _FOLDED = 15  # rows shown until all are asked for
 
 
 def leaderboard_html(data: ReportData) -> str:
     """All rows; those after the first few are folded away until a button shows them."""
-    board = data.board
+    board = data.board.slice(0, _MOST_ROWS)
     if not board.num_rows:
         return ""
+    left_out = data.board.num_rows - board.num_rows
     outcomes = set(board["outcome"].to_pylist())
     hidden = _HIDDEN | ({"outcome"} if outcomes <= {"completed"} else set())
     hidden |= {name for name in board.column_names if board[name].null_count == board.num_rows}
@@ -47,7 +49,8 @@ def leaderboard_html(data: ReportData) -> str:
         body.append(f'<tr title="{escape(ids[index], quote=True)}">{cells}</tr>')
     folded = table.num_rows > _FOLDED
     more = f'<button class="more">Show all {plural(table.num_rows, "row")}</button>' if folded else ""
-    unranked = board["rank"].null_count
+    rest = f" The {plural(left_out, 'row')} below are left out; `query leaderboard` has all." if left_out else ""
+    unranked = data.board["rank"].null_count
     note = (
         f"<p class=note>{plural(unranked, 'configuration')} without a rank: not all their trials ran to the end, so "
         "their accuracies are no match.</p>"
@@ -58,7 +61,7 @@ def leaderboard_html(data: ReportData) -> str:
         f'<div class=scroll tabindex=0><table id=leaderboard class="sortable{" folded" if folded else ""}">'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{more}"
         "<p class=note>A row a configuration: mean ± standard deviation over seeds. Click a column's name to sort."
-        f"</p>{note}"
+        f"{rest}</p>{note}"
     )
 
 
