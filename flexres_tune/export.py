@@ -1,0 +1,73 @@
+"""Export a sweep's best model: `python -m flexres_tune.export best --sweep optim --out best_model`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flexres_tune.errors import FlexResError
+
+EPILOG = """
+Example:
+
+  python -m flexres_tune.export best --sweep optim --out best_model
+
+writes model.safetensors, config.json, load_model.py and model.onnx, each checked on the validation images.
+"""
+PACKAGES = ("safetensors", "onnx", "onnxscript", "onnxruntime")  # only an export needs them
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.callback()
+def export() -> None:
+    """Take a trained model out of the results folder."""
+
+
+@app.command(epilog=EPILOG)
+def best(
+    sweep: Annotated[str, typer.Option(help="The sweep's name.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write to.", show_default=False)],
+    results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
+) -> None:
+    """Write the best confirmed model, or the best completed one where nothing was confirmed."""
+    from flexres_tune.exporting.best import find_best
+    from flexres_tune.results import open_results
+
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        raise FlexResError(
+            f"export needs packages that are not installed: {', '.join(missing)}; pip install {' '.join(missing)}"
+        )
+    opened = open_results(results)
+    opened.choose(sweep)
+    found = find_best(opened, sweep)
+
+    from flexres_tune.exporting.files import export_trial  # torch: only once there is something to export
+
+    check = export_trial(found, sweep, out)
+    row = found.row
+    print(
+        f"trial {row['trial_id']} ({row['stage']}), its weights after the last epoch: validation accuracy "
+        f"{check.val_accuracy:.2%} here, {row['last_val_accuracy']:.2%} in the tables\n"
+        f"model.onnx: logits within {check.largest_difference:.1e} of torch's on {check.num_images:,} validation "
+        f"images\nwritten to {out}: model.safetensors, config.json, load_model.py, model.onnx"
+    )
+
+
+def main() -> None:
+    """Entry point: errors meant for the user are printed as they are, with exit status 2."""
+    try:
+        app(prog_name="python -m flexres_tune.export")
+    except FlexResError as error:
+        from flexres_tune.results.cells import escape
+
+        print(escape(str(error), keep="\n"), file=sys.stderr)
+        raise SystemExit(error.exit_status) from None
+
+
+if __name__ == "__main__":
+    main()
