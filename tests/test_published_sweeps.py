@@ -76,6 +76,15 @@ def test_laptop_profile_asks_what_the_file_asks(reference):
             assert sorted(ours) == sorted(stated)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Two threads that wait for each other on busy cores cost these small kernels ten times as much."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def eight_images():
     """The first eight test images, JPEG re-encodings of CIFAR-10's; where they are not there, eight of noise."""

@@ -191,13 +191,13 @@ def _section(reference: str, table: pa.Table, runs: Sequence[Mapping[str, Any]])
     if others := [run for run in runs if run["config_id"] not in again]:
         profiles = ", ".join(sorted({run["profile"] for run in others}))
         notes.append(
-            f"{len(others)} configurations of profile {profiles} have other models or settings than the report's "
-            "and are none of its rows; query leaderboard shows them"
+            f"left out, because models or settings stand in for the report's: {len(others)} of profile {profiles}; "
+            "query leaderboard shows them"
         )
     if any(table["sweep"].to_pylist()):
         theirs = REPORTS[rows[0].report].selected_on
         notes.append(f"theirs: {theirs}; ours: validation at its best epoch, test after the last, chosen by nothing")
-        notes.append("ours never trains on 5,000 of the training images, which are held out to choose by")
+        notes.append("ours never trains on the images held out to choose by, of CIFAR-10 5,000")
     return Section(
         shown.select([*about, *columns]),
         title=f"{reference}: {describe_reference(reference)}",

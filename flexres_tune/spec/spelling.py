@@ -143,6 +143,8 @@ def suggest_key(key: Any, level: str) -> str:
         return f"{message}; did you mean base.{name}, or parameters.{name}?"
     if level == "trial" and lowered in Architecture.model_fields:
         return f"{message}; did you mean model.{lowered}?"
+    if level in ("sweep", "trial") and lowered in ("width", "model.width"):
+        return f"{message}; write it inside the model, such as model: {{blocks: [3, 3, 3, 3], width: fit}}"
     if lowered in KEYS:
         instead = KEYS[lowered].removeprefix(f"{level}.")
         if level in ("sweep", "trial") and instead in Architecture.model_fields:

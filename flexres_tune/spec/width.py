@@ -23,7 +23,6 @@ from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.budget import DataShape, count_quickly
 from flexres_tune.spec.document import Finding, format_path, show
 from flexres_tune.spec.layers import EXPANSION
-from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.problems import findings
 from flexres_tune.spec.trial import TrialConfig
 
@@ -121,10 +120,8 @@ def width_problem(value: Any) -> str | None:
 
 
 def _merged(values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The model with its `model.` fields laid over it; None where it is not a mapping, and no preset."""
+    """The model with its `model.` fields laid over it; None where it is a preset's name, or nothing that could be."""
     model = values.get("model")
-    if isinstance(model, str) and model in PRESETS:
-        model = PRESETS[model]
     if not isinstance(model, Mapping):
         return None
     return dict(model) | {

@@ -202,7 +202,7 @@ def test_stand_ins_for_other_models_are_no_rows_of_the_table(write):
     results = write([({"optimizer": "adadelta", "model": shape}, {"profile": "laptop"})], "flexres-net", "flexres/net")
     answer = answer_published(results, "flexres-net", None)
     assert {row["run"] for row in answer.table.to_pylist()} == {"not run"}
-    assert any("1 configurations of profile laptop" in note for note in answer.sections[0].notes)
+    assert any("stand in for the report's: 1 of profile laptop" in note for note in answer.sections[0].notes)
 
 
 def test_run_shorter_than_the_epoch_that_was_read_is_not_as_published(write):

@@ -185,3 +185,11 @@ def test_wrong_model_is_told_where_it_is_wrong(tmp_path, monkeypatch, model, mes
         expand_trials(sweep(tmp_path, f"base: {{model: {model}}}"))
     assert message in str(caught.value)
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("base", ["{model: tiny, model.width: fit}", "{model: tiny, width: fit}"])
+def test_width_outside_the_model_is_told_where_it_belongs(tmp_path, base):
+    with pytest.raises(
+        SpecError, match=r"write it inside the model, such as model: \{blocks: \[3, 3, 3, 3\], width: fit"
+    ):
+        sweep(tmp_path, f"base: {base}")
