@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from flexres_tune.errors import FlexResError
+from flexres_tune.raytune.logger_names import LoggerName
 from flexres_tune.records import TrialStatus
 
 EPILOG = """
@@ -69,6 +70,9 @@ def run(
         float | None,
         typer.Option(min=1, metavar="SECONDS", help="End a trial that reports no epoch for so long."),
     ] = None,
+    logger: Annotated[
+        list[LoggerName] | None, typer.Option(help="Log epochs there too; may be repeated. Each is a package of its own.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own messages too.")] = False,
 ) -> None:
     """Run the trials of a sweep that the tables do not hold yet."""
@@ -84,6 +88,7 @@ def run(
         address=address,
         local=local,
         verbose=verbose,
+        loggers=tuple(logger or ()),
         reuse=reuse,
         retry=_statuses(retry),
         trial_timeout_s=trial_timeout,

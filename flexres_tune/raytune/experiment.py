@@ -7,14 +7,13 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from flexres_tune.raytune.callback import JournalCallback
 from flexres_tune.raytune.cluster import TrialShare, dead_daemons
 from flexres_tune.raytune.driver_side import DriverSide
 from flexres_tune.raytune.interrupt import Interrupt
@@ -49,7 +48,7 @@ class _StopAll(DriverSide, tune.Stopper):
 def fit(
     journal: Journal,
     searcher: SourceSearcher,
-    callback: JournalCallback,
+    callbacks: Sequence[tune.Callback],
     share: TrialShare,
     interrupt: Interrupt,
     stop_file: Path,
@@ -77,7 +76,7 @@ def fit(
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=folder,
-            callbacks=[callback],
+            callbacks=list(callbacks),
             stop=_StopAll(interrupt),
             failure_config=tune.FailureConfig(max_failures=max_failures),
             verbose=0,

@@ -19,6 +19,7 @@ from flexres_tune.raytune.interrupt import Interrupt
 from flexres_tune.raytune.job import TrialJob
 from flexres_tune.raytune.journal import Journal, TrialState
 from flexres_tune.raytune.keep import CheckpointKeeper
+from flexres_tune.raytune.loggers import make_logger
 from flexres_tune.raytune.memory import WITHOUT_SCORE, Memory
 from flexres_tune.raytune.progress import Display
 from flexres_tune.raytune.search import SourceSearcher
@@ -40,6 +41,7 @@ class RunOptions:
     max_failures: int = 2  # a trial whose process dies is started again so often
     checkpoint_period_s: float = CHECKPOINT_PERIOD_S
     trial_timeout_s: float | None = None  # a trial that reports nothing for so long is ended
+    loggers: tuple[str, ...] = ()  # of logger_names, checked
     verbose: bool = False
     trainable: Callable[[dict[str, Any]], None] = train_trial  # `bench sweep` runs one that only reports
 
@@ -105,7 +107,8 @@ def run_trials(
         on_message=display.message,
     )
     trainable, max_failures = options.trainable, options.max_failures
-    outcome = fit(journal, searcher, callback, share, interrupt, stop_file, trainable, max_failures, options.verbose)
+    callbacks = [callback, *(make_logger(name, paths, display.message) for name in options.loggers)]
+    outcome = fit(journal, searcher, callbacks, share, interrupt, stop_file, trainable, max_failures, options.verbose)
     for state in journal.close():
         on_change(state)
     hold.finish(interrupt)

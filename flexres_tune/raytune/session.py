@@ -28,6 +28,7 @@ from flexres_tune.raytune.cluster import (
     share_for,
 )
 from flexres_tune.raytune.interrupt import EXIT_INTERRUPTED, Interrupt
+from flexres_tune.raytune.logger_names import check_logger
 from flexres_tune.raytune.memory import Memory, recall
 from flexres_tune.raytune.packing import settle
 from flexres_tune.raytune.progress import SweepProgress
@@ -62,6 +63,7 @@ class Session:
     reuse: bool = True  # rows of other sweeps
     retry: tuple[TrialStatus, ...] = ()
     trial_timeout_s: float | None = None
+    loggers: tuple[str, ...] = ()
 
     @cached_property
     def console(self) -> Console:
@@ -88,6 +90,8 @@ class Session:
 
     def run(self) -> int:
         """Run what is missing; the exit status: 0, 130 if interrupted, 1 if no trial ended well."""
+        for name in self.loggers:
+            check_logger(name)
         address = find_address(self.address, self.local)
         with Interrupt() as interrupt, RayConnection(address, self.verbose) as ray:
             if address:  # a cluster's GPUs are seen only from inside it
@@ -186,7 +190,7 @@ class Session:
         name = spec.name if work.stage is Stage.SCREEN else f"{spec.name}: confirm"
         done = f", {work.num_done} already done" if work.num_done else ""
         self._say(f"{name}: {work.num_todo} trials to run{done}; {share.reason}" + (f"; {why}" if why else ""))
-        options = RunOptions(trial_timeout_s=self.trial_timeout_s, verbose=self.verbose)
+        options = RunOptions(trial_timeout_s=self.trial_timeout_s, loggers=self.loggers, verbose=self.verbose)
         judged = work.planned() if work.stage is Stage.SCREEN else ()
         budgets = {trial.config.trial_id: trial.config.epochs for trial in judged}
         with SweepProgress(self.console, work.num_todo, work.num_epochs) as progress:

@@ -55,6 +55,10 @@ class SweepPaths:
     def report(self) -> Path:
         return self.folder / "report.html"
 
+    def logs(self, name: str) -> Path:
+        """Where one of `run --logger`'s loggers writes."""
+        return self.folder / "logs" / name
+
     @property
     def lock(self) -> Path:
         return self.folder / "driver.lock"
