@@ -71,7 +71,7 @@ def run(
         typer.Option(min=1, metavar="SECONDS", help="End a trial that reports no epoch for so long."),
     ] = None,
     logger: Annotated[
-        list[LoggerName] | None, typer.Option(help="Log epochs there too; may be repeated. Each is a package of its own.")
+        list[LoggerName] | None, typer.Option(help="Log epochs there too; may be repeated. Needs its package.")
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own messages too.")] = False,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 from enum import StrEnum
 
@@ -23,8 +23,10 @@ PACKAGES = {LoggerName.tensorboard: "tensorboardX", LoggerName.wandb: "wandb", L
 def check_logger(name: str) -> None:
     """Raise FlexResError where the logger cannot work: its package is missing, or wandb has no account."""
     package = PACKAGES[LoggerName(name)]
-    if importlib.util.find_spec(package) is None:
-        raise FlexResError(f"--logger {name} needs a package that is not installed: pip install {package}")
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise FlexResError(f"--logger {name} needs the package {package}: {error}; pip install {package}") from None
     if name == LoggerName.wandb and not _has_account():
         raise FlexResError(
             "--logger wandb needs an account: run `wandb login`, set WANDB_API_KEY, or set WANDB_MODE=offline to write "
