@@ -116,7 +116,7 @@ class ReportData:
         """A configuration by what varies, as the answer names it: `sgd lr=0.1`. Not escaped for HTML."""
         trials = self.by_config.get(config_id)
         row = (trials[0].parameters if trials else {}) | {"config_id": config_id}
-        return shorten(configuration_name(row, list(self.parameters) if trials else []), _LABEL_WIDTH)
+        return _cut(configuration_name(row, list(self.parameters) if trials else []))
 
 
 def read_data(results: Results, sweep: str) -> ReportData:
@@ -173,6 +173,14 @@ def percent(value: float, digits: int = 1) -> str:
 def plural(count: int, word: str) -> str:
     """1 trial, 2 trials."""
     return f"{count:,} {word}" + ("" if count == 1 else "s")
+
+
+def _cut(label: str) -> str:
+    """Whole words up to _LABEL_WIDTH characters: half a parameter tells nothing."""
+    if len(label) <= _LABEL_WIDTH:
+        return label
+    kept = label[: _LABEL_WIDTH - 1].rpartition(" ")[0]
+    return f"{kept} …" if kept else shorten(label, _LABEL_WIDTH)
 
 
 def _last_used(trials: pa.Table) -> tuple[pa.Table, dict[str, int]]:

@@ -76,19 +76,24 @@ async def _draw(plots: list[Plot], browser: str) -> list[bytes]:
 
 
 def _titled(plot: Plot) -> dict[str, Any]:
-    """The figure on white with its finding on top, as Plotly's JSON."""
+    """The figure on white as Plotly's JSON: its finding on top, its legend below, where it leaves room for that."""
     figure = plot.figure.to_plotly_json()
-    lines = textwrap.wrap(plot.finding, _LINE)
     layout = dict(figure["layout"])
-    room = 26 + 19 * len(lines)
-    layout["margin"] = dict(layout.get("margin", {})) | {"t": room}
+    lines = textwrap.wrap(plot.finding, _LINE)
+    above, below = 26 + 19 * len(lines), 40
+    height = layout["height"] + above + below
+    legend = dict(layout["legend"])
+    if legend["y"] > 1:
+        legend |= {"y": -95 / (layout["height"] - 60), "yanchor": "top"}  # 95 px: three lines of ticks and a title
     layout |= {
         "template": template("light"),
         "width": _WIDTH,
-        "height": layout["height"] + room,
+        "height": height,
+        "margin": dict(layout["margin"]) | {"t": above},
+        "legend": legend,
         "title": {
             "text": "<br>".join(escape(line, quote=False) for line in lines),
-            "x": 0.01, "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 10},
+            "x": 0.01, "xanchor": "left", "y": 1 - 12 / height, "yref": "container", "yanchor": "top",
             "font": {"size": 15},
         },
     }  # fmt: skip

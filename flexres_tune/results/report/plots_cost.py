@@ -24,7 +24,7 @@ def plot_cost(data: ReportData) -> list[Plot]:
     parameters = [row["num_parameters"] for row in rows]
     if len(set(parameters)) > 1:
         plots.append(_plot(data, rows, parameters, "parameters", "trainable parameters"))
-    if max(seconds) > 0:
+    if max(seconds) > 1.02 * min(seconds) > 0:
         plots.append(_plot(data, rows, seconds, "time", "device-seconds a trial"))
     return plots
 

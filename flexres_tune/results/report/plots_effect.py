@@ -13,6 +13,7 @@ from flexres_tune.results.report.style import GREY, PALETTE, accuracy_axis, figu
 
 _MOST_PLOTS = 8
 _MOST_POINTS = 300
+_LITTLE = 0.1  # points
 _AXIS = "best validation accuracy (%)"
 
 
@@ -120,14 +121,15 @@ def _many_values(data: ReportData, axis: ParameterAxis) -> Plot:
     drawn = figure(
         traces,
         height=360,
-        xaxis={"title": {"text": title}, "type": axis.kind} | ({"dtick": 1} if axis.kind == "log" else {}),
-        yaxis=accuracy_axis(_AXIS),
+        xaxis={"title": {"text": title}, "type": axis.kind}
+        | ({"dtick": 1, "exponentformat": "power"} if axis.kind == "log" else {}),
+        yaxis=accuracy_axis(_AXIS, range=list(focus([100 * t.best_val_accuracy for t in data.full]))),
     )
     best = sorted(data.full, key=lambda t: -t.best_val_accuracy)[: max(2, len(data.full) // 10)]
     values = sorted(t.parameters[axis.name] for t in best)
     between = f"between {values[0]:.3g} and {values[-1]:.3g}"
     finding = f"{spaced(axis.name)}: the best tenth of the full-length trials lie {between}"
-    notes = []
+    notes = ["Some lie below the plot: a double click on it shows them."]
     left_out = sum(t.status == TrialStatus.STOPPED or t.is_full for t in data.trials) - sum(len(t.x) for t in traces)
     if left_out > 0:
         notes.append(f"{left_out:,} trials are left out, evenly over time.")
@@ -191,6 +193,8 @@ def _finding(name: str, rows: Sequence[dict]) -> str:
     order = sorted(rows, key=lambda row: -row["best_val_accuracy_mean"])
     best, worst = order[0], order[-1]
     gap = 100 * (best["best_val_accuracy_mean"] - worst["best_val_accuracy_mean"])
+    if gap < _LITTLE:
+        return f"{spaced(name)}: the means of its {len(rows)} values differ by no more than {gap:.2f} points"
     return (
         f"{spaced(name)}: {value_text(name, best[name])} has the highest mean, "
         f"{percent(best['best_val_accuracy_mean'])}, {gap:.1f} points above {value_text(name, worst[name])}"

@@ -60,7 +60,7 @@ def figure(traces: list, height: int = 380, **layout) -> go.Figure:
 
     base = {
         "height": height,
-        "margin": {"l": 10, "r": 12, "t": 12, "b": 10},
+        "margin": {"l": 10, "r": 14, "t": 12, "b": 10},
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
         "hovermode": "closest",
         "template": None,

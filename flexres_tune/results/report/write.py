@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from flexres_tune.results.aside import written_aside
@@ -21,3 +22,12 @@ def write_report(results: Results, sweep: str) -> Path:
     with written_aside(path) as aside:
         aside.write_text(report_html(read_data(results, sweep), str(results.root)), encoding="utf-8", newline="")
     return path
+
+
+def try_report(results: Results, sweep: str) -> str:
+    """One line for the end of a run: where the report is, or why there is none. Raises nothing: the run is done."""
+    try:
+        return f"report: {write_report(results, sweep)}"
+    except Exception as error:
+        again = shlex.join(["python", "-m", "flexres_tune.report", "--sweep", sweep, "--results", str(results.root)])
+        return f"warning: no report: {type(error).__name__}: {error}; to try again: {again}"
