@@ -252,15 +252,17 @@ class Session:
             )
 
     def _answer(self, paths: SweepPaths) -> None:
-        """The leaderboard, where the tables are, and what to type next."""
+        """The leaderboard, where the tables and the report are, and what to type next."""
         from flexres_tune.results import open_results
         from flexres_tune.results.answer import answer_sentence
         from flexres_tune.results.answers import answer_leaderboard
         from flexres_tune.results.present import print_section
+        from flexres_tune.results.report.write import try_report
 
         for section in answer_leaderboard(open_results(paths.root), paths.sweep, limit=10).sections:
             print_section(section, self.console)
         self._say(f"tables: {paths.folder}")
+        self._say(try_report(open_results(paths.root), paths.sweep))
         next_command = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", paths.sweep]
         if self.storage != Path("results"):
             next_command += ["--results", str(self.storage)]
