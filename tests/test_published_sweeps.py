@@ -109,7 +109,7 @@ def test_all_27_architectures_are_there():
     assert len(ARCHITECTURES) == 27
 
 
-@pytest.mark.slow  # 70 s of a CPU
+@pytest.mark.slow  # 20 s of a quiet CPU, a minute of a busy one
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_architecture_trains_one_step_and_has_the_reports_count(name, eight_images):
     config = TrialConfig(model=name, batch_size=8, epochs=1, augmentation=("crop", "flip", "rotation"))
