@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -171,10 +172,13 @@ def _deaf_children() -> Iterator[None]:
     Slurm sends SIGTERM to every process of a job, and a lost terminal SIGHUP to its whole group. Were Ray's processes
     to end at once, no trial could save where it is, and this process would be aborted inside Ray before it wrote a row.
     """
+    handler = signal.getsignal(signal.SIGTERM)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # ray.init has taken it, to end the process at once
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells expect; the same for the other signals, for scripts need one number
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a person; Slurm, Kubernetes, a spot notice; a lost terminal
@@ -71,12 +72,12 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._event.is_set() or self._farewell is not None:
-            self._leave()
+            self.leave()
         self._requested_at = time.monotonic()
         self._event.set()
 
-    def _leave(self) -> None:
-        """No cleaning up, no traceback: what is not written by now is what a killed driver loses, and no more."""
+    def leave(self) -> NoReturn:
+        """End the process, without cleaning up or a traceback: it loses what a killed driver loses, and no more."""
         with contextlib.suppress(OSError, ValueError):
             if sys.stdout.isatty():
                 os.write(sys.stdout.fileno(), _SHOW_CURSOR.encode())  # the bar has hidden it

@@ -163,8 +163,11 @@ class Session:
         """Connected; a signal that comes meanwhile ends the command at once, for nothing has been started."""
         if not ray.is_connected:
             with interrupt.nothing_to_lose(f"interrupted; to go on: {self._command}"):
-                ray.connect()
-            interrupt.install()  # Ray has taken SIGTERM
+                try:
+                    ray.connect()
+                except SystemExit:  # from the handler that Ray has for SIGTERM while it starts
+                    interrupt.leave()
+            interrupt.install()  # joining a cluster, too, Ray has taken SIGTERM
         return ray.cluster
 
     def _check_data(self, trials: Sequence[PlannedTrial], spec: SweepSpec) -> None:

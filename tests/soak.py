@@ -1,0 +1,166 @@
+"""Soak: sweeps killed at random moments and started again until done; their tables equal those of a quiet run.
+
+Two minutes by default, `FLEXRES_TUNE_SOAK_SECONDS=1800` for half an hour: `python -m pytest tests/soak.py -m soak -s`.
+
+Driver, trial processes and raylet are killed with SIGKILL, the driver's whole group also with SIGTERM and SIGINT. Equal
+means: the same trials with the same statuses, accuracies and curves, to the last digit, on a CPU with one thread a trial.
+Which trials ASHA stops depends on the order in which they arrive, so with it one trial runs at a time, and without it
+two.
+"""
+
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas
+import pytest
+from driver_process import Driver
+
+from flexres_tune.results import open_results
+
+SECONDS = float(os.environ.get("FLEXRES_TUNE_SOAK_SECONDS", 120))
+SEED = int(os.environ.get("FLEXRES_TUNE_SOAK_SEED", 0))
+SWEEP = """
+name: soak
+base: {dataset: digits, model: tiny, epochs: 9, batch_size: 16, augmentation: [crop]}
+parameters: {lr: {values: [0.1, 0.02, 1.0e-4, 0.05]}, weight_decay: {values: [0, 5.0e-4]}}
+resources_per_trial: {cpu: 1, gpu: 0}
+early_terminate: RULE
+"""
+KINDS = {  # how a sweep is run, so that a quiet run is the same every time
+    "none": ("none", ()),
+    "asha": ("{type: asha, grace_period: 1, reduction_factor: 2}", ("--max-concurrent", "1")),
+}
+TRIAL_COLUMNS = ["trial_id", "stage", "status", "epochs_run", "best_val_accuracy", "last_val_accuracy", "test_accuracy"]
+EPOCH_COLUMNS = ["trial_id", "epoch", "train_loss", "val_loss", "val_accuracy", "lr"]
+DECISION_COLUMNS = ["trial_id", "epoch", "rung", "value", "cutoff", "action"]
+
+
+class Figures(Counter):
+    """What is counted, and printed at the end."""
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}: {count}" for name, count in sorted(self.items()))
+
+
+def rows(folder: Path, table: str, columns: list[str]) -> list[tuple]:
+    """A table's rows without those that a later row replaces, in order of their keys."""
+    read = getattr(open_results(folder / "results"), table)("soak").select(columns).to_pylist()
+    return sorted(tuple(row.values()) for row in read)
+
+
+def raw_rows(folder: Path, table: str) -> int:
+    """Rows in the files as any other program reads them."""
+    return len(pandas.read_parquet(folder / "results" / "soak" / table, columns=["trial_id"]))
+
+
+def start(folder: Path, kind: str) -> Driver:
+    rule, options = KINDS[kind]
+    (folder / "soak.yaml").write_text(SWEEP.replace("RULE", rule))
+    ray = folder / "ray"
+    shutil.rmtree(ray, ignore_errors=True)
+    ray.mkdir()
+    arguments = (folder / "soak.yaml", "--storage", folder / "results", "--profile", "none", *options)
+    return Driver(*arguments, env={"RAY_TMPDIR": str(ray), "TMPDIR": str(ray)})
+
+
+def quiet_run(kind: str) -> dict[str, list[tuple]]:
+    folder = Path(tempfile.mkdtemp(prefix="soak_"))
+    driver = start(folder, kind)
+    try:
+        assert driver.wait(600) == 0, driver.text()
+        return tables(folder)
+    finally:
+        driver.clean_up()
+        shutil.rmtree(folder)
+
+
+def tables(folder: Path) -> dict[str, list[tuple]]:
+    return {
+        "trials": rows(folder, "trials", TRIAL_COLUMNS),
+        "epochs": rows(folder, "epochs", EPOCH_COLUMNS),
+        "decisions": rows(folder, "decisions", DECISION_COLUMNS),
+    }
+
+
+def disturb(driver: Driver, chance: random.Random, figures: Figures) -> None:
+    """Kill something of a running driver, now and then, until the driver has ended."""
+    num_trials = 0
+    while driver.process.poll() is None:
+        # not in the first second: before Python has come to our handlers a signal ends it as any program
+        until = time.monotonic() + 1.5 + chance.choice([chance.uniform(0, 3), chance.uniform(3, 15)])
+        while time.monotonic() < until and driver.process.poll() is None:
+            driver.text()
+            time.sleep(0.02)
+        if driver.process.poll() is not None:
+            return
+        victim = chance.choice(["driver"] * 3 + ["trial"] * 4 + ["raylet"] * 2 + ["term", "int"])
+        if victim == "driver":
+            driver.kill(driver.process.pid)
+        elif victim in ("term", "int"):
+            os.killpg(driver.process.pid, signal.SIGTERM if victim == "term" else signal.SIGINT)
+        else:
+            found = driver.trials() if victim == "trial" else driver.raylets()
+            if not found or (num_trials == 2 and victim == "trial"):
+                continue  # a trial that dies a third time in one run is failed, as it should be
+            if not driver.kill(chance.choice(found)):
+                continue
+            num_trials += victim == "trial"
+        figures["kills"] += 1
+        figures[f"kills of {victim}"] += 1
+        if victim in ("driver", "term", "int"):
+            driver.wait(60)
+            return
+
+
+@pytest.mark.soak
+def test_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not():
+    chance, figures = random.Random(SEED), Figures()
+    expected = {kind: quiet_run(kind) for kind in KINDS}
+    assert {row[2] for row in expected["asha"]["trials"]} == {"completed", "stopped"}, "else ASHA is not tested"
+    ends_at = time.monotonic() + SECONDS
+    num_sweeps = 0
+    while time.monotonic() < ends_at or not num_sweeps:
+        kind = list(KINDS)[num_sweeps % len(KINDS)]
+        num_sweeps += 1
+        folder = Path(tempfile.mkdtemp(prefix="soak_"))
+        text, is_done = "", False
+        while not is_done:
+            driver = start(folder, kind)
+            figures["starts"] += 1
+            try:
+                if figures["starts"] - figures["sweeps"] > 1000:
+                    raise AssertionError(f"no end: {text}")
+                if chance.random() < 0.9:
+                    disturb(driver, chance, figures)
+                status = driver.wait(300)
+                text = driver.text()
+                assert "Traceback" not in text, text
+                is_starting = "Failed to register worker to Raylet" in text  # Ray ends the process from within C++
+                assert status in (0, 130, -signal.SIGKILL, -signal.SIGTERM) or is_starting, (status, text)
+                is_done = status == 0
+                figures["Ray started again"] += text.count("the command starts itself again")
+                if (folder / "results" / "soak").is_dir():  # readable at once, whatever was killed when
+                    rows(folder, "epochs", EPOCH_COLUMNS)
+            finally:
+                driver.clean_up()
+        figures["sweeps"] += 1
+        figures["resumes"] = figures["starts"] - figures["sweeps"]
+        actual = tables(folder)
+        for table, wanted in expected[kind].items():
+            figures[f"{table} compared"] += len(wanted)
+            figures["rows lost"] += len(set(wanted) - set(actual[table]))
+            figures["rows that should not be"] += len(set(actual[table]) - set(wanted))
+            figures["rows doubled"] += raw_rows(folder, table) - len(set(actual[table]))
+        epochs = open_results(folder / "results").epochs("soak").to_pandas()
+        figures["epochs computed by a later attempt"] += int((epochs["attempt"] > 1).sum())
+        print(f"{kind}: {figures}", flush=True)
+        assert actual == expected[kind]
+        assert figures["rows lost"] == figures["rows doubled"] == figures["rows that should not be"] == 0
+        shutil.rmtree(folder)
+    assert figures["kills"] > 0
