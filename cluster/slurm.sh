@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Slurm: Ray on every node of one job, the sweep on the first of them; requeued, it runs what is missing.
+#
+# Cost:  nodes x GPUs a node x hours, as your site counts them; the job ends with the sweep.
+#
+# Once, in the checkout, on a file system that all nodes share (the results are written there, too):
+#   python3 -m venv .venv && .venv/bin/pip install -r requirements.txt -c cluster/constraints.txt
+#   .venv/bin/ray get-auth-token --generate                        # into your home, readable by you alone
+#   .venv/bin/python -m flexres_tune.doctor --here --dataset cifar10    # fetched once, into your home
+#
+# Start:   sbatch --nodes=2 --gpus-per-node=4 --cpus-per-task=64 --time=04:00:00 cluster/slurm.sh sweeps/optim.yaml
+#          (partition and account as your site wants them; what follows the sweep goes to `run`, such as --profile none)
+# Watch:   tail -f slurm-JOBID.out         .venv/bin/python -m flexres_tune.query status
+# Fetch:   nothing to fetch: the tables are in results/, while it runs and afterwards
+# Stop:    scancel JOBID                   # the same sbatch goes on where it was
+#
+# Two minutes before its time is up the job puts itself back into the queue; a trial that was running goes on from its
+# checkpoint. Secure by default: every call inside the cluster carries your token; no dashboard, no Ray client.
+#SBATCH --job-name=flexres-tune
+#SBATCH --ntasks-per-node=1
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:USR1@120
+set -euo pipefail
+cd "${SLURM_SUBMIT_DIR:?is set by sbatch: start this file with sbatch cluster/slurm.sh SWEEP}"
+: "${1:?which sweep: sbatch cluster/slurm.sh sweeps/optim.yaml}"
+[ -x .venv/bin/ray ] || { echo "$PWD/.venv/bin/ray must be there; see the head of cluster/slurm.sh" >&2; exit 2; }
+
+PATH=$PWD/.venv/bin:$PATH
+export PATH PYTHONPATH=$PWD RAY_AUTH_MODE=token RAY_memory_monitor_refresh_ms=0 RAY_USAGE_STATS_ENABLED=0
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+address=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
+port=$((20000 + SLURM_JOB_ID % 10000)) # two jobs may share a node
+cpus=${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}
+trap 'echo "time is nearly up: back into the queue"; scontrol requeue "$SLURM_JOB_ID"' USR1
+
+# --kill-on-bad-exit=0: a lost node takes its trials along, not the job
+srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --kill-on-bad-exit=0 \
+  ray symmetric-run --address "$address:$port" --min-nodes "$SLURM_JOB_NUM_NODES" --num-cpus "$cpus" \
+  --include-dashboard=false --ray-client-server-port=0 -- \
+  python -m flexres_tune.run --address "$address:$port" "$@" &
+wait $! # a trap is only heard while the shell waits
