@@ -82,7 +82,7 @@ def connect(address: str | None, verbose: bool = False) -> Iterator[Cluster]:
                 ray.init(address=address, **options)
             else:
                 with _deaf_children():
-                    ray.init(include_dashboard=False, num_gpus=_num_visible_gpus(), **options)
+                    ray.init(include_dashboard=False, num_gpus=num_visible_gpus(), **options)
         except (ConnectionError, ValueError) as error:
             raise DeviceError(
                 f"a Ray cluster must answer at --address {address}, but: {error}; start one with `ray up`, "
@@ -227,7 +227,7 @@ def find_address(address: str | None, local: bool) -> str | None:
 
 def has_nvidia_gpu() -> bool:
     """Whether this machine shows an NVIDIA GPU to this process; without torch, so that `--dry-run` answers at once."""
-    return (_num_visible_gpus() or 0) > 0
+    return (num_visible_gpus() or 0) > 0
 
 
 def share_for(requested: Resources, cluster: Cluster, max_concurrent: int | None) -> TrialShare:
@@ -262,7 +262,8 @@ def share_for(requested: Resources, cluster: Cluster, max_concurrent: int | None
     return TrialShare(float(cpu), float(gpu), num_concurrent, f"{num_concurrent} at once, {what} each")
 
 
-def _num_visible_gpus() -> int | None:
+def num_visible_gpus() -> int | None:
+    """NVIDIA GPUs that this process may use; None where it sees none and nothing says so."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([part for part in visible.split(",") if part.strip() not in ("", "-1", "NoDevFiles")])

@@ -19,14 +19,16 @@ from rich.table import Table
 
 from flexres_tune.datasets.shape import describe_dataset
 from flexres_tune.datasets.verify import verify_dataset
-from flexres_tune.errors import FlexResError
+from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.raytune.cluster import (
     Cluster,
     RayConnection,
     find_address,
     has_nvidia_gpu,
+    num_visible_gpus,
     share_for,
 )
+from flexres_tune.raytune.disk import describe_disk
 from flexres_tune.raytune.interrupt import EXIT_INTERRUPTED, Interrupt
 from flexres_tune.raytune.logger_names import check_logger
 from flexres_tune.raytune.memory import Memory, recall
@@ -86,7 +88,16 @@ class Session:
         memory = recall(SweepPaths(self.storage, spec.name), spec.metric, retry=self.retry)
         if done := len(trials) - len(memory.missing(trials)):
             self._say(f"{done} of them are done: their rows are in {self.storage / spec.name}")
+        self._say(describe_disk(memory.missing(trials), self._num_at_once(spec)))
         return 0
+
+    def _num_at_once(self, spec: SweepSpec) -> int:
+        """Trials at once on this machine as far as it is known without Ray; `auto` is taken as one a CPU or GPU."""
+        here = Cluster(os.cpu_count() or 1, num_visible_gpus() or 0, 1, is_local=True)
+        try:
+            return share_for(spec.resources_per_trial, here, self.max_concurrent).num_concurrent
+        except DeviceError:  # the file is for another machine, which may be the one that it will run on
+            return self.max_concurrent or 1
 
     def run(self) -> int:
         """Run what is missing; the exit status: 0, 130 if interrupted, 1 if no trial ended well."""
@@ -114,13 +125,13 @@ class Session:
         works = [work for work in (screen, confirm) if self.stage in ("all", work.stage)]
         if not any(work.num_todo for work in works):
             self._say(f"{spec.name}: nothing to do: all {sum(w.num_done for w in works)} trials are in {paths.folder}")
-            self._answer(paths)
+            self._answer(paths, has_new_rows=False)
             return 0
         with SweepLock(paths):
             check_folder(paths)
             statuses = self._run_stages(spec, paths, ray, interrupt)
         if interrupt.requested:
-            self._say(f"interrupted; to go on: {self._command}")
+            self._say(self._how_to_go_on)
             return EXIT_INTERRUPTED
         self._answer(paths)
         return 0 if not statuses or any(TrialStatus(status) in ENDED_WELL for status in statuses.values()) else 1
@@ -137,7 +148,8 @@ class Session:
             if work.num_todo == 0:
                 continue
             if not ray.is_connected:
-                self._check_data(memory.missing(work.planned()), spec)
+                with interrupt.nothing_to_lose(self._how_to_go_on):  # a download may take minutes
+                    self._check_data(memory.missing(work.planned()), spec)
             cluster = self._start(ray, interrupt)
             listed = [*screen.planned(), *(work.planned() if work is not screen else ())]
             write_plan(paths, self._plan(spec, listed))
@@ -162,7 +174,7 @@ class Session:
     def _start(self, ray: RayConnection, interrupt: Interrupt) -> Cluster:
         """Connected; a signal that comes meanwhile ends the command at once, for nothing has been started."""
         if not ray.is_connected:
-            with interrupt.nothing_to_lose(f"interrupted; to go on: {self._command}"):
+            with interrupt.nothing_to_lose(self._how_to_go_on):
                 try:
                     ray.connect()
                 except SystemExit:  # from the handler that Ray has for SIGTERM while it starts
@@ -188,7 +200,8 @@ class Session:
         """Run one stage; the statuses of the trials that were started, by trial_id."""
         from flexres_tune.raytune.runner import RunOptions, run_trials  # ray: only now
 
-        requested, why = settle(spec.resources_per_trial, cluster, memory.missing(work.planned()))
+        with interrupt.nothing_to_lose(self._how_to_go_on):  # trials are measured, none is run
+            requested, why = settle(spec.resources_per_trial, cluster, memory.missing(work.planned()))
         share = share_for(requested, cluster, self.max_concurrent)
         name = spec.name if work.stage is Stage.SCREEN else f"{spec.name}: confirm"
         done = f", {work.num_done} already done" if work.num_done else ""
@@ -242,6 +255,10 @@ class Session:
     def _command(self) -> str:
         return shlex.join(["python", "-m", "flexres_tune.run", *sys.argv[1:]])
 
+    @property
+    def _how_to_go_on(self) -> str:
+        return f"interrupted; to go on: {self._command}"
+
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
 
@@ -254,7 +271,7 @@ class Session:
                 "--profile none overrides"
             )
 
-    def _answer(self, paths: SweepPaths) -> None:
+    def _answer(self, paths: SweepPaths, has_new_rows: bool = True) -> None:
         """The leaderboard, where the tables and the report are, and what to type next."""
         from flexres_tune.results import open_results
         from flexres_tune.results.answer import answer_sentence
@@ -265,7 +282,10 @@ class Session:
         for section in answer_leaderboard(open_results(paths.root), paths.sweep, limit=10).sections:
             print_section(section, self.console)
         self._say(f"tables: {paths.folder}")
-        self._say(try_report(open_results(paths.root), paths.sweep))
+        if has_new_rows or not paths.report.exists():
+            self._say(try_report(open_results(paths.root), paths.sweep))
+        else:
+            self._say(f"report: {paths.report}")
         next_command = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", paths.sweep]
         if self.storage != Path("results"):
             next_command += ["--results", str(self.storage)]
