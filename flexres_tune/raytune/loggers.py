@@ -84,7 +84,8 @@ class Logger(DriverSide, tune.Callback):
         trial_id = trial.config["trial_id"]
         if trial_id not in self._views:
             self._views[trial_id] = TrialView(trial, self._sweep, self._folder)
-            self._views[trial_id].init_local_path()
+            if self._name == "wandb":  # its process starts there
+                self._views[trial_id].init_local_path()
         return self._views[trial_id]
 
     def _try(self, call: Callable[..., None], **info: Any) -> None:
@@ -124,7 +125,11 @@ def _mlflow(paths: SweepPaths) -> LoggerCallback:
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
     server = os.environ.get("MLFLOW_TRACKING_URI")
-    return MLflowLoggerCallback(server or paths.logs("mlflow").resolve().as_uri(), experiment_name=paths.sweep)
+    if not server:
+        folder = paths.logs("mlflow").resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        server = f"sqlite:///{folder / 'mlflow.db'}"  # mlflow refuses its older store of plain files
+    return MLflowLoggerCallback(server, experiment_name=paths.sweep)
 
 
 _MAKERS: dict[str, Callable[[SweepPaths], LoggerCallback]] = {

@@ -48,7 +48,8 @@ def sentence_of(board: pa.Table, varied: list[str]) -> str:
     rivals = [row for row in ranked[1:] if row["stage"] == leader["stage"]]
     measured = _measured(leader)
     if not rivals:
-        return f"{name} has {measured}; nothing to compare it with."
+        alone = "nothing else was confirmed to compare it with" if len(ranked) > 1 else "nothing to compare it with"
+        return f"{name} has {measured}; {alone}."
     if leader["num_seeds"] < 2:
         return f"{name} is ahead with {measured}; one seed: no interval; {ADD_CONFIRM} to know how sure that is."
     equals = [row for row in rivals if row["separable_from_leader"] != "yes"]
