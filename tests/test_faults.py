@@ -1,0 +1,398 @@
+"""What happens when ...: real sweeps, real processes, real signals; see the README's page of that name."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas
+import pyarrow.parquet as pq
+import pytest
+from driver_process import Driver
+
+from flexres_tune.results import open_results
+
+SWEEP = """
+name: test
+base: {dataset: digits, model: tiny, epochs: EPOCHS, batch_size: 16, augmentation: []}
+parameters: {lr: {values: VALUES}}
+resources_per_trial: {cpu: 1, gpu: 0}
+"""
+
+# Run by Python itself at the start of every process that has it on PYTHONPATH, trials included.
+SABOTAGE = """
+import flexres_tune.raytune.job as job
+
+_train = job._train
+
+def sabotaged(trial, facts):
+    import ctypes
+    import flexres_tune.training as training
+    lr = trial.config["lr"]
+    if lr == 0.666:
+        raise RuntimeError("sabotage: this trial raises")
+    if lr == 0.667:
+        raise MemoryError("sabotage: no memory")
+    if lr == 0.668:
+        ctypes.PyDLL(None).sleep(1000)  # in C, with the interpreter's lock held: no Python can run in this process
+    if lr == 0.669:
+        real = training.fit
+        def slow(*args, **kwargs):
+            import time
+            for metrics in real(*args, **kwargs):
+                yield metrics
+                time.sleep(0.3)
+        training.fit, before = slow, real
+        try:
+            yield from _train(trial, facts)
+        finally:
+            training.fit = before
+        return
+    yield from _train(trial, facts)
+
+job._train = sabotaged
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Start the sweep in tmp_path: sweep(values, epochs, *options) -> Driver; ended when the test is."""
+    drivers = []
+
+    def start(values="[0.1]", epochs=3, *options, name="test", folder=tmp_path, **environment):
+        file = folder / f"{name}.yaml"
+        text = SWEEP.replace("name: test", f"name: {name}").replace("VALUES", values).replace("EPOCHS", str(epochs))
+        file.write_text(text)
+        arguments = (file, "--profile", "none", "--storage", folder / "results", *options)
+        drivers.append(Driver(*arguments, env=environment))
+        return drivers[-1]
+
+    yield start
+    for driver in drivers:
+        driver.clean_up()
+
+
+@pytest.fixture
+def sabotage(tmp_path):
+    """PYTHONPATH of a folder that sabotages trials by their learning rate."""
+    folder = tmp_path / "sabotage"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SABOTAGE)
+    return str(folder)
+
+
+def table(tmp_path, name, sweep="test"):
+    return getattr(open_results(tmp_path / "results"), name)(sweep).to_pandas()
+
+
+def num_epochs(tmp_path, sweep="test"):
+    folder = tmp_path / "results" / sweep / "epochs"
+    return len(table(tmp_path, "epochs", sweep)) if folder.is_dir() and list(folder.glob("part-*.parquet")) else 0
+
+
+def assert_whole(tmp_path, trials, epochs, sweep="test"):
+    """Every trial completed, every epoch once, in our tables and in the files as another program reads them."""
+    rows = table(tmp_path, "trials", sweep)
+    assert sorted(rows["status"]) == ["completed"] * trials
+    raw = pandas.read_parquet(tmp_path / "results" / sweep / "epochs")
+    assert len(raw) == trials * epochs
+    for _, curve in raw.groupby("trial_id"):
+        assert sorted(curve["epoch"]) == list(range(1, epochs + 1))
+
+
+@pytest.mark.slow
+def test_killed_trial_goes_on_from_its_checkpoint_without_a_hole_or_a_double(sweep, tmp_path):
+    driver = sweep("[0.1, 0.05]", 60)
+    driver.wait_for(lambda: num_epochs(tmp_path) >= 4 and driver.trials())
+    assert driver.kill(driver.trials()[0])
+    assert driver.wait() == 0, driver.text()
+    assert_whole(tmp_path, 2, 60)
+    assert sorted(table(tmp_path, "trials")["attempt"]) == [1, 2]
+
+
+@pytest.mark.slow
+def test_killed_driver_leaves_tables_that_can_be_read_and_the_same_command_goes_on(sweep, tmp_path):
+    driver = sweep("[0.1, 0.05]", 80)
+    driver.wait_for(lambda: num_epochs(tmp_path) >= 20)
+    driver.kill(driver.process.pid)
+    driver.wait()
+    before = table(tmp_path, "epochs")
+    assert len(before) >= 20
+    assert sweep("[0.1, 0.05]", 80).wait() == 0
+    assert_whole(tmp_path, 2, 80)
+    after = table(tmp_path, "epochs")
+    assert (after["attempt"] == 1).sum() > 0, "epochs that the checkpoint had were computed by the first attempt"
+    assert (after["attempt"] == 2).sum() > 0
+    kept = before.merge(after, on=["trial_id", "epoch"], suffixes=("", "_after"))
+    assert (kept["val_accuracy"] == kept["val_accuracy_after"]).all(), "computed again or not, the same number"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_to_the_whole_group_saves_where_the_trials_are(sweep, tmp_path, number):
+    """As a terminal, Slurm and a lost connection send it: Ray's own processes get it, too."""
+    driver = sweep("[0.1, 0.05]", 300)
+    driver.wait_for(lambda: num_epochs(tmp_path) >= 4)
+    os.killpg(driver.process.pid, number)
+    asked = time.monotonic()
+    assert driver.wait() == 130, driver.text()
+    assert time.monotonic() - asked < 10
+    assert "to go on: python -m flexres_tune.run" in driver.text()
+    assert "Traceback" not in driver.text()
+    rows = table(tmp_path, "trials")
+    assert list(rows["status"]) == ["interrupted"] * 2
+    assert len(list((tmp_path / "results" / "test" / "checkpoints").glob("*.pt"))) == 2
+    assert not list((tmp_path / "results" / "test").glob(".stop*"))
+
+
+def test_second_ctrl_c_ends_the_command_at_once(sweep, tmp_path):
+    driver = sweep("[0.1]", 300)
+    driver.wait_for(lambda: num_epochs(tmp_path) >= 1)
+    driver.process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    driver.process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    assert driver.wait() == 130
+    assert time.monotonic() - asked < 2
+    assert "Traceback" not in driver.text()
+
+
+def test_ctrl_c_while_ray_starts_ends_the_command_at_once(sweep, tmp_path):
+    driver = sweep("[0.1]", 3)
+    driver.wait_for(lambda: any("gcs_server" in _command_of(pid) for pid in driver.descendants()))
+    driver.process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    assert driver.wait() == 130, driver.text()
+    assert time.monotonic() - asked < 10
+    assert "to go on: python -m flexres_tune.run" in driver.text()
+    assert "Traceback" not in driver.text()
+
+
+def _command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+@pytest.mark.slow
+def test_dead_raylet_is_replaced_and_the_sweep_goes_on(sweep, tmp_path):
+    driver = sweep("[0.1, 0.05]", 80)
+    driver.wait_for(lambda: num_epochs(tmp_path) >= 4 and driver.raylets())
+    assert driver.kill(driver.raylets()[0])
+    assert driver.wait() == 0, driver.text()
+    assert "the command starts itself again" in driver.text()
+    assert_whole(tmp_path, 2, 80)
+
+
+@pytest.mark.slow
+def test_each_way_to_fail_is_a_row_with_its_reason_and_the_slot_is_free_again(sweep, tmp_path, sabotage):
+    values = "[0.666, 0.667, 0.668, 1.0e+30, 0.1]"
+    driver = sweep(values, 2, "--trial-timeout", "25", PYTHONPATH=sabotage)
+    assert driver.wait(300) == 0, driver.text()
+    rows = table(tmp_path, "trials").set_index("lr")
+    assert rows["status"].to_dict() == {
+        0.666: "failed", 0.667: "out_of_memory", 0.668: "failed", 1e30: "diverged", 0.1: "completed",
+    }  # fmt: skip
+    assert "Traceback" in rows["error"][0.666] and "sabotage: this trial raises" in rows["error"][0.666]
+    assert "sabotage: no memory" in rows["error"][0.667]
+    assert "no report for 25 s (--trial-timeout)" in rows["error"][0.668]
+    assert "loss" in rows["error"][1e30]
+    again = sweep(values, 2, "--retry", "failed,out_of_memory")
+    assert again.wait() == 0, again.text()
+    assert "3 trials to run, 2 already done" in again.text()
+    rows = table(tmp_path, "trials").set_index("lr")
+    assert rows["status"].to_dict() == dict.fromkeys((0.666, 0.667, 0.668, 0.1), "completed") | {1e30: "diverged"}
+    assert rows["attempt"][0.666] == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 6 MB, mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], capture_output=True)
+    if done.returncode:
+        pytest.skip("no file system can be mounted here: root only")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.slow
+def test_full_disk_holds_the_sweep_until_there_is_space(sweep, small_disk, sabotage):
+    driver = sweep("[0.669, 0.05, 0.02, 0.01]", 40, "--max-concurrent", "1", folder=small_disk, PYTHONPATH=sabotage)
+    driver.wait_for(lambda: num_epochs(small_disk) >= 2)
+    filler = small_disk / "filler"
+    with open(filler, "wb") as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+                file.flush()
+        except OSError:
+            pass
+    driver.wait_for(lambda: "No space left on device" in driver.text(), 60)
+    assert "no trial starts until" in driver.text()
+    time.sleep(15)  # the running trial may end; no other may begin
+    begun = set(table(small_disk, "epochs")["trial_id"])
+    assert not list((small_disk / "results" / "test").rglob("*.tmp")), "no torn file"
+    for part in (small_disk / "results" / "test").rglob("part-*.parquet"):
+        pq.read_table(part)
+    filler.unlink()
+    assert driver.wait(300) == 0, driver.text()
+    assert "the sweep goes on" in driver.text()
+    assert len(begun) == 1
+    assert_whole(small_disk, 4, 40)
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_a_full_disk_says_what_is_lost(sweep, small_disk):
+    driver = sweep("[0.1]", 500, folder=small_disk)
+    driver.wait_for(lambda: num_epochs(small_disk) >= 2)
+    with open(small_disk / "filler", "wb") as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+                file.flush()
+        except OSError:
+            pass
+    driver.wait_for(lambda: "no trial starts until" in driver.text(), 60)
+    driver.process.send_signal(signal.SIGINT)
+    assert driver.wait(15) != 0
+    assert "rows were lost" in driver.text()
+    assert "Traceback" not in driver.text()
+
+
+def test_folder_that_takes_no_files_is_said_before_anything_starts(sweep, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "test").write_text("a file in its place")
+    driver = sweep()
+    assert driver.wait() == 2
+    assert "a file stands where a folder must be" in driver.text()
+    (tmp_path / "results" / "test").unlink()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", tmp_path / "results"], capture_output=True)
+    if done.returncode:
+        pytest.skip("no file system can be mounted here: root only")
+    try:
+        driver = sweep()
+        assert driver.wait() == 2
+        assert "Read-only file system; choose a writable folder with --storage" in driver.text()
+        assert "to run" not in driver.text()
+    finally:
+        subprocess.run(["umount", "-l", tmp_path / "results"], check=True)
+
+
+@pytest.mark.slow
+def test_second_driver_is_refused_and_the_first_is_named(sweep, tmp_path):
+    first = sweep("[0.1]", 200)
+    first.wait_for(lambda: num_epochs(tmp_path) >= 1)
+    second = sweep("[0.1]", 200)
+    assert second.wait() == 2
+    assert f"on host {socket.gethostname()}, pid {first.process.pid}, started 20" in second.text()
+
+
+@pytest.mark.slow
+def test_trial_that_another_sweep_has_completed_is_not_run_again(sweep, tmp_path):
+    assert sweep("[0.1, 0.05]", 3, name="first").wait() == 0
+    driver = sweep("[0.1, 0.05]", 3, name="second")
+    assert driver.wait() == 0, driver.text()
+    assert "2 trials are done in first: their rows are reused" in driver.text()
+    assert "to run;" not in driver.text(), "Ray was not started"
+    rows = table(tmp_path, "trials", "second")
+    assert list(rows["reused_from"]) == ["first"] * 2
+    assert list(rows["sweep"]) == ["second"] * 2
+    assert_whole(tmp_path, 2, 3, "second")
+    assert sweep("[0.1]", 3, "--no-reuse", name="third").wait() == 0
+    assert table(tmp_path, "trials", "third")["reused_from"].isna().all()
+
+
+@pytest.mark.slow
+def test_changed_base_leaves_the_old_rows_beside_the_new_and_status_says_so(sweep, tmp_path):
+    assert sweep("[0.1, 0.05]", 2).wait() == 0
+    assert sweep("[0.1, 0.05]", 3).wait() == 0
+    rows = table(tmp_path, "trials")
+    assert sorted(rows["epochs"]) == [2, 2, 3, 3]
+    assert rows["config_id"].nunique() == 4
+    done = _query(tmp_path, "status")
+    assert "2 rows of an earlier form of the sweep file, kept" in done.stdout
+
+
+@pytest.mark.slow
+def test_damaged_part_is_named_and_what_it_held_runs_again(sweep, tmp_path):
+    assert sweep("[0.1]", 2).wait() == 0
+    (part,) = (tmp_path / "results" / "test" / "trials").glob("part-*.parquet")
+    part.write_bytes(part.read_bytes()[:1000])
+    done = _query(tmp_path, "SELECT count(*) AS n FROM trials")
+    assert f"{part}: skipped, damaged" in done.stderr
+    driver = sweep("[0.1]", 2)
+    assert driver.wait() == 0, driver.text()
+    assert str(part) in driver.text()
+    assert "1 trials to run" in driver.text()
+    rows = table(tmp_path, "trials")
+    assert list(rows["status"]) == ["completed"]
+
+
+def _query(tmp_path, *what):
+    command = [sys.executable, "-m", "flexres_tune.query", *what, "--results", tmp_path / "results"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], timeout=60)
+
+
+@pytest.mark.slow
+def test_clock_locale_odd_paths_and_long_values_work(sweep, tmp_path):
+    folder = tmp_path / "Ergebnisse für Übung 1"
+    folder.mkdir()
+    images = folder / ("ä" * 100) / ("b" * 100)
+    images.mkdir(parents=True)
+    _make_images(images)
+    environment = {"LC_ALL": "de_DE.UTF-8", "LANG": "de_DE.UTF-8", "TZ": "Pacific/Kiritimati"}
+    dataset = f"base.dataset=parquet:{images}"
+    assert len(str(images)) > 250
+    first = sweep("[0.1]", 2, "--set", dataset, folder=folder, **environment)
+    assert first.wait() == 0, first.text()
+    future = time.time() + 10 * 365 * 86400  # as if the clock had been put back ten years since
+    for file in (folder / "results").rglob("*"):
+        os.utime(file, (future, future))
+    second = sweep("[0.1, 0.05]", 2, "--set", dataset, folder=folder, **environment)
+    assert second.wait() == 0, second.text()
+    assert "1 trials to run, 1 already done" in second.text()
+    assert_whole(folder, 2, 2)
+    assert set(table(folder, "trials")["dataset"]) == {f"parquet:{images}"}
+
+
+def _make_images(folder):
+    import io
+
+    import numpy as np
+    import pyarrow as pa
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for name, count in (("train", 60), ("test", 20)):
+        rows = []
+        for i in range(count):
+            buffer = io.BytesIO()
+            Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8)).save(buffer, "PNG")
+            rows.append({"img": {"bytes": buffer.getvalue(), "path": None}, "label": i % 2})
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
+
+
+def test_damaged_data_are_said_before_anything_starts(sweep, tmp_path, monkeypatch):
+    images = tmp_path / "images"
+    images.mkdir()
+    _make_images(images)
+    file = images / "train.parquet"
+    content = bytearray(file.read_bytes())
+    place = content.find(b"IDAT") + 8
+    content[place : place + 20] = b"noise" * 4
+    file.write_bytes(bytes(content))
+    driver = sweep("[0.1]", 2, "--set", f"base.dataset=parquet:{images}")
+    assert driver.wait() == 2, driver.text()
+    assert str(file) in driver.text()
+    assert "Traceback" not in driver.text() and "to run" not in driver.text()
+    shutil.rmtree(images)
+    driver = sweep("[0.1]", 2, "--set", f"base.dataset=parquet:{images}")
+    assert driver.wait() == 2
+    assert str(images) in driver.text()
