@@ -64,9 +64,9 @@ def hashable(value: Any) -> Any:
 
 
 def _order(value: Any) -> tuple:
-    """None first, then numbers by size, then the rest by their text."""
+    """None first, then numbers by size, then lists by their length, and words."""
     if value is None:
         return (0, 0.0, "")
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (1, float(value), "")
-    return (2, 0.0, str(value))
+    return (2, float(len(value)) if isinstance(value, tuple) else 0.0, str(value))

@@ -26,10 +26,14 @@
   const drawAll = () => Promise.all(page.plots.map(draw));
   const drawRest = (index) => {
     if (index === page.plots.length) {
-      document.documentElement.dataset.drawn = String(Math.round(performance.now()));  // ms since the page was opened
+      document.documentElement.dataset.drawn = String(Math.round(performance.now()));
       return;
     }
-    draw(page.plots[index]).then(() => setTimeout(drawRest, 0, index + 1));
+    draw(page.plots[index]).then(() => {
+      // ms since the page was opened: from here on it scrolls and sorts, and the others come one by one
+      if (index === 0) document.documentElement.dataset.usable = String(Math.round(performance.now()));
+      setTimeout(drawRest, 0, index + 1);
+    });
   };
   const show = (name) => { theme = name; return drawAll(); };
   dark.addEventListener("change", () => show(dark.matches ? "dark" : "light"));
@@ -55,7 +59,7 @@
   }
   for (const more of document.querySelectorAll("button.more")) {
     more.addEventListener("click", () => {
-      document.getElementById("leaderboard").classList.remove("folded");
+      document.getElementById("board").classList.remove("folded");
       more.remove();
     });
   }

@@ -80,7 +80,7 @@ def _titled(plot: Plot) -> dict[str, Any]:
     figure = plot.figure.to_plotly_json()
     layout = dict(figure["layout"])
     lines = textwrap.wrap(plot.finding, _LINE)
-    above, below = 26 + 19 * len(lines), 40
+    above, below = 34 + 19 * len(lines), 40
     height = layout["height"] + above + below
     legend = dict(layout["legend"])
     if legend["y"] > 1:
@@ -93,7 +93,7 @@ def _titled(plot: Plot) -> dict[str, Any]:
         "legend": legend,
         "title": {
             "text": "<br>".join(escape(line, quote=False) for line in lines),
-            "x": 0.01, "xanchor": "left", "y": 1 - 12 / height, "yref": "container", "yanchor": "top",
+            "x": 0.01, "xanchor": "left", "y": 1 - (2 + 11 * len(lines)) / height, "yref": "container", "yanchor": "top",
             "font": {"size": 15},
         },
     }  # fmt: skip

@@ -58,7 +58,7 @@ def leaderboard_html(data: ReportData) -> str:
         else ""
     )
     return (
-        f'<div class=scroll tabindex=0><table id=leaderboard class="sortable{" folded" if folded else ""}">'
+        f'<div class=scroll tabindex=0><table id=board class="sortable{" folded" if folded else ""}">'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{more}"
         "<p class=note>A row a configuration: mean ± standard deviation over seeds. Click a column's name to sort."
         f"{rest}</p>{note}"
