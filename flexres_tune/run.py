@@ -124,6 +124,8 @@ def main() -> None:
 
 def _start_again(error: Exception) -> None:
     """Put a new driver in this one's place: the same command, which runs what is missing."""
+    from flexres_tune.raytune.cluster import kill_children
+
     num_losses = int(os.environ.get(LOSSES, 0)) + 1
     if num_losses > MAX_RAY_LOSSES:
         print(f"{error}, for the {num_losses}th time; the same command goes on", file=sys.stderr, flush=True)
@@ -131,6 +133,7 @@ def _start_again(error: Exception) -> None:
     print(f"{error}; the command starts itself again, and the trials go on from their checkpoints", flush=True)
     os.environ[LOSSES] = str(num_losses)
     sys.stderr.flush()
+    kill_children()
     os.execv(sys.executable, [sys.executable, "-m", "flexres_tune.run", *sys.argv[1:]])
 
 

@@ -2,8 +2,8 @@
 
 Two minutes by default, `FLEXRES_TUNE_SOAK_SECONDS=1800` for half an hour: `python -m pytest tests/soak.py -m soak -s`.
 
-Driver, trial processes and raylet are killed with SIGKILL, the driver's whole group also with SIGTERM and SIGINT. Equal
-means: the same trials with the same statuses, accuracies and curves, to the last digit, on a CPU with one thread a trial.
+Driver, trials and raylet are killed with SIGKILL, the driver's whole group also with SIGTERM and SIGINT. Equal means:
+the same trials with the same statuses, accuracies and curves, to the last digit, on a CPU with one thread a trial.
 Which trials ASHA stops depends on the order in which they arrive, so with it one trial runs at a time, and without it
 two.
 """

@@ -32,7 +32,8 @@ def describe_disk(trials: Sequence[PlannedTrial], num_at_once: int) -> str:
     running = 2 * sum(sizes[:num_at_once]) + sum(sizes[: KEPT_WHILE_RUNNING * seeds])
     kept = sum(sizes[:KEPT])
     tables = sum(trial.config.epochs for trial in trials) * EPOCH_BYTES + len(trials) * TRIAL_BYTES
+    most = format_bytes(running + tables + PARTS_BYTES)
     return (
-        f"disk: at most {format_bytes(running + tables + PARTS_BYTES)} while it runs ({num_at_once} trials at once), of which "
+        f"disk: at most {most} while it runs ({num_at_once} trials at once), of which "
         f"{format_bytes(kept)} of checkpoints and {format_bytes(tables)} of tables stay"
     )

@@ -98,9 +98,9 @@ def fit(
             if interrupt.requested and not stop_file.exists():
                 with contextlib.suppress(OSError):  # a full disk: the trials are ended where they are
                     stop_file.touch()
-            if dead := dead_daemons():
-                outcome.dead = dead
+            if dead_daemons():
                 break
+        outcome.dead = dead_daemons()  # also where Tune has noticed first, and raised something
     finally:
         with contextlib.suppress(OSError):
             stop_file.unlink(missing_ok=True)
