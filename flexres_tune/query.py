@@ -106,7 +106,8 @@ def _check_arguments(what: str, arguments: list[str], by: str | None) -> None:
         raise ResultsError(f"--by belongs to compare, such as: compare optimizer --by {by}")
     if len(arguments) != len(wanted):
         usage = " ".join([what, *wanted]) if what in COMMANDS else '"SELECT ... FROM trials", in quotes'
-        raise ResultsError(f"{what[:50]} takes {len(wanted) or 'no'} arguments, but got {len(arguments)}: {usage}")
+        number = f"{len(wanted) or 'no'} argument{'s' * (len(wanted) != 1)}"
+        raise ResultsError(f"{what[:50]} takes {number}, but got {len(arguments)}: {usage}")
 
 
 def _answer(

@@ -18,6 +18,8 @@ from flexres_tune.results.plan import Plan, PlannedTrial, write_plan
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import TrialConfig
 
+WITH_ARGUMENTS = {"compare": ["compare", "lr"], "diff": ["diff", "demo", "other"]}
+ASKED = [command for command in COMMANDS if command != "importance"]  # which wants more trials than these
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EVIL = "\x1b[2Jboom [red]markup[/red] <b>|`x`\nLast: \u202e line"
 
@@ -192,28 +194,60 @@ def test_csv_and_json_keep_values_as_they_are(ask):
     ) == [{"x": None, "d": "2026-01-02", "n": "1.5"}]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ASKED)
 @pytest.mark.parametrize("format", ["table", "csv", "json", "markdown", "parquet"])
 def test_every_command_writes_every_format_to_a_file(ask, tmp_path, command, format):
     out = tmp_path / "new folder" / "answer"
-    ask(command, "--format", format, "--out", str(out))
+    ask(*WITH_ARGUMENTS.get(command, [command]), "--format", format, "--out", str(out))
     assert [path.name for path in out.parent.iterdir()] == ["answer"]
     if format == "parquet":
         assert pq.read_table(out).num_rows > 0
     elif format == "json":
         assert json.loads(out.read_text())
     else:
-        assert ("flexres" if command == "published" else "demo") in out.read_text()  # demo reproduces nothing
+        # demo reproduces nothing, and diff tells its two sweeps from each other by their figures
+        telling = {"published": "flexres", "diff": "configurations"}.get(command, "demo")
+        assert telling in out.read_text()
+
+
+def test_compare_answers_for_the_sweeps_that_vary_the_parameter(ask):
+    assert "did you mean lr?" in ask("compare", "lr", "--by", "lrr", "--sweep", "demo", code=2)
+    assert "did you mean lr?" in ask("compare", "lrr", "--sweep", "demo", code=2)
+    assert "lr must vary" in ask("compare", "lr", "--sweep", "other", code=2)  # but of all sweeps, demo can answer
+    assert "lr in demo" in ask("compare", "lr") and "other" not in ask("compare", "lr")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare"], "compare takes 1 argument, but got 0: compare PARAMETER"),
+        (["diff", "demo"], "diff takes 2 arguments, but got 1: diff A B"),
+        (["stops", "demo"], "stops takes no arguments, but got 1: stops"),
+        (["trials", "--by", "lr"], "--by belongs to compare"),
+        (["importance", "--sweep", "demo"], "importance needs at least 16 trials"),
+        (["SELECT *", "FROM trials"], 'takes no arguments, but got 1: "SELECT ... FROM trials", in quotes'),
+    ],
+)
+def test_wrong_arguments_are_told_with_the_right_ones(ask, arguments, message):
+    assert message in ask(*arguments, code=2)
 
 
 @pytest.mark.parametrize("columns", ["40", "60", "80", "120"])
-@pytest.mark.parametrize("what", [*COMMANDS, "SELECT * FROM trials"])
+@pytest.mark.parametrize("what", [*ASKED, "SELECT * FROM trials"])
 def test_tables_fit_the_width_and_name_what_they_left_out(ask, what, columns):
-    text = ask(what, columns=columns)
+    text = ask(*WITH_ARGUMENTS.get(what, [what]), columns=columns)
     table_lines = [line for line in text.splitlines() if "─" in line or line.strip() == "demo"]
     assert table_lines and all(len(line) <= int(columns) for line in table_lines)
-    if columns == "40":
+    if columns == "40" and what != "diff":
         assert "left out for width: " in text
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_leaderboard_is_readable_where_it_is_narrow(ask, columns):
+    text = ask("leaderboard", "--sweep", "demo", columns=columns)
+    assert "97.21 ± 0.14 %" in text and "…" not in text  # a number is whole, or its column is left out
+    assert all(line == line.rstrip() and line for line in text.splitlines())
+    assert text.splitlines()[1] == "the same in all rows: epochs 3, parameters 24,794"
 
 
 def test_pipe_has_no_width(ask):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flexres_tune.errors import ResultsError
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.answers import Answer
 from flexres_tune.results.cells import deserved_digits, format_duration, format_p_value, format_value
@@ -20,8 +23,7 @@ from flexres_tune.results.stops import stopped_trials, stops_by_rung
 def answer_compare(results: Results, sweep: str | None, parameter: str, by: str | None = None) -> Answer:
     """The effect of one parameter, a section a sweep and data set; with `by` a grid of the two."""
     tables, sections = [], []
-    for name in results.choose(sweep):
-        table = compare_parameter(results, name, parameter, by)
+    for name, table in _answering(results, sweep, lambda name: compare_parameter(results, name, parameter, by)):
         tables.append(table)
         for dataset in table["dataset"].unique().to_pylist():
             rows = table.filter(pc.equal(table["dataset"], dataset))
@@ -31,6 +33,19 @@ def answer_compare(results: Results, sweep: str | None, parameter: str, by: str 
             best = None if by else _best(rows)
             sections.append(Section(section, title, best, _effect_notes(rows, by), uncut=uncut))
     return Answer(pa.concat_tables(tables, promote_options="permissive"), sections)
+
+
+def _answering(results: Results, sweep: str | None, ask: Callable[[str], pa.Table]) -> list[tuple[str, pa.Table]]:
+    """(sweep, answer) of the sweeps that have one; if none has, the first one's reason is raised."""
+    found, reasons = [], []
+    for name in results.choose(sweep):
+        try:
+            found.append((name, ask(name)))
+        except ResultsError as error:
+            reasons.append(error)
+    if not found:
+        raise reasons[0]
+    return found
 
 
 def _effect(rows: pa.Table, parameter: str) -> pa.Table:
@@ -174,8 +189,7 @@ def answer_diff(results: Results, sweep: str | None, a: str, b: str) -> Answer:
 def answer_importance(results: Results, sweep: str | None) -> Answer:
     """fANOVA's importance of each varied parameter."""
     tables, sections = [], []
-    for name in results.choose(sweep):
-        table = parameter_importance(results, name)
+    for name, table in _answering(results, sweep, lambda name: parameter_importance(results, name)):
         tables.append(table)
         first = table.slice(0, 1).to_pylist()[0]
         texts = [
