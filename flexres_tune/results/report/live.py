@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from html import escape
@@ -77,7 +78,8 @@ def make_server(results: Results, sweep: str, port: int = 0) -> ThreadingHTTPSer
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # a reader that has left
+                self.wfile.write(body)
 
         def log_message(self, *arguments) -> None:
             """A request every two seconds is no news."""

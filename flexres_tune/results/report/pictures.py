@@ -93,7 +93,8 @@ def _titled(plot: Plot) -> dict[str, Any]:
         "legend": legend,
         "title": {
             "text": "<br>".join(escape(line, quote=False) for line in lines),
-            "x": 0.01, "xanchor": "left", "y": 1 - (2 + 11 * len(lines)) / height, "yref": "container", "yanchor": "top",
+            "x": 0.01, "xanchor": "left", "yref": "container", "yanchor": "top",
+            "y": 1 - (2 + 11 * len(lines)) / height,
             "font": {"size": 15},
         },
     }  # fmt: skip

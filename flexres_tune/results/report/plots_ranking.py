@@ -60,7 +60,7 @@ def plot_ranking(data: ReportData) -> list[Plot]:
     for at, row in enumerate(rows):  # the name stands above its row: beside it, it would leave a phone no plot
         off = f" ◂ {percent(row['best_val_accuracy_mean'])}" if 100 * row["best_val_accuracy_mean"] < start else ""
         drawn.add_annotation(
-            x=0, xref="paper", xanchor="left", y=at, yshift=17, showarrow=False, font={"size": 12},
+            x=0, xref="paper", xanchor="left", y=at, yshift=13, showarrow=False, font={"size": 12},
             text=plain(data.label(row["config_id"])) + off,
         )  # fmt: skip
     notes = ["Points are seeds. Intervals: Student's t over seeds; a configuration with one seed has none."]

@@ -82,7 +82,7 @@ def focus(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     if len(values) >= 4:
         first, _, third = statistics.quantiles(values, n=4, method="inclusive")
-        low = max(low, first - 1.5 * max(third - first, 0.05 * (high - low)))
+        low = max(low, first - 1.5 * max(third - first, 0.02 * (high - low)))
     return padded(low, high)
 
 
