@@ -6,10 +6,10 @@ import time
 from typing import Protocol
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
 from flexres_tune.raytune.journal import TrialState
+from flexres_tune.raytune.terminal import harmless
 from flexres_tune.records import TrialStatus
 
 STYLES = {
@@ -62,7 +62,7 @@ class SweepProgress:
 
     def message(self, text: str) -> None:
         """One line above the bar."""
-        self._console.print(escape(text), highlight=False)
+        self._console.print(harmless(text), highlight=False)
 
     def update(self, state: TrialState) -> None:
         """A trial has started, finished an epoch, or ended."""
@@ -78,7 +78,7 @@ class SweepProgress:
             if state.record.status != TrialStatus.INTERRUPTED:
                 self._done_epochs[trial_id] = epochs
             self._print_finished(state)
-        self._bar.update(self._task, completed=self._num_done, text=escape(self._text()))
+        self._bar.update(self._task, completed=self._num_done, text=harmless(self._text()))
 
     @property
     def _num_done(self) -> int:
@@ -104,10 +104,10 @@ class SweepProgress:
             f"{describe(state)}"
         )
         style = STYLES[TrialStatus(record.status)]
-        self._console.print(f"[{style}]{escape(line)}[/]", highlight=False, soft_wrap=True)
+        self._console.print(f"[{style}]{harmless(line)}[/]", highlight=False, soft_wrap=True)
         if record.error and record.status != TrialStatus.INTERRUPTED:
             last = record.error.strip().splitlines()[-1]
-            self._console.print(f"    {escape(last[:300])}", style="red", highlight=False, soft_wrap=True)
+            self._console.print(f"    {harmless(last[:300])}", style="red", highlight=False, soft_wrap=True)
 
 
 def describe(state: TrialState) -> str:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -140,6 +141,92 @@ def test_history_reported_again_after_a_crash_adds_no_row(sweep):
         run(journal, trial(0.1), [0.5, 0.6, 0.7], attempt=2)
     assert [row["epoch"] for row in rows(sweep, "epochs")] == [1, 2, 3]
     assert rows(sweep)[0]["attempt"] == 2
+
+
+def test_history_that_a_resumed_trial_repeats_keeps_the_attempt_that_computed_it(sweep):
+    with SweepWriter(sweep[1]) as writer:
+        journal = journal_of(sweep, writer)
+        journal.start(trial(0.1), 1)
+        journal.add(trial(0.1).config.trial_id, epoch(1, 0.5))
+    with SweepWriter(sweep[1]) as writer:  # the driver was killed before it had written the second epoch
+        journal = journal_of(sweep, writer)
+        journal.start(trial(0.1), 2)
+        for number, accuracy, is_repeat in ((1, 0.5, True), (2, 0.6, True), (3, 0.7, False)):
+            journal.add(trial(0.1).config.trial_id, replace(epoch(number, accuracy), is_repeat=is_repeat))
+    assert [(row["epoch"], row["attempt"]) for row in rows(sweep, "epochs")] == [(1, 1), (2, 1), (3, 2)]
+
+
+def test_decision_taken_stays_taken_though_its_epoch_was_computed_again(sweep):
+    """The row of an epoch that is computed again moves to the table's end: its order alone would decide otherwise."""
+    first, second = trial(0.1), trial(0.2)
+    with SweepWriter(sweep[1]) as writer:
+        journal = journal_of(sweep, writer)
+        for planned, accuracy in ((first, 0.9), (second, 0.5)):
+            journal.start(planned, 1)
+            stop = journal.should_stop(planned.config.trial_id, epoch(1, accuracy))
+            journal.add(planned.config.trial_id, epoch(1, accuracy))
+        assert stop
+        journal.start(first, 2)  # its process died
+        journal.add(first.config.trial_id, epoch(1, 0.9))
+    assert [row["trial_id"] for row in rows(sweep, "epochs")] == [second.config.trial_id, first.config.trial_id]
+    with SweepWriter(sweep[1]) as writer:  # and the driver was killed before it wrote that the second was stopped
+        journal = journal_of(sweep, writer)
+        budgets = {planned.config.trial_id: 3 for planned in (first, second)}
+        journal.replay(open_results(sweep[1].root).epochs("test"), budgets, rows(sweep, "decisions"))
+        journal.start(second, 2)
+        assert journal.should_stop(second.config.trial_id, replace(epoch(1, 0.5), is_repeat=True))
+    assert len(rows(sweep, "decisions")) == 2
+
+
+def test_decision_lost_with_the_driver_is_taken_again_and_written(sweep):
+    with SweepWriter(sweep[1]) as writer:
+        run(journal_of(sweep, writer), trial(0.1), [0.5, 0.6, 0.7])
+    for part in sweep[1].decisions.glob("*.parquet"):
+        part.unlink()
+    with SweepWriter(sweep[1]) as writer:
+        journal_of(sweep, writer).replay(open_results(sweep[1].root).epochs("test"), {trial(0.1).config.trial_id: 3})
+    assert [(row["epoch"], row["action"]) for row in rows(sweep, "decisions")] == [(1, "continue"), (2, "continue")]
+
+
+def test_rows_of_another_base_are_on_no_ladder(sweep):
+    with SweepWriter(sweep[1]) as writer:
+        run(journal_of(sweep, writer), trial(0.1), [0.9, 0.9, 0.9])
+    with SweepWriter(sweep[1]) as writer:
+        journal = journal_of(sweep, writer)
+        journal.replay(open_results(sweep[1].root).epochs("test"), {trial(0.2).config.trial_id: 3}, [])
+        assert run(journal, trial(0.2), [0.1, 0.1, 0.1]).status == "completed"
+
+
+def test_decisions_of_another_metric_decide_nothing(sweep):
+    with SweepWriter(sweep[1]) as writer:
+        run(journal_of(sweep, writer), trial(0.1), [0.5, 0.6, 0.7])
+    spec = sweep[0].model_copy(update={"metric": SweepSpec(name="x", metric={"name": "val_loss"}).metric})
+    with SweepWriter(sweep[1]) as writer:
+        journal = Journal(spec, writer, Versions(), None)
+        budgets = {trial(0.1).config.trial_id: 3}
+        journal.replay(open_results(sweep[1].root).epochs("test"), budgets, rows(sweep, "decisions"))
+    ladders = {row["ladder"] for row in rows(sweep, "decisions")}
+    assert ladders == {"asha, 3 epochs", "asha, 3 epochs, val_loss"}
+
+
+def test_closed_journal_takes_in_nothing(sweep):
+    with SweepWriter(sweep[1]) as writer:
+        journal = journal_of(sweep, writer)
+        state = journal.start(trial(0.1), 1)
+        journal.close()
+        journal.add(state.trial_id, epoch(1, 0.5))
+        assert not journal.should_stop(state.trial_id, epoch(1, 0.0))
+        journal.finish(state.trial_id)
+    assert [row["status"] for row in rows(sweep)] == ["interrupted"]
+    assert rows(sweep, "epochs") == []
+
+
+def test_trial_that_was_drawn_is_known_although_its_driver_was_killed(sweep):
+    spec = sweep[0].model_copy(update={"method": "tpe"})
+    with SweepWriter(sweep[1]) as writer:
+        Journal(spec, writer, Versions(), None).start(trial(0.1), 1)
+    ((row),) = rows(sweep)
+    assert (row["status"], row["lr"], row["epochs_run"]) == ("interrupted", 0.1, 0)
 
 
 def test_accuracy_that_is_not_a_number_does_not_hide_the_best(sweep):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from flexres_tune.errors import SpecError
 from flexres_tune.spec import count_trials, describe_plan, expand_trials, load_sweep
 
 NUM_FILES = 300
+NUM_FILES_SLOW = 10_000
 MAX_SECONDS = 1.0  # of this process: other work on the machine does not count
 
 GOOD = Path(__file__).with_name("good.yaml").read_text()
@@ -85,6 +87,16 @@ def check_file(raw: bytes, folder: str) -> str:
 def test_a_mutated_file_loads_or_is_refused_in_our_form(raw):
     with tempfile.TemporaryDirectory() as folder:
         check_file(raw, folder)
+
+
+@pytest.mark.slow
+@settings(max_examples=NUM_FILES_SLOW, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(raw=mutated_files())
+def test_ten_thousand_mutated_files_load_or_are_refused_in_our_form_and_in_little_memory(raw):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory() as folder:
+        check_file(raw, folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024, "kibibytes: one file, 200 MB"
 
 
 BOMBS = {
