@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 from flexres_tune.benching.figures import Bench, Figure, ratios
-from flexres_tune.raytune.cluster import TrialShare, connect
+from flexres_tune.raytune.cluster import connect
 from flexres_tune.raytune.interrupt import Interrupt
 from flexres_tune.raytune.journal import TrialState
 from flexres_tune.raytune.memory import Memory
+from flexres_tune.raytune.share import TrialShare
 from flexres_tune.raytune.sources import ListSource
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import SweepSpec, expand_trials

@@ -1,4 +1,4 @@
-"""The Ray cluster a sweep runs on: started here, or joined; and what a trial may take of it."""
+"""The Ray cluster a sweep runs on: started here, or joined."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from flexres_tune.errors import DeviceError, FlexResError
-from flexres_tune.spec import Resources
+from flexres_tune.raytune.address import nobody_at
+
+T = TypeVar("T")
 
 # What Ray would otherwise say, write or do behind the user's back. Set before ray is imported; a user's own
 # setting of the same variable wins.
@@ -40,26 +43,6 @@ class Cluster:
     is_local: bool  # started for this run, and stopped with it
 
 
-@dataclass(frozen=True)
-class TrialShare:
-    """What one trial takes, and how many run at once."""
-
-    cpu: float
-    gpu: float
-    num_concurrent: int
-    reason: str
-
-    @property
-    def num_threads(self) -> int:
-        return max(1, int(self.cpu))
-
-    def whole_device(self, cluster: Cluster) -> TrialShare:
-        """For trials that ran out of memory beside others: a GPU each, or one at a time where there is none."""
-        if self.gpu:
-            return replace(self, gpu=max(1.0, self.gpu), num_concurrent=int(cluster.num_gpus), reason="a GPU each")
-        return replace(self, num_concurrent=1, reason="one at a time")
-
-
 @contextmanager
 def connect(address: str | None, verbose: bool = False) -> Iterator[Cluster]:
     """Join the cluster at `address`, or start one on this machine for the length of the context.
@@ -79,21 +62,30 @@ def connect(address: str | None, verbose: bool = False) -> Iterator[Cluster]:
     if not already_connected:
         try:
             if address:
+                if problem := nobody_at(address):
+                    raise ConnectionError(problem)
                 ray.init(address=address, **options)
             else:
-                with _deaf_children():
-                    ray.init(include_dashboard=False, num_gpus=num_visible_gpus(), **options)
-        except (ConnectionError, ValueError) as error:
+                with _deaf_children(), _said_in_a_line():
+                    ray.init(address="local", include_dashboard=False, num_gpus=num_visible_gpus(), **options)
+        except ray.exceptions.AuthenticationError as error:
             raise DeviceError(
-                f"a Ray cluster must answer at --address {address}, but: {error}; start one with `ray up`, "
-                "or leave --address out to run on this machine"
+                f"the cluster at {address} must accept this token, but: {_first_line(error)}; set RAY_AUTH_MODE=token, "
+                "and copy the head's ~/.ray/auth_token here; or use --local to stay out of it"
+            ) from None
+        except (ConnectionError, ValueError, RuntimeError) as error:  # RuntimeError: another version of Ray or Python
+            if address is None:
+                raise
+            raise DeviceError(
+                f"a Ray cluster must answer at --address {address}, but: {_first_line(error)}; start one with "
+                "`ray up`, or use --local to run on this machine"
             ) from None
     try:
-        resources = ray.cluster_resources()
+        resources, nodes = watched(lambda: (ray.cluster_resources(), ray.nodes()))
         yield Cluster(
             num_cpus=resources.get("CPU", 0),
             num_gpus=resources.get("GPU", 0),
-            num_nodes=len([node for node in ray.nodes() if node["Alive"]]),
+            num_nodes=len([node for node in nodes if node["Alive"]]),
             is_local=not address and not already_connected,
         )
     finally:
@@ -165,6 +157,32 @@ def _is_dead(pid: int) -> bool:
         return Path("/proc/self/stat").exists()
 
 
+def watched(ask: Callable[[], T]) -> T:
+    """ask(), which asks Ray something; in a thread that is left behind where Ray's own processes die meanwhile.
+
+    Raises:
+        RayLostError: they died.
+    """
+    answers: list[T] = []
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except Exception as error:  # raised where it was asked
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="ask", daemon=True)
+    thread.start()
+    while thread.is_alive() and not dead_daemons():
+        thread.join(0.1)
+    if dead := dead_daemons():
+        raise RayLostError(f"Ray's own processes ({', '.join(dead)}) died")
+    if errors:
+        raise errors[0]
+    return answers[0]
+
+
 @contextmanager
 def _deaf_children() -> Iterator[None]:
     """Processes started inside do not hear SIGTERM and SIGHUP, as Ray already sees to for SIGINT.
@@ -180,6 +198,26 @@ def _deaf_children() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # ray.init has taken it, to end the process at once
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _said_in_a_line() -> Iterator[None]:
+    """Whatever Ray raises where its processes do not come up, or die while they do."""
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise RayLostError(f"Ray did not start: {lines[0][:300]}") from error
+
+
+def kill_children() -> None:
+    """End whatever processes this one has started, and theirs; before another program takes its place."""
+    todo = _children(os.getpid())
+    while todo:
+        pid = todo.pop()
+        todo += _children(pid)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _shut_down() -> None:
@@ -218,48 +256,13 @@ def _children(parent: int) -> list[int]:
     return found
 
 
-def find_address(address: str | None, local: bool) -> str | None:
-    """Address of the cluster to join: the one given, $RAY_ADDRESS, or None for a cluster of our own."""
-    if local:
-        return None
-    return address or os.environ.get("RAY_ADDRESS") or None
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def has_nvidia_gpu() -> bool:
     """Whether this machine shows an NVIDIA GPU to this process; without torch, so that `--dry-run` answers at once."""
     return (num_visible_gpus() or 0) > 0
-
-
-def share_for(requested: Resources, cluster: Cluster, max_concurrent: int | None) -> TrialShare:
-    """What each trial takes. `auto` is one GPU a trial where there are any, and an equal share of the CPUs.
-
-    Raises:
-        DeviceError: no node of the cluster can ever hold one trial; Ray would wait for ever.
-    """
-    gpu = requested.gpu
-    if gpu == "auto":
-        gpu = 1.0 if cluster.num_gpus else 0.0
-    if gpu and gpu > cluster.num_gpus:
-        raise DeviceError(
-            f"resources_per_trial.gpu <= GPUs in the cluster must hold, but got {gpu:g} and {cluster.num_gpus:g}; "
-            "use --profile laptop, or --set resources_per_trial.gpu=0 to train on CPUs"
-        )
-    cpu = requested.cpu
-    if cpu == "auto":
-        cpu = max(1, int(cluster.num_cpus / cluster.num_gpus * gpu)) if gpu else 1
-    if cpu > cluster.num_cpus:
-        raise DeviceError(
-            f"resources_per_trial.cpu <= CPUs in the cluster must hold, but got {cpu:g} and {cluster.num_cpus:g}; "
-            f"use --set resources_per_trial.cpu={int(cluster.num_cpus)}"
-        )
-    slots = [int(cluster.num_cpus / cpu)] if cpu else []
-    if gpu:
-        slots.append(int(cluster.num_gpus / gpu) if gpu >= 1 else int(1 / gpu) * int(cluster.num_gpus))
-    if max_concurrent:
-        slots.append(max_concurrent)
-    num_concurrent = max(1, min(slots))
-    what = f"{cpu:g} CPU" + ("s" if cpu != 1 else "") + (f" and {gpu:g} GPU" if gpu else "")
-    return TrialShare(float(cpu), float(gpu), num_concurrent, f"{num_concurrent} at once, {what} each")
 
 
 def num_visible_gpus() -> int | None:

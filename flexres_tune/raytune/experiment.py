@@ -14,12 +14,13 @@ from typing import Any
 
 from ray import tune
 
-from flexres_tune.raytune.cluster import TrialShare, dead_daemons
+from flexres_tune.raytune.cluster import dead_daemons
 from flexres_tune.raytune.driver_side import DriverSide
 from flexres_tune.raytune.interrupt import Interrupt
 from flexres_tune.raytune.journal import Journal
 from flexres_tune.raytune.schedulers import JournalScheduler
 from flexres_tune.raytune.search import SourceSearcher
+from flexres_tune.raytune.share import TrialShare
 
 WIND_DOWN_S = 6.0  # Tune's time to end once a signal has come; the command is to be over after 10 s
 

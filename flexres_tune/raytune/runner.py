@@ -12,7 +12,7 @@ from typing import Any
 
 from flexres_tune.errors import FlexResError
 from flexres_tune.raytune.callback import JournalCallback
-from flexres_tune.raytune.cluster import RayLostError, TrialShare
+from flexres_tune.raytune.cluster import RayLostError
 from flexres_tune.raytune.experiment import fit
 from flexres_tune.raytune.hold import Hold
 from flexres_tune.raytune.interrupt import Interrupt
@@ -23,6 +23,7 @@ from flexres_tune.raytune.loggers import make_logger
 from flexres_tune.raytune.memory import WITHOUT_SCORE, Memory
 from flexres_tune.raytune.progress import Display
 from flexres_tune.raytune.search import SourceSearcher
+from flexres_tune.raytune.share import TrialShare
 from flexres_tune.raytune.sources import TrialSource
 from flexres_tune.raytune.trainable import train_trial
 from flexres_tune.raytune.versions import git_commit, versions

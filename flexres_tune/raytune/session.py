@@ -20,13 +20,12 @@ from rich.table import Table
 from flexres_tune.datasets.shape import describe_dataset
 from flexres_tune.datasets.verify import verify_dataset
 from flexres_tune.errors import DeviceError, FlexResError
+from flexres_tune.raytune.address import find_address
 from flexres_tune.raytune.cluster import (
     Cluster,
     RayConnection,
-    find_address,
     has_nvidia_gpu,
     num_visible_gpus,
-    share_for,
 )
 from flexres_tune.raytune.disk import describe_disk
 from flexres_tune.raytune.interrupt import EXIT_INTERRUPTED, Interrupt
@@ -35,6 +34,7 @@ from flexres_tune.raytune.memory import Memory, recall
 from flexres_tune.raytune.packing import settle
 from flexres_tune.raytune.progress import SweepProgress
 from flexres_tune.raytune.reuse import reuse_rows
+from flexres_tune.raytune.share import share_for
 from flexres_tune.raytune.sources import ListSource
 from flexres_tune.raytune.stages import Work, confirm_work, screen_work
 from flexres_tune.raytune.versions import versions

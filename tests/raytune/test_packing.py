@@ -1,8 +1,9 @@
 import pytest
 
 from flexres_tune.raytune import packing
-from flexres_tune.raytune.cluster import Cluster, TrialShare
+from flexres_tune.raytune.cluster import Cluster
 from flexres_tune.raytune.packing import Packing, Probe, largest_trial, pack_cpu, pack_gpu, remembered, settle
+from flexres_tune.raytune.share import TrialShare
 from flexres_tune.spec import PlannedTrial, Resources, TrialConfig
 
 GIB = 2**30
