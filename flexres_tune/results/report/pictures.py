@@ -81,6 +81,8 @@ def _titled(plot: Plot) -> dict[str, Any]:
     layout = dict(figure["layout"])
     lines = textwrap.wrap(plot.finding, _LINE)
     above, below = 34 + 19 * len(lines), 40
+    if layout["xaxis"].get("side") == "top":
+        above += 56  # three lines of names between the title and the plot
     height = layout["height"] + above + below
     legend = dict(layout["legend"])
     if legend["y"] > 1:
