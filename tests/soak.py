@@ -56,7 +56,8 @@ def rows(folder: Path, table: str, columns: list[str]) -> list[tuple]:
 
 def raw_rows(folder: Path, table: str) -> int:
     """Rows in the files as any other program reads them."""
-    return len(pandas.read_parquet(folder / "results" / "soak" / table, columns=["trial_id"]))
+    parts = folder / "results" / "soak" / table
+    return len(pandas.read_parquet(parts, columns=["trial_id"])) if list(parts.glob("*.parquet")) else 0
 
 
 def start(folder: Path, kind: str) -> Driver:

@@ -30,6 +30,7 @@ def test_dry_run_lists_the_trials_in_under_a_second_of_processor_time():
     assert done.returncode == 0, done.stderr
     assert "54 trials" in done.stdout
     assert "4,922,826" in done.stdout
+    assert "disk: at most" in done.stdout
     seconds = used.children_user + used.children_system - started.children_user - started.children_system
     assert seconds < 2, "generous: these machines are noisy; torch alone takes 2.6 s to import"
 
@@ -46,7 +47,15 @@ def test_problems_of_the_file_are_all_named_and_the_status_is_2(tmp_path):
     assert any(line.startswith(f"{file}:4: parameters.lr") for line in lines), done.stderr
 
 
-@pytest.mark.parametrize("args", [("no_such.yaml",), ("sweeps/optim.yaml", "--set", "base.lrr=1"), ("sweeps",)])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("no_such.yaml",),
+        ("sweeps/optim.yaml", "--set", "base.lrr=1"),
+        ("sweeps",),
+        ("sweeps/optim.yaml", "--retry", "failed,stopped"),
+    ],
+)
 def test_wrong_arguments_are_named_without_a_traceback(args):
     done = run(*args)
     assert done.returncode == 2

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from flexres_tune.datasets.shape import describe_dataset
@@ -26,6 +25,7 @@ from flexres_tune.raytune.cluster import (
     RayConnection,
     has_nvidia_gpu,
     num_visible_gpus,
+    watched,
 )
 from flexres_tune.raytune.disk import describe_disk
 from flexres_tune.raytune.interrupt import EXIT_INTERRUPTED, Interrupt
@@ -37,15 +37,18 @@ from flexres_tune.raytune.reuse import reuse_rows
 from flexres_tune.raytune.share import share_for
 from flexres_tune.raytune.sources import ListSource
 from flexres_tune.raytune.stages import Work, confirm_work, screen_work
+from flexres_tune.raytune.storage import check_shared
+from flexres_tune.raytune.terminal import harmless, make_console
 from flexres_tune.raytune.versions import versions
 from flexres_tune.records import Stage, TrialStatus
-from flexres_tune.results.folder import check_folder
+from flexres_tune.results.folder import check_folder, compact_if_needed
 from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import Plan, write_plan
 from flexres_tune.results.plan import PlannedTrial as PlanRow
 from flexres_tune.spec import PlannedTrial, SweepSpec, describe_plan, expand_trials, load_sweep
 
+MAX_PASSES = 3  # Ray forgets a trial whose process could not be reused in time: it is run in the next pass
 ENDED_WELL = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
 
 
@@ -69,7 +72,7 @@ class Session:
 
     @cached_property
     def console(self) -> Console:
-        return Console(highlight=False)
+        return make_console()
 
     def list_trials(self) -> int:
         """`--dry-run`: the trials and their totals; nothing is started or written."""
@@ -81,7 +84,7 @@ class Session:
         for name in plan.columns:
             table.add_column(name, no_wrap=True)
         for row in plan.rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*map(harmless, row))
         if plan.rows:
             self.console.print(table)
         self._say(plan.totals)
@@ -125,6 +128,7 @@ class Session:
         works = [work for work in (screen, confirm) if self.stage in ("all", work.stage)]
         if not any(work.num_todo for work in works):
             self._say(f"{spec.name}: nothing to do: all {sum(w.num_done for w in works)} trials are in {paths.folder}")
+            compact_if_needed(paths)
             self._answer(paths, has_new_rows=False)
             return 0
         with SweepLock(paths):
@@ -142,18 +146,23 @@ class Session:
         """Screen, then confirm; the statuses of the trials that were started, by trial_id."""
         statuses: dict[str, str] = {}
         for stage in (Stage.SCREEN, Stage.CONFIRM):
-            if self.stage not in ("all", stage) or interrupt.requested:
+            if self.stage not in ("all", stage):
                 continue
-            memory, screen, work = self._find_work(spec, paths, stage, statuses)
-            if work.num_todo == 0:
-                continue
-            if not ray.is_connected:
-                with interrupt.nothing_to_lose(self._how_to_go_on):  # a download may take minutes
-                    self._check_data(memory.missing(work.planned()), spec)
-            cluster = self._start(ray, interrupt)
-            listed = [*screen.planned(), *(work.planned() if work is not screen else ())]
-            write_plan(paths, self._plan(spec, listed))
-            statuses |= self._train(spec, work, memory, paths, cluster, interrupt)
+            for _ in range(MAX_PASSES):
+                memory, screen, work = self._find_work(spec, paths, stage, statuses)
+                if work.num_todo == 0 or interrupt.requested:
+                    break
+                if not ray.is_connected:
+                    with interrupt.nothing_to_lose(self._how_to_go_on):  # a download may take minutes
+                        self._check_data(memory.missing(work.planned()), spec)
+                cluster = self._start(ray, interrupt)
+                check_shared(paths.root, cluster)
+                listed = [*screen.planned(), *(work.planned() if work is not screen else ())]
+                write_plan(paths, self._plan(spec, listed))
+                started = self._train(spec, work, memory, paths, cluster, interrupt)
+                statuses |= started
+                if not started:  # a search whose space holds nothing new
+                    break
         return statuses
 
     def _find_work(
@@ -201,7 +210,8 @@ class Session:
         from flexres_tune.raytune.runner import RunOptions, run_trials  # ray: only now
 
         with interrupt.nothing_to_lose(self._how_to_go_on):  # trials are measured, none is run
-            requested, why = settle(spec.resources_per_trial, cluster, memory.missing(work.planned()))
+            trials = memory.missing(work.planned())
+            requested, why = watched(lambda: settle(spec.resources_per_trial, cluster, trials))
         share = share_for(requested, cluster, self.max_concurrent)
         name = spec.name if work.stage is Stage.SCREEN else f"{spec.name}: confirm"
         done = f", {work.num_done} already done" if work.num_done else ""
@@ -260,7 +270,7 @@ class Session:
         return f"interrupted; to go on: {self._command}"
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(harmless(text), soft_wrap=True)
 
     def _say_profile(self, spec: SweepSpec) -> None:
         if self.profile == "auto" and spec.profile != "none":

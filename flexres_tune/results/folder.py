@@ -1,8 +1,13 @@
-"""Whether a sweep's folder takes files, found out before anything starts."""
+"""A sweep's folder before and after a run: whether it takes files, and whether its parts are one."""
 
 from __future__ import annotations
 
+import contextlib
+
+from flexres_tune.errors import ResultsError
 from flexres_tune.results.aside import written_aside
+from flexres_tune.results.lock import SweepLock
+from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import TABLES, SweepPaths
 
 
@@ -17,3 +22,17 @@ def check_folder(paths: SweepPaths) -> None:
         with written_aside(probe) as aside:
             aside.write_bytes(b"a full disk may still take a name, but no content" * 100)
         probe.unlink(missing_ok=True)
+
+
+def compact_if_needed(paths: SweepPaths) -> None:
+    """Make one part of each table that a driver killed at the very end has left as many.
+
+    Our readers do not need it; others would see a trial's `interrupted` row beside the one that replaced it. Nothing
+    is done where another driver runs the sweep, or the folder takes no files.
+    """
+    if all(len(list_parts(paths.table(name))[0]) <= 1 for name in TABLES):
+        return
+    from flexres_tune.results.writer import SweepWriter
+
+    with contextlib.suppress(ResultsError), SweepLock(paths):
+        SweepWriter(paths).compact()
