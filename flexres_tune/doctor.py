@@ -56,6 +56,10 @@ def doctor(
     from flexres_tune.raytune.checkup import check_up
     from flexres_tune.raytune.cluster import connect, num_visible_gpus
     from flexres_tune.raytune.examine import examine_cluster, examine_here
+    from flexres_tune.raytune.storage import check_is_folder
+
+    if storage:
+        check_is_folder(storage)
 
     found = find_address(address, local=here)
     if found is None:

@@ -77,7 +77,9 @@ def run(
 ) -> None:
     """Run the trials of a sweep that the tables do not hold yet."""
     from flexres_tune.raytune.session import Session
+    from flexres_tune.raytune.storage import check_is_folder
 
+    check_is_folder(storage)
     session = Session(
         file=sweep,
         overrides=tuple(set_ or ()),

@@ -44,8 +44,10 @@ class Cluster:
 
 
 @contextmanager
-def connect(address: str | None, verbose: bool = False) -> Iterator[Cluster]:
+def connect(address: str | None, verbose: bool = False, ship_code: bool = False) -> Iterator[Cluster]:
     """Join the cluster at `address`, or start one on this machine for the length of the context.
+
+    `ship_code` sends this package along: all nodes of a joined cluster run the driver's code, whatever they have.
 
     Raises:
         DeviceError: nothing answers at the address.
@@ -64,7 +66,7 @@ def connect(address: str | None, verbose: bool = False) -> Iterator[Cluster]:
             if address:
                 if problem := nobody_at(address):
                     raise ConnectionError(problem)
-                ray.init(address=address, **options)
+                ray.init(address=address, runtime_env=_own_code() if ship_code else None, **options)
             else:
                 with _deaf_children(), _said_in_a_line():
                     ray.init(address="local", include_dashboard=False, num_gpus=num_visible_gpus(), **options)
@@ -125,7 +127,7 @@ class RayConnection:
         DeviceError: nothing answers at the address.
         """
         if self._cluster is None:
-            self._cluster = self._stack.enter_context(connect(self._address, self._verbose))
+            self._cluster = self._stack.enter_context(connect(self._address, self._verbose, ship_code=True))
 
     def __enter__(self) -> RayConnection:
         return self
@@ -254,6 +256,10 @@ def _children(parent: int) -> list[int]:
             if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
                 found.append(int(status.parent.name))
     return found
+
+
+def _own_code() -> dict[str, list[str]]:
+    return {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"]}
 
 
 def _first_line(error: Exception) -> str:

@@ -38,6 +38,7 @@ from flexres_tune.raytune.share import share_for
 from flexres_tune.raytune.sources import ListSource
 from flexres_tune.raytune.stages import Work, confirm_work, screen_work
 from flexres_tune.raytune.storage import check_shared
+from flexres_tune.raytune.storage import check_shared
 from flexres_tune.raytune.terminal import harmless, make_console
 from flexres_tune.raytune.versions import versions
 from flexres_tune.records import Stage, TrialStatus
@@ -156,6 +157,7 @@ class Session:
                     with interrupt.nothing_to_lose(self._how_to_go_on):  # a download may take minutes
                         self._check_data(memory.missing(work.planned()), spec)
                 cluster = self._start(ray, interrupt)
+                check_shared(paths.root, cluster)
                 check_shared(paths.root, cluster)
                 listed = [*screen.planned(), *(work.planned() if work is not screen else ())]
                 write_plan(paths, self._plan(spec, listed))
