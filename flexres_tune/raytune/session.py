@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -32,21 +30,19 @@ from flexres_tune.raytune.interrupt import EXIT_INTERRUPTED, Interrupt
 from flexres_tune.raytune.logger_names import check_logger
 from flexres_tune.raytune.memory import Memory, recall
 from flexres_tune.raytune.packing import settle
+from flexres_tune.raytune.planning import make_plan
 from flexres_tune.raytune.progress import SweepProgress
 from flexres_tune.raytune.reuse import reuse_rows
 from flexres_tune.raytune.share import share_for
 from flexres_tune.raytune.sources import ListSource
 from flexres_tune.raytune.stages import Work, confirm_work, screen_work
 from flexres_tune.raytune.storage import check_shared
-from flexres_tune.raytune.storage import check_shared
 from flexres_tune.raytune.terminal import harmless, make_console
-from flexres_tune.raytune.versions import versions
 from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.results.folder import check_folder, compact_if_needed
 from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.results.plan import Plan, write_plan
-from flexres_tune.results.plan import PlannedTrial as PlanRow
+from flexres_tune.results.plan import write_plan
 from flexres_tune.spec import PlannedTrial, SweepSpec, describe_plan, expand_trials, load_sweep
 
 MAX_PASSES = 3  # Ray forgets a trial whose process could not be reused in time: it is run in the next pass
@@ -158,9 +154,8 @@ class Session:
                         self._check_data(memory.missing(work.planned()), spec)
                 cluster = self._start(ray, interrupt)
                 check_shared(paths.root, cluster)
-                check_shared(paths.root, cluster)
                 listed = [*screen.planned(), *(work.planned() if work is not screen else ())]
-                write_plan(paths, self._plan(spec, listed))
+                write_plan(paths, make_plan(spec, listed, self._command))
                 started = self._train(spec, work, memory, paths, cluster, interrupt)
                 statuses |= started
                 if not started:  # a search whose space holds nothing new
@@ -243,25 +238,6 @@ class Session:
                 f"{self.file}: the screening must be complete before --stage confirm, but {screen.num_todo} of its "
                 "trials are missing; leave --stage out to run both"
             )
-
-    def _plan(self, spec: SweepSpec, trials: Sequence[PlannedTrial]) -> Plan:
-        num_screen = spec.num_trials * len(spec.seeds) if spec.method == "tpe" else None
-        num_confirm = spec.confirm.top * len(spec.confirm.seeds) if spec.confirm else 0
-        listed = [t for t in trials if t.stage == Stage.SCREEN]
-        return Plan(
-            sweep=spec.name,
-            description=spec.description,
-            profile=spec.profile,
-            command=self._command,
-            order_seed=spec.order_seed,
-            trials=tuple(PlanRow(t.config.trial_id, t.config.config_id, t.config.seed, t.stage) for t in trials),
-            num_trials=(num_screen or len(listed)) + num_confirm,
-            created_at=datetime.now(UTC),
-            versions=versions(),
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            spec=spec.resolved(),
-        )
 
     @property
     def _command(self) -> str:
