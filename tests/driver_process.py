@@ -22,7 +22,13 @@ class Driver:
         read, write = os.pipe()
         self._read = read
         self.process = subprocess.Popen(
-            command, stdout=write, stderr=write, cwd=ROOT, env=os.environ | (env or {}), start_new_session=True
+            command,
+            stdout=write,
+            stderr=write,
+            cwd=ROOT,
+            env=os.environ | (env or {}),
+            start_new_session=True,
+            preexec_fn=_hear_hang_ups,
         )
         os.close(write)
         os.set_blocking(read, False)
@@ -92,6 +98,11 @@ class Driver:
             if "ray" in _command(pid):  # a number may have gone to another process by now
                 self.kill(pid)
         os.close(self._read)
+
+
+def _hear_hang_ups() -> None:
+    """The tests themselves may run under nohup, whose children ignore SIGHUP."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _parent(pid: int) -> int | None:
