@@ -37,6 +37,6 @@ trap 'echo "time is nearly up: back into the queue"; scontrol requeue "$SLURM_JO
 # --kill-on-bad-exit=0: a lost node takes its trials along, not the job
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --kill-on-bad-exit=0 \
   ray symmetric-run --address "$address:$port" --min-nodes "$SLURM_JOB_NUM_NODES" --num-cpus "$cpus" \
-  --include-dashboard=false --ray-client-server-port=0 -- \
+  --include-dashboard=false -- \
   python -m flexres_tune.run --address "$address:$port" "$@" &
 wait $! # a trap is only heard while the shell waits
