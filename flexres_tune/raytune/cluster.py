@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.raytune.address import nobody_at
+from flexres_tune.raytune.growth import grown, read_bootstrap
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """What Ray offers."""
+    """What Ray offers; of a cluster that scales, what it may grow to."""
 
     num_cpus: float
     num_gpus: float
@@ -84,9 +85,10 @@ def connect(address: str | None, verbose: bool = False, ship_code: bool = False)
             ) from None
     try:
         resources, nodes = watched(lambda: (ray.cluster_resources(), ray.nodes()))
+        size = grown(resources, read_bootstrap() if address else None)
         yield Cluster(
-            num_cpus=resources.get("CPU", 0),
-            num_gpus=resources.get("GPU", 0),
+            num_cpus=size["CPU"],
+            num_gpus=size["GPU"],
             num_nodes=len([node for node in nodes if node["Alive"]]),
             is_local=not address and not already_connected,
         )
