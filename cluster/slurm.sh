@@ -15,7 +15,8 @@
 # Stop:    scancel JOBID                   # the same sbatch goes on where it was
 #
 # Two minutes before its time is up the job puts itself back into the queue; a trial that was running goes on from its
-# checkpoint. Secure by default: every call inside the cluster carries your token; no dashboard, no Ray client.
+# checkpoint. Secure by default: every call inside the cluster carries your token; ray[tune] has no dashboard
+# that could be reached, and no Ray client.
 #SBATCH --job-name=flexres-tune
 #SBATCH --ntasks-per-node=1
 #SBATCH --requeue
@@ -28,15 +29,14 @@ cd "${SLURM_SUBMIT_DIR:?is set by sbatch: start this file with sbatch cluster/sl
 
 PATH=$PWD/.venv/bin:$PATH
 export PATH PYTHONPATH=$PWD RAY_AUTH_MODE=token RAY_memory_monitor_refresh_ms=0 RAY_USAGE_STATS_ENABLED=0
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-address=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
+read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+read -r address _ < <(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address)
 port=$((20000 + SLURM_JOB_ID % 10000)) # two jobs may share a node
 cpus=${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}
 trap 'echo "time is nearly up: back into the queue"; scontrol requeue "$SLURM_JOB_ID"' USR1
 
 # --kill-on-bad-exit=0: a lost node takes its trials along, not the job
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --kill-on-bad-exit=0 \
-  ray symmetric-run --address "$address:$port" --min-nodes "$SLURM_JOB_NUM_NODES" --num-cpus "$cpus" \
-  --include-dashboard=false -- \
+  ray symmetric-run --address "$address:$port" --min-nodes "$SLURM_JOB_NUM_NODES" --num-cpus "$cpus" -- \
   python -m flexres_tune.run --address "$address:$port" "$@" &
 wait $! # a trap is only heard while the shell waits
