@@ -75,4 +75,4 @@ def test_down_leaves_no_process(cluster):
     status, output = cluster.on("cli", f"ray down -y {cluster.lab}/onprem.yaml")
     assert status == 0, output
     for name in ("n1", "n2", "n3"):
-        cluster.wait_for(lambda name=name: not cluster.ray_processes(name), what=f"{name} without Ray")
+        cluster.wait_for(lambda name=name: not cluster.ray_processes(name), what=f"{name} without Ray", timeout_s=240)
