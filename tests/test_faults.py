@@ -1,5 +1,6 @@
 """What happens when ...: real sweeps, real processes, real signals; see the README's page of that name."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 import pandas
 import pyarrow.parquet as pq
 import pytest
-from driver_process import Driver
+from driver_process import ROOT, Driver
 
 from flexres_tune.results import open_results
 
@@ -82,7 +83,14 @@ def sabotage(tmp_path):
     folder = tmp_path / "sabotage"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(SABOTAGE)
-    return str(folder)
+    return f"{folder}{os.pathsep}{ROOT}"  # the package must be found before the command has put its folder on the path
+
+
+def fill(path):
+    """Write a file until the disk is full."""
+    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
 
 
 def table(tmp_path, name, sweep="test"):
@@ -232,13 +240,7 @@ def test_full_disk_holds_the_sweep_until_there_is_space(sweep, small_disk, sabot
     driver = sweep("[0.669, 0.05, 0.02]", 20, "--max-concurrent", "1", folder=small_disk, PYTHONPATH=sabotage)
     driver.wait_for(lambda: num_epochs(small_disk) >= 2)
     filler = small_disk / "filler"
-    with open(filler, "wb") as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-                file.flush()
-        except OSError:
-            pass
+    fill(filler)
     driver.wait_for(lambda: "No space left on device" in driver.text(), 60)
     assert "no trial starts until" in driver.text()
     time.sleep(10)  # the running trial may end; no other may begin
@@ -257,13 +259,7 @@ def test_full_disk_holds_the_sweep_until_there_is_space(sweep, small_disk, sabot
 def test_ctrl_c_on_a_full_disk_says_what_is_lost(sweep, small_disk):
     driver = sweep("[0.1]", 500, folder=small_disk)
     driver.wait_for(lambda: num_epochs(small_disk) >= 2)
-    with open(small_disk / "filler", "wb") as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-                file.flush()
-        except OSError:
-            pass
+    fill(small_disk / "filler")
     driver.wait_for(lambda: "no trial starts until" in driver.text(), 60)
     driver.process.send_signal(signal.SIGINT)
     assert driver.wait(15) != 0
@@ -342,7 +338,7 @@ def test_damaged_part_is_named_and_what_it_held_runs_again(sweep, tmp_path):
 
 def _query(tmp_path, *what):
     command = [sys.executable, "-m", "flexres_tune.query", *what, "--results", tmp_path / "results"]
-    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
 
 
 @pytest.mark.slow
