@@ -228,8 +228,8 @@ def test_reader_beside_a_busy_writer_always_sees_whole_parts(paths, make_epoch, 
                 failures.append(error)
 
     thread = threading.Thread(target=read)
-    thread.start()
     with SweepWriter(paths) as writer:
+        thread.start()  # before the writer has made its folders there is no sweep to read
         for epoch in range(1, 3 * FANOUT):
             writer.add_epoch(make_epoch("a-0", epoch))
             writer.flush()
