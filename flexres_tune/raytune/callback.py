@@ -87,7 +87,7 @@ class JournalCallback(DriverSide, tune.Callback):
         self._watch.look(trials, time.monotonic())
         with self._journal.lock:
             if not self._journal.is_closed:
-                self._searcher.is_held = self._hold.flush(time.monotonic())
+                self._hold.flush(time.monotonic())
 
     def _finish(self, trial_id: str, status: TrialStatus | None = None, error: str | None = None) -> None:
         with self._journal.lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -95,7 +96,11 @@ def run_trials(
         keeper.update(state)
         display.update(state)
 
-    searcher = SourceSearcher(source, make_job)
+    def is_held() -> bool:
+        with journal.lock:
+            return journal.is_closed or hold.flush(time.monotonic())
+
+    searcher = SourceSearcher(source, make_job, is_held)
     callback = JournalCallback(
         journal,
         hold,

@@ -16,15 +16,19 @@ from flexres_tune.spec import PlannedTrial
 class SourceSearcher(DriverSide, Searcher):
     """Turns planned trials into Ray's configurations, in the source's order."""
 
-    def __init__(self, source: TrialSource, make_job: Callable[[PlannedTrial], TrialJob]):
+    def __init__(self, source: TrialSource, make_job: Callable[[PlannedTrial], TrialJob], is_held: Callable[[], bool]):
+        """Args:
+        is_held: whether no trial may start for the time being. It is here that waiting rows must be tried again:
+            with no trial alive, Ray asks for the next one in a loop of its own, in which no callback is called.
+        """
         super().__init__()
         self._source = source
         self._make_job = make_job
         self.planned: dict[str, PlannedTrial] = {}  # by our trial_id
-        self.is_held = False  # no trial starts for the time being
+        self._is_held = is_held
 
     def suggest(self, trial_id: str) -> dict | str | None:
-        if self.is_held:
+        if self._is_held():
             return None  # Ray asks again
         planned = self._source.next()
         if planned is None:
