@@ -149,7 +149,8 @@ def test_killed_driver_leaves_tables_that_can_be_read_and_the_same_command_goes_
 def test_signal_to_the_whole_group_saves_where_the_trials_are(sweep, tmp_path, number):
     """As a terminal, Slurm and a lost connection send it: Ray's own processes get it, too."""
     driver = sweep("[0.1, 0.05]", 300)
-    driver.wait_for(lambda: num_epochs(tmp_path) >= 4)
+    # one trial may have many epochs before the other's process has started, and would then have nothing to save
+    driver.wait_for(lambda: num_epochs(tmp_path) and table(tmp_path, "epochs")["trial_id"].nunique() == 2)
     os.killpg(driver.process.pid, number)
     asked = time.monotonic()
     assert driver.wait() == 130, driver.text()
