@@ -33,8 +33,11 @@ class Outcome:
     dead: list[str] = field(default_factory=list)  # Ray's own processes that died
 
 
+SAVE_S = 1.5  # between a signal and the end of trials that have not ended by themselves: they look four times a second
+
+
 class _StopAll(DriverSide, tune.Stopper):
-    """Ends the experiment once a signal has come."""
+    """Ends the experiment once a signal has come and the trials had the time to save where they are."""
 
     def __init__(self, interrupt: Interrupt):
         self._interrupt = interrupt
@@ -43,7 +46,7 @@ class _StopAll(DriverSide, tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self._interrupt.requested
+        return self._interrupt.seconds >= SAVE_S
 
 
 def fit(

@@ -100,7 +100,7 @@ def run_trials(
         with journal.lock:
             return journal.is_closed or hold.flush(time.monotonic())
 
-    searcher = SourceSearcher(source, make_job, is_held)
+    searcher = SourceSearcher(source, make_job, is_held, is_over=lambda: interrupt.requested)
     callback = JournalCallback(
         journal,
         hold,

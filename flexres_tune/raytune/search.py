@@ -16,18 +16,28 @@ from flexres_tune.spec import PlannedTrial
 class SourceSearcher(DriverSide, Searcher):
     """Turns planned trials into Ray's configurations, in the source's order."""
 
-    def __init__(self, source: TrialSource, make_job: Callable[[PlannedTrial], TrialJob], is_held: Callable[[], bool]):
+    def __init__(
+        self,
+        source: TrialSource,
+        make_job: Callable[[PlannedTrial], TrialJob],
+        is_held: Callable[[], bool],
+        is_over: Callable[[], bool],
+    ):
         """Args:
         is_held: whether no trial may start for the time being. It is here that waiting rows must be tried again:
             with no trial alive, Ray asks for the next one in a loop of its own, in which no callback is called.
+        is_over: whether no trial will start any more, because a signal has come.
         """
         super().__init__()
         self._source = source
         self._make_job = make_job
         self.planned: dict[str, PlannedTrial] = {}  # by our trial_id
         self._is_held = is_held
+        self._is_over = is_over
 
     def suggest(self, trial_id: str) -> dict | str | None:
+        if self._is_over():
+            return Searcher.FINISHED
         if self._is_held():
             return None  # Ray asks again
         planned = self._source.next()
