@@ -44,7 +44,7 @@ def test_options_that_are_named_are_there():
                 source = (ROOT / "flexres_tune" / f"{match[1]}.py").read_text()
                 if match[1] == "train":  # its options are made from TrialConfig's fields
                     continue
-                arguments = re.sub(r"'[^']*'?$", "", match[2].split(" #")[0])  # a quoted command may go on in a next line
+                arguments = re.sub(r"'[^']*'?$", "", match[2].split(" #")[0])  # quotes may end lines later
                 for word in shlex.split(arguments):
                     if word.startswith("--") and word != "--help":
                         name = word.split("=")[0]
