@@ -128,9 +128,9 @@ def test_asha_stops_bad_trials_and_says_why(run):
 
 def test_screening_is_followed_by_confirmation_on_fresh_seeds(run):
     text = SWEEP + "parameters: {lr: {values: [0.1, 1.0e-6]}}\nconfirm: {top: 1, seeds: [10, 11]}\n"
-    status, output, results = run(text, stage="screen")
+    _, _, results = run(text, stage="screen")
     assert results.trials("test").num_rows == 2
-    status, output, results = run(text)
+    _, output, results = run(text)
     confirmed = results.sql("SELECT lr, seed, status, test_accuracy FROM trials WHERE stage = 'confirm' ORDER BY seed")
     assert [(row["lr"], row["seed"], row["status"]) for row in confirmed.to_pylist()] == [
         (0.1, 10, "completed"),
