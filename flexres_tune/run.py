@@ -120,6 +120,12 @@ def main() -> None:
             _start_again(error)
         print(escape(str(error), keep="\n"), file=sys.stderr)  # a stranger's file may hold what steers a terminal
         raise SystemExit(error.exit_status) from None
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:  # all rows are written; Python's own end would wait for Ray's threads
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(EXIT_INTERRUPTED)
+        raise
     except KeyboardInterrupt:  # while modules are imported
         os._exit(EXIT_INTERRUPTED)
 

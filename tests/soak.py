@@ -43,7 +43,8 @@ DECISION_COLUMNS = ["trial_id", "epoch", "rung", "value", "cutoff", "action"]
 
 
 RAY_IS_LOST = (
-    "Failed to register worker to Raylet",  # Ray ends the process from within C++ where it dies while it starts
+    "Failed to register worker to Raylet",  # Ray ends the process from within C++ where it dies while it starts,
+    "The program will terminate",  # or where the driver has not ended 60 s after it
     "for the 4th time; the same command goes on",
 )
 

@@ -18,6 +18,7 @@ from flexres_tune.raytune.address import nobody_at
 from flexres_tune.raytune.growth import grown, read_bootstrap
 
 T = TypeVar("T")
+TUNE_THREAD = "tune"  # the thread in which Tuner.fit runs
 
 # What Ray would otherwise say, write or do behind the user's back. Set before ray is imported; a user's own
 # setting of the same variable wins.
@@ -228,15 +229,16 @@ def _shut_down() -> None:
     """ray.shutdown() without its politeness: it would send SIGTERM, to which they are deaf, and wait a second each.
 
     Nothing is lost: what happened is in the tables, and Ray's own state is read by nobody. Where a daemon is dead
-    already, the rest is only killed: ray.shutdown() would wait for it, and a thread of Tune's that still waits for an
-    answer would start another Ray as soon as this one is gone.
+    already, or Tune's thread was left behind after a signal, the rest is only killed: ray.shutdown() would wait for
+    them (seen on a slow machine: until Ray's client ended the process after 60 s, with exit status 1), and a thread
+    that still waits for an answer would start another Ray as soon as this one is gone.
     """
     import ray
 
     node = ray._private.worker._global_node
     if node is None:
         return ray.shutdown()
-    is_lost = bool(dead_daemons())
+    is_lost = bool(dead_daemons()) or any(thread.name == TUNE_THREAD for thread in threading.enumerate())
     agents = [pid for _, daemon in node.live_processes() for pid in _children(daemon.pid)]
     kill = node.kill_all_processes
     node.kill_all_processes = lambda **options: kill(check_alive=False, allow_graceful=False)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ray import tune
 
-from flexres_tune.raytune.cluster import dead_daemons
+from flexres_tune.raytune.cluster import TUNE_THREAD, dead_daemons
 from flexres_tune.raytune.driver_side import DriverSide
 from flexres_tune.raytune.interrupt import Interrupt
 from flexres_tune.raytune.journal import Journal
@@ -94,7 +94,7 @@ def fit(
         except Exception as error:  # handed to the main thread, which has rows to write first
             outcome.error = error
 
-    thread = threading.Thread(target=run, name="tune", daemon=True)
+    thread = threading.Thread(target=run, name=TUNE_THREAD, daemon=True)
     thread.start()
     try:
         while thread.is_alive() and interrupt.seconds < WIND_DOWN_S:
