@@ -59,6 +59,8 @@ class TextbookLoop:
         self._alpha = config.mixup_alpha
         self._model = build_model(config.model, data.num_classes, size).to(device)
         self._optimizer = build_optimizer(self._model.parameters(), config)
+        for group in self._optimizer.param_groups:
+            group["fused"] = None  # torch's default kernels, as tutorials leave them
         self._criterion = torch.nn.CrossEntropyLoss()
 
     def run_epoch(self) -> float:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 
@@ -15,27 +21,29 @@ from flexres_tune.errors import DataError
 from flexres_tune.spec import TrialConfig, count_flops
 from flexres_tune.training import choose_execution, fit
 from flexres_tune.training.device import pick_device
+from flexres_tune.training.environment import PROCESS_ENVIRONMENT
 
-SECONDS_AN_EPOCH = 6.0  # about, of the slower loop: long enough to drown a step's jitter
+SECONDS_AN_EPOCH = 10.0  # about, of the slower loop: long enough to drown a step's jitter
+Epochs = Callable[[TrialConfig, int], Iterator[Any]]
 LONG = 200  # epochs that `auto` is told of, so that it measures as it would for a long trial
 
 
 def bench_train(config: TrialConfig, repeats: int) -> Bench:
-    """Both loops in turn, `repeats` times, after a warm-up epoch of each."""
+    """Both loops in turn, `repeats` times, after a warm-up epoch of each; each in a process of its own, as users run
+    them: a trial's is started as sweeps start it, the textbook's as anyone's.
+    """
     device = pick_device()
-    data, note = load_images(config, device)
     config = config.model_copy(update={"epochs": LONG})
-    execution = choose_execution(config, device)
-    data = first_images(data, config, device)
-    textbook = TextbookLoop(config, data, device)
-    trial = fit(config, data, execution)
-    textbook.run_epoch()
-    next(trial)
-    slow, fast = [], []
-    for _ in range(repeats):
-        slow.append(textbook.run_epoch())
-        fast.append(next(trial).images_per_second)
-    flops = 3 * count_flops(config.model, data.num_classes, data.image_size)
+    with Turns(_textbook_epochs, config, 0, {}) as textbook:
+        num_images, note = textbook.facts
+        with Turns(_trial_epochs, config, num_images, PROCESS_ENVIRONMENT) as trial:
+            execution, num_classes, image_size = trial.facts
+            slow, fast = [], []
+            for _ in range(1 + repeats):
+                slow.append(textbook.run_epoch())
+                fast.append(trial.run_epoch())
+    slow, fast = slow[1:], fast[1:]
+    flops = 3 * count_flops(config.model, num_classes, image_size)
     peak = [matrix_product_flops(device, execution.precision) for _ in range(repeats)]
     achieved = [rate * flops for rate in fast]
     figures = (
@@ -51,8 +59,87 @@ def bench_train(config: TrialConfig, repeats: int) -> Bench:
         f"train: {config.model.name}, batch {config.batch_size}, {'+'.join(config.augmentation) or 'no augmentation'}"
     )
     mixup = f", mixup {config.mixup_alpha:g}" if config.mixup_alpha else ""
-    notes = (f"{len(data.train.labels)} images an epoch, {note}", f"execution: {execution.label}")
+    notes = (f"{num_images} images an epoch, {note}", f"execution: {execution.label}")
     return Bench(title + mixup, figures, notes)
+
+
+class Turns:
+    """A loop in a process of its own, which runs an epoch whenever it is asked to, and waits in between."""
+
+    def __init__(self, epochs: Epochs, config: TrialConfig, num_images: int, environment: Mapping[str, str]):
+        """Args:
+        epochs: generator of what the loop tells of itself, then of each epoch's images/s.
+        environment: variables that its process is started with, beside this one's.
+        """
+        context = multiprocessing.get_context("spawn")
+        self._connection, other = context.Pipe()
+        self._process = context.Process(target=_take_turns, args=(epochs, config, num_images, other))
+        with _environment(environment):
+            self._process.start()
+        other.close()
+        self.facts = self._ask()
+
+    def run_epoch(self) -> float:
+        """Images a second."""
+        return self._ask()
+
+    def _ask(self) -> Any:
+        self._connection.send(None)
+        answer = self._connection.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def __enter__(self) -> Turns:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self._connection.close()
+        self._process.join()
+
+
+def _take_turns(epochs: Epochs, config: TrialConfig, num_images: int, connection: Connection) -> None:
+    """The process's main: an answer to each question."""
+    answers = epochs(config, num_images)
+    try:
+        while True:
+            connection.recv()
+            connection.send(next(answers))
+    except EOFError:  # the asker is gone
+        pass
+    except Exception as error:  # raised where the question was asked
+        connection.send(error)
+
+
+def _textbook_epochs(config: TrialConfig, num_images: int) -> Iterator[Any]:
+    device = pick_device()
+    data, note = load_images(config, device)
+    data = first_images(data, num_enough(data, config, device))
+    yield len(data.train.labels), note
+    loop = TextbookLoop(config, data, device)
+    while True:
+        yield loop.run_epoch()
+
+
+def _trial_epochs(config: TrialConfig, num_images: int) -> Iterator[Any]:
+    device = pick_device()
+    data, _ = load_images(config, device)
+    execution = choose_execution(config, device)
+    yield execution, data.num_classes, data.image_size
+    for metrics in fit(config, first_images(data, num_images), execution):
+        yield metrics.images_per_second
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """os.environ with these values: a process inherits what stands there when it is started."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def load_images(config: TrialConfig, device: torch.device) -> tuple[ImageData, str]:
@@ -74,20 +161,18 @@ def load_images(config: TrialConfig, device: torch.device) -> tuple[ImageData, s
     return data, "random images of CIFAR-10's shape, which is not on this machine"
 
 
-def first_images(data: ImageData, config: TrialConfig, device: torch.device) -> ImageData:
+def num_enough(data: ImageData, config: TrialConfig, device: torch.device) -> int:
     """So many training images, in whole batches, that an epoch of the textbook loop takes some seconds."""
-    probe = dataclasses.replace(data, train=_head(data.train, 2 * config.batch_size))
-    loop = TextbookLoop(config, probe, device)
+    loop = TextbookLoop(config, first_images(data, 2 * config.batch_size), device)
     loop.run_epoch()
-    rate = loop.run_epoch()
-    num_batches = max(
-        2, min(round(rate * SECONDS_AN_EPOCH / config.batch_size), len(data.train.labels) // config.batch_size)
-    )
+    wanted = round(loop.run_epoch() * SECONDS_AN_EPOCH / config.batch_size)
+    return max(2, min(wanted, len(data.train.labels) // config.batch_size)) * config.batch_size
+
+
+def first_images(data: ImageData, num_images: int) -> ImageData:
+    """The first training images, and a few others: only training is timed."""
     return dataclasses.replace(
-        data,
-        train=_head(data.train, num_batches * config.batch_size),
-        val=_head(data.val, 64),
-        test=_head(data.test, 64),
+        data, train=_head(data.train, num_images), val=_head(data.val, 64), test=_head(data.test, 64)
     )
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.raytune.address import nobody_at
 from flexres_tune.raytune.growth import grown, read_bootstrap
+from flexres_tune.training.environment import PROCESS_ENVIRONMENT
 
 T = TypeVar("T")
 TUNE_THREAD = "tune"  # the thread in which Tuner.fit runs
@@ -54,7 +55,7 @@ def connect(address: str | None, verbose: bool = False, ship_code: bool = False)
     Raises:
         DeviceError: nothing answers at the address.
     """
-    for name, value in ENVIRONMENT.items():
+    for name, value in (ENVIRONMENT | PROCESS_ENVIRONMENT).items():  # Ray's processes hand the latter on to trials
         os.environ.setdefault(name, value)
     import ray
 
@@ -262,8 +263,12 @@ def _children(parent: int) -> list[int]:
     return found
 
 
-def _own_code() -> dict[str, list[str]]:
-    return {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"]}
+def _own_code() -> dict[str, Any]:
+    return {
+        "py_modules": [str(Path(__file__).parents[1])],
+        "excludes": ["__pycache__"],
+        "env_vars": dict(PROCESS_ENVIRONMENT),
+    }
 
 
 def _first_line(error: Exception) -> str:

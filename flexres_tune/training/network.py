@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import torch
@@ -21,6 +22,8 @@ def prepare_network(model: nn.Module, execution: Execution, make_sample: Callabl
         make_sample: a batch as they will be, (B, 3, H, W): its shape and memory format are built in.
     """
     if execution.compile:
+        if execution.device.type == "cpu":  # the compiler would warn that it finds no CUDA
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         return torch.compile(model, dynamic=False)
     if execution.graphs:
         return _graphed(model, execution, make_sample())
