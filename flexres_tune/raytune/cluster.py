@@ -86,17 +86,19 @@ def connect(address: str | None, verbose: bool = False, ship_code: bool = False)
                 "`ray up`, or use --local to run on this machine"
             ) from None
     try:
-        resources, nodes = watched(lambda: (ray.cluster_resources(), ray.nodes()))
-        size = grown(resources, read_bootstrap() if address else None)
-        yield Cluster(
-            num_cpus=size["CPU"],
-            num_gpus=size["GPU"],
-            num_nodes=len([node for node in nodes if node["Alive"]]),
-            is_local=not address and not already_connected,
-        )
+        yield watched(lambda: present_cluster(is_local=not address and not already_connected))
     finally:
         if not already_connected:
             _shut_down()
+
+
+def present_cluster(is_local: bool) -> Cluster:
+    """The connected cluster as it is now."""
+    import ray
+
+    size = grown(ray.cluster_resources(), None if is_local else read_bootstrap())
+    num_nodes = len([node for node in ray.nodes() if node["Alive"]])
+    return Cluster(num_cpus=size["CPU"], num_gpus=size["GPU"], num_nodes=num_nodes, is_local=is_local)
 
 
 class RayLostError(FlexResError):

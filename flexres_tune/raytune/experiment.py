@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.search import ConcurrencyLimiter
 
 from flexres_tune.raytune.cluster import TUNE_THREAD, dead_daemons
 from flexres_tune.raytune.driver_side import DriverSide
@@ -21,6 +22,7 @@ from flexres_tune.raytune.journal import Journal
 from flexres_tune.raytune.schedulers import JournalScheduler
 from flexres_tune.raytune.search import SourceSearcher
 from flexres_tune.raytune.share import TrialShare
+from flexres_tune.raytune.slots import Slots
 
 WIND_DOWN_S = 6.0  # Tune's time to end once a signal has come; the command is to be over after 10 s
 
@@ -59,6 +61,8 @@ def fit(
     trainable: Callable[[dict[str, Any]], None],
     max_failures: int,
     verbose: bool,
+    num_slots: Callable[[], int] | None,
+    on_message: Callable[[str], None],
 ) -> Outcome:
     """Run what the searcher hands out. Tune's thread is left behind where it does not end in time: it may wait for a
     process that no longer answers, and the journal takes nothing more from it.
@@ -67,13 +71,13 @@ def fit(
         for name in ("ray.tune", "ray.train", "ray.air"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     folder = tempfile.mkdtemp(prefix="flexres_tune_ray_")  # Ray wants one; nothing in it is ours
+    limiter = ConcurrencyLimiter(searcher, share.num_concurrent)
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": share.cpu, "gpu": share.gpu}),
         tune_config=tune.TuneConfig(
             num_samples=-1,
-            search_alg=searcher,
+            search_alg=limiter,
             scheduler=JournalScheduler(journal),
-            max_concurrent_trials=share.num_concurrent,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
@@ -97,13 +101,14 @@ def fit(
     thread = threading.Thread(target=run, name=TUNE_THREAD, daemon=True)
     thread.start()
     try:
-        while thread.is_alive() and interrupt.seconds < WIND_DOWN_S:
-            thread.join(0.1)
-            if interrupt.requested and not stop_file.exists():
-                with contextlib.suppress(OSError):  # a full disk: the trials are ended where they are
-                    stop_file.touch()
-            if dead_daemons():
-                break
+        with Slots(limiter, num_slots, on_message):
+            while thread.is_alive() and interrupt.seconds < WIND_DOWN_S:
+                thread.join(0.1)
+                if interrupt.requested and not stop_file.exists():
+                    with contextlib.suppress(OSError):  # a full disk: the trials are ended where they are
+                        stop_file.touch()
+                if dead_daemons():
+                    break
         outcome.dead = dead_daemons()  # also where Tune has noticed first, and raised something
     finally:
         with contextlib.suppress(OSError):

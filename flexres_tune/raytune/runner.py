@@ -45,6 +45,7 @@ class RunOptions:
     trial_timeout_s: float | None = None  # a trial that reports nothing for so long is ended
     loggers: tuple[str, ...] = ()  # of logger_names, checked
     verbose: bool = False
+    num_slots: Callable[[], int] | None = None  # trials that the cluster can hold now; None: as many as at the start
     trainable: Callable[[dict[str, Any]], None] = train_trial  # `bench sweep` runs one that only reports
 
 
@@ -112,9 +113,20 @@ def run_trials(
         on_change=on_change,
         on_message=display.message,
     )
-    trainable, max_failures = options.trainable, options.max_failures
     callbacks = [callback, *(make_logger(name, paths, display.message) for name in options.loggers)]
-    outcome = fit(journal, searcher, callbacks, share, interrupt, stop_file, trainable, max_failures, options.verbose)
+    outcome = fit(
+        journal,
+        searcher,
+        callbacks,
+        share,
+        interrupt,
+        stop_file,
+        options.trainable,
+        options.max_failures,
+        options.verbose,
+        options.num_slots,
+        display.message,
+    )
     for state in journal.close():
         on_change(state)
     hold.finish(interrupt)

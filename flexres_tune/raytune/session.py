@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -205,6 +205,7 @@ class Session:
     ) -> dict[str, str]:
         """Run one stage; the statuses of the trials that were started, by trial_id."""
         from flexres_tune.raytune.runner import RunOptions, run_trials  # ray: only now
+        from flexres_tune.raytune.slots import measure_slots
 
         with interrupt.nothing_to_lose(self._how_to_go_on):  # trials are measured, none is run
             trials = memory.missing(work.planned())
@@ -213,7 +214,12 @@ class Session:
         name = spec.name if work.stage is Stage.SCREEN else f"{spec.name}: confirm"
         done = f", {work.num_done} already done" if work.num_done else ""
         self._say(f"{name}: {work.num_todo} trials to run{done}; {share.reason}" + (f"; {why}" if why else ""))
-        options = RunOptions(trial_timeout_s=self.trial_timeout_s, loggers=self.loggers, verbose=self.verbose)
+        options = RunOptions(
+            trial_timeout_s=self.trial_timeout_s,
+            loggers=self.loggers,
+            verbose=self.verbose,
+            num_slots=measure_slots(share, cluster, paths.root, self.max_concurrent),
+        )
         judged = work.planned() if work.stage is Stage.SCREEN else ()
         budgets = {trial.config.trial_id: trial.config.epochs for trial in judged}
         with SweepProgress(self.console, work.num_todo, work.num_epochs) as progress:
@@ -224,6 +230,7 @@ class Session:
                 progress.message(f"out of memory: {len(starved)} trials again, {alone.reason}")
                 memory = recall(paths, spec.metric)
                 source = ListSource(starved)
+                options = replace(options, num_slots=None)
                 states |= run_trials(spec, source, memory, budgets, paths, alone, interrupt, progress, options)
         return {trial_id: state.record.status for trial_id, state in states.items()}
 
