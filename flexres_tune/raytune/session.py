@@ -46,6 +46,7 @@ from flexres_tune.results.plan import write_plan
 from flexres_tune.spec import PlannedTrial, SweepSpec, describe_plan, expand_trials, load_sweep
 
 MAX_PASSES = 3  # Ray forgets a trial whose process could not be reused in time: it is run in the next pass
+REPORT_WITHIN_S = 5.0  # of a signal; later there is no time for it, as the command is to be over after 10 s
 ENDED_WELL = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
 
 
@@ -132,6 +133,8 @@ class Session:
             check_folder(paths)
             statuses = self._run_stages(spec, paths, ray, interrupt)
         if interrupt.requested:
+            if statuses and interrupt.seconds < REPORT_WITHIN_S:
+                self._report(paths)
             self._say(self._how_to_go_on)
             return EXIT_INTERRUPTED
         self._answer(paths)
@@ -266,19 +269,24 @@ class Session:
                 "--profile none overrides"
             )
 
+    def _report(self, paths: SweepPaths) -> None:
+        from flexres_tune.results import open_results
+        from flexres_tune.results.report.write import try_report
+
+        self._say(try_report(open_results(paths.root), paths.sweep))
+
     def _answer(self, paths: SweepPaths, has_new_rows: bool = True) -> None:
         """The leaderboard, where the tables and the report are, and what to type next."""
         from flexres_tune.results import open_results
         from flexres_tune.results.answer import answer_sentence
         from flexres_tune.results.answers import answer_leaderboard
         from flexres_tune.results.present import print_section
-        from flexres_tune.results.report.write import try_report
 
         for section in answer_leaderboard(open_results(paths.root), paths.sweep, limit=10).sections:
             print_section(section, self.console)
         self._say(f"tables: {paths.folder}")
         if has_new_rows or not paths.report.exists():
-            self._say(try_report(open_results(paths.root), paths.sweep))
+            self._report(paths)
         else:
             self._say(f"report: {paths.report}")
         next_command = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", paths.sweep]

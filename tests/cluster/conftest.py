@@ -59,6 +59,10 @@ class Machines:
         )
         return done.returncode, done.stdout
 
+    def is_alive(self, name):
+        pid = self.lab / name / "pid"
+        return pid.exists() and Path(f"/proc/{pid.read_text().strip()}").exists()
+
     def start(self, name, script):
         """Start a shell script on a machine, and do not wait for it."""
         return subprocess.Popen(
@@ -105,6 +109,9 @@ def machines():
 @pytest.fixture(scope="module")
 def cluster(machines):
     """The machines as a running cluster, started as the header of cluster/onprem.yaml says."""
+    for name in ("n1", "n2", "n3"):  # a test of another module may have ended one
+        if not machines.is_alive(name):
+            machines.do("boot", name)
     text = (ROOT / "cluster/onprem.yaml").read_text()
     for place, value in {
         "FOLDER-YOURS": str(machines.shared),

@@ -1,4 +1,4 @@
-"""A worker that dies in the middle of a sweep, on three emulated machines: nothing is lost, and nothing done twice."""
+"""What a cluster loses in the middle of a sweep, on emulated machines: worker, link, driver; nothing is lost."""
 
 import time
 
@@ -8,36 +8,123 @@ from flexres_tune.results import open_results
 
 pytestmark = pytest.mark.cluster
 
+NUM_TRIALS = 8
+NUM_EPOCHS = 120
 SWEEP = """
-name: lost
-base: {dataset: digits, model: tiny, epochs: 40, batch_size: 32, augmentation: []}
+name: NAME
+base: {dataset: digits, model: tiny, epochs: 120, batch_size: 32, augmentation: []}
 resources_per_trial: {cpu: 1, gpu: 0}
 seeds: [0, 1, 2, 3, 4, 5, 6, 7]
 parameters: {lr: {values: [0.05]}}
 """
 
 
-def test_trials_of_a_dead_worker_go_on_elsewhere_from_their_checkpoints(cluster):
-    (cluster.shared / "lost.yaml").write_text(SWEEP)
-    command = (
-        f"cd {cluster.shared} && RAY_AUTH_MODE=token .venv/bin/python -m flexres_tune.run lost.yaml --profile none"
+def start(cluster, name):
+    (cluster.shared / f"{name}.yaml").write_text(SWEEP.replace("NAME", name))
+    return cluster.start(
+        "n1",
+        f"cd {cluster.shared} && RAY_AUTH_MODE=token exec .venv/bin/python -m flexres_tune.run {name}.yaml "
+        "--profile none --no-reuse",
     )
-    driver = cluster.start("n1", command)
-    checkpoints = cluster.shared / "results/lost/checkpoints"
-    cluster.wait_for(lambda: len(list(checkpoints.glob("*.pt"))) >= 4, "checkpoints of four trials")
-    cluster.do("kill", "n3")
-    died_at = time.time()
+
+
+def wait_for_checkpoints(cluster, name, number=4):
+    folder = cluster.shared / "results" / name / "checkpoints"
+    cluster.wait_for(lambda: len(list(folder.glob("*.pt"))) >= number, f"checkpoints of {number} trials")
+
+
+def wait_for_end(driver):
     output, _ = driver.communicate(timeout=400)
     assert driver.returncode == 0, output
+    return output
+
+
+def rows_of(cluster, name):
+    """The trials' rows, once it is sure that each trial and each epoch is there once, in the files, too."""
     results = open_results(cluster.shared / "results")
-    rows = results.trials("lost").to_pylist()
-    assert sorted(row["seed"] for row in rows) == list(range(8)), "one row a trial"
-    assert [row["status"] for row in rows] == ["completed"] * 8
+    rows = results.trials(name).to_pylist()
+    assert sorted(row["seed"] for row in rows) == list(range(NUM_TRIALS)), "one row a trial"
+    assert [row["status"] for row in rows] == ["completed"] * NUM_TRIALS
+    epochs = results.sql(
+        "SELECT trial_id, count(*) AS n, count(DISTINCT epoch) AS d FROM epochs GROUP BY 1", name
+    ).to_pylist()
+    assert [(row["n"], row["d"]) for row in epochs] == [(NUM_EPOCHS, NUM_EPOCHS)] * NUM_TRIALS
+    return rows
+
+
+def curves_of(cluster, name):
+    return open_results(cluster.shared / "results").sql(
+        "SELECT trial_id, epoch, train_loss, val_accuracy FROM epochs ORDER BY 1, 2", name
+    )
+
+
+def test_trials_of_a_dead_worker_go_on_elsewhere_from_their_checkpoints(cluster):
+    driver = start(cluster, "dead")
+    wait_for_checkpoints(cluster, "dead")
+    cluster.do("kill", "n3")
+    died_at = time.time()
+    wait_for_end(driver)
+    rows = rows_of(cluster, "dead")
     again = [row for row in rows if row["attempt"] > 1]
     assert again, "something ran on the worker that died"
     late = [row for row in rows if row["finished_at"].timestamp() > died_at]
     assert {row["node_ip"] for row in late} <= {cluster.head, cluster.workers[0]}, "the row says where it ended"
-    epochs = results.sql(
-        "SELECT trial_id, count(*) AS n, count(DISTINCT epoch) AS d FROM epochs GROUP BY 1"
-    ).to_pylist()
-    assert [(row["n"], row["d"]) for row in epochs] == [(40, 40)] * 8
+    attempts = open_results(cluster.shared / "results").sql(
+        "SELECT trial_id, max(attempt) FILTER (epoch = 1) AS first FROM epochs GROUP BY 1", "dead"
+    )
+    first = {row["trial_id"]: row["first"] for row in attempts.to_pylist()}
+    assert 1 in {first[row["trial_id"]] for row in again}, "a checkpoint was used: the first epoch is not computed anew"
+
+
+def test_driver_that_is_killed_and_started_again_goes_on(cluster):
+    driver = start(cluster, "driver")
+    wait_for_checkpoints(cluster, "driver")
+    cluster.on("n1", "kill -9 $(pgrep -f '^.venv/bin/python -m flexres_tune.run')")
+    driver.wait(30)
+    wait_for_end(start(cluster, "driver"))
+    rows = rows_of(cluster, "driver")
+    assert {row["attempt"] for row in rows} >= {2}
+    assert curves_of(cluster, "driver") == curves_of(cluster, "dead"), "disturbed in other ways, and the same"
+
+
+def test_node_that_joins_in_the_middle_gets_trials(cluster):
+    cluster.do("boot", "n4")
+    driver = start(cluster, "joined")
+    wait_for_checkpoints(cluster, "joined")
+    script = (
+        f"mkdir -p ~/.ray && cp {cluster.lab}/cli/home/.ray/auth_token ~/.ray/ && cd {cluster.shared} && "
+        "PATH=$PWD/.venv/bin:$PATH PYTHONPATH=$PWD RAY_AUTH_MODE=token RAY_memory_monitor_refresh_ms=0 "
+        f"ray start --address={cluster.head}:6379 --include-log-monitor=false"
+    )
+    status, output = cluster.on("n4", script)
+    assert status == 0, output
+    output = wait_for_end(driver)
+    assert "the cluster has grown" in output
+    assert "10.77.0.14" in {row["node_ip"] for row in rows_of(cluster, "joined")}
+    cluster.do("kill", "n4")
+
+
+def test_partition_of_20_seconds_changes_no_row(cluster):
+    driver = start(cluster, "partition")
+    wait_for_checkpoints(cluster, "partition")
+    cluster.do("cut", "n2")
+    time.sleep(20)
+    cluster.do("mend", "n2")
+    wait_for_end(driver)
+    rows_of(cluster, "partition")
+    assert curves_of(cluster, "partition") == curves_of(cluster, "dead")
+
+
+def test_worker_whose_link_is_cut_for_good_is_done_without(cluster):
+    driver = start(cluster, "cut")
+    wait_for_checkpoints(cluster, "cut")
+    cluster.do("cut", "n2")
+    cut_at = time.time()
+    wait_for_end(driver)
+    cluster.do("mend", "n2")
+    rows = rows_of(cluster, "cut")
+    again = [row for row in rows if row["attempt"] > 1]
+    assert again, "something ran beyond the link"
+    late = {row["node_ip"] for row in rows if row["finished_at"].timestamp() > cut_at + 1}
+    assert cluster.workers[0] not in late
+    assert curves_of(cluster, "cut") == curves_of(cluster, "dead")
