@@ -73,7 +73,7 @@ class Machines:
             stderr=subprocess.STDOUT,
         )
 
-    def wait_for(self, is_so, what, timeout_s=120):
+    def wait_for(self, is_so, what, timeout_s=240):
         """Wait until something is so."""
         end = time.monotonic() + timeout_s
         while not is_so():

@@ -34,7 +34,7 @@ def wait_for_checkpoints(cluster, name, number=4):
 
 
 def wait_for_end(driver):
-    output, _ = driver.communicate(timeout=400)
+    output, _ = driver.communicate(timeout=900)
     assert driver.returncode == 0, output
     return output
 
