@@ -60,7 +60,7 @@ def submit(
         str | None, typer.Option(help="Python on the cluster's head; else what the cluster file says.")
     ] = None,
 ) -> None:
-    """Send the working tree to a cluster's head, run a sweep there, and follow it. Its exit status becomes this one's."""
+    """Send the working tree to a cluster's head, run a sweep there, and follow it; exit as it does."""
     from flexres_tune.clusters.cluster_file import read_cluster_file
     from flexres_tune.clusters.following import Follower
     from flexres_tune.clusters.remote import Head

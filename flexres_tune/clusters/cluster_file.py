@@ -51,8 +51,8 @@ def read_cluster_file(path: Path, python: str | None = None, storage: str | None
     provider = config["provider"]
     if places := sorted({value for value in _texts(config) if PLACE in value}):
         raise ClusterError(
-            f"{path}: what is yours must be filled in, but {len(places)} values hold {PLACE}, such as {places[0][:60]!r}; "
-            "the file's header says how"
+            f"{path}: what is yours must be filled in, but {len(places)} values hold {PLACE}, such as "
+            f"{places[0][:60]!r}; the file's header says how"
         )
     block = provider.get(BLOCK) or {}
     if not isinstance(block, dict):
@@ -93,7 +93,8 @@ def _read(path: Path) -> dict[str, Any]:
     is_one = isinstance(provider, dict) and isinstance(provider.get("type"), str)
     if not is_one or not isinstance(config.get("cluster_name"), str):
         raise ClusterError(
-            f"{path}: must be a file for `ray up`, with cluster_name and provider.type, but is not; see cluster/gpu.yaml"
+            f"{path}: must be a file for `ray up`, with cluster_name and provider.type, but is not; "
+            "cluster/gpu.yaml is one"
         )
     return config
 

@@ -1,4 +1,4 @@
-"""What `submit` does on the head: `python -m flexres_tune.clusters.head OPTIONS -- start|follow|stop|pack SWEEP ...`."""
+"""What `submit` does on the head: `python -m flexres_tune.clusters.head OPTIONS -- start|follow|stop|pack SWEEP`."""
 
 from __future__ import annotations
 
