@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flexres_tune.clusters.archive import unpack_results
 from flexres_tune.clusters.cluster_file import ClusterError
 from flexres_tune.clusters.head import POSITION
 from flexres_tune.clusters.remote import Head, quote
@@ -58,6 +57,8 @@ class Follower:
         Args:
             archive: of the working tree, in the head's home: another head may have run the sweep.
         """
+        from flexres_tune.clusters.archive import unpack_results  # pyarrow: no other command needs it
+
         said: list[str] = []
         options = ["--storage", self.head.cluster.storage, *(["--checkpoints"] if with_checkpoints else [])]
         script = f"PYTHONPATH=~/{archive} {self._call((), '-P', '-m', MODULE, *options, '--', 'pack', self.sweep)}"

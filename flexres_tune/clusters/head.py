@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from flexres_tune.clusters.archive import pack_results
 from flexres_tune.clusters.keeper import start_keeper
 from flexres_tune.clusters.run_folder import FOLDER, RunFolder
 from flexres_tune.clusters.tree import unpack_tree
@@ -119,6 +118,8 @@ def num_lines(run: RunFolder) -> int:
 
 def pack(run: RunFolder, storage: Path, with_checkpoints: bool) -> int:
     """Put the sweep's tables in an archive for `submit --fetch`, and print its path."""
+    from flexres_tune.clusters.archive import pack_results  # pyarrow: whoever follows does not wait for it
+
     folder = run.home / FOLDER / ".fetch"  # hidden: no sweep has such a name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in folder.iterdir():
