@@ -23,17 +23,16 @@ parameters: {lr: {values: [0.05]}}
 def test_run_outlives_the_laptop_and_is_picked_up_and_fetched(cluster):
     sweep = cluster.lab / "mein Lauf für n1.yaml"
     sweep.write_text(SWEEP)
-    submit = f"cd {ROOT} && python -m flexres_tune.submit {cluster.lab}/onprem.yaml '{sweep}'"
-    laptop = cluster.start(
-        "cli", f"echo $$ >{cluster.lab}/submit.pid; {submit.replace('python', 'exec python')} --profile none"
-    )
+    command = f"python -m flexres_tune.submit {cluster.lab}/onprem.yaml '{sweep}'"
+    submit, pid = f"cd {ROOT} && {command}", cluster.lab / "submit.pid"
+    laptop = cluster.start("cli", f"cd {ROOT} && echo $$ >{pid} && exec {command} --profile none")
     shown = []
     for line in laptop.stdout:
         shown.append(line)
         if re.match(r" 1/12 ", line):
             break
     assert " 1/12 " in shown[-1], "".join(shown)
-    cluster.on("cli", f"kill -9 $(cat {cluster.lab}/submit.pid)")  # the lid
+    cluster.on("cli", f"kill -9 $(cat {pid})")  # the lid
     laptop.communicate(timeout=60)
 
     status, output = cluster.on("cli", submit)
