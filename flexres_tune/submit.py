@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -66,7 +66,7 @@ def submit(
     from flexres_tune.clusters.remote import Head
     from flexres_tune.raytune.terminal import harmless, make_console
 
-    _check_options(ctx.args, [cluster, sweep], attach, fetch, stop, last, checkpoints, into)
+    _check_options(ctx.params, ctx.args)
     name = _sweep_name(sweep) if attach or fetch or stop else _check_sweep(sweep, ctx.args)
     head = Head(read_cluster_file(cluster, python, storage))
     console = make_console()
@@ -91,7 +91,7 @@ def submit(
             show(f"to detach: Ctrl-C; to follow again: {again} --attach")
             status = follower.start(archive, [inside, *ctx.args], _environment(console.width))
     except KeyboardInterrupt:
-        _leave(follower, again, show)
+        _leave(follower, again)
     except FlexResError as error:
         raise FlexResError(_with_way_back(error, follower, again)) from None
     if status == EXIT_NOT_FOUND:
@@ -101,20 +101,20 @@ def submit(
     raise typer.Exit(status)
 
 
-def _check_options(args, files, attach, fetch, stop, last, checkpoints, into) -> None:
+def _check_options(params: dict[str, Any], args: list[str]) -> None:
     """Options that would be ignored are refused."""
-    if wrong := [str(file) for file in files if str(file).startswith("-")]:
+    if wrong := [str(params[name]) for name in ("cluster", "sweep") if str(params[name]).startswith("-")]:
         raise FlexResError(
-            f"name the cluster file and the sweep file first, and options after them, but got {wrong[0]}"
+            f"the cluster file and the sweep file must come first, but got {wrong[0]}; options after them"
         )
-    chosen = [name for name, is_on in (("--attach", attach), ("--fetch", fetch), ("--stop", stop)) if is_on]
+    chosen = [f"--{name}" for name in ("attach", "fetch", "stop") if params[name]]
     if len(chosen) > 1:
-        raise FlexResError(f"one of {', '.join(chosen)} at a time")
+        raise FlexResError(f"{' and '.join(chosen)}: one at a time")
     if chosen and args:
         raise FlexResError(f"{chosen[0]} takes none of run's options, but got {' '.join(args)[:100]}")
-    if last is not None and not attach:
+    if params["last"] is not None and not params["attach"]:
         raise FlexResError("--last needs --attach")
-    if (checkpoints or into != Path("results")) and not fetch:
+    if (params["checkpoints"] or params["into"] != Path("results")) and not params["fetch"]:
         raise FlexResError("--checkpoints and --into need --fetch")
 
 
@@ -169,11 +169,11 @@ def _query(name: str, into: Path) -> str:
     return shlex.join([*words, *(["--results", str(into)] if into != Path("results") else [])])
 
 
-def _leave(follower: Follower, again: str, show) -> NoReturn:
+def _leave(follower: Follower, again: str) -> NoReturn:
     if follower.is_followed:
-        show(f"detached: the run goes on; to follow it again: {again} --attach; to end it: {again} --stop")
+        follower.show(f"detached: the run goes on; to follow it again: {again} --attach; to end it: {again} --stop")
     else:
-        show(f"interrupted before the head had answered; whether the run is there, says: {again} --attach")
+        follower.show(f"interrupted before the head had answered; whether the run is there, says: {again} --attach")
     raise SystemExit(EXIT_DETACHED)
 
 
@@ -184,7 +184,8 @@ def _with_way_back(error: FlexResError, follower: Follower, again: str) -> str:
 def main() -> None:
     """Entry point: errors meant for the user are printed as they are, with exit status 2."""
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no `ray exec` is left behind
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) != signal.SIG_IGN:  # under nohup, a closed terminal ends nothing
+            signal.signal(number, signal.default_int_handler)
     try:
         app(prog_name="python -m flexres_tune.submit")
     except FlexResError as error:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from flexres_tune.names import name_problem
 from flexres_tune.results.aside import written_aside
 
 FOLDER = ".flexres_tune"  # in the head's home
+_PATIENCE_S = 0.5  # is_running() takes the lock for an instant to look; a run that starts just then tries again
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,16 @@ class RunFolder:
         """The lock as a file descriptor, which the run's keeper inherits; None where a run holds it."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        return handle
+        end = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return handle
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    os.close(handle)
+                    return None
+                time.sleep(0.05)
 
     def is_running(self) -> bool:
         """Whether a run holds the lock; the kernel lets go of it when the run's keeper dies."""

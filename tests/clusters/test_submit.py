@@ -168,7 +168,7 @@ def test_python_that_is_not_there(lab):
         (["--local"], "--local would train on the head alone"),
         (["--address", "10.0.0.1:6379"], "--address is the head's own"),
         (["--storage", "results"], "--storage: must be a path that begins with / or ~/, but got 'results'"),
-        (["--attach", "--fetch"], "one of --attach, --fetch at a time"),
+        (["--attach", "--fetch"], "--attach and --fetch: one at a time"),
         (["--attach", "--profile", "none"], "--attach takes none of run's options, but got --profile none"),
         (["--last", "3"], "--last needs --attach"),
         (["--into", "x"], "need --fetch"),
