@@ -92,7 +92,7 @@ class Lab:
     def submit(self, *options, sweep=None):
         """(exit status, what it said)."""
         process = self.start(*options, sweep=sweep)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=90)
         return process.returncode, output
 
     def submit_until(self, text, *options):
@@ -107,7 +107,7 @@ class Lab:
     def let_go(self):
         """The run may end, and has."""
         (self.home / "go").touch()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 90
         while not list(self.home.glob(".flexres_tune/*/status")):
             assert time.monotonic() < end
             time.sleep(0.05)
