@@ -23,6 +23,7 @@ BELOW = {
     "training": {"errors", "records", "spec", "models", "datasets", "augment", "optim"},
     "results": {"errors", "names", "records", "spec"},
 }
+BELOW["clusters"] = {"errors", "names", "records", "spec", "results"}
 BELOW["raytune"] = {"errors", "names", "records", "spec", "datasets", "training", "results"}
 
 
@@ -55,7 +56,11 @@ def test_only_raytune_imports_ray(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["spec", "results", "datasets", "run", "query", "train", "raytune.session", "raytune.journal"]
+    "module",
+    [
+        *("spec", "results", "datasets", "run", "query", "train", "submit", "raytune.session", "raytune.journal"),
+        *("clusters.head", "clusters.following"),
+    ],
 )
 def test_module_imports_neither_torch_nor_ray(module):
     code = f"import sys, flexres_tune.{module}; print(sorted({{'torch', 'ray'}} & set(sys.modules)))"

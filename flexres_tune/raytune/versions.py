@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
 
 import flexres_tune
 from flexres_tune.records import Versions
+
+SENT_COMMIT = "FLEXRES_TUNE_GIT_COMMIT"
 
 
 def versions() -> Versions:
@@ -22,7 +25,12 @@ def versions() -> Versions:
 
 
 def git_commit() -> str | None:
-    """Commit of the working tree that holds this package, with -dirty if tracked files differ; None outside one."""
+    """Commit of the working tree that holds this package, with -dirty if tracked files differ; None outside one.
+
+    A tree that `submit` has sent has no .git: its commit was sent along.
+    """
+    if sent := os.environ.get(SENT_COMMIT):
+        return sent
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

@@ -63,6 +63,11 @@ class SweepPaths:
     def lock(self) -> Path:
         return self.folder / "driver.lock"
 
+    @property
+    def fetched(self) -> Path:
+        """Which files `submit --fetch` has brought, and from where."""
+        return self.folder / ".fetched.json"
+
     def table(self, name: str) -> Path:
         """The folder of one of TABLES."""
         return {"trials": self.trials, "epochs": self.epochs, "decisions": self.decisions}[name]

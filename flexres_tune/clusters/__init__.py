@@ -1,0 +1,1 @@
+"""A run on a cluster that `ray up` started, from one's own laptop: sent, followed, fetched. Without torch and ray."""

@@ -1,0 +1,76 @@
+"""From a laptop to a cluster and back: `submit`, a lid that closes, `--attach`, a lost connection, `--fetch`."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from flexres_tune.results import open_results
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parents[2]
+SWEEP = """
+name: laptop
+base: {dataset: digits, model: tiny, epochs: 40, batch_size: 32, augmentation: []}
+resources_per_trial: {cpu: 1, gpu: 0}
+seeds: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+parameters: {lr: {values: [0.05]}}
+"""
+
+
+def test_run_outlives_the_laptop_and_is_picked_up_and_fetched(cluster):
+    sweep = cluster.lab / "mein Lauf für n1.yaml"
+    sweep.write_text(SWEEP)
+    command = f"python -m flexres_tune.submit {cluster.lab}/onprem.yaml '{sweep}'"
+    submit, pid = f"cd {ROOT} && {command}", cluster.lab / "submit.pid"
+    laptop = cluster.start("cli", f"cd {ROOT} && echo $$ >{pid} && exec {command} --profile none")
+    shown = []
+    for line in laptop.stdout:
+        shown.append(line)
+        if re.match(r" 1/12 ", line):
+            break
+    assert " 1/12 " in shown[-1], "".join(shown)
+    cluster.on("cli", f"kill -9 $(cat {pid})")  # the lid
+    laptop.communicate(timeout=60)
+
+    status, output = cluster.on("cli", submit)
+    assert status == 2, output
+    assert "laptop already runs on this cluster" in output
+
+    again = cluster.start("cli", f"{submit} --attach")
+    shown = [again.stdout.readline()]
+    cluster.do("cut", "cli")
+    time.sleep(25)  # ssh gives a silent connection up after 15 s
+    cluster.do("mend", "cli")
+    output = shown[0] + again.communicate(timeout=400)[0]
+    assert again.returncode == 0, output
+    assert "the connection to the head was lost; trying again" in output
+    finished = re.findall(r"^ ?(\d+)/12  completed", output, re.MULTILINE)
+    assert finished == [str(n) for n in range(1, 13)], "each line once, the first ones too"
+
+    fetched = cluster.lab / "meine Tabellen"
+    status, output = cluster.on("cli", f"{submit} --fetch --into '{fetched}'")
+    assert status == 0, output
+    rows = open_results(fetched).trials("laptop").to_pylist()
+    assert [row["status"] for row in rows] == ["completed"] * 12
+    assert {row["node_ip"] for row in rows} == {cluster.head, *cluster.workers}
+    assert (fetched / "laptop/report.html").exists()
+    assert not (fetched / "laptop/checkpoints").exists()
+    status, output = cluster.on("cli", f"cd {ROOT} && python -m flexres_tune.query leaderboard --results '{fetched}'")
+    assert status == 0, output
+
+
+def test_cluster_that_is_down_is_named(cluster):
+    """The last test of this module: the cluster is of no use after it."""
+    status, output = cluster.on("cli", f"ray down -y {cluster.lab}/onprem.yaml")
+    assert status == 0, output
+    sweep = cluster.lab / "x.yaml"
+    sweep.write_text(SWEEP)
+    status, output = cluster.on(
+        "cli", f"cd {ROOT} && python -m flexres_tune.submit {cluster.lab}/onprem.yaml {sweep} --attach"
+    )
+    assert status == 2, output
+    assert "cluster flexres-tune must be up, but is not" in output
+    assert "Traceback" not in output
