@@ -20,10 +20,11 @@ BELOW = {
     "datasets": {"errors", "records", "spec"},
     "augment": {"errors", "records", "spec"},
     "optim": {"errors", "records", "spec"},
-    "training": {"errors", "records", "spec", "models", "datasets", "augment", "optim"},
-    "results": {"errors", "names", "records", "spec"},
+    "places": {"errors"},
+    "training": {"errors", "records", "places", "spec", "models", "datasets", "augment", "optim"},
+    "results": {"errors", "names", "records", "places", "spec"},
 }
-BELOW["raytune"] = {"errors", "names", "records", "spec", "datasets", "training", "results"}
+BELOW["raytune"] = {"errors", "names", "records", "places", "spec", "datasets", "training", "results"}
 
 
 def imports_of(path):
