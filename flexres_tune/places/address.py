@@ -53,8 +53,8 @@ def _remote(text: str, kind: str, rest: str) -> RemotePath:
     settings = parse_qsl(query, keep_blank_values=True)
     if unknown := [name for name, value in settings if name not in SETTINGS[kind] or not value]:
         raise ResultsError(
-            f"{text}: after the ? must stand {', '.join(SETTINGS[kind])}, each with =VALUE, but got {unknown[0]!r}; "
-            f"{credentials_advice(kind)}"
+            f"{kind}:{place}: after the ? must stand {', '.join(SETTINGS[kind])}, each with =VALUE, but got "
+            f"{unknown[0]!r}; {credentials_advice(kind)}"
         )
     return RemotePath(kind, "/".join(segments), query)
 

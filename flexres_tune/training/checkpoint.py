@@ -11,7 +11,8 @@ import io
 import logging
 import os
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,6 +23,8 @@ FORMAT = 1  # of the payload; a file of another format is not read
 KEYS = {"trial_id", "epoch", "history", "device_type", "model", "optimizer", "generators"}
 AWAY_S = 600.0  # so long a trial that starts waits for a server that is away: anew, it would lose what it had
 AWAY_RETRY_S = 5.0
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -59,15 +62,10 @@ def has_checkpoint(path: AnyPath) -> bool:
     Raises:
         CheckpointError: it stayed away.
     """
-    deadline = time.monotonic() + AWAY_S
-    while True:
-        try:
-            return path.exists()
-        except StorageError as error:
-            if time.monotonic() > deadline:
-                raise CheckpointError(f"{error}; waited for {AWAY_S:g} s") from error
-            log.warning("%s; the trial waits for it", error)
-        time.sleep(AWAY_RETRY_S)
+    try:
+        return _patiently(path.exists)
+    except StorageError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def load_checkpoint(path: AnyPath, trial_id: str) -> dict[str, Any]:
@@ -78,7 +76,7 @@ def load_checkpoint(path: AnyPath, trial_id: str) -> dict[str, Any]:
         CheckpointError: of another trial, or not readable at all.
     """
     try:
-        content = path.read_bytes()  # apart from parsing, whose complaints are OSErrors too
+        content = _patiently(path.read_bytes)  # apart from parsing, whose complaints are OSErrors too
     except OSError as error:
         why = error.reason if isinstance(error, StorageError) else error.strerror
         raise CheckpointError(f"{path}: cannot be read: {why}") from error
@@ -95,6 +93,19 @@ def load_checkpoint(path: AnyPath, trial_id: str) -> dict[str, Any]:
             "differ; give another file, or delete this one"
         )
     return payload
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """ask(), again and again while a server is away; a folder's answer is the first."""
+    deadline = time.monotonic() + AWAY_S
+    while True:
+        try:
+            return ask()
+        except StorageError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("%s; waiting for it", error)
+        time.sleep(AWAY_RETRY_S)
 
 
 def _upload(path: RemotePath, payload: dict[str, Any]) -> None:
