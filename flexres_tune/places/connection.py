@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 CONNECT_TIMEOUT_S = 2.0
-REQUEST_TIMEOUT_S = 10.0  # without a byte in either direction, not for the whole request
-MAX_ATTEMPTS = 3  # the SDK's own, tenths of a second apart; whoever needs an answer asks again later
+REQUEST_TIMEOUT_S = 3.0  # without a byte in either direction, not for the whole request; the SDK's own default
+MAX_ATTEMPTS = 2  # the SDK's; whoever needs an answer asks again later
 GCS_RETRY_S = 10
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the more special one first, as AWS says
 # How to reach a server, but nothing secret: what a cluster's trials are told beside their own machine's settings.
@@ -93,8 +93,17 @@ def reason(error: Exception, kind: str, bucket: str, query: str) -> str:
         return f"{name} does not answer ({_short(text)}); start it, or give another with AWS_ENDPOINT_URL"
     if "NO_SUCH_BUCKET" in words or "NOSUCHBUCKET" in words or "BUCKET_DOES_NOT_EXIST" in words:
         return f"there is no bucket {bucket} at {name}; make it, or name another"
-    signs = ("ACCESS_DENIED", "INVALID_ACCESS_KEY", "SIGNATURE", "CREDENTIAL", "EXPIRED_TOKEN", "UNAUTHENTICATED")
-    if any(sign in words for sign in (*signs, "PERMISSION_DENIED", "FORBIDDEN", "HTTP_STATUS_403")):
+    signs = (
+        "ACCESS_DENIED",
+        "INVALID_ACCESS_KEY",
+        "SIGNATURE",
+        "CREDENTIAL",
+        "EXPIRED_TOKEN",
+        "UNAUTHENTICATED",
+    )  # and 400: AWS's for an expired token
+    if any(
+        sign in words for sign in (*signs, "PERMISSION_DENIED", "FORBIDDEN", "HTTP_STATUS_400")
+    ):  # 400: an old token
         return f"{name} refuses ({_short(text)}); {credentials_advice(kind)}"
     return f"{name}: {_short(text)}"
 
