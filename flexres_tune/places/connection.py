@@ -100,7 +100,7 @@ def reason(error: Exception, kind: str, bucket: str, query: str) -> str:
         "CREDENTIAL",
         "EXPIRED_TOKEN",
         "UNAUTHENTICATED",
-    )  # and 400: AWS's for an expired token
+    )
     if any(
         sign in words for sign in (*signs, "PERMISSION_DENIED", "FORBIDDEN", "HTTP_STATUS_400")
     ):  # 400: an old token
