@@ -109,7 +109,7 @@ def assert_whole(num_trials):
 
 def test_server_that_is_killed_and_started_again_costs_no_row(sweep, server, tmp_path):
     driver = sweep("[0.02, 0.03, 0.05, 0.1, 0.2, 0.3]")
-    driver.wait_for(lambda: num_checkpoints() > 0)
+    driver.wait_for(lambda: num_checkpoints() > 0, 300)
     server.kill()
     time.sleep(20)  # longer than a checkpoint's period
     assert driver.process.poll() is None, driver.text()
@@ -123,7 +123,7 @@ def test_server_that_is_killed_and_started_again_costs_no_row(sweep, server, tmp
     assert num_checkpoints() == 3
 
     again = sweep("[0.02, 0.03, 0.05, 0.1, 0.2, 0.3]")
-    assert again.wait() == 0 and "nothing to do: all 6 trials are in s3://bucket/results/test" in again.text()
+    assert again.wait(300) == 0 and "nothing to do: all 6 trials are in s3://bucket/results/test" in again.text()
 
     status, text = say("flexres_tune.query", "leaderboard", "--results", STORAGE)
     assert status == 0 and "0.02" in text, text
@@ -153,9 +153,9 @@ def test_server_that_is_killed_and_started_again_costs_no_row(sweep, server, tmp
 def test_killed_and_stopped_drivers_are_gone_on_with_and_two_never_run_at_once(sweep, server):
     values = "[0.05, 0.1]"
     first = sweep(values)
-    first.wait_for(lambda: num_checkpoints() == 2)
+    first.wait_for(lambda: num_checkpoints() == 2, 300)
     second = sweep(values)
-    assert second.wait() == 2
+    assert second.wait(300) == 2
     assert f"already run by another driver, on host {os.uname().nodename}, pid {first.process.pid}" in second.text()
     status, text = say("flexres_tune.query", "status", "--results", STORAGE)
     assert status == 0 and f"pid {first.process.pid}" in text, text
@@ -163,7 +163,7 @@ def test_killed_and_stopped_drivers_are_gone_on_with_and_two_never_run_at_once(s
     first.wait()
 
     third = sweep(values)  # at once: the dead driver's claim is on this machine
-    third.wait_for(lambda: any(table("epochs")["attempt"] == 2), 120)
+    third.wait_for(lambda: any(table("epochs")["attempt"] == 2), 300)
     began = time.monotonic()
     os.killpg(third.process.pid, signal.SIGINT)
     assert third.wait(30) == 130, third.text()
@@ -172,7 +172,7 @@ def test_killed_and_stopped_drivers_are_gone_on_with_and_two_never_run_at_once(s
     assert len(names(make_path(STORAGE) / "test" / "driver.lock")) == 0
 
     fourth = sweep(values)
-    assert fourth.wait() == 0, fourth.text()
+    assert fourth.wait(300) == 0, fourth.text()
     assert_whole(2)
     attempts = table("epochs")["attempt"]
     assert set(attempts) >= {1, 3}, "epochs of the checkpoints were computed by the first attempt"
