@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 2.0
 REQUEST_TIMEOUT_S = 3.0  # without a byte in either direction, not for the whole request; the SDK's own default
 MAX_ATTEMPTS = 2  # the SDK's; whoever needs an answer asks again later
-GCS_RETRY_S = 10
+GCS_RETRY_S = 3
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the more special one first, as AWS says
 # How to reach a server, but nothing secret: what a cluster's trials are told beside their own machine's settings.
 ENVIRONMENT = (*ENDPOINTS, "AWS_REGION", "AWS_DEFAULT_REGION", "CLOUD_STORAGE_EMULATOR_ENDPOINT")
@@ -81,6 +81,9 @@ def _gs(bucket: str, settings: dict[str, str]) -> FileSystem:
     )
 
 
+_WHERE = {"s3": "AWS_ENDPOINT_URL, or ?endpoint_override=HOST:PORT", "gs": "?endpoint_override=HOST:PORT"}
+
+
 def reason(error: Exception, kind: str, bucket: str, query: str) -> str:
     """What an error of pyarrow means, in a line, and the way out where there is one."""
     from flexres_tune.places.address import credentials_advice
@@ -90,7 +93,7 @@ def reason(error: Exception, kind: str, bucket: str, query: str) -> str:
     server = endpoint(dict(parse_qsl(query)))[0] if kind == "s3" else dict(parse_qsl(query)).get("endpoint_override")
     name = server or {"s3": "AWS", "gs": "Google Cloud"}[kind]
     if any(sign in words for sign in ("NETWORK_CONNECTION", "CURLCODE", "COULDN'T_CONNECT", "TIMEOUT", "UNAVAILABLE")):
-        return f"{name} does not answer ({_short(text)}); start it, or give another with AWS_ENDPOINT_URL"
+        return f"{name} does not answer ({_short(text)}); start it, or name another: {_WHERE[kind]}"
     if "NO_SUCH_BUCKET" in words or "NOSUCHBUCKET" in words or "BUCKET_DOES_NOT_EXIST" in words:
         return f"there is no bucket {bucket} at {name}; make it, or name another"
     signs = (

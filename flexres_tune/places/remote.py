@@ -85,7 +85,12 @@ class RemotePath:
         return {info.base_name: _stat(info) if info.type.name == "File" else None for info in infos if info.base_name}
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Nothing: a folder comes with its first object."""
+        """On S3 nothing: a folder comes with its first object. A listing of pyarrow's GcsFileSystem shows only those
+        folders that an object of their own marks.
+        """
+        if self.kind == "gs":
+            with self._asking("made"):
+                self._files().create_dir(self.key, recursive=True)
 
     def read_bytes(self) -> bytes:
         with self._asking("read"), self._files().open_input_file(self.key) as file:
@@ -141,6 +146,8 @@ class RemotePath:
         except FileNotFoundError:
             raise self._missing() from None
         except (OSError, pa.ArrowException) as error:
+            if "No such file or directory" in str(error):  # GcsFileSystem's of a folder, without the type
+                raise self._missing() from None
             raise self._error(error, done) from error
 
     def _error(self, error: Exception, done: str) -> StorageError:

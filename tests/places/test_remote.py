@@ -76,3 +76,16 @@ def test_error_is_one_that_a_folders_handlers_catch_and_one_that_a_person_sees(p
     for kind in (OSError, ResultsError):
         with pytest.raises(kind):
             place.exists()
+
+
+def test_folder_on_google_is_marked_because_a_listing_would_not_show_it(bucket):
+    (make_path("gs://bucket/results") / "demo").mkdir(parents=True, exist_ok=True)
+    assert folder_names(make_path("gs://bucket/results")) == ["demo"]
+    (make_path("s3://bucket/other") / "demo").mkdir(parents=True, exist_ok=True)
+    assert not make_path("s3://bucket/other").exists(), "on S3 it would be a request for nothing"
+
+
+def test_missing_folder_on_google_is_a_missing_folder(bucket):
+    bucket.error = OSError("No such file or directory 'bucket/results'")
+    with pytest.raises(FileNotFoundError, match="gs://bucket/results"):
+        make_path("gs://bucket/results").listing()
