@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +21,8 @@ Examples:
   python -m flexres_tune.doctor
 
   python -m flexres_tune.doctor --storage /mnt/results --dataset cifar10
+
+  python -m flexres_tune.doctor --storage s3://bucket/results
 
   python -m flexres_tune.doctor --address 10.0.0.1:6379 --dataset parquet:/data/images
 
@@ -46,28 +47,27 @@ def doctor(
         typer.Option(metavar="NAME", help="Read all images of this data set on every node; may be repeated."),
     ] = None,
     storage: Annotated[
-        Path | None, typer.Option(help="Write to this results folder from every node, and look whether they share it.")
+        str | None,
+        typer.Option(metavar="FOLDER|URL", help="Write there from every node, and look whether they share it."),
     ] = None,
 ) -> None:
     """Versions, GPUs, memory, disk, data, storage and clock of every node: a table, a verdict, and what to do."""
     from rich.console import Console
 
+    from flexres_tune.places import make_path
     from flexres_tune.raytune.address import find_address
     from flexres_tune.raytune.checkup import check_up
     from flexres_tune.raytune.cluster import connect, num_visible_gpus
     from flexres_tune.raytune.examine import examine_cluster, examine_here
-    from flexres_tune.raytune.storage import check_is_folder
 
-    if storage:
-        check_is_folder(storage)
-
+    place = make_path(storage) if storage else None
     found = find_address(address, local=here)
     if found is None:
-        patients = examine_here(dataset or (), storage, num_visible_gpus() or 0)
+        patients = examine_here(dataset or (), place, num_visible_gpus() or 0)
     else:
         with connect(found):
-            patients = examine_cluster(dataset or (), storage)
-    findings = check_up(patients, str(storage) if storage else None)
+            patients = examine_cluster(dataset or (), place)
+    findings = check_up(patients, storage)
     raise typer.Exit(show(findings, len(patients), found, Console(highlight=False)))
 
 

@@ -53,6 +53,17 @@ class ResultsError(FlexResError):
     """A results folder that cannot be read or written, or a query that cannot be answered."""
 
 
+class StorageError(ResultsError, OSError):
+    """Object storage that does not answer, or refuses; also an OSError, as a folder's own troubles are.
+
+    What it holds is not known, which is another thing than a damaged or missing file: nobody may go on as if.
+    """
+
+    def __init__(self, text: str, reason: str = ""):
+        super().__init__(text)
+        self.reason = reason or text  # without the address
+
+
 class CheckpointError(FlexResError):
     """A checkpoint that is damaged or belongs to another configuration."""
 

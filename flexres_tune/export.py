@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,16 +30,24 @@ def export() -> None:
 @app.command(epilog=EPILOG)
 def best(
     sweep: Annotated[str, typer.Option(help="The sweep's name.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder to write to.", show_default=False)],
-    results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="Folder to write to.", show_default=False)],
+    results: Annotated[
+        str, typer.Option(metavar="FOLDER|URL", help="Where the results are: a folder, s3://... or gs://...")
+    ] = "results",
 ) -> None:
     """Write the best confirmed model, or the best completed one where nothing was confirmed."""
     from flexres_tune.exporting.best import find_best
+    from flexres_tune.places import RemotePath, make_path
     from flexres_tune.results import open_results
 
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise FlexResError(
             f"export needs packages that are not installed: {', '.join(missing)}; pip install {' '.join(missing)}"
+        )
+    folder = make_path(out)
+    if isinstance(folder, RemotePath):
+        raise FlexResError(
+            f"--out {out}: must be a folder, for its files are checked there; copy them to the bucket then"
         )
     opened = open_results(results)
     opened.choose(sweep)
@@ -48,7 +55,7 @@ def best(
 
     from flexres_tune.exporting.files import export_trial  # torch: only once there is something to export
 
-    check = export_trial(found, sweep, out)
+    check = export_trial(found, sweep, folder)
     row = found.row
     print(
         f"trial {row['trial_id']} ({row['stage']}), its weights after the last epoch: validation accuracy "

@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +15,7 @@ import typer
 from flexres_tune.errors import FlexResError, ResultsError
 
 if TYPE_CHECKING:
+    from flexres_tune.places import AnyPath
     from flexres_tune.results.answers import Answer
 
 COMMANDS = {
@@ -71,9 +71,11 @@ def query(
     ] = None,
     by: Annotated[str | None, typer.Option(help="compare: the second parameter, for a grid of two.")] = None,
     sweep: Annotated[str | None, typer.Option(help="Only this sweep; all if absent.")] = None,
-    results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
+    results: Annotated[
+        str, typer.Option(metavar="FOLDER|URL", help="Where the results are: a folder, s3://... or gs://...")
+    ] = "results",
     format: Annotated[Format, typer.Option(help="How to print or write it.")] = Format.TABLE,
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead of printing.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write to this file instead of printing.")] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Rows at most: a board's, a sweep's trials or curves, a query's.")
     ] = None,
@@ -85,10 +87,13 @@ def query(
     try:
         if format is Format.PARQUET and out is None:
             raise ResultsError("--format parquet is no text: add --out FILE, such as --out answer.parquet")
-        if out is not None and out.is_dir():
-            raise ResultsError(f"{out}: --out must be a file, but is a folder")
+        from flexres_tune.places import make_path
+
+        file = None if out is None else make_path(out)
+        if file is not None and file.is_dir():
+            raise ResultsError(f"{file}: --out must be a file, but is a folder")
         _check_arguments(what, arguments or [], by)
-        _write(_answer(what, results, sweep, limit, arguments or [], by), format, out, limit)
+        _write(_answer(what, make_path(results), sweep, limit, arguments or [], by), format, file, limit)
     except FlexResError as error:
         from flexres_tune.results.cells import escape
 
@@ -111,7 +116,7 @@ def _check_arguments(what: str, arguments: list[str], by: str | None) -> None:
 
 
 def _answer(
-    what: str, folder: Path, sweep: str | None, limit: int | None, arguments: list[str], by: str | None
+    what: str, folder: AnyPath, sweep: str | None, limit: int | None, arguments: list[str], by: str | None
 ) -> Answer:
     if re.fullmatch(r"[\w.-]*", what := what.strip()) and what not in COMMANDS:
         from difflib import get_close_matches
@@ -140,7 +145,7 @@ def _answer(
     return answers.answer_sql(opened, what, sweep, limit)
 
 
-def _write(answer: Answer, format: Format, out: Path | None, limit: int | None) -> None:
+def _write(answer: Answer, format: Format, out: AnyPath | None, limit: int | None) -> None:
     from flexres_tune.results import present
 
     if format is Format.PARQUET:

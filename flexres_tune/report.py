@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,9 +26,11 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 def report(
     sweep: Annotated[str | None, typer.Option(help="Only this sweep; all if absent.")] = None,
-    results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
+    results: Annotated[
+        str, typer.Option(metavar="FOLDER|URL", help="Where the results are: a folder, s3://... or gs://...")
+    ] = "results",
     png: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the plots as pictures to this folder instead.")
+        str | None, typer.Option(metavar="DIR", help="Write the plots as pictures to this folder instead.")
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Serve a page on 127.0.0.1 that refreshes while the sweep runs.")
@@ -40,6 +41,7 @@ def report(
     """Write results/<sweep>/report.html: one file that opens offline in any browser."""
     try:
         _check(sweep, png, watch, port, index)
+        from flexres_tune.places import make_path
         from flexres_tune.results import open_results
 
         opened = open_results(results)
@@ -53,7 +55,7 @@ def report(
             from flexres_tune.results.report.data import read_data
             from flexres_tune.results.report.pictures import write_pictures
 
-            for path in write_pictures(read_data(opened, _one(opened, sweep, "--png")), png):
+            for path in write_pictures(read_data(opened, _one(opened, sweep, "--png")), make_path(png)):
                 typer.echo(path)
         else:
             from flexres_tune.results.report.write import write_report
@@ -67,7 +69,7 @@ def report(
         raise typer.Exit(error.exit_status) from None
 
 
-def _check(sweep: str | None, png: Path | None, watch: bool, port: int | None, index: bool) -> None:
+def _check(sweep: str | None, png: str | None, watch: bool, port: int | None, index: bool) -> None:
     """One thing at a time, and no option that would be ignored."""
     asked = [name for name, is_on in (("--png", png is not None), ("--watch", watch), ("--index", index)) if is_on]
     if len(asked) > 1:

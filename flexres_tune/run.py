@@ -52,7 +52,10 @@ def run(
     profile: Annotated[
         str, typer.Option(help="NAME of a profile, none (the file as written), or auto: laptop where there is no GPU.")
     ] = "auto",
-    storage: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("results"),
+    storage: Annotated[
+        str,
+        typer.Option(metavar="FOLDER|URL", help="Where the tables go: a folder, s3://BUCKET/... or gs://BUCKET/..."),
+    ] = "results",
     stage: Annotated[Stages, typer.Option(help="Run only the screening, or only the confirmation.")] = Stages.all,
     max_concurrent: Annotated[int | None, typer.Option(min=1, help="Run at most this many trials at once.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join, or auto for one on this machine.")] = None,
@@ -76,15 +79,14 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own messages too.")] = False,
 ) -> None:
     """Run the trials of a sweep that the tables do not hold yet."""
+    from flexres_tune.places import make_path
     from flexres_tune.raytune.session import Session
-    from flexres_tune.raytune.storage import check_is_folder
 
-    check_is_folder(storage)
     session = Session(
         file=sweep,
         overrides=tuple(set_ or ()),
         profile=profile,
-        storage=storage,
+        storage=make_path(storage),
         stage=stage.value,
         max_concurrent=max_concurrent,
         address=address,

@@ -6,12 +6,12 @@ import signal
 import statistics
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flexres_tune.errors import DivergedError, FlexResError
+from flexres_tune.places import AnyPath, make_path
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.trial_options import read_config, with_trial_options
 
@@ -46,7 +46,7 @@ def train(
     ] = None,
     max_parameters: Annotated[int, typer.Option(min=1, help="Refuse a model with more parameters.")] = 5_000_000,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="File to go on from, and to save to after each epoch.")
+        str | None, typer.Option(metavar="FILE", help="File to go on from, and to save to after each epoch.")
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or cuda:N; if absent the first GPU, or the CPU.")
@@ -56,13 +56,15 @@ def train(
 ) -> None:
     """Train one trial; a line an epoch, and its accuracy on the validation and the test images."""
     config, num_parameters = read_config({"model": model, **fields}, max_parameters)
-    raise typer.Exit(run_trial(config, num_parameters, checkpoint, device, num_threads))
+    raise typer.Exit(
+        run_trial(config, num_parameters, make_path(checkpoint) if checkpoint else None, device, num_threads)
+    )
 
 
 def run_trial(
     config: TrialConfig,
     num_parameters: int,
-    checkpoint: Path | None = None,
+    checkpoint: AnyPath | None = None,
     device_name: str | None = None,
     num_threads: int | None = None,
 ) -> int:
@@ -140,7 +142,7 @@ def _summary(config: TrialConfig, history: list[EpochMetrics], num_parameters: i
     )
 
 
-def _how_to_go_on(num_epochs: int, checkpoint: Path | None) -> str:
+def _how_to_go_on(num_epochs: int, checkpoint: AnyPath | None) -> str:
     if checkpoint is None:
         return f"interrupted after {num_epochs} epochs; with --checkpoint FILE a trial goes on where it was interrupted"
     if num_epochs == 0:

@@ -47,3 +47,13 @@ def make_record():
         return TrialRecord(**(values | changes))
 
     return make
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """Every address of object storage leads to this bucket."""
+    from object_storage import Bucket
+
+    bucket = Bucket(tmp_path)
+    monkeypatch.setattr("flexres_tune.places.remote.connect", lambda kind, name, query: bucket)
+    return bucket

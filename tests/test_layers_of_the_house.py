@@ -20,11 +20,12 @@ BELOW = {
     "datasets": {"errors", "records", "spec"},
     "augment": {"errors", "records", "spec"},
     "optim": {"errors", "records", "spec"},
-    "training": {"errors", "records", "spec", "models", "datasets", "augment", "optim"},
-    "results": {"errors", "names", "records", "spec"},
+    "places": {"errors"},
+    "training": {"errors", "records", "places", "spec", "models", "datasets", "augment", "optim"},
+    "results": {"errors", "names", "records", "places", "spec"},
 }
-BELOW["clusters"] = {"errors", "names", "records", "spec", "results"}
-BELOW["raytune"] = {"errors", "names", "records", "spec", "datasets", "training", "results"}
+BELOW["clusters"] = {"errors", "names", "records", "places", "spec", "results"}
+BELOW["raytune"] = {"errors", "names", "records", "places", "spec", "datasets", "training", "results"}
 
 
 def imports_of(path):

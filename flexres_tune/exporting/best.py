@@ -6,10 +6,10 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from flexres_tune.errors import ResultsError
+from flexres_tune.places import AnyPath
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.leaderboard import leaderboard
 from flexres_tune.results.paths import SweepPaths
@@ -24,7 +24,7 @@ class BestTrial:
 
     row: Mapping[str, Any]  # of `trials`
     config: TrialConfig
-    checkpoint: Path
+    checkpoint: AnyPath
 
 
 def find_best(results: Results, sweep: str) -> BestTrial:
@@ -68,7 +68,7 @@ def config_of(row: Mapping[str, Any]) -> TrialConfig:
     return config
 
 
-def train_command(config: TrialConfig, checkpoint: Path) -> str:
+def train_command(config: TrialConfig, checkpoint: AnyPath) -> str:
     """What to type to train this trial again, without Ray, and keep its weights at `checkpoint`."""
     words = ["python", "-m", "flexres_tune.train", *_model_options(config.model)]
     values = config.to_dict()

@@ -125,7 +125,10 @@ def _gpus(patient: Patient) -> Finding:
 def _storage(patient: Patient, storage: str) -> Finding:
     assert patient.facts is not None
     if problem := patient.facts.storage_problem:
-        return Finding("storage", patient.name, problem, "mount it there, writable for the user that Ray runs as")
+        advice = "mount it there, writable for the user that Ray runs as"
+        if "://" in storage:
+            advice = "give the node credentials for it (a role, or the environment that `ray start` was typed in)"
+        return Finding("storage", patient.name, problem, advice)
     if patient.sees_all_marks is False:
         advice = "give --storage a folder that all nodes share (NFS, EFS), mounted at the same path"
         return Finding("storage", patient.name, f"{storage} is a folder of its own there", advice)

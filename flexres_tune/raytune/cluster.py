@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flexres_tune.errors import DeviceError, FlexResError
+from flexres_tune.places.connection import forwarded_environment
 from flexres_tune.raytune.address import nobody_at
 from flexres_tune.raytune.growth import grown, read_bootstrap
 from flexres_tune.training.environment import PROCESS_ENVIRONMENT
@@ -69,7 +70,7 @@ def connect(address: str | None, verbose: bool = False, ship_code: bool = False)
             if address:
                 if problem := nobody_at(address):
                     raise ConnectionError(problem)
-                ray.init(address=address, runtime_env=_own_code() if ship_code else None, **options)
+                ray.init(address=address, runtime_env=_own_code() if ship_code else _settings(), **options)
             else:
                 with _deaf_children(), _said_in_a_line():
                     ray.init(address="local", include_dashboard=False, num_gpus=num_visible_gpus(), **options)
@@ -269,8 +270,13 @@ def _own_code() -> dict[str, Any]:
     return {
         "py_modules": [str(Path(__file__).parents[1])],
         "excludes": ["__pycache__"],
-        "env_vars": dict(PROCESS_ENVIRONMENT),
+        "env_vars": dict(PROCESS_ENVIRONMENT) | forwarded_environment(),
     }
+
+
+def _settings() -> dict[str, Any] | None:
+    """How this machine reaches object storage, where it was told: nodes are asked to write there."""
+    return {"env_vars": found} if (found := forwarded_environment()) else None
 
 
 def _first_line(error: Exception) -> str:

@@ -6,22 +6,22 @@ import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from flexres_tune.places import AnyPath, make_path
 from flexres_tune.raytune.checkup import Patient
 from flexres_tune.raytune.probe import look, remove_mark, seen_marks, write_mark
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """Whether the nodes write to one folder."""
+    """Whether the nodes write to one folder, or one place on object storage."""
 
-    storage: Path
+    storage: AnyPath
     apart: tuple[str, ...]  # addresses of nodes that cannot write there or do not see what the others wrote
     problems: tuple[str, ...]
 
 
-def examine_here(datasets: Sequence[str], storage: Path | None, num_gpus_ray: float) -> list[Patient]:
+def examine_here(datasets: Sequence[str], storage: AnyPath | None, num_gpus_ray: float) -> list[Patient]:
     """This machine, without Ray."""
     mark = _new_round() + "here"
     facts = look(tuple(datasets), _text(storage), mark, None, os.environ.get("RAY_TMPDIR", "/tmp"))
@@ -30,7 +30,7 @@ def examine_here(datasets: Sequence[str], storage: Path | None, num_gpus_ray: fl
     return [Patient("this machine", facts, num_gpus_ray)]
 
 
-def examine_cluster(datasets: Sequence[str], storage: Path | None) -> list[Patient]:
+def examine_cluster(datasets: Sequence[str], storage: AnyPath | None) -> list[Patient]:
     """Every node of the connected cluster."""
     from flexres_tune.raytune.nodes import alive_nodes, clock_offset_s, on_every_node
 
@@ -57,11 +57,11 @@ def examine_cluster(datasets: Sequence[str], storage: Path | None) -> list[Patie
     ]
 
 
-def check_sharing(storage: Path) -> Sharing:
+def check_sharing(storage: AnyPath) -> Sharing:
     """Write a file from every node of the connected cluster, and look for all of them from this one."""
     from flexres_tune.raytune.nodes import alive_nodes, on_every_node
 
-    nodes, round_, place = alive_nodes(), _new_round(), str(Path(storage).resolve())
+    nodes, round_, place = alive_nodes(), _new_round(), str(storage.resolve())
     mine = round_ + "driver"
     problem = write_mark(place, mine)
     written = on_every_node(nodes, write_mark, lambda node: (place, round_ + node.node_id))
@@ -78,12 +78,12 @@ def check_sharing(storage: Path) -> Sharing:
         if a.value or a.problem or round_ + a.node.node_id not in here or not sees[a.node.node_id]
     ]
     problems = [text for a in written if (text := a.value or a.problem)]
-    return Sharing(Path(place), tuple(apart), tuple(dict.fromkeys(problems)))
+    return Sharing(make_path(place), tuple(apart), tuple(dict.fromkeys(problems)))
 
 
 def _new_round() -> str:
     return f".writable-{uuid.uuid4().hex[:8]}-"
 
 
-def _text(storage: Path | None) -> str | None:
+def _text(storage: AnyPath | None) -> str | None:
     return str(storage.resolve()) if storage else None

@@ -9,12 +9,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 
+from flexres_tune.places import AnyPath, RemotePath
 from flexres_tune.raytune.cluster import TUNE_THREAD, dead_daemons
 from flexres_tune.raytune.driver_side import DriverSide
 from flexres_tune.raytune.interrupt import Interrupt
@@ -36,19 +36,21 @@ class Outcome:
 
 
 SAVE_S = 1.5  # between a signal and the end of trials that have not ended by themselves: they look four times a second
+REMOTE_SAVE_S = 4.0  # on object storage they look once a second, and upload what they save
 
 
 class _StopAll(DriverSide, tune.Stopper):
     """Ends the experiment once a signal has come and the trials had the time to save where they are."""
 
-    def __init__(self, interrupt: Interrupt):
+    def __init__(self, interrupt: Interrupt, save_s: float):
         self._interrupt = interrupt
+        self._save_s = save_s
 
     def __call__(self, trial_id: str, result: dict) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._interrupt.seconds >= SAVE_S
+        return self._interrupt.seconds >= self._save_s
 
 
 def fit(
@@ -57,7 +59,7 @@ def fit(
     callbacks: Sequence[tune.Callback],
     share: TrialShare,
     interrupt: Interrupt,
-    stop_file: Path,
+    stop_file: AnyPath,
     trainable: Callable[[dict[str, Any]], None],
     max_failures: int,
     verbose: bool,
@@ -85,12 +87,13 @@ def fit(
             name="sweep",
             storage_path=folder,
             callbacks=list(callbacks),
-            stop=_StopAll(interrupt),
+            stop=_StopAll(interrupt, REMOTE_SAVE_S if isinstance(stop_file, RemotePath) else SAVE_S),
             failure_config=tune.FailureConfig(max_failures=max_failures),
             verbose=0,
         ),
     )
     outcome = Outcome()
+    is_marked = False
 
     def run() -> None:
         try:
@@ -104,14 +107,16 @@ def fit(
         with Slots(limiter, num_slots, on_message):
             while thread.is_alive() and interrupt.seconds < WIND_DOWN_S:
                 thread.join(0.1)
-                if interrupt.requested and not stop_file.exists():
+                if interrupt.requested and not is_marked:
                     with contextlib.suppress(OSError):  # a full disk: the trials are ended where they are
                         stop_file.touch()
+                        is_marked = True
                 if dead_daemons():
                     break
         outcome.dead = dead_daemons()  # also where Tune has noticed first, and raised something
     finally:
-        with contextlib.suppress(OSError):
-            stop_file.unlink(missing_ok=True)
+        if is_marked:
+            with contextlib.suppress(OSError):
+                stop_file.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     return outcome

@@ -10,6 +10,7 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.raytune.interrupt import Interrupt
 from flexres_tune.results.writer import SweepWriter
 
+PAUSE = 3.0  # times as long as a failing write took is waited: Tune's thread, which waits for it, has trials to hear
 REMIND_S = 60.0  # between two messages about the same thing
 RETRY_S = 2.0
 
@@ -26,12 +27,18 @@ class Hold:
         self._on_message = on_message
         self._since: float | None = None
         self._said_at = -math.inf
+        self._not_before = -math.inf
 
     def flush(self, now: float) -> bool:
         """Write what is due; whether rows wait because they could not be written."""
+        if now < self._not_before:
+            return True
+        began = time.monotonic()
         try:
             self._writer.maybe_flush(now)
         except ResultsError as error:
+            took = time.monotonic() - began  # nothing for a full disk, seconds for a server that is away
+            self._not_before = now + took * (1 + PAUSE)
             self._begin(error, now)
         else:
             if self._since is not None and not self._writer.num_waiting:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from flexres_tune.errors import DivergedError, FlexResError
+from flexres_tune.errors import DivergedError, FlexResError, StorageError
+from flexres_tune.places import RemotePath, make_path
 from flexres_tune.records import EpochMetrics, TrialStatus
 
 STOP_PERIOD_S = 0.25  # between two looks for the stop file: on a network file system each takes a round trip
+REMOTE_STOP_PERIOD_S = 1.0  # on object storage each look is paid for, and is taken beside the training
 
 
 @dataclass(frozen=True)
@@ -103,24 +105,37 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
         torch_version=torch.__version__,
     )
     data = load_dataset(config.dataset, device, config.num_train_images)
-    checkpoint = Path(job.checkpoint) if job.checkpoint else None
-    steps, problems = _Steps(job.stop_file), []
-    for metrics in fit(config, data, execution, checkpoint, job.checkpoint_period_s, steps, problems.append):
-        problem = str(problems[-1]) if problems else None
-        facts = replace(facts, peak_memory_bytes=devices.peak_memory_bytes(device), problem=problem)
-        problems.clear()
-        is_last = metrics.epoch == config.epochs
-        status = TrialStatus.COMPLETED if is_last else None
-        yield TrialReport(metrics, facts, status, is_repeat=not steps.have_begun)
+    checkpoint = make_path(job.checkpoint) if job.checkpoint else None
+    with _Steps(job.stop_file) as steps:
+        problems: list[FlexResError] = []
+        for metrics in fit(config, data, execution, checkpoint, job.checkpoint_period_s, steps, problems.append):
+            problem = str(problems[-1]) if problems else None
+            facts = replace(facts, peak_memory_bytes=devices.peak_memory_bytes(device), problem=problem)
+            problems.clear()
+            is_last = metrics.epoch == config.epochs
+            status = TrialStatus.COMPLETED if is_last else None
+            yield TrialReport(metrics, facts, status, is_repeat=not steps.have_begun)
 
 
 class _Steps:
-    """fit's question before each step: whether to stop. Until it is first asked, no epoch has been computed here."""
+    """fit's question before each step: whether to stop. Until it is first asked, no epoch has been computed here.
+
+    On object storage a thread looks, so that no step waits for a server, and least of all for one that is away.
+    """
 
     def __init__(self, stop_file: str | None):
-        self._stop_file = stop_file
+        self._stop_file = make_path(stop_file) if stop_file else None
         self._looked_at = 0.0
+        self._is_there, self._is_over = threading.Event(), threading.Event()
         self.have_begun = False
+
+    def __enter__(self) -> _Steps:
+        if isinstance(self._stop_file, RemotePath):
+            threading.Thread(target=self._watch, name="stop file", daemon=True).start()
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self._is_over.set()
 
     def __call__(self) -> bool:
         self.have_begun = True
@@ -128,4 +143,12 @@ class _Steps:
         if self._stop_file is None or now - self._looked_at < STOP_PERIOD_S:
             return False
         self._looked_at = now
-        return os.path.exists(self._stop_file)
+        return self._is_there.is_set() if isinstance(self._stop_file, RemotePath) else self._stop_file.exists()
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(REMOTE_STOP_PERIOD_S):
+            try:
+                if self._stop_file.exists():
+                    return self._is_there.set()
+            except StorageError:
+                continue

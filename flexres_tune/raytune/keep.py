@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flexres_tune.errors import StorageError
+from flexres_tune.places import RemotePath, names
 from flexres_tune.raytune.journal import TrialState
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
@@ -45,6 +47,9 @@ class CheckpointKeeper:
         self._ended: set[str] = set()  # trial_ids whose files may be there and need not be
         for trial_id, row in rows.items():
             self._note(trial_id, row["config_id"], row["stage"], row["status"], row["best_val_accuracy"])
+        if isinstance(paths.root, RemotePath):  # a listing is one request, and each file that need not be there another
+            with contextlib.suppress(FileNotFoundError, StorageError):
+                self._ended &= {name.removesuffix(".pt") for name in names(paths.checkpoints)}
 
     def update(self, state: TrialState) -> None:
         """Told of every change to a trial."""
@@ -80,6 +85,10 @@ class CheckpointKeeper:
 
     def _prune(self, num_configs: int, every_seed: bool) -> None:
         for trial_id in self._ended - self._kept(num_configs, every_seed):
-            with contextlib.suppress(OSError):
+            try:
                 self._paths.checkpoint(trial_id).unlink(missing_ok=True)
                 self._ended.discard(trial_id)
+            except StorageError:
+                return  # the next one would wait for the same server; it is tried again with the next trial
+            except OSError:
+                continue

@@ -50,7 +50,7 @@ def look(
 
     Args:
         datasets: those whose images are to be read, as the first trial would.
-        storage: folder to write a file named `mark` to.
+        storage: folder or address to write a file named `mark` to.
         folder: where the command was typed; relative data paths mean what they mean there.
     """
     if folder and os.path.isdir(folder):
@@ -78,24 +78,38 @@ def look(
 def write_mark(storage: str, mark: str) -> str | None:
     """Write a file into the folder; the problem, or None."""
     try:
-        Path(storage).mkdir(parents=True, exist_ok=True)
-        (Path(storage) / mark).write_text(socket.gethostname())
+        place = _place(storage)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / mark).write_text(socket.gethostname())
+    except ImportError as error:
+        return f"{storage}: what writes there is missing: {error}"
     except OSError as error:
-        return f"{storage}: {error.strerror or error}"
+        return f"{storage}: {error.strerror}" if error.strerror else str(error)
     return None
 
 
 def seen_marks(storage: str, prefix: str) -> list[str]:
     """Names of the files of a writing round that this node sees."""
     try:
-        return sorted(name for name in os.listdir(storage) if name.startswith(prefix))
-    except OSError:
+        place = _place(storage)
+        names = os.listdir(place) if isinstance(place, Path) else place.listing()
+        return sorted(name for name in names if name.startswith(prefix))
+    except (OSError, ImportError):
         return []
 
 
 def remove_mark(storage: str, mark: str) -> None:
     """Remove what write_mark wrote, from the node that wrote it."""
-    (Path(storage) / mark).unlink(missing_ok=True)
+    (_place(storage) / mark).unlink(missing_ok=True)
+
+
+def _place(storage: str):
+    """A folder needs nothing but the standard library; object storage needs this package and pyarrow on the node."""
+    if "://" not in storage:
+        return Path(storage)
+    from flexres_tune.places import make_path
+
+    return make_path(storage)
 
 
 def clock() -> float:

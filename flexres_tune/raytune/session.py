@@ -17,6 +17,7 @@ from rich.table import Table
 from flexres_tune.datasets.shape import describe_dataset
 from flexres_tune.datasets.verify import verify_dataset
 from flexres_tune.errors import DeviceError, FlexResError
+from flexres_tune.places import AnyPath, RemotePath
 from flexres_tune.raytune.address import find_address
 from flexres_tune.raytune.cluster import (
     Cluster,
@@ -57,7 +58,7 @@ class Session:
     file: Path
     overrides: tuple[str, ...] = ()
     profile: str = "auto"
-    storage: Path = Path("results")
+    storage: AnyPath = Path("results")
     stage: Literal["all", "screen", "confirm"] = "all"
     max_concurrent: int | None = None
     address: str | None = None
@@ -215,6 +216,8 @@ class Session:
             requested, why = watched(lambda: settle(spec.resources_per_trial, cluster, trials))
         share = share_for(requested, cluster, self.max_concurrent)
         name = spec.name if work.stage is Stage.SCREEN else f"{spec.name}: confirm"
+        for logger in self.loggers if isinstance(paths.root, RemotePath) else ():
+            self._say(f"--logger {logger}: what it writes to files is on this machine, in {paths.logs(logger)}")
         done = f", {work.num_done} already done" if work.num_done else ""
         self._say(f"{name}: {work.num_todo} trials to run{done}; {share.reason}" + (f"; {why}" if why else ""))
         options = RunOptions(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from ray.tune.search import ConcurrencyLimiter
 
 from flexres_tune.errors import FlexResError
+from flexres_tune.places import AnyPath
 from flexres_tune.raytune.cluster import Cluster, present_cluster
 from flexres_tune.raytune.share import TrialShare, share_for
 from flexres_tune.raytune.storage import check_shared
@@ -65,7 +65,7 @@ class Slots:
 
 
 def measure_slots(
-    share: TrialShare, cluster: Cluster, storage: Path, max_concurrent: int | None
+    share: TrialShare, cluster: Cluster, storage: AnyPath, max_concurrent: int | None
 ) -> Callable[[], int] | None:
     """Asks the connected cluster how many such trials it can hold now; None for a Ray of our own, which nobody joins.
 

@@ -1,27 +1,13 @@
-"""Whether results can be where --storage says: one folder, which every node writes to and reads from."""
+"""Whether results can be where --storage says: one place, which every node writes to and reads from."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flexres_tune.errors import ResultsError
+from flexres_tune.places import AnyPath, RemotePath
 from flexres_tune.raytune.cluster import Cluster
 
-REMOTE = ("s3:", "gs:", "abfs:", "az:", "hdfs:", "http:", "https:")
 
-
-def check_is_folder(storage: Path) -> None:
-    """Raises:
-    ResultsError: an address of object storage; taken for a folder, it would make one named `s3:`.
-    """
-    if storage.parts and storage.parts[0] in REMOTE:
-        raise ResultsError(
-            f"--storage: must be a folder, but got {storage}: object storage is not supported; use a folder that all "
-            "nodes share (NFS, EFS, Filestore), and copy results to the bucket later"
-        )
-
-
-def check_shared(storage: Path, cluster: Cluster) -> None:
+def check_shared(storage: AnyPath, cluster: Cluster) -> None:
     """Write from every node, before any trial does.
 
     Raises:
@@ -37,6 +23,12 @@ def check_shared(storage: Path, cluster: Cluster) -> None:
         why = f" ({'; '.join(sharing.problems[:3])})" if sharing.problems else ", which write to a folder of their own"
         raise ResultsError(
             f"--storage {storage}: all {cluster.num_nodes} nodes must share it, but {len(sharing.apart)} do not: "
-            f"{names}{why}; give --storage a folder that all nodes share (NFS, EFS) at the same path. "
+            f"{names}{why}; {_way_out(storage)}. "
             f"To look again: python -m flexres_tune.doctor --storage {storage}"
         )
+
+
+def _way_out(storage: AnyPath) -> str:
+    if isinstance(storage, RemotePath):
+        return "give every node credentials for it (a role, or the environment that `ray start` was typed in)"
+    return "give --storage a folder that all nodes share (NFS, EFS) at the same path, or s3:// or gs://"

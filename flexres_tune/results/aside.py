@@ -1,26 +1,38 @@
-"""Writing aside: a hidden temporary file in the same folder, made durable, then renamed over the name wanted."""
+"""Writing aside: a hidden temporary file in the same folder, made durable, then renamed over the name wanted.
+
+On object storage a file of this machine is uploaded in one piece instead, which readers see whole or not at all.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from flexres_tune.errors import ResultsError
+from flexres_tune.errors import ResultsError, StorageError
+from flexres_tune.places import AnyPath, RemotePath
 
 SUFFIX = ".tmp"  # with the leading dot: no reader of the folder (pyarrow, pandas, Spark, a glob) takes it for a part
 
 
 @contextlib.contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def written_aside(path: AnyPath) -> Iterator[Path]:
     """Yields the temporary path to write; renames it to `path` when the block ends well, removes it otherwise.
 
     Readers see the old file or the new one, whole, and never a torn one, whenever the writer is killed.
 
     Raises:
         ResultsError: the folder or file cannot be written (disk full, read-only, a file in its place).
+        StorageError: the server does not answer, or refuses.
     """
+    if isinstance(path, RemotePath):
+        with tempfile.TemporaryDirectory(prefix="flexres_tune_") as folder:
+            aside = Path(folder) / path.name
+            yield aside
+            path.write_bytes(aside.read_bytes())
+        return
     aside = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +50,8 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 def describe(error: OSError) -> str:
     """The system's reason and the way out where there is a usual one."""
+    if isinstance(error, StorageError):
+        return error.reason
     reason = error.strerror or str(error) or type(error).__name__
     way_out = {
         "ENOSPC": "free some space; nothing was lost, the rows wait in memory",

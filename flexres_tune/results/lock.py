@@ -1,4 +1,7 @@
-"""One driver a sweep: an flock on results/<sweep>/driver.lock, which the kernel lets go of when the driver dies."""
+"""One driver a sweep: an flock on results/<sweep>/driver.lock, which the kernel lets go of when the driver dies.
+
+On object storage a claim with a heartbeat takes its place: results/remote_lock.py.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import BinaryIO
 
 from flexres_tune.errors import ResultsError
+from flexres_tune.places import RemotePath
 from flexres_tune.results.aside import describe
 from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.remote_lock import HeldError, RemoteLock, lost_for, refusal, remote_holder
 
 _PATIENCE_S = 0.5  # holder() takes the lock for an instant to look; a driver that starts just then tries again
 
@@ -27,9 +33,15 @@ class SweepLock:
         ResultsError: another driver holds it, named by host, pid and start; or the folder cannot be written.
     """
 
-    def __init__(self, paths: SweepPaths):
+    def __init__(self, paths: SweepPaths, on_lost: Callable[[], None] | None = None):
+        """Args:
+        on_lost: on object storage, what happens where another driver has taken this one for dead; by default the
+            process ends at once.
+        """
         self.paths = paths
+        self._on_lost = on_lost or lost_for(paths.sweep)
         self._file: BinaryIO | None = None
+        self._remote: RemoteLock | None = None
 
     def __enter__(self) -> SweepLock:
         self.acquire()
@@ -40,6 +52,8 @@ class SweepLock:
 
     def acquire(self) -> None:
         path = self.paths.lock
+        if isinstance(path, RemotePath):
+            return self._claim(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = open(path, "ab+")  # noqa: SIM115 - open as long as the lock is held
@@ -67,10 +81,23 @@ class SweepLock:
         if self._file is not None:
             self._file.close()  # closing lets go of the lock
             self._file = None
+        if self._remote is not None:
+            self._remote.release()
+            self._remote = None
+
+    def _claim(self, path: RemotePath) -> None:
+        lock = RemoteLock(path, self._on_lost)
+        try:
+            lock.acquire()
+        except HeldError as held:
+            raise refusal(path, self.paths.sweep, _name(held.other)) from None
+        self._remote = lock
 
 
 def holder(paths: SweepPaths) -> dict | None:
     """`host`, `pid` and `started_at` of the driver that runs the sweep now; None if none does."""
+    if isinstance(paths.lock, RemotePath):
+        return remote_holder(paths.lock)
     try:
         with open(paths.lock, "rb") as file:
             try:

@@ -7,16 +7,15 @@ writing a merged part and deleting the old ones leaves nothing doubled.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flexres_tune.errors import ResultsError
+from flexres_tune.errors import ResultsError, StorageError
+from flexres_tune.places import AnyPath, RemotePath, names
 from flexres_tune.results.aside import describe, written_aside
 from flexres_tune.results.schema import KEYS, table_schema
 
@@ -27,9 +26,10 @@ _NAME = re.compile(r"part-(\d{8,})-(\d{8,})\.parquet")
 class Part:
     """One Parquet file of a table."""
 
-    path: Path
+    path: AnyPath
     first: int
     last: int
+    stamp: tuple | None = field(default=None, compare=False)  # size and time, where the listing has said them
 
     @property
     def span(self) -> int:
@@ -40,20 +40,26 @@ class Part:
         return self != other and self.first <= other.first and other.last <= self.last
 
 
-def make_part(folder: Path, first: int, last: int) -> Part:
+def make_part(folder: AnyPath, first: int, last: int) -> Part:
     return Part(folder / f"part-{first:08d}-{last:08d}.parquet", first, last)
 
 
-def list_parts(folder: Path) -> tuple[list[Part], list[Part]]:
+def list_parts(folder: AnyPath) -> tuple[list[Part], list[Part]]:
     """(parts to read, in the order they were written; parts that a wider one covers). A missing folder has none."""
     try:
-        names = os.listdir(folder)
+        entries = folder.listing() if isinstance(folder, RemotePath) else dict.fromkeys(names(folder))
     except FileNotFoundError:
         return [], []
+    except StorageError:
+        raise
     except OSError as error:
         raise ResultsError(f"{folder}: cannot be read: {describe(error)}") from error
     found = sorted(
-        (Part(folder / name, int(m[1]), int(m[2])) for name in names if (m := _NAME.fullmatch(name))),
+        (
+            Part(folder / name, int(m[1]), int(m[2]), stamp and (stamp.st_size, stamp.st_mtime_ns))
+            for name, stamp in entries.items()
+            if (m := _NAME.fullmatch(name))
+        ),
         key=lambda part: (part.first, -part.last),
     )
     kept, covered = [], []
@@ -78,10 +84,13 @@ def read_part(part: Part, name: str, columns: Sequence[str] | None = None) -> pa
 
     Raises:
         FileNotFoundError: it was merged away since the folder was listed; list again.
+        StorageError: the server does not answer; nothing is known of the part.
         ResultsError: it is damaged, or a column has a type that today's schema cannot take.
     """
+    # Apart from parsing: a server that is away says nothing about the part.
+    source = part.path if not isinstance(part.path, RemotePath) else pa.BufferReader(part.path.read_bytes())
     try:
-        with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
             known = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
             table = file.read(known)
             pa.unify_schemas([table_schema(name), table.schema], promote_options="permissive")

@@ -7,78 +7,84 @@ from pathlib import Path
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.names import name_problem
+from flexres_tune.places import AnyPath, RemotePath, make_path
 
 TABLES = ("trials", "epochs", "decisions")
 
 
 @dataclass(frozen=True)
 class SweepPaths:
-    """All paths of one sweep under a results folder.
+    """All paths of one sweep under a results folder, or under a place on object storage.
 
     Raises:
         ResultsError: a sweep's name that is no safe folder's name, such as `../x`.
     """
 
-    root: Path
+    root: AnyPath
     sweep: str
 
     def __post_init__(self):
-        object.__setattr__(self, "root", Path(self.root))
+        object.__setattr__(self, "root", make_path(self.root))
         if problem := name_problem(self.sweep):
             raise ResultsError(f"{self.root}: the sweep's name {problem}")
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> AnyPath:
         return self.root / self.sweep
 
     @property
-    def trials(self) -> Path:
+    def trials(self) -> AnyPath:
         return self.folder / "trials"
 
     @property
-    def epochs(self) -> Path:
+    def epochs(self) -> AnyPath:
         return self.folder / "epochs"
 
     @property
-    def decisions(self) -> Path:
+    def decisions(self) -> AnyPath:
         return self.folder / "decisions"
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> AnyPath:
         return self.folder / "checkpoints"
 
     @property
-    def plan(self) -> Path:
+    def plan(self) -> AnyPath:
         return self.folder / "plan.json"
 
     @property
-    def report(self) -> Path:
+    def report(self) -> AnyPath:
         return self.folder / "report.html"
 
     def logs(self, name: str) -> Path:
-        """Where one of `run --logger`'s loggers writes."""
+        """Where one of `run --logger`'s loggers writes: a folder, and beside object storage one of this machine's.
+
+        They append to their files for as long as a trial runs, and an object cannot be appended to.
+        """
+        if isinstance(self.root, RemotePath):
+            return Path("results") / self.sweep / "logs" / name
         return self.folder / "logs" / name
 
     @property
-    def lock(self) -> Path:
+    def lock(self) -> AnyPath:
         return self.folder / "driver.lock"
 
     @property
-    def fetched(self) -> Path:
+    def fetched(self) -> AnyPath:
         """Which files `submit --fetch` has brought, and from where."""
         return self.folder / ".fetched.json"
 
-    def table(self, name: str) -> Path:
+    def table(self, name: str) -> AnyPath:
         """The folder of one of TABLES."""
         return {"trials": self.trials, "epochs": self.epochs, "decisions": self.decisions}[name]
 
-    def checkpoint(self, trial_id: str) -> Path:
+    def checkpoint(self, trial_id: str) -> AnyPath:
         """The one place of a trial's checkpoint, whichever process writes it."""
         if problem := name_problem(trial_id):
             raise ResultsError(f"{self.checkpoints}: a trial_id {problem}")
         return self.checkpoints / f"{trial_id}.pt"
 
 
-def index_path(root: Path) -> Path:
+def index_path(root: AnyPath) -> AnyPath:
     """The page over all sweeps of a results folder."""
-    return Path(root) / "index.html"
+    return make_path(root) / "index.html"

@@ -11,11 +11,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pyarrow as pa
 
+from flexres_tune.places import AnyPath
 from flexres_tune.results.aside import written_aside
 from flexres_tune.results.cells import Column, display_columns, escape, shorten
 
@@ -166,7 +166,7 @@ def to_json(table: pa.Table) -> str:
     return json.dumps([_plain(row) for row in table.to_pylist()], indent=1, ensure_ascii=False) + "\n"
 
 
-def save_parquet(table: pa.Table, path: Path) -> None:
+def save_parquet(table: pa.Table, path: AnyPath) -> None:
     """Write aside and rename."""
     import pyarrow.parquet as pq
 
@@ -174,7 +174,7 @@ def save_parquet(table: pa.Table, path: Path) -> None:
         pq.write_table(table, aside, compression="zstd")
 
 
-def save_text(text: str, path: Path) -> None:
+def save_text(text: str, path: AnyPath) -> None:
     """Write aside and rename."""
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8", newline="")

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from pathlib import Path
 
 import pyarrow as pa
 
-from flexres_tune.errors import ResultsError
+from flexres_tune.errors import ResultsError, StorageError
 from flexres_tune.names import name_problem
+from flexres_tune.places import AnyPath, RemotePath, folder_names, make_path
 from flexres_tune.results.aside import describe
 from flexres_tune.results.parts import Part, join, last_written, list_parts, read_part
 from flexres_tune.results.paths import TABLES, SweepPaths
 
+NUM_READERS = 16  # parts fetched at once from object storage, where each is a round trip
 START = "python -m flexres_tune.run sweeps/optim.yaml"
 
 log = logging.getLogger(__name__)
 
 
-def open_results(path: str | Path = "results") -> Results:
-    """The results under a folder.
+def open_results(path: str | AnyPath = "results") -> Results:
+    """The results under a folder or an address such as s3://bucket/results.
 
     Raises:
         ResultsError: no such folder, or no folder; says how to make one.
     """
-    return Results(Path(path))
+    return Results(make_path(path))
 
 
 class Results:
@@ -37,10 +39,10 @@ class Results:
     read is kept. A damaged part is skipped, with one warning that names it.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: AnyPath):
         self.root = root
         self._kept: dict[tuple[str, str], tuple[list, pa.Table]] = {}
-        self._warned: set[Path] = set()
+        self._warned: set[AnyPath] = set()
         if not root.exists():
             raise ResultsError(f"{root}: no such folder; run `{START}` first, or name the folder with --results")
         if not root.is_dir():
@@ -49,7 +51,9 @@ class Results:
     def sweeps(self) -> list[str]:
         """Names of the sweeps in the folder, sorted."""
         try:
-            names = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+            names = sorted(folder_names(self.root))
+        except StorageError:
+            raise
         except OSError as error:
             raise ResultsError(f"{self.root}: cannot be read: {describe(error)}") from error
         return [name for name in names if name_problem(name) is None and _is_sweep(SweepPaths(self.root, name))]
@@ -119,13 +123,12 @@ class Results:
 
     def _read(self, name: str, sweep: str, parts: Sequence[Part]) -> pa.Table:
         tables = []
-        for part in parts:
-            try:
-                tables.append(read_part(part, name))
-            except ResultsError as error:
-                if part.path not in self._warned:
-                    self._warned.add(part.path)
-                    log.warning("%s", error)
+        for part, found in _read_all(name, parts):
+            if not isinstance(found, ResultsError):
+                tables.append(found)
+            elif part.path not in self._warned:
+                self._warned.add(part.path)
+                log.warning("%s", found)
         table = join(name, tables)
         if len(tables) > 1:  # a part alone repeats nothing: it has been through last_written
             table = last_written(name, table)
@@ -139,6 +142,26 @@ def _is_sweep(paths: SweepPaths) -> bool:
     return paths.plan.exists() or any(paths.table(name).is_dir() for name in TABLES)
 
 
+def _read_all(name: str, parts: Sequence[Part]) -> Iterator[tuple[Part, pa.Table | ResultsError]]:
+    """Each part with its table, or with what is wrong with it."""
+
+    def read(part: Part) -> pa.Table | ResultsError:
+        try:
+            return read_part(part, name)
+        except StorageError:
+            raise
+        except ResultsError as error:
+            return error
+
+    if len(parts) > 1 and isinstance(parts[0].path, RemotePath):
+        with ThreadPoolExecutor(NUM_READERS) as readers:
+            yield from zip(parts, readers.map(read, parts), strict=True)
+    else:
+        yield from ((part, read(part)) for part in parts)
+
+
 def _fingerprint(part: Part) -> tuple:
+    if part.stamp is not None or not isinstance(part.path, Path):
+        return part.path.name, part.stamp
     status = part.path.stat()
     return part.path.name, status.st_size, status.st_mtime_ns

@@ -8,12 +8,12 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from flexres_tune.errors import ResultsError
+from flexres_tune.errors import ResultsError, StorageError
+from flexres_tune.places import AnyPath, RemotePath
 from flexres_tune.records import Decision, EpochRecord, TrialRecord
 from flexres_tune.results.aside import SUFFIX, describe
 from flexres_tune.results.parts import Part, join, last_written, list_parts, make_part, read_part, write_part
@@ -23,6 +23,8 @@ from flexres_tune.spec import TrialConfig
 
 FLUSH_INTERVAL_S = 2.0
 TRIAL_INTERVAL_S = 0.25  # a finished trial shows up this soon; short trials share a part instead of an fsync each
+REMOTE_INTERVAL_S = 2.0  # on object storage, where a part is a request and is paid for
+REMOTE_MERGE_PERIOD = 16  # parts between two looks there for what to merge: each lists the folder
 FANOUT = 64  # parts of a size that are merged into one: a day of flushes leaves tens of files, not 43,200
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class SweepWriter:
 
     def __init__(self, paths: SweepPaths):
         self.paths = paths
+        self._is_remote = isinstance(paths.root, RemotePath)
         self._rows: dict[str, list[dict]] = {name: [] for name in TABLES}
         self._last_flush = -math.inf
         self._next: dict[str, int] = {}
@@ -112,7 +115,8 @@ class SweepWriter:
             if rows := self._rows[name]:
                 self._write(name, last_written(name, pa.Table.from_pylist(rows, table_schema(name))))
                 rows.clear()
-                self._merge_small(name)
+                if not self._is_remote or self._next[name] % REMOTE_MERGE_PERIOD == 0:
+                    self._merge_small(name)
 
     @property
     def num_waiting(self) -> int:
@@ -125,7 +129,8 @@ class SweepWriter:
         Raises:
             ResultsError: as flush(); tried again after the same interval, so a full disk is not hammered.
         """
-        waiting = TRIAL_INTERVAL_S if self._rows["trials"] else FLUSH_INTERVAL_S
+        at_once = REMOTE_INTERVAL_S if self._is_remote else TRIAL_INTERVAL_S
+        waiting = at_once if self._rows["trials"] else FLUSH_INTERVAL_S
         if now - self._last_flush >= waiting and any(self._rows.values()):
             self._last_flush = now
             self.flush()
@@ -170,6 +175,8 @@ class SweepWriter:
             try:
                 tables.append(read_part(part, name))
                 good.append(part)
+            except StorageError:
+                raise
             except ResultsError as error:
                 hidden = part.path.with_name(f".{part.path.name}.damaged")
                 log.warning("%s; kept as %s", error, hidden.name)
@@ -185,12 +192,13 @@ class SweepWriter:
             with contextlib.suppress(OSError):
                 part.path.unlink()
 
-    def _tidy(self, folder: Path) -> int:
+    def _tidy(self, folder: AnyPath) -> int:
         """Remove what a dead writer left (temporary files, parts already merged); the next sequence number."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             parts, covered = list_parts(folder)
-            for stale in (*(part.path for part in covered), *folder.glob(f".part-*{SUFFIX}")):
+            torn = () if self._is_remote else folder.glob(f".part-*{SUFFIX}")
+            for stale in (*(part.path for part in covered), *torn):
                 stale.unlink(missing_ok=True)
         except OSError as error:
             raise ResultsError(f"{folder}: cannot be written: {describe(error)}") from error
@@ -203,6 +211,8 @@ class SweepWriter:
         for part in list_parts(self.paths.epochs)[0]:
             try:
                 table = join("epochs", [read_part(part, "epochs", columns)], columns)
+            except StorageError:
+                raise
             except ResultsError as error:
                 log.warning("%s", error)  # its epochs count as missing, so a trial that resumes reports them again
                 continue

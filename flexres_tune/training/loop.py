@@ -8,15 +8,15 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from flexres_tune.datasets.images import ImageData
 from flexres_tune.errors import ArchitectureError, CheckpointError, DivergedError
+from flexres_tune.places import AnyPath
 from flexres_tune.records import EpochMetrics
 from flexres_tune.spec.layers import list_layers
 from flexres_tune.spec.trial import TrialConfig
-from flexres_tune.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from flexres_tune.training.checkpoint import DamagedCheckpointError, has_checkpoint, load_checkpoint, save_checkpoint
 from flexres_tune.training.epoch import Preprocessing, Result, batch_sizes, evaluate, train_epoch
 from flexres_tune.training.execution import Execution
 from flexres_tune.training.network import prepare_network
@@ -40,7 +40,7 @@ def fit(
     config: TrialConfig,
     data: ImageData,
     execution: Execution,
-    checkpoint: Path | None = None,
+    checkpoint: AnyPath | None = None,
     checkpoint_period_s: float = 0,
     should_stop: Callable[[], bool] = never,
     on_unsaved: Callable[[CheckpointError], None] = raise_it,
@@ -122,9 +122,9 @@ def _prepare(state: TrialState, data: ImageData, preprocessing: Preprocessing, e
         return prepare_network(state.model, execution, lambda: preprocessing.evaluation(first))
 
 
-def _start(config: TrialConfig, data: ImageData, execution: Execution, checkpoint: Path | None) -> TrialState:
+def _start(config: TrialConfig, data: ImageData, execution: Execution, checkpoint: AnyPath | None) -> TrialState:
     state = TrialState(config, data.num_classes, data.image_size, execution)
-    if checkpoint is None or not checkpoint.exists():
+    if checkpoint is None or not has_checkpoint(checkpoint):
         return state
     try:
         payload = load_checkpoint(checkpoint, config.trial_id)

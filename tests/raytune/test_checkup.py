@@ -90,3 +90,9 @@ def test_node_that_does_not_answer_is_wrong_and_the_others_are_still_judged():
 def test_many_nodes_with_the_same_trouble_take_one_line():
     (finding,) = wrong(*[patient(str(n)) for n in range(20)], *[patient(str(n), shm_free=0) for n in range(20, 28)])
     assert finding.where == "20, 21, 22 and 5 more"
+
+
+def test_node_that_may_not_write_to_object_storage_needs_credentials():
+    problem = {"storage_problem": "s3://b/x/m: cannot be written: AWS refuses"}
+    (finding,) = wrong(patient("a", **problem), storage="s3://b/x")
+    assert finding.check == "storage" and "give the node credentials" in finding.advice

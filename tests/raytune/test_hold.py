@@ -1,7 +1,8 @@
 import pytest
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.raytune.hold import Hold
+from flexres_tune.raytune import hold as module
+from flexres_tune.raytune.hold import PAUSE, Hold
 from flexres_tune.raytune.interrupt import Interrupt
 
 
@@ -53,3 +54,14 @@ def test_interrupted_while_the_disk_is_full_says_what_is_lost():
     interrupt._handle(2, None)
     with pytest.raises(ResultsError, match="No space left on device; 3 rows were lost: the same command runs"):
         Hold(Disk(full_for=9), print).finish(interrupt)
+
+
+def test_write_that_took_long_to_fail_is_not_tried_again_at_once(monkeypatch):
+    """Tune's thread waits for it, and has trials to hear."""
+    disk, clock = Disk(full_for=2), iter([0.0, 5.0, 100.0, 105.0, 200.0, 200.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    hold = Hold(disk, lambda text: None)
+    assert [hold.flush(now) for now in (0, 2, 5 + 5 * PAUSE - 1)] == [True] * 3
+    assert disk.full_for == 1
+    assert hold.flush(5 + 5 * PAUSE) and disk.full_for == 0
+    assert hold.flush(1000) is False

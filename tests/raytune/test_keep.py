@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from flexres_tune.places import names
 from flexres_tune.raytune.keep import KEPT, KEPT_WHILE_RUNNING, CheckpointKeeper
 from flexres_tune.results.paths import SweepPaths
 
@@ -102,3 +103,24 @@ def test_earlier_runs_are_ranked_too(paths):
     end(keeper, paths, record(7, 0, 0.1))
     keeper.close()
     assert left(paths) == {"c1-0", "c2-0", "c3-0"}
+
+
+def test_on_object_storage_only_what_is_there_is_deleted_and_a_server_that_is_away_is_asked_once(bucket):
+    paths = SweepPaths("s3://bucket/results", "demo")
+    for config in range(KEPT_WHILE_RUNNING):
+        paths.checkpoint(f"c{config}-0").touch()
+    rows = {}
+    for config in range(50):
+        each = record(config, 0, 0.5 + config / 100)
+        rows[each.trial_id] = {
+            name: getattr(each, name) for name in ("config_id", "stage", "status", "best_val_accuracy")
+        }
+    keeper = CheckpointKeeper(paths, rows)
+    bucket.go_away()
+    before = bucket.num_requests
+    keeper.close()
+    assert bucket.num_requests == before + 1
+    bucket.come_back()
+    keeper.close()
+    assert names(paths.checkpoints) == []
+    assert bucket.num_requests <= before + 1 + KEPT_WHILE_RUNNING + 1, "50 trials, ten files"

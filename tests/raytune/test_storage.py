@@ -1,26 +1,38 @@
 """Where results may be: refused before anything starts, with what to give instead."""
 
-from pathlib import Path
-
 import pytest
 
 from flexres_tune.errors import ResultsError
+from flexres_tune.places import make_path, names
 from flexres_tune.raytune import examine
 from flexres_tune.raytune.cluster import Cluster
-from flexres_tune.raytune.storage import check_is_folder, check_shared
+from flexres_tune.raytune.probe import remove_mark, seen_marks, write_mark
+from flexres_tune.raytune.storage import check_shared
 
 THREE = Cluster(num_cpus=6, num_gpus=0, num_nodes=3, is_local=False)
 
 
-@pytest.mark.parametrize("storage", ["s3://bucket/results", "gs://bucket"])
-def test_object_storage_is_refused_rather_than_made_a_folder_named_s3(storage):
-    with pytest.raises(ResultsError, match=r"must be a folder.*object storage is not supported.*NFS"):
-        check_is_folder(Path(storage))
+@pytest.mark.parametrize("storage", ["s3://bucket/results", "FOLDER"])
+def test_node_writes_its_mark_sees_the_others_and_removes_its_own(bucket, tmp_path, storage):
+    storage = storage.replace("FOLDER", str(tmp_path / "results"))
+    for mark in (".writable-1-a", ".writable-1-b", ".writable-2-c"):
+        assert write_mark(storage, mark) is None
+    assert seen_marks(storage, ".writable-1-") == [".writable-1-a", ".writable-1-b"]
+    remove_mark(storage, ".writable-1-a")
+    assert sorted(names(make_path(storage))) == [".writable-1-b", ".writable-2-c"]
 
 
-@pytest.mark.parametrize("storage", ["results", "/mnt/results", "s3", "."])
-def test_folders_are_folders(storage):
-    check_is_folder(Path(storage))
+def test_node_that_cannot_write_to_object_storage_says_why(bucket):
+    bucket.error = OSError("AWS Error ACCESS_DENIED during PutObject operation")
+    assert "s3://bucket/x/m: cannot be written: AWS refuses (AWS Error ACCESS" in write_mark("s3://bucket/x", "m")
+    assert seen_marks("s3://bucket/x", "m") == []
+
+
+def test_nodes_without_credentials_are_named_and_what_they_need(monkeypatch):
+    apart = examine.Sharing(make_path("s3://b/x"), ("10.0.0.2",), ("s3://b/x: cannot be written: AWS refuses",))
+    monkeypatch.setattr(examine, "check_sharing", lambda storage: apart)
+    with pytest.raises(ResultsError, match=r"s3://b/x: .*10\.0\.0\.2 \(.*refuses\); give every node credentials"):
+        check_shared(make_path("s3://b/x"), THREE)
 
 
 def test_nodes_with_folders_of_their_own_are_named(monkeypatch, tmp_path):

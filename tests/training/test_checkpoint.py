@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from flexres_tune.errors import CheckpointError
-from flexres_tune.training.checkpoint import KEYS, DamagedCheckpointError, load_checkpoint, save_checkpoint
+from flexres_tune.places import make_path, names
+from flexres_tune.training import checkpoint
+from flexres_tune.training.checkpoint import (
+    KEYS,
+    DamagedCheckpointError,
+    has_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 PAYLOAD = {**dict.fromkeys(KEYS, 0), "trial_id": "abc-0", "model": {"weight": torch.arange(3.0)}}
 
@@ -57,3 +65,35 @@ def test_folder_in_the_checkpoints_place_is_refused_and_not_taken_for_damage(tmp
     with pytest.raises(CheckpointError, match="cannot be read") as caught:
         load_checkpoint(tmp_path, "abc-0")
     assert not isinstance(caught.value, DamagedCheckpointError)
+
+
+def test_checkpoint_on_object_storage_is_one_object(bucket):
+    file = make_path("s3://bucket/results/demo/checkpoints/x.pt")
+    assert not has_checkpoint(file)
+    save_checkpoint(file, PAYLOAD)
+    assert has_checkpoint(file) and names(file.parent) == ["x.pt"]
+    assert load_checkpoint(file, "abc-0")["trial_id"] == "abc-0"
+    file.write_bytes(b"half")
+    with pytest.raises(DamagedCheckpointError, match=r"s3://bucket/results/demo/checkpoints/x\.pt: is damaged"):
+        load_checkpoint(file, "abc-0")
+
+
+def test_server_that_is_away_keeps_the_old_checkpoint_and_is_waited_for(bucket, monkeypatch):
+    file = make_path("s3://bucket/results/x.pt")
+    save_checkpoint(file, PAYLOAD)
+    bucket.go_away()
+    with pytest.raises(CheckpointError, match=r"s3://bucket/results/x\.pt: cannot be written: AWS does not answer"):
+        save_checkpoint(file, {**PAYLOAD, "epoch": 9})
+    slept = []
+    monkeypatch.setattr(checkpoint.time, "sleep", lambda s: slept.append(s) or len(slept) < 3 or bucket.come_back())
+    assert has_checkpoint(file) and load_checkpoint(file, "abc-0")["epoch"] == 0
+    assert slept == [checkpoint.AWAY_RETRY_S] * 3
+
+
+def test_server_that_stays_away_fails_the_trial_and_does_not_start_it_anew(bucket, monkeypatch):
+    bucket.go_away()
+    monkeypatch.setattr(checkpoint, "AWAY_S", -1)
+    for ask in (has_checkpoint, lambda file: load_checkpoint(file, "abc-0")):
+        with pytest.raises(CheckpointError, match="does not answer") as caught:
+            ask(make_path("s3://bucket/x.pt"))
+        assert not isinstance(caught.value, DamagedCheckpointError)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 
 import pyarrow.compute as pc
 
 from flexres_tune.errors import ResultsError
+from flexres_tune.places import AnyPath
 from flexres_tune.results.answer import answer_sentence
 from flexres_tune.results.aside import written_aside
 from flexres_tune.results.cells import escape as spell_out
@@ -20,7 +20,7 @@ from flexres_tune.results.report.page import page_html
 from flexres_tune.results.report.write import write_report
 
 
-def write_index(results: Results) -> Path:
+def write_index(results: Results) -> AnyPath:
     """Write the index, and the report of each sweep that has none; the index's path.
 
     Raises:

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from flexres_tune.errors import FlexResError, ResultsError
+from flexres_tune.places import AnyPath, RemotePath
 from flexres_tune.results.aside import describe
 from flexres_tune.results.cells import escape as spell_out
 from flexres_tune.results.paths import TABLES, SweepPaths
@@ -36,7 +37,7 @@ class LiveReport:
         places = [self._paths.plan, self._paths.lock, *(self._paths.table(name) for name in TABLES)]
         for place in places:
             try:
-                seen.update(f"{place}{place.stat().st_mtime_ns}".encode())
+                seen.update(f"{place}{_change(place)}".encode())
             except OSError:
                 seen.update(f"{place}-".encode())
         return seen.hexdigest()[:16]
@@ -49,6 +50,13 @@ class LiveReport:
                 html = report_html(data, str(self._results.root), version)
                 self._made = (version, html.encode("utf-8", "replace"))
             return self._made[1]
+
+
+def _change(place: AnyPath) -> object:
+    """What is another after a change: a folder on object storage has no time of its own, so its names."""
+    if isinstance(place, RemotePath) and not place.name.endswith(".json"):
+        return sorted(place.listing())
+    return place.stat().st_mtime_ns
 
 
 def make_server(results: Results, sweep: str, port: int = 0) -> ThreadingHTTPServer:

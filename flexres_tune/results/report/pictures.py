@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flexres_tune.errors import ResultsError
+from flexres_tune.places import AnyPath
 from flexres_tune.results.aside import describe, written_aside
 from flexres_tune.results.report.data import ReportData
 from flexres_tune.results.report.plot import Plot
@@ -22,7 +23,7 @@ _SCALE = 3  # 300 dots an inch at 7.2 inches
 _LINE = 84  # characters of the title's lines
 
 
-def write_pictures(data: ReportData, folder: Path) -> list[Path]:
+def write_pictures(data: ReportData, folder: AnyPath) -> list[AnyPath]:
     """One PNG a plot, on white, its finding as its title.
 
     Raises:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
+from flexres_tune.places import AnyPath
 from flexres_tune.results.aside import written_aside
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
@@ -12,7 +12,7 @@ from flexres_tune.results.report.data import read_data
 from flexres_tune.results.report.sections import report_html
 
 
-def write_report(results: Results, sweep: str) -> Path:
+def write_report(results: Results, sweep: str) -> AnyPath:
     """Write the report of one sweep; its path.
 
     Raises:

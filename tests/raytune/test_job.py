@@ -1,0 +1,57 @@
+"""A trial's question before each step: the stop file, in a folder or on object storage."""
+
+import time
+
+import pytest
+
+from flexres_tune.places import make_path
+from flexres_tune.raytune import job
+from flexres_tune.raytune.job import _Steps
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(job, "STOP_PERIOD_S", 0.0)
+    monkeypatch.setattr(job, "REMOTE_STOP_PERIOD_S", 0.02)
+
+
+def comes(is_so):
+    for _ in range(1000):
+        if is_so():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("place", ["FOLDER", "s3://bucket/results"])
+def test_stop_file_is_seen_once_it_is_there(bucket, tmp_path, place):
+    folder = make_path(place.replace("FOLDER", str(tmp_path)))
+    stop_file = folder / ".stop-1"
+    with _Steps(str(stop_file)) as steps:
+        assert not steps.have_begun and not steps() and steps.have_begun
+        stop_file.touch()
+        assert comes(steps)
+
+
+def test_step_does_not_wait_for_a_server_that_is_away(bucket):
+    bucket.go_away()
+    with _Steps("s3://bucket/results/.stop-1") as steps:
+        assert comes(lambda: bucket.num_requests > 2), "the thread goes on looking"
+        assert not steps()
+        bucket.come_back()
+        make_path("s3://bucket/results/.stop-1").touch()
+        assert comes(steps)
+
+
+def test_nobody_looks_once_the_trial_is_over(bucket):
+    with _Steps("s3://bucket/results/.stop-1"):
+        pass
+    time.sleep(0.1)
+    before = bucket.num_requests
+    time.sleep(0.1)
+    assert bucket.num_requests == before
+
+
+def test_trial_without_a_stop_file_is_not_stopped():
+    with _Steps(None) as steps:
+        assert not steps()

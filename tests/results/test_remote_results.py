@@ -1,0 +1,165 @@
+"""Tables on object storage: the same rows as in a folder, and nothing is lost or taken for damaged while it is away."""
+
+import pytest
+
+from flexres_tune.errors import ResultsError, StorageError
+from flexres_tune.places import names
+from flexres_tune.results import open_results
+from flexres_tune.results.folder import check_folder
+from flexres_tune.results.parts import list_parts
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.report.index import write_index
+from flexres_tune.results.report.live import LiveReport
+from flexres_tune.results.report.write import write_report
+from flexres_tune.results.status import sweep_status
+from flexres_tune.results.writer import REMOTE_INTERVAL_S, SweepWriter
+
+
+@pytest.fixture
+def paths(bucket):
+    return SweepPaths("s3://bucket/results", "demo")
+
+
+@pytest.fixture
+def write(paths, make_config, make_trial, make_epoch):
+    """Write so many trials with an epoch each; their trial_ids."""
+
+    def write(num_trials=3):
+        ids = []
+        with SweepWriter(paths) as writer:
+            for seed in range(num_trials):
+                config = make_config(seed=seed)
+                writer.add_epoch(make_epoch(config.trial_id, 1))
+                writer.flush()
+                writer.add_trial(make_trial(config, best=0.5 + seed / 100), config)
+                writer.flush()
+                ids.append(config.trial_id)
+        return ids
+
+    return write
+
+
+def test_rows_are_read_back_and_compacted(paths, write):
+    ids = write()
+    assert len(list_parts(paths.trials)[0]) == 3
+    for _ in range(2):
+        results = open_results("s3://bucket/results")
+        assert results.sweeps() == ["demo"]
+        assert results.trials()["trial_id"].to_pylist() == ids
+        assert results.sql("SELECT count(*) AS n, max(best_val_accuracy) AS best FROM trials").to_pylist() == [
+            {"n": 3, "best": 0.52}
+        ]
+        assert results.epochs("demo").num_rows == 3
+        SweepWriter(paths).compact()
+    assert names(paths.trials) == ["part-00000001-00000003.parquet"]
+
+
+def test_parts_that_were_read_are_not_fetched_again(bucket, paths, write):
+    write()
+    results = open_results("s3://bucket/results")
+    results.trials("demo")
+    before = bucket.num_requests
+    assert results.trials("demo").num_rows == 3
+    assert bucket.num_requests - before <= 4  # listings and the plan; three parts are not looked at one by one
+
+
+def test_rows_wait_while_the_server_is_away_and_are_written_after(bucket, paths, make_epoch):
+    writer = SweepWriter(paths)
+    writer.add_epoch(make_epoch("a-0", 1))
+    bucket.go_away()
+    with pytest.raises(ResultsError, match="does not answer"):
+        writer.flush()
+    assert writer.num_waiting == 1
+    bucket.come_back()
+    writer.flush()
+    assert open_results("s3://bucket/results").epochs("demo")["epoch"].to_pylist() == [1]
+
+
+def test_trials_end_in_parts_two_seconds_apart_because_each_is_paid_for(paths, make_config, make_trial):
+    writer, config = SweepWriter(paths), make_config()
+    writer.add_trial(make_trial(config), config)
+    writer.maybe_flush(100.0)
+    writer.add_trial(make_trial(config), config)
+    writer.maybe_flush(100.0 + REMOTE_INTERVAL_S / 2)
+    assert writer.num_waiting == 1
+    writer.maybe_flush(100.0 + REMOTE_INTERVAL_S)
+    assert writer.num_waiting == 0
+
+
+def test_server_that_is_away_is_said_and_no_row_is_taken_for_missing(bucket, paths, write, caplog):
+    write()
+    results = open_results("s3://bucket/results")
+    bucket.go_away()
+    for ask in (
+        results.sweeps,
+        lambda: results.trials("demo"),
+        lambda: SweepWriter(paths),
+        lambda: check_folder(paths),
+    ):
+        with pytest.raises(ResultsError, match=r"s3://bucket/results.*does not answer"):
+            ask()
+    assert "damaged" not in caplog.text
+    bucket.come_back()
+    assert results.trials("demo").num_rows == 3
+
+
+def test_server_that_goes_away_between_listing_and_reading_damages_nothing(bucket, paths, write, caplog, monkeypatch):
+    ids = write()
+    monkeypatch.setattr(bucket, "open_input_file", lambda key: bucket.go_away() or bucket._asked())
+    with pytest.raises(StorageError):
+        open_results("s3://bucket/results").table("trials", "demo")
+    bucket.come_back()
+    with pytest.raises(StorageError):
+        SweepWriter(paths).compact()
+    monkeypatch.undo()
+    monkeypatch.setattr("flexres_tune.places.remote.connect", lambda *_: bucket)
+    bucket.come_back()
+    assert open_results("s3://bucket/results").trials()["trial_id"].to_pylist() == ids
+    assert "damaged" not in caplog.text
+
+
+def test_damaged_part_is_skipped_and_set_aside(paths, write, caplog):
+    ids = write()
+    (paths.trials / "part-00000002-00000002.parquet").write_bytes(b"PAR1 no more")
+    assert open_results("s3://bucket/results").trials()["trial_id"].to_pylist() == [ids[0], ids[2]]
+    assert "part-00000002-00000002.parquet: skipped, damaged" in caplog.text
+    SweepWriter(paths).compact()
+    assert sorted(names(paths.trials)) == [
+        ".part-00000002-00000002.parquet.damaged",
+        "part-00000001-00000003.parquet",
+    ]
+
+
+def test_reports_and_status_are_made_there(paths, write):
+    write()
+    results = open_results("s3://bucket/results")
+    assert str(write_report(results, "demo")) == "s3://bucket/results/demo/report.html"
+    assert "demo" in paths.report.read_text()
+    assert str(write_index(results)) == "s3://bucket/results/index.html"
+    assert sweep_status(results, "demo").driver is None
+    live = LiveReport(results, "demo")
+    version = live.version
+    assert b"demo" in live.page() and live.version == version
+    write(4)
+    assert live.version != version
+
+
+def test_place_is_tried_before_anything_starts(bucket, paths, monkeypatch):
+    check_folder(paths)
+    assert names(paths.trials) == names(paths.checkpoints) == []
+
+    def missing(key, metadata=None):
+        raise FileNotFoundError(2, "Bucket 'bucket' not found")
+
+    monkeypatch.setattr(bucket, "open_output_stream", missing)
+    with pytest.raises(StorageError, match=r"demo/trials/.probe: .*there is no bucket bucket at AWS"):
+        check_folder(paths)
+
+
+def test_place_without_results_says_how_to_make_some(bucket):
+    with pytest.raises(ResultsError, match=r"s3://bucket/nothing: no such folder; run `python -m flexres_tune.run"):
+        open_results("s3://bucket/nothing")
+
+
+def test_logs_are_written_to_a_folder_of_this_machine(paths):
+    assert str(paths.logs("tensorboard")) == "results/demo/logs/tensorboard"
