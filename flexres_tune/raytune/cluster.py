@@ -9,13 +9,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.raytune.address import nobody_at
-from flexres_tune.raytune.growth import grown, read_bootstrap
+from flexres_tune.raytune.growth import grown, grown_nodes, read_bootstrap
+from flexres_tune.raytune.size import Cluster, NodeSize
 from flexres_tune.training.environment import PROCESS_ENVIRONMENT
 
 T = TypeVar("T")
@@ -34,16 +34,6 @@ ENVIRONMENT = {
     "TUNE_WARN_THRESHOLD_S": "30",
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "10",  # a stopped trial's thread ends at its report; wait for it, then reuse
 }
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What Ray offers; of a cluster that scales, what it may grow to."""
-
-    num_cpus: float
-    num_gpus: float
-    num_nodes: int
-    is_local: bool  # started for this run, and stopped with it
 
 
 @contextmanager
@@ -87,12 +77,15 @@ def connect(address: str | None, verbose: bool = False, ship_code: bool = False)
             ) from None
     try:
         resources, nodes = watched(lambda: (ray.cluster_resources(), ray.nodes()))
-        size = grown(resources, read_bootstrap() if address else None)
+        config = read_bootstrap() if address else None
+        size = grown(resources, config)
+        alive = [node for node in nodes if node["Alive"]]
         yield Cluster(
             num_cpus=size["CPU"],
             num_gpus=size["GPU"],
-            num_nodes=len([node for node in nodes if node["Alive"]]),
+            num_nodes=len(alive),
             is_local=not address and not already_connected,
+            nodes=grown_nodes([NodeSize.of(node["Resources"]) for node in alive], config),
         )
     finally:
         if not already_connected:

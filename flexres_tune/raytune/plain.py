@@ -6,9 +6,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ray import tune
 
@@ -31,7 +32,21 @@ def no_op(config: dict) -> None:
 
 def report_only(config: dict) -> None:
     """The same for our runner: reports that look like a real trial's."""
+    _report(0.0)
+
+
+def sleep_and_report(epoch_s: float) -> Callable[[dict[str, Any]], None]:
+    """A trial for our runner whose epochs take so long and no CPU, as those on a GPU hardly take any of the driver's."""
+
+    def trial(config: dict[str, Any]) -> None:
+        _report(epoch_s)
+
+    return trial
+
+
+def _report(epoch_s: float) -> None:
     for epoch in range(1, NUM_REPORTS + 1):
+        time.sleep(epoch_s)
         metrics = EpochMetrics(epoch, 1.0, 0.5, 1.0, 0.5, 0.1, 0.01, 1000.0)
         is_last = epoch == NUM_REPORTS
         tune.report(
