@@ -42,7 +42,9 @@ class CheckpointKeeper:
         """
         self._paths = paths
         self._configs: dict[str, dict[str, _Config]] = {}  # by stage and config_id
-        self._orders: dict[str, list[tuple]] = {}  # by stage: places of configurations with a completed trial, ascending
+        self._orders: dict[
+            str, list[tuple]
+        ] = {}  # by stage: places of configurations with a completed trial, ascending
         self._ended: set[str] = set()  # trial_ids whose files may be there and need not be
         for trial_id, row in rows.items():
             self._note(trial_id, row["config_id"], row["stage"], row["status"], row["best_val_accuracy"])
