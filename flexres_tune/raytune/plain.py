@@ -36,7 +36,7 @@ def report_only(config: dict) -> None:
 
 
 def sleep_and_report(epoch_s: float) -> Callable[[dict[str, Any]], None]:
-    """A trial for our runner whose epochs take so long and no CPU, as those on a GPU hardly take any of the driver's."""
+    """A trial for our runner whose epochs take so long and no CPU: what a driver sees of one on a GPU."""
 
     def trial(config: dict[str, Any]) -> None:
         _report(epoch_s)
