@@ -18,9 +18,16 @@ OBJECT_STORE_BYTES = 100 * 1024**2  # of a node: reports are a few kB
 
 @contextmanager
 def pretended(nodes: Sequence[tuple[float, float]]) -> Iterator[Cluster]:
-    """A cluster of nodes with (CPUs, GPUs) each, the first of them the head; gone at the end of the context.
+    """Connected to nodes with (CPUs, GPUs) each, the first of them the head; gone at the end of the context."""
+    with start_pretended(nodes) as address, connect(address) as cluster:
+        yield cluster
 
-    It listens on the loopback address only. No other Ray may be connected to this process.
+
+@contextmanager
+def start_pretended(nodes: Sequence[tuple[float, float]]) -> Iterator[str]:
+    """The address of such nodes, for other processes to join; it listens on the loopback address only.
+
+    This process must not be connected to a Ray.
     """
     for name, value in (ENVIRONMENT | PROCESS_ENVIRONMENT).items():
         os.environ.setdefault(name, value)
@@ -38,7 +45,6 @@ def pretended(nodes: Sequence[tuple[float, float]]) -> Iterator[Cluster]:
                 include_dashboard=False,
                 node_ip_address="127.0.0.1",
             )
-        with connect(started.address) as cluster:
-            yield cluster
+        yield started.address
     finally:
         started.shutdown()
