@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.raytune.address import nobody_at
+from flexres_tune.raytune.environment import PROCESS_ENVIRONMENT
 from flexres_tune.raytune.growth import grown, grown_nodes, read_bootstrap
 from flexres_tune.raytune.size import Cluster, NodeSize
-from flexres_tune.training.environment import PROCESS_ENVIRONMENT
 
 T = TypeVar("T")
 TUNE_THREAD = "tune"  # the thread in which Tuner.fit runs

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from flexres_tune.raytune.cluster import ENVIRONMENT, Cluster, connect
-from flexres_tune.training.environment import PROCESS_ENVIRONMENT
+from flexres_tune.raytune.environment import PROCESS_ENVIRONMENT
 
 OBJECT_STORE_BYTES = 100 * 1024**2  # of a node: reports are a few kB
 
@@ -25,10 +25,7 @@ def pretended(nodes: Sequence[tuple[float, float]]) -> Iterator[Cluster]:
 
 @contextmanager
 def start_pretended(nodes: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """The address of such nodes, for other processes to join; it listens on the loopback address only.
-
-    This process must not be connected to a Ray.
-    """
+    """The address of such nodes, for other processes to join. This process must not be connected to a Ray."""
     for name, value in (ENVIRONMENT | PROCESS_ENVIRONMENT).items():
         os.environ.setdefault(name, value)
     import ray
@@ -43,7 +40,6 @@ def start_pretended(nodes: Sequence[tuple[float, float]]) -> Iterator[str]:
                 num_gpus=num_gpus,
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
-                node_ip_address="127.0.0.1",
             )
         yield started.address
     finally:

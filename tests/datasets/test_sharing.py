@@ -25,29 +25,31 @@ def decode():
     labels = np.arange(31_000, dtype=np.int64) % 10
     return split_arrays(noise, labels, noise[:500].copy(), labels[:500], num_val=1_000)
 
-def private_kb(path, match=""):
-    found = [0, 0]  # kB of pages that no other process has, and of all
-    for mapping in re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", open(path).read()):
-        if match in mapping.partition("\\n")[0]:
-            for name, kb in re.findall(r"^(Private_\\w+|Rss): +(\\d+) kB", mapping, re.M):
-                found[name == "Rss"] += int(kb) if name != "Private_Hugetlb" else 0
-    return found
+def memory_kb(counted, match=""):
+    '''Of this process's mappings with `match` in their name: what the pattern counts.'''
+    mappings = re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", open("/proc/self/smaps").read())
+    own = "".join(mapping for mapping in mappings if match in mapping.partition("\\n")[0])
+    return sum(map(int, re.findall(rf"(?m)^(?:{counted}): +(\\d+) kB", own)))
 
 images.find_source = lambda name: (Source(None, lambda path: (cached_arrays("large", decode), tuple("0123456789"))), "")
 torch.set_num_threads(1)
 torch.ones(1_000_000).sum()
-before, _ = private_kb("/proc/self/smaps")
+before = memory_kb("Private_Dirty")
 data = images.load_dataset("large", torch.device("cpu"))
 part = images.load_dataset("large", torch.device("cpu"), 20_000)  # a subset is no copy either
 for split in (data.train, data.val, data.test, part.train):
-    for batch in split.images.split(500):  # touches every page
+    for batch in split.images.split(100):  # touches every page
         batch.float().sum()
     split.labels.sum()
 print("loaded", flush=True)
 sys.stdin.readline()
-after, _ = private_kb("/proc/self/smaps")
-own, mapped = private_kb("/proc/self/smaps", os.environ["FLEXRES_TUNE_DATA"])
-print(json.dumps({"grown": (after - before) * 1024, "own": own * 1024, "mapped": mapped * 1024}), flush=True)
+files = os.environ["FLEXRES_TUNE_DATA"]
+found = {
+    "grown": memory_kb("Private_Dirty") - before,
+    "own": memory_kb("Private_Clean|Private_Dirty", files),
+    "mapped": memory_kb("Rss", files),
+}
+print(json.dumps({name: kb * 1024 for name, kb in found.items()}), flush=True)
 sys.stdin.readline()
 """
 
