@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +38,13 @@ class Mark:
 class Marks:
     """A display that shows nothing, and looks at the clocks as trials end."""
 
-    def __init__(self, every: int):
-        self._every = every
+    def __init__(self, at: Collection[int]):
+        self._at = frozenset(at)
         self._started = time.perf_counter()
         self._ray = [pid for command in RAY_PROCESSES for pid in descendants(os.getpid(), command)]
         self._num_trials = self._num_reports = 0
         self._heard: dict[str, int] = {}
-        self.marks = [self.mark()]
+        self.marks: list[Mark] = []
 
     def mark(self) -> Mark:
         """What has been used until now."""
@@ -61,7 +61,7 @@ class Marks:
             self._heard[state.trial_id] = len(state.history)
             return
         self._num_trials += 1
-        if self._num_trials % self._every == 0:
+        if self._num_trials in self._at:
             self.marks.append(self.mark())
 
     def message(self, text: str) -> None:
@@ -69,21 +69,26 @@ class Marks:
 
 
 def bench_scale(num_slots: int, num_trials: int, growth: int, epoch_s: float) -> Bench:
-    """`num_trials * growth` trials, `num_slots` at once: the driver by the first `num_trials` and by the last."""
+    """`num_trials * growth` trials, `num_slots` at once: the driver by the first `num_trials` and by the last.
+
+    The first are counted once as many have ended as run at once: until then processes start, which takes this machine's
+    time and not the driver's.
+    """
     from flexres_tune.raytune.plain import NUM_REPORTS
     from flexres_tune.raytune.pretended import pretended
 
+    total = num_slots + num_trials * growth
+    at = (num_slots, num_slots + num_trials, total - num_trials, total)
     with pretended([(num_slots, 0)]), tempfile.TemporaryDirectory(prefix="flexres_tune_bench_") as folder:
-        run_sleepers(Path(folder), "warm", num_slots, num_slots, 0.0)  # starts the trials' processes
-        marks, _ = run_sleepers(Path(folder), "bench", num_slots, num_trials * growth, epoch_s, every=num_trials)
-    first, last = (marks[0], marks[1]), (marks[-3], marks[-2])  # marks[-1] is after the tables are compacted
+        marks = run_sleepers(Path(folder), num_slots, total, epoch_s, at)
+    closed, last, first = marks[-1], marks[-3:-1], marks[:2]
     figures = [*_figures(f"first {num_trials}", *first)]
     if growth > 1:
         figures += _figures(f"last {num_trials} of {num_trials * growth}", *last)
         figures.append(Figure.of("CPU a trial, last / first", "x", [_cpu_ms(*last) / _cpu_ms(*first)]))
         grown = (last[1].resident_bytes - first[1].resident_bytes) / (last[1].num_trials - first[1].num_trials)
         figures.append(Figure.of("driver's memory grows by", "kB/trial", [grown / 1000]))
-    figures.append(Figure.of("closing the tables", "s", [marks[-1].seconds - marks[-2].seconds]))
+    figures.append(Figure.of("closing the tables", "s", [closed.seconds - last[1].seconds]))
     slept = f"{epoch_s:g} s" if epoch_s else "no time"
     note = f"{num_slots} trials at once on pretended CPUs, {NUM_REPORTS} reports each, an epoch sleeps {slept}"
     return Bench("scale: the driver", tuple(figures), (note,))
@@ -108,39 +113,29 @@ def _cpu_ms(start: Mark, end: Mark) -> float:
     return 1000 * (end.cpu_s - start.cpu_s) / (end.num_trials - start.num_trials)
 
 
-def run_sleepers(
-    root: Path, name: str, num_slots: int, num_trials: int, epoch_s: float, every: int | None = None
-) -> tuple[Sequence[Mark], Mapping[str, TrialState]]:
+def run_sleepers(root: Path, num_slots: int, num_trials: int, epoch_s: float, at: Collection[int]) -> list[Mark]:
     """Trials that sleep and report, through our runner, on the connected cluster.
 
     Args:
-        every: a mark each time that so many have ended; the last one follows when the tables are closed.
+        at: numbers of trials that have ended, at each of which there is a mark.
 
     Returns:
-        The marks, and every trial by trial_id.
+        The marks in order, and one more when the tables are closed.
     """
     from flexres_tune.raytune.plain import NUM_REPORTS, sleep_and_report
     from flexres_tune.raytune.runner import RunOptions, run_trials
 
     spec = SweepSpec.model_validate(
         {
-            "name": name,
+            "name": "bench",
             "base": {"model": "tiny", "dataset": "digits", "epochs": NUM_REPORTS},
-            "parameters": {"lr": {"values": [(k + 1) / (num_trials + 1) for k in range(num_trials)]}},
+            "parameters": [{"lr": {"values": [(k + 1) / (num_trials + 1) for k in range(num_trials)]}}],
             "early_terminate": {"type": "asha", "grace_period": 1},
         }
     )
+    trials = ListSource(expand_trials(spec))
+    display = Marks(at)
     share = TrialShare(cpu=1, gpu=0, num_concurrent=num_slots, reason="")
-    display = Marks(every or num_trials)
-    states = run_trials(
-        spec,
-        ListSource(expand_trials(spec)),
-        Memory(),
-        {},
-        SweepPaths(root, spec.name),
-        share,
-        Interrupt(),
-        display,
-        RunOptions(trainable=sleep_and_report(epoch_s)),
-    )
-    return [*display.marks, display.mark()], states
+    paths, options = SweepPaths(root, spec.name), RunOptions(trainable=sleep_and_report(epoch_s))
+    run_trials(spec, trials, Memory(), {}, paths, share, Interrupt(), display, options)
+    return [*display.marks, display.mark()]
