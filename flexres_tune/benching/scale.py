@@ -136,6 +136,8 @@ def run_sleepers(root: Path, num_slots: int, num_trials: int, epoch_s: float, at
     trials = ListSource(expand_trials(spec))
     display = Marks(at)
     share = TrialShare(cpu=1, gpu=0, num_concurrent=num_slots, reason="")
-    paths, options = SweepPaths(root, spec.name), RunOptions(trainable=sleep_and_report(epoch_s))
+    started = root / "started"
+    started.mkdir()
+    paths, options = SweepPaths(root, spec.name), RunOptions(trainable=sleep_and_report(epoch_s, num_slots, started))
     run_trials(spec, trials, Memory(), {}, paths, share, Interrupt(), display, options)
     return [*display.marks, display.mark()]
