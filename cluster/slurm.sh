@@ -14,9 +14,9 @@
 # Fetch:   nothing to fetch: the tables are in results/, while it runs and afterwards
 # Stop:    scancel JOBID                   # the same sbatch goes on where it was
 #
-# Two minutes before its time is up the job puts itself back into the queue; a trial that was running goes on from its
-# checkpoint. Secure by default: every call inside the cluster carries your token; ray[tune] has no dashboard
-# that could be reached, and no Ray client.
+# Two minutes before its time is up trials save where they are, and the job puts itself back into the queue; there they
+# go on. One that is ended without notice goes on from its trials' checkpoints of the last 10 s. Secure by default: every
+# call inside the cluster carries your token; ray[tune] has no dashboard that could be reached, and no Ray client.
 #SBATCH --job-name=flexres-tune
 #SBATCH --ntasks-per-node=1
 #SBATCH --requeue
@@ -33,10 +33,21 @@ read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 read -r address _ < <(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address)
 port=$((20000 + SLURM_JOB_ID % 10000)) # two jobs may share a node
 cpus=${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}
-trap 'echo "time is nearly up: back into the queue"; scontrol requeue "$SLURM_JOB_ID"' USR1
+driver=${TMPDIR:-/tmp}/flexres_tune-$SLURM_JOB_ID.pid # on the first node, where this script runs, too
+
+back_into_the_queue() {
+  echo "time is nearly up: trials save where they are, and the job goes back into the queue"
+  # the driver alone, while Ray is still there: scontrol ends Ray's processes and the trials' first
+  if pid=$(cat "$driver" 2>/dev/null) && kill -TERM "$pid"; then
+    for _ in {1..60}; do kill -0 "$pid" 2>/dev/null || break; sleep 1; done
+  fi
+  scontrol requeue "$SLURM_JOB_ID"
+}
+trap back_into_the_queue USR1
 
 # --kill-on-bad-exit=0: a lost node takes its trials along, not the job
+# shellcheck disable=SC2016  # $$ and $0 are the inner shell's: it becomes the driver
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --kill-on-bad-exit=0 \
   ray symmetric-run --address "$address:$port" --min-nodes "$SLURM_JOB_NUM_NODES" --num-cpus "$cpus" -- \
-  python -m flexres_tune.run --address "$address:$port" "$@" &
+  bash -c 'echo $$ >"$0"; exec "$@"' "$driver" python -m flexres_tune.run --address "$address:$port" "$@" &
 wait $! # a trap is only heard while the shell waits

@@ -1,4 +1,4 @@
-"""Measure it yourself: `python -m flexres_tune.bench [train|sweep|tables|packing]`."""
+"""Measure it yourself: `python -m flexres_tune.bench [train|sweep|scale|tables|packing]`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ Examples:
 
   python -m flexres_tune.bench sweep --trials 200
 
+  python -m flexres_tune.bench scale --slots 64 --trials 200 --epoch-seconds 1
+
   python -m flexres_tune.bench tables --json
 
 Each figure is the median of n measurements with their range; ratios are taken pair by pair within one run. The
@@ -42,8 +44,12 @@ class What(StrEnum):
     all = "all"
     train = "train"
     sweep = "sweep"
+    scale = "scale"
     tables = "tables"
     packing = "packing"
+
+
+NOT_IN_ALL = (What.all, What.scale)  # scale starts a process for each of its slots, 64 of them
 
 
 @app.command(epilog=EPILOG)
@@ -53,14 +59,19 @@ def bench(
     batch_size: Annotated[int, typer.Option(min=1, help="Images a step (train, packing).")] = 128,
     dataset: Annotated[str, typer.Option(help="digits, cifar10 or parquet:PATH (train, packing).")] = "cifar10",
     mixup_alpha: Annotated[float, typer.Option(min=0, help="Mixup in both loops (train).")] = 0.0,
-    trials: Annotated[int, typer.Option(min=1, help="No-op trials (sweep).")] = 200,
-    growth: Annotated[int, typer.Option(min=1, help="Also so many times as many trials; 1: not (sweep).")] = 10,
+    trials: Annotated[int, typer.Option(min=1, help="No-op trials (sweep, scale).")] = 200,
+    growth: Annotated[int, typer.Option(min=1, help="Also so many times as many trials; 1: not (sweep, scale).")] = 10,
+    slots: Annotated[int, typer.Option(min=1, help="Trials at once, on pretended CPUs (scale).")] = 64,
+    epoch_seconds: Annotated[float, typer.Option(min=0, help="What an epoch sleeps (scale).")] = 1.0,
     table_trials: Annotated[int, typer.Option(min=1, help="Trials of 100 epochs each (tables).")] = 10_000,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each figure.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, an object a benchmark.")] = False,
     write: Annotated[Path | None, typer.Option(help="Also rewrite the note in this Markdown file (README.md).")] = None,
 ) -> None:
-    """Measure this machine: training against a textbook loop, the driver against plain Ray Tune, tables, packing."""
+    """Measure this machine: training against a textbook loop, the driver against plain Ray Tune, tables, packing.
+
+    By itself, and not with `all`: scale, the driver with many trials at once.
+    """
     from pydantic import ValidationError
 
     from flexres_tune.spec import TrialConfig, parse_architecture
@@ -69,14 +80,19 @@ def bench(
         config = TrialConfig(model=model, batch_size=batch_size, dataset=dataset, mixup_alpha=mixup_alpha)
     except ValidationError as error:
         raise FlexResError("; ".join(item["msg"] for item in error.errors())) from None
-    chosen = [(one, config) for one in What if one is not What.all] if what is What.all else [(what, config)]
+    chosen = [(one, config) for one in What if one not in NOT_IN_ALL] if what is What.all else [(what, config)]
     if what is What.all:  # a small network too: there the loop round it costs most
         chosen.insert(
             1, (What.train, config.model_copy(update={"model": parse_architecture("small"), "batch_size": 64}))
         )
     results = []
     for one, of in chosen:
-        results.append(_measure(one, of, trials, growth, table_trials, repeats))
+        if one is What.scale:
+            from flexres_tune.benching.scale import bench_scale
+
+            results.append(bench_scale(slots, trials, growth, epoch_seconds))
+        else:
+            results.append(_measure(one, of, trials, growth, table_trials, repeats))
         _print(results[-1], as_json)
     if write is not None:
         from flexres_tune.benching.note import write_note

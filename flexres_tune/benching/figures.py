@@ -9,10 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-import torch
-
-from flexres_tune.training.device import device_name
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -43,6 +39,10 @@ class Bench:
 
 def describe_machine() -> str:
     """Device, cores and versions: what a quoted figure must carry."""
+    import torch  # here, so that it is not in the memory that is measured before
+
+    from flexres_tune.training.device import device_name
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cores = "" if device.type == "cuda" else f", {os.cpu_count()} cores"
     return (

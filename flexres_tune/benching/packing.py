@@ -13,8 +13,7 @@ def bench_packing(config: TrialConfig, repeats: int) -> Bench:
     with connect(None) as cluster:
         measure = measure_with_ray(config)
         if cluster.num_gpus:
-            cpus = cluster.num_cpus / cluster.num_gpus
-            packings = [pack_gpu(measure, cpus) for _ in range(repeats)]
+            packings = [pack_gpu(measure, cluster.cpus_per_gpu) for _ in range(repeats)]
         else:
             packings = [pack_cpu(measure, int(cluster.num_cpus)) for _ in range(repeats)]
     figures = [Figure.of("all trials together", "images/s", [packing.images_per_second for packing in packings])]

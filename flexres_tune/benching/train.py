@@ -18,10 +18,10 @@ from flexres_tune.benching.textbook import TextbookLoop
 from flexres_tune.datasets import load_dataset
 from flexres_tune.datasets.images import ImageData, Split
 from flexres_tune.errors import DataError
+from flexres_tune.raytune.environment import PROCESS_ENVIRONMENT
 from flexres_tune.spec import TrialConfig, count_flops
 from flexres_tune.training import choose_execution, fit
 from flexres_tune.training.device import pick_device
-from flexres_tune.training.environment import PROCESS_ENVIRONMENT
 
 SECONDS_AN_EPOCH = 10.0  # about, of the slower loop: long enough to drown a step's jitter
 Epochs = Callable[[TrialConfig, int], Iterator[Any]]

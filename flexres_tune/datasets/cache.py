@@ -1,8 +1,8 @@
 """Decoded images on disk: read once a machine, then mapped into memory by every process of the node.
 
 A cache entry is a folder of .npy files, named by the content it was made from, written aside and renamed. The
-files are mapped copy-on-write, so trials share the system's page cache and start without decoding again. A
-cache that cannot be written costs time, never a trial.
+files are mapped copy-on-write, so trials share the system's page cache and start without decoding again
+(tests/datasets/test_sharing.py). A cache that cannot be written costs time, never a trial.
 """
 
 from __future__ import annotations
@@ -135,7 +135,10 @@ def _write(entry: Path, arrays: ImageArrays) -> None:
         sums = {file.name: hash_file(file) for file in sorted(aside.glob("*.npy"))}
         (aside / _SUMS).write_text(json.dumps(sums))
         aside.chmod(0o755)  # mkdtemp's folders are closed to others, with whom the cache may be shared
-        if entry.exists():  # damaged: _read has just refused it, and the lock is held
+        if _read(entry) is not None:  # without locks, another node was first; processes may have its files mapped
+            shutil.rmtree(aside)
+            return
+        if entry.exists():  # damaged
             shutil.rmtree(entry)
         os.rename(aside, entry)
     except BaseException:

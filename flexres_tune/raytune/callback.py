@@ -49,6 +49,7 @@ class JournalCallback(DriverSide, tune.Callback):
         self._on_change = on_change
         self._on_message = on_message
         self._with_problem: set[str] = set()
+        self._said: set[str] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info) -> None:
         trial_id = trial.config["trial_id"]
@@ -64,7 +65,10 @@ class JournalCallback(DriverSide, tune.Callback):
             state = self._journal.states[trial.config["trial_id"]]
             state.node_ip = result.get("node_ip", state.node_ip)
             self._journal.add(state.trial_id, result[REPORT_KEY])
-        problem = result[REPORT_KEY].facts.problem
+        problem, notice = result[REPORT_KEY].facts.problem, result[REPORT_KEY].facts.notice
+        if notice and notice not in self._said:
+            self._said.add(notice)
+            self._on_message(notice)
         if problem and state.trial_id not in self._with_problem:
             self._with_problem.add(state.trial_id)
             self._on_message(f"{problem}; trial {state.trial_id} goes on, and would start anew if it were interrupted")

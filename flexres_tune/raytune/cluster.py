@@ -9,15 +9,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.places.connection import forwarded_environment
 from flexres_tune.raytune.address import nobody_at
-from flexres_tune.raytune.growth import grown, read_bootstrap
-from flexres_tune.training.environment import PROCESS_ENVIRONMENT
+from flexres_tune.raytune.environment import PROCESS_ENVIRONMENT
+from flexres_tune.raytune.growth import grown, grown_nodes, read_bootstrap
+from flexres_tune.raytune.size import Cluster, NodeSize
 
 T = TypeVar("T")
 TUNE_THREAD = "tune"  # the thread in which Tuner.fit runs
@@ -35,16 +35,6 @@ ENVIRONMENT = {
     "TUNE_WARN_THRESHOLD_S": "30",
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "10",  # a stopped trial's thread ends at its report; wait for it, then reuse
 }
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What Ray offers; of a cluster that scales, what it may grow to."""
-
-    num_cpus: float
-    num_gpus: float
-    num_nodes: int
-    is_local: bool  # started for this run, and stopped with it
 
 
 @contextmanager
@@ -97,9 +87,16 @@ def present_cluster(is_local: bool) -> Cluster:
     """The connected cluster as it is now."""
     import ray
 
-    size = grown(ray.cluster_resources(), None if is_local else read_bootstrap())
-    num_nodes = len([node for node in ray.nodes() if node["Alive"]])
-    return Cluster(num_cpus=size["CPU"], num_gpus=size["GPU"], num_nodes=num_nodes, is_local=is_local)
+    config = None if is_local else read_bootstrap()
+    size = grown(ray.cluster_resources(), config)
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return Cluster(
+        num_cpus=size["CPU"],
+        num_gpus=size["GPU"],
+        num_nodes=len(alive),
+        is_local=is_local,
+        nodes=grown_nodes([NodeSize.of(node["Resources"]) for node in alive], config),
+    )
 
 
 class RayLostError(FlexResError):

@@ -35,6 +35,7 @@ class TrialJob:
     num_threads: int
     folder: str = "."  # where the command was typed: relative data paths mean what they mean there
     stop_file: str | None = None  # once it is there, the trial saves where it is and ends
+    num_gpus: float = 0.0  # that Ray has lent it
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class TrialFacts:
     torch_version: str = ""
     python_version: str = ""
     problem: str | None = None  # what the trial goes on in spite of: a checkpoint that cannot be written
+    notice: str | None = None  # what is amiss with its node, and is said once
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
         compile_used=execution.compile,
         execution=execution.label,
         torch_version=torch.__version__,
+        notice=_no_gpu(facts.hostname, torch.__version__) if job.num_gpus and device.type == "cpu" else None,
     )
     data = load_dataset(config.dataset, device, config.num_train_images)
     checkpoint = make_path(job.checkpoint) if job.checkpoint else None
@@ -115,6 +118,13 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
             is_last = metrics.epoch == config.epochs
             status = TrialStatus.COMPLETED if is_last else None
             yield TrialReport(metrics, facts, status, is_repeat=not steps.have_begun)
+
+
+def _no_gpu(hostname: str | None, torch_version: str) -> str:
+    return (
+        f"{hostname}: torch must see the GPU that a trial holds, but torch {torch_version} sees none, so trials train "
+        "on the CPU there; python -m flexres_tune.doctor says more, and --set resources_per_trial.gpu=0 asks for none"
+    )
 
 
 class _Steps:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
-import heapq
 import math
 import statistics
 from collections.abc import Mapping
@@ -44,6 +44,9 @@ class CheckpointKeeper:
         """
         self._paths = paths
         self._configs: dict[str, dict[str, _Config]] = {}  # by stage and config_id
+        self._orders: dict[
+            str, list[tuple]
+        ] = {}  # by stage: places of configurations with a completed trial, ascending
         self._ended: set[str] = set()  # trial_ids whose files may be there and need not be
         for trial_id, row in rows.items():
             self._note(trial_id, row["config_id"], row["stage"], row["status"], row["best_val_accuracy"])
@@ -65,22 +68,26 @@ class CheckpointKeeper:
 
     def _note(self, trial_id: str, config_id: str, stage: str, status: str, accuracy: float | None) -> None:
         config = self._configs.setdefault(stage, {}).setdefault(config_id, _Config())
+        order = self._orders.setdefault(stage, [])
+        if config.completed:
+            del order[bisect.bisect_left(order, config.place(config_id))]
         config.completed.pop(trial_id, None)
         config.others.discard(trial_id)
         if status == TrialStatus.COMPLETED and accuracy is not None and math.isfinite(accuracy):
             config.completed[trial_id] = accuracy
         else:
             config.others.add(trial_id)
+        if config.completed:
+            bisect.insort(order, config.place(config_id))
         if TrialStatus(status).is_final:
             self._ended.add(trial_id)
 
     def _kept(self, num_configs: int, every_seed: bool) -> set[str]:
         kept: set[str] = set()
-        for configs in self._configs.values():
-            known = ((config.place(name), config) for name, config in configs.items() if config.completed)
-            for _, config in heapq.nsmallest(num_configs, known, key=lambda pair: pair[0]):
-                best = max(config.completed, key=config.completed.__getitem__)
-                kept |= set(config.completed) if every_seed else {best}
+        for stage, order in self._orders.items():
+            for *_, config_id in order[:num_configs]:
+                completed = self._configs[stage][config_id].completed
+                kept |= set(completed) if every_seed else {max(completed, key=completed.__getitem__)}
         return kept
 
     def _prune(self, num_configs: int, every_seed: bool) -> None:

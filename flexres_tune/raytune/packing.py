@@ -7,6 +7,7 @@ remembered by file for the machine.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flexres_tune.datasets import describe_dataset
+from flexres_tune.datasets import DataShape, describe_dataset
 from flexres_tune.datasets.cache import DataPaths
 from flexres_tune.raytune.cluster import Cluster
 from flexres_tune.spec import PlannedTrial, Resources, TrialConfig, count_flops
@@ -64,12 +65,15 @@ def settle(requested: Resources, cluster: Cluster, trials: Sequence[PlannedTrial
     on_gpu = bool(cluster.num_gpus) and requested.gpu != 0
     is_auto = requested.gpu == "auto" if on_gpu else requested.cpu == "auto"
     threshold = MIN_FLOPS_GPU if on_gpu else MIN_FLOPS_CPU
-    if largest is None or not is_auto or sum(map(_training_flops, trials)) < threshold:
+    if largest is None or not is_auto:
+        return requested, ""
+    describe = functools.cache(describe_dataset)
+    if sum(_training_flops(trial, describe) for trial in trials) < threshold:
         return requested, ""
     measure = measure_with_ray(largest.config)
     resources = {"cpu": cluster.num_cpus, "gpu": cluster.num_gpus, "nodes": cluster.num_nodes}
     if on_gpu:
-        cpus = cluster.num_cpus / cluster.num_gpus
+        cpus = cluster.cpus_per_gpu
         packing = remembered(largest.config, resources, lambda: pack_gpu(measure, cpus))
         cpu = packing.cpu if requested.cpu == "auto" else requested.cpu
     else:
@@ -79,8 +83,8 @@ def settle(requested: Resources, cluster: Cluster, trials: Sequence[PlannedTrial
     return Resources(cpu=cpu, gpu=packing.gpu), packing.reason
 
 
-def _training_flops(trial: PlannedTrial) -> float:
-    config, shape = trial.config, describe_dataset(trial.config.dataset)
+def _training_flops(trial: PlannedTrial, describe: Callable[[str], DataShape]) -> float:
+    config, shape = trial.config, describe(trial.config.dataset)
     flops = 3 * count_flops(config.model, shape.num_classes, shape.image_size)
     return flops * config.epochs * (config.num_train_images or shape.num_train)
 
@@ -88,8 +92,10 @@ def _training_flops(trial: PlannedTrial) -> float:
 def largest_trial(trials: Sequence[PlannedTrial]) -> PlannedTrial | None:
     """The trial whose step is the most work, and so the one that must fit; None of none."""
 
+    describe = functools.cache(describe_dataset)  # each look opens the files
+
     def work(trial: PlannedTrial) -> int:
-        shape = describe_dataset(trial.config.dataset)
+        shape = describe(trial.config.dataset)
         return count_flops(trial.config.model, shape.num_classes, shape.image_size) * trial.config.batch_size
 
     return max(trials, key=work, default=None)

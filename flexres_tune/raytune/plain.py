@@ -6,9 +6,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ray import tune
 
@@ -31,7 +32,32 @@ def no_op(config: dict) -> None:
 
 def report_only(config: dict) -> None:
     """The same for our runner: reports that look like a real trial's."""
+    _report(0.0)
+
+
+def sleep_and_report(epoch_s: float, num_at_once: int, folder: Path) -> Callable[[dict[str, Any]], None]:
+    """A trial for our runner whose epochs take so long and no CPU: what a driver sees of one on a GPU.
+
+    None begins before as many have started as run at once. Where a process takes longer to start than a trial to run,
+    Tune gives the next trial to a process that is free, and ends the one that was starting for it: 256 were started for
+    64 trials at once on two cores, where 64 would have done.
+
+    Args:
+        folder: of this machine, for a file a trial.
+    """
+
+    def trial(config: dict[str, Any]) -> None:
+        (folder / config["trial_id"]).touch()
+        while len(os.listdir(folder)) < num_at_once:
+            time.sleep(0.2)
+        _report(epoch_s)
+
+    return trial
+
+
+def _report(epoch_s: float) -> None:
     for epoch in range(1, NUM_REPORTS + 1):
+        time.sleep(epoch_s)
         metrics = EpochMetrics(epoch, 1.0, 0.5, 1.0, 0.5, 0.1, 0.01, 1000.0)
         is_last = epoch == NUM_REPORTS
         tune.report(

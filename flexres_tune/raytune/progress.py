@@ -41,6 +41,7 @@ class SweepProgress:
         self._num_trials, self._num_epochs = num_trials, max(num_epochs, 1)
         self._num_finished = 0
         self._done_epochs: dict[str, int] = {}
+        self._num_done = 0  # their sum, kept: to add up thousands of trials at every epoch would be felt
         self._finished: set[str] = set()
         self._best: tuple[float, str] | None = None
         self._started_at = time.monotonic()
@@ -68,7 +69,7 @@ class SweepProgress:
         """A trial has started, finished an epoch, or ended."""
         trial_id, epochs = state.trial_id, state.planned.config.epochs
         if state.history:
-            self._done_epochs[trial_id] = max(state.history)
+            self._count(trial_id, max(state.history))
             accuracy = max(metrics.val_accuracy for metrics in state.history.values())
             if self._best is None or accuracy > self._best[0]:
                 self._best = (accuracy, describe(state))
@@ -76,13 +77,13 @@ class SweepProgress:
             self._finished.add(trial_id)
             self._num_finished += 1
             if state.record.status != TrialStatus.INTERRUPTED:
-                self._done_epochs[trial_id] = epochs
+                self._count(trial_id, epochs)
             self._print_finished(state)
         self._bar.update(self._task, completed=self._num_done, text=harmless(self._text()))
 
-    @property
-    def _num_done(self) -> int:
-        return sum(self._done_epochs.values())
+    def _count(self, trial_id: str, num_epochs: int) -> None:
+        self._num_done += num_epochs - self._done_epochs.get(trial_id, 0)
+        self._done_epochs[trial_id] = num_epochs
 
     def _text(self) -> str:
         parts = [f"{self._num_finished}/{self._num_trials} trials"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,10 @@ def reuse_rows(paths: SweepPaths, missing: Sequence[PlannedTrial], stage: str, p
     if not found:
         return {}
     counts: Counter[str] = Counter()
+    curves = {sweep: _curves(results, sweep, found) for sweep in sorted(set(source.values()))}
     with SweepWriter(paths) as writer:
         for trial_id, row in found.items():
-            epochs = _epochs(results, source[trial_id], trial_id)
+            epochs = curves[source[trial_id]].get(trial_id, [])
             if len(epochs) != row["epochs_run"]:
                 continue  # its curve has a hole, perhaps a damaged part: run it
             origin = row.get("reused_from") or source[trial_id]
@@ -61,9 +62,14 @@ def reuse_rows(paths: SweepPaths, missing: Sequence[PlannedTrial], stage: str, p
     return counts
 
 
-def _epochs(results: Results, sweep: str, trial_id: str) -> list[dict[str, Any]]:
+def _curves(results: Results, sweep: str, trial_ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of `epochs` of these trials, by trial_id, in order; the table is read once and not once a trial."""
     rows = results.epochs(sweep)
-    return rows.filter(pc.equal(rows["trial_id"], trial_id)).sort_by("epoch").to_pylist()
+    wanted = rows.filter(pc.is_in(rows["trial_id"], pa.array(list(trial_ids)))).sort_by("epoch")
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for row in wanted.to_pylist():
+        curves.setdefault(row["trial_id"], []).append(row)
+    return curves
 
 
 def _data_unchanged(dataset: str, since: datetime) -> bool:

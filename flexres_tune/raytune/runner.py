@@ -89,6 +89,7 @@ def run_trials(
             num_threads=share.num_threads,
             folder=os.getcwd(),
             stop_file=str(stop_file),
+            num_gpus=share.gpu,
         )
 
     keeper = CheckpointKeeper(paths, memory.rows)

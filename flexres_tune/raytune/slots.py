@@ -9,8 +9,9 @@ from ray.tune.search import ConcurrencyLimiter
 
 from flexres_tune.errors import FlexResError
 from flexres_tune.places import AnyPath
-from flexres_tune.raytune.cluster import Cluster, present_cluster
+from flexres_tune.raytune.cluster import present_cluster
 from flexres_tune.raytune.share import TrialShare, share_for
+from flexres_tune.raytune.size import Cluster
 from flexres_tune.raytune.storage import check_shared
 from flexres_tune.spec import Resources
 

@@ -7,10 +7,11 @@ goes on as if it had never stopped. A score that is not finite is always stopped
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -60,14 +61,15 @@ class AshaRule:
     max_epochs: int
     grace_period: int
     reduction_factor: float
-    _rungs: dict[int, dict[str, float]] = field(default_factory=dict, repr=False)
+    _rungs: dict[int, list[float]] = field(default_factory=dict, repr=False)  # ascending, so that no look sorts them
 
     def __post_init__(self) -> None:
         epoch = float(self.grace_period)
         while round(epoch) < self.max_epochs:
-            self._rungs[round(epoch)] = {}
+            self._rungs[round(epoch)] = []
             epoch *= self.reduction_factor
         self._index = {epoch: k for k, epoch in enumerate(self._rungs)}
+        self._entered: set[tuple[str, int]] = set()
         self._verdicts: dict[tuple[str, int], Verdict] = {}
 
     @property
@@ -80,11 +82,12 @@ class AshaRule:
             return None
         key = (trial_id, epoch)
         if key not in self._verdicts:
-            cutoff = upper_quantile(list(self._rungs[epoch].values()), 1 - 1 / self.reduction_factor)
+            cutoff = upper_quantile(self._rungs[epoch], 1 - 1 / self.reduction_factor)
             stop = not math.isfinite(score) or (cutoff is not None and score < cutoff)
             self._verdicts[key] = Verdict(self._index[epoch], cutoff, stop)
-        if math.isfinite(score):
-            self._rungs[epoch].setdefault(trial_id, score)
+        if math.isfinite(score) and key not in self._entered:
+            self._entered.add(key)
+            bisect.insort(self._rungs[epoch], score)
         return self._verdicts[key]
 
     def remember(self, trial_id: str, epoch: int, verdict: Verdict) -> None:
@@ -145,35 +148,44 @@ class MedianRule:
 
     def __post_init__(self) -> None:
         self._scores: dict[str, dict[int, float]] = {}
+        self._means: dict[int, list[float]] = {}  # epoch -> each trial's mean of its scores up to there, in order
         self._verdicts: dict[tuple[str, int], Verdict | None] = {}
 
     def judge(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
         key = (trial_id, epoch)
+        own = self._scores.setdefault(trial_id, {})
         if key not in self._verdicts:
-            self._verdicts[key] = self._look(trial_id, epoch, score)
-        if math.isfinite(score):
-            self._scores.setdefault(trial_id, {}).setdefault(epoch, score)
+            self._verdicts[key] = self._look(own, epoch, score)
+        if math.isfinite(score) and epoch not in own:
+            self._enter(own, epoch, score)
         return self._verdicts[key]
 
     def remember(self, trial_id: str, epoch: int, verdict: Verdict) -> None:
         self._verdicts[trial_id, epoch] = verdict
 
-    def _look(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
-        own = self._scores.setdefault(trial_id, {})
+    def _look(self, own: Mapping[int, float], epoch: int, score: float) -> Verdict | None:
         if not math.isfinite(score):
             return Verdict(epoch, None, True)
-        own[epoch] = score
         if epoch < self.grace_period or epoch >= self.max_epochs:
             return None
-        means = [
-            statistics.fmean(value for at, value in scores.items() if at <= epoch)
-            for other, scores in self._scores.items()
-            if other != trial_id and epoch in scores
-        ]
+        means = self._means.get(epoch, [])  # of the others: this trial's enters after the look
         if len(means) < self.min_others:
             return Verdict(epoch, None, False)
-        cutoff = statistics.median(means)
-        return Verdict(epoch, cutoff, max(own.values()) < cutoff)
+        cutoff = (means[(len(means) - 1) // 2] + means[len(means) // 2]) / 2
+        return Verdict(epoch, cutoff, max([score, *own.values()]) < cutoff)
+
+    def _enter(self, own: dict[int, float], epoch: int, score: float) -> None:
+        later = sorted(at for at in own if at > epoch)  # none, but where a table's rows come in another order
+        for at in later:
+            means = self._means[at]
+            means.pop(bisect.bisect_left(means, _mean_until(own, at)))
+        own[epoch] = score
+        for at in (epoch, *later):
+            bisect.insort(self._means.setdefault(at, []), _mean_until(own, at))
+
+
+def _mean_until(scores: Mapping[int, float], epoch: int) -> float:
+    return statistics.fmean(value for at, value in scores.items() if at <= epoch)
 
 
 RULES: Mapping[str, Callable[[EarlyTerminate, int], StoppingRule]] = {
@@ -186,11 +198,10 @@ RULES: Mapping[str, Callable[[EarlyTerminate, int], StoppingRule]] = {
 }
 
 
-def upper_quantile(values: list[float], q: float) -> float | None:
-    """Quantile q of the values by linear interpolation, as numpy.percentile's default; None of no values."""
-    if not values:
+def upper_quantile(ordered: Sequence[float], q: float) -> float | None:
+    """Quantile q of ascending values by linear interpolation, as numpy.percentile's default; None of no values."""
+    if not ordered:
         return None
-    ordered = sorted(values)
     place = q * (len(ordered) - 1)
     low = math.floor(place)
     high = min(low + 1, len(ordered) - 1)

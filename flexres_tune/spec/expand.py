@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -67,6 +68,7 @@ def expand_trials(spec: SweepSpec, describe: Describe = describe_known) -> tuple
     Raises:
         SpecError: every problem of every trial.
     """
+    describe = functools.cache(describe)  # each look opens the data set's files: milliseconds, but for every trial
     trials, problems = _expand(spec, describe)
     for variant in spec._variants:
         problems += check_trials(variant, describe)

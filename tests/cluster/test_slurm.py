@@ -23,7 +23,7 @@ def test_job_goes_back_into_the_queue_before_its_time_is_up():
     text = SCRIPT.read_text()
     for line in ("#SBATCH --requeue", "#SBATCH --signal=B:USR1@120", "#SBATCH --open-mode=append"):
         assert line in text.splitlines()
-    assert 'scontrol requeue "$SLURM_JOB_ID"\' USR1' in text
+    assert "trap back_into_the_queue USR1" in text.splitlines()
 
 
 def test_outside_slurm_it_says_how_to_start_it():

@@ -11,7 +11,7 @@ import torch
 
 from flexres_tune.datasets import DataShape, describe_dataset, digits, images, load_dataset
 from flexres_tune.datasets.arrays import channel_moments, fixed_permutation
-from flexres_tune.datasets.cache import cached_arrays
+from flexres_tune.datasets.cache import DataPaths, _write, cached_arrays
 from flexres_tune.datasets.sources import SOURCES
 from flexres_tune.errors import DataError
 from flexres_tune.spec.trial import DATASET_NAMES
@@ -129,6 +129,17 @@ def test_processes_that_start_together_decode_once():
         results = list(pool.map(lambda _: cached_arrays("together", make), range(4)))
     assert len(made) == 1
     assert all(np.array_equal(result.train_images, results[0].train_images) for result in results)
+
+
+def test_entry_of_a_node_that_was_first_stays_where_the_folder_has_no_locks(cache):
+    """Removed and put there anew, its files would be torn from under the processes that have them mapped."""
+    first = cached_arrays("first", digits._read_sklearn)
+    entry = DataPaths.from_environment().entry("first")
+    file = (entry / "train_images.npy").stat()
+    _write(entry, digits._read_sklearn())
+    assert (entry / "train_images.npy").stat().st_ino == file.st_ino
+    assert [path.name for path in entry.parent.iterdir()] == [entry.name], "and nothing is left beside it"
+    assert first.train_images.sum()
 
 
 @pytest.mark.parametrize("name", ["mnist", "parquet:", "parquet", "digits:x", ""])

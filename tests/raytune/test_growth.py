@@ -5,8 +5,9 @@ from pathlib import Path
 import yaml
 
 from flexres_tune.raytune.cluster import Cluster
-from flexres_tune.raytune.growth import grown, read_bootstrap
+from flexres_tune.raytune.growth import grown, grown_nodes, read_bootstrap
 from flexres_tune.raytune.share import share_for
+from flexres_tune.raytune.size import NodeSize
 from flexres_tune.spec import Resources
 
 GPU_YAML = yaml.safe_load((Path(__file__).parents[2] / "cluster/gpu.yaml").read_text())
@@ -31,6 +32,13 @@ def test_larger_workers_come_first_where_not_all_fit():
     }
     config = {"head_node_type": "head", "max_workers": 3, "available_node_types": types}
     assert grown({}, config) == {"CPU": 2 + 2 * 8 + 4, "GPU": 8}
+
+
+def test_nodes_of_a_cluster_that_scales_are_those_that_may_come():
+    nodes = grown_nodes([NodeSize(0, 0)], GPU_YAML)
+    assert len(nodes) == 9 and set(nodes[1:]) == {NodeSize(num_gpus=1, num_cpus=16)}
+    there = [NodeSize(2, 8), NodeSize(1, 8)]
+    assert grown_nodes(there, None) == tuple(there)
 
 
 def test_cluster_of_fixed_machines_is_what_it_is():
