@@ -88,7 +88,7 @@ def bench_scale(num_slots: int, num_trials: int, growth: int, epoch_s: float) ->
         figures.append(Figure.of("CPU a trial, last / first", "x", [_cpu_ms(*last) / _cpu_ms(*first)]))
         grown = (last[1].resident_bytes - first[1].resident_bytes) / (last[1].num_trials - first[1].num_trials)
         figures.append(Figure.of("driver's memory grows by", "kB/trial", [grown / 1000]))
-    figures.append(Figure.of("closing the tables", "s", [closed.seconds - last[1].seconds]))
+    figures.append(Figure.of("from the last trial to the end", "s", [closed.seconds - last[1].seconds]))
     slept = f"{epoch_s:g} s" if epoch_s else "no time"
     note = f"{num_slots} trials at once on pretended CPUs, {NUM_REPORTS} reports each, an epoch sleeps {slept}"
     return Bench("scale: the driver", tuple(figures), (note,))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flexres_tune.raytune.environment import PROCESS_ENVIRONMENT
+
 ROOT = Path(__file__).parents[2]
 NUM_BYTES = 30_000 * 3 * 32 * 32
 
@@ -64,7 +66,7 @@ def test_processes_that_start_on_a_cold_cache_decode_once_and_share_the_images(t
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={"PATH": "/usr/bin:/bin", "FLEXRES_TUNE_DATA": str(tmp_path / "cache"), "HOME": str(tmp_path)},
+            env={"PATH": "/usr/bin:/bin", "FLEXRES_TUNE_DATA": str(tmp_path / "cache"), **PROCESS_ENVIRONMENT},
         )
         for _ in range(2)
     ]
@@ -84,5 +86,4 @@ def test_processes_that_start_on_a_cold_cache_decode_once_and_share_the_images(t
     for memory in found:
         assert memory["mapped"] > NUM_BYTES, "all images were read, through the mapping"
         assert memory["own"] < 0.01 * NUM_BYTES
-    # what a process has more than before: batches, and in the one that decoded what its allocator keeps
-    assert min(memory["grown"] for memory in found) < 0.1 * NUM_BYTES, found
+        assert memory["grown"] < 0.25 * NUM_BYTES, "batches; and the one that decoded has given back what it used"
