@@ -48,10 +48,6 @@ class Bucket:
         (self._folder / key).parent.mkdir(parents=True, exist_ok=True)
         return self._files.open_output_stream(key)
 
-    def create_dir(self, key, recursive):
-        self._asked()
-        self._files.create_dir(key, recursive=recursive)
-
     def delete_file(self, key):
         self._asked()
         self._files.delete_file(key)

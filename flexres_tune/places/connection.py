@@ -81,32 +81,29 @@ def _gs(bucket: str, settings: dict[str, str]) -> FileSystem:
     )
 
 
-_WHERE = {"s3": "AWS_ENDPOINT_URL, or ?endpoint_override=HOST:PORT", "gs": "?endpoint_override=HOST:PORT"}
+# What pyarrow says, in capitals and with _ for spaces, by what it means.
+_AWAY = ("NETWORK_CONNECTION", "CURLCODE", "COULDN'T_CONNECT", "TIMEOUT", "UNAVAILABLE")
+_NO_BUCKET = ("NO_SUCH_BUCKET", "NOSUCHBUCKET", "BUCKET_DOES_NOT_EXIST")
+_REFUSED = (
+    *("ACCESS_DENIED", "PERMISSION_DENIED", "FORBIDDEN", "UNAUTHENTICATED", "INVALID_ACCESS_KEY", "SIGNATURE"),
+    *("CREDENTIAL", "EXPIRED_TOKEN", "HTTP_STATUS_400"),  # 400 without a word: AWS's answer to an expired token
+)
+_OTHER_SERVER = {"s3": "AWS_ENDPOINT_URL, or ?endpoint_override=HOST:PORT", "gs": "?endpoint_override=HOST:PORT"}
 
 
 def reason(error: Exception, kind: str, bucket: str, query: str) -> str:
     """What an error of pyarrow means, in a line, and the way out where there is one."""
     from flexres_tune.places.address import credentials_advice
 
-    text = " ".join(str(error).split())
+    text, settings = " ".join(str(error).split()), dict(parse_qsl(query))
     words = text.upper().replace(" ", "_")
-    server = endpoint(dict(parse_qsl(query)))[0] if kind == "s3" else dict(parse_qsl(query)).get("endpoint_override")
+    server = endpoint(settings)[0] if kind == "s3" else settings.get("endpoint_override")
     name = server or {"s3": "AWS", "gs": "Google Cloud"}[kind]
-    if any(sign in words for sign in ("NETWORK_CONNECTION", "CURLCODE", "COULDN'T_CONNECT", "TIMEOUT", "UNAVAILABLE")):
-        return f"{name} does not answer ({_short(text)}); start it, or name another: {_WHERE[kind]}"
-    if "NO_SUCH_BUCKET" in words or "NOSUCHBUCKET" in words or "BUCKET_DOES_NOT_EXIST" in words:
+    if any(sign in words for sign in _AWAY):
+        return f"{name} does not answer ({_short(text)}); start it, or name another: {_OTHER_SERVER[kind]}"
+    if any(sign in words for sign in _NO_BUCKET):
         return f"there is no bucket {bucket} at {name}; make it, or name another"
-    signs = (
-        "ACCESS_DENIED",
-        "INVALID_ACCESS_KEY",
-        "SIGNATURE",
-        "CREDENTIAL",
-        "EXPIRED_TOKEN",
-        "UNAUTHENTICATED",
-    )
-    if any(
-        sign in words for sign in (*signs, "PERMISSION_DENIED", "FORBIDDEN", "HTTP_STATUS_400")
-    ):  # 400: an old token
+    if any(sign in words for sign in _REFUSED):
         return f"{name} refuses ({_short(text)}); {credentials_advice(kind)}"
     return f"{name}: {_short(text)}"
 

@@ -77,20 +77,23 @@ class RemotePath:
         return _stat(info)
 
     def listing(self) -> dict[str, Stat | None]:
-        """Names in the folder, and of each object its size and time, in one request a thousand; None for a folder."""
+        """Names in the folder, and of each object its size and time, in one request a thousand; None for a folder.
+
+        On Google Cloud Storage everything below is listed: pyarrow shows a folder there only if an object marks it.
+        """
         from pyarrow.fs import FileSelector
 
         with self._asking("listed"):
-            infos = self._files().get_file_info(FileSelector(self.key))
-        return {info.base_name: _stat(info) if info.type.name == "File" else None for info in infos if info.base_name}
+            infos = self._files().get_file_info(FileSelector(self.key, recursive=self.kind == "gs"))
+        found: dict[str, Stat | None] = {}
+        for info in infos:
+            name, _, below = info.path.removeprefix(self.key).strip("/").partition("/")
+            if name:
+                found[name] = _stat(info) if not below and info.type.name == "File" else None
+        return found
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """On S3 nothing: a folder comes with its first object. A listing of pyarrow's GcsFileSystem shows only those
-        folders that an object of their own marks.
-        """
-        if self.kind == "gs":
-            with self._asking("made"):
-                self._files().create_dir(self.key, recursive=True)
+        """Nothing: a folder comes with its first object."""
 
     def read_bytes(self) -> bytes:
         with self._asking("read"), self._files().open_input_file(self.key) as file:

@@ -80,7 +80,7 @@ class Journal:
                     trial_id, epoch, Verdict(row["rung"], cutoff, row["action"] == "stop")
                 )
                 self._decided.add((trial_id, epoch))
-        if not budgets:
+        if not budgets or not epochs.num_rows:  # an empty prefix on object storage has no tables, and so no columns
             return
         for trial_id, epoch, value in zip(*(epochs[c].to_pylist() for c in ("trial_id", "epoch", name)), strict=True):
             if trial_id in budgets and epoch is not None and value is not None:

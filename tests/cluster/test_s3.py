@@ -142,7 +142,7 @@ def test_server_that_is_killed_and_started_again_costs_no_row(sweep, server, tmp
     assert "<html" in make_path(f"{STORAGE}/test/report.html").read_text()
     status, text = say("flexres_tune.report", "--index", "--results", STORAGE)
     assert status == 0, text
-    status, text = say("flexres_tune.doctor", "--here", "--storage", STORAGE)
+    _, text = say("flexres_tune.doctor", "--here", "--storage", STORAGE)
     assert "written" in text and "storage" in text, text
     status, text = say(
         *("flexres_tune.export", "best", "--sweep", "test", "--results", STORAGE, "--out", tmp_path / "best")
@@ -191,3 +191,43 @@ def test_server_that_is_away_is_said_before_anything_starts(sweep, server):
     assert driver.wait() == 2
     assert time.monotonic() - began < 30
     assert "does not answer" in driver.text() and "Traceback" not in driver.text(), driver.text()
+
+
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+options = {"num_cpus": 1, "object_store_memory": 80 * 1024**2}
+cluster = Cluster(True, head_node_args=options | {"include_dashboard": False})
+cluster.add_node(**options)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+@pytest.fixture
+def address(server):
+    """A cluster of two nodes whose environment has the credentials, and does not know where the server is."""
+    environment = os.environ | server.environment
+    del environment["AWS_ENDPOINT_URL"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
+    lines = iter(process.stdout.readline, "")
+    yield next(line.strip() for line in lines if ":" in line and line.strip()[-1].isdigit())
+    process.stdin.close()
+    process.wait(60)
+
+
+def test_every_node_of_a_cluster_writes_there(address, sweep):
+    _, text = say("flexres_tune.doctor", "--address", address, "--storage", STORAGE)
+    assert "written, and shared" in text, text
+    driver = sweep("[0.05, 0.1, 0.2]", "--address", address, "--set", "base.epochs=2")
+    assert driver.wait(300) == 0, driver.text()
+    assert sorted(table("trials")["status"]) == ["completed"] * 3
+    assert not [name for name in names(make_path(STORAGE)) if name.startswith(".writable")]

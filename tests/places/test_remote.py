@@ -78,11 +78,12 @@ def test_error_is_one_that_a_folders_handlers_catch_and_one_that_a_person_sees(p
             place.exists()
 
 
-def test_folder_on_google_is_marked_because_a_listing_would_not_show_it(bucket):
-    (make_path("gs://bucket/results") / "demo").mkdir(parents=True, exist_ok=True)
-    assert folder_names(make_path("gs://bucket/results")) == ["demo"]
-    (make_path("s3://bucket/other") / "demo").mkdir(parents=True, exist_ok=True)
-    assert not make_path("s3://bucket/other").exists(), "on S3 it would be a request for nothing"
+def test_folder_on_google_is_seen_by_what_lies_below_it(bucket):
+    place = make_path("gs://bucket/results")
+    (place / "demo" / "trials" / "part").touch()
+    (place / "index.html").touch()
+    assert sorted(names(place)) == ["demo", "index.html"] and folder_names(place) == ["demo"]
+    assert place.listing()["index.html"].st_mtime_ns > 0
 
 
 def test_missing_folder_on_google_is_a_missing_folder(bucket):
