@@ -6,11 +6,11 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flexres_tune.clusters.cluster_file import ClusterError
-from flexres_tune.clusters.head import POSITION
+from flexres_tune.clusters.head import EDGE, POSITION
 from flexres_tune.clusters.remote import Head, quote
 from flexres_tune.clusters.run_folder import FOLDER
 
@@ -28,6 +28,7 @@ class Follower:
     show: Callable[[str], None]
     is_followed: bool = False  # the head has said that the run is there
     num_seen: int = 0  # lines of its log
+    _others: list[str] = field(default_factory=list)  # lines that are not of the log
 
     def start(self, archive: str, arguments: Sequence[str], environment: Sequence[str]) -> int:
         """Run a sweep out of an archive that lies in the head's home, and follow it; its exit status.
@@ -74,7 +75,7 @@ class Follower:
         return num_files
 
     def _follow(self, script: str, tries: int = TRIES) -> int:
-        status = self.head.run(script, self._hear)
+        status = self._run(script)
         num_tries = 0
         while status is None:
             seen = self.num_seen
@@ -84,7 +85,7 @@ class Follower:
             self.show(f"the connection to the head was lost; trying again ({num_tries} of {tries})")
             time.sleep(PAUSE_S)
             try:
-                status = self.head.run(self._in_tree("follow", "--skip", str(seen)), self._hear)
+                status = self._run(self._in_tree("follow", "--skip", str(seen)))
             except ClusterError:
                 if num_tries >= tries:
                     raise
@@ -92,12 +93,22 @@ class Follower:
                 num_tries = 0
         return status
 
+    def _run(self, script: str) -> int | None:
+        """One connection; the exit status, or None where it was lost."""
+        self._others = []
+        status = self.head.run(script, self._hear)
+        for line in self._others if status is not None else ():  # else Ray's and ssh's: that it was lost is said
+            self.show(line)
+        return status
+
     def _hear(self, line: str) -> None:
         if line.startswith(POSITION) and line[1:].isdigit():
             self.is_followed, self.num_seen = True, int(line[1:])
+        elif len(line) >= 2 and line[0] == line[-1] == EDGE:
+            self.num_seen += 1
+            self.show(line[1:-1])
         else:
-            self.num_seen += self.is_followed
-            self.show(line)
+            self._others.append(line)
 
     def _in_tree(self, verb: str, *options: str) -> str:
         """One of the head's commands, by the code that this sweep was submitted with."""

@@ -19,7 +19,8 @@ from flexres_tune.errors import FlexResError
 
 LOOK_S = 0.2
 OLD_S = 86_400  # an archive that nobody fetched
-POSITION = "\x1e"  # begins the line that says how many lines of the log are left out; the run's own never do
+POSITION = "\x1e"  # begins the line that says how many lines of the log are left out
+EDGE = "\x1f"  # begins and ends each line of the log: what Ray and ssh say of a lost connection, and half lines, do not
 EXIT_NEVER = 2
 EXIT_UNKNOWN = 1
 
@@ -75,15 +76,13 @@ def follow(run: RunFolder, out: BinaryIO, skip: int = 0, last: int | None = None
         while True:
             has_ended = not run.is_running()  # asked first: what it wrote last is still read below
             while line := log.readline():
-                if not line.endswith(b"\n"):
-                    if not has_ended:
-                        log.seek(-len(line), os.SEEK_CUR)  # half a line: the rest comes
-                        break
-                    line += b"\n"
+                if not line.endswith(b"\n") and not has_ended:
+                    log.seek(-len(line), os.SEEK_CUR)  # half a line: the rest comes
+                    break
                 if skip:
                     skip -= 1
                 else:
-                    out.write(line)
+                    out.write(EDGE.encode() + line.rstrip(b"\r\n") + EDGE.encode() + b"\n")
             out.flush()
             if has_ended:
                 break

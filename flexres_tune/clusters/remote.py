@@ -100,7 +100,7 @@ class Head:
         path, name = self.cluster.path, self.cluster.name
         text = "\n".join(said)
         if "Head node of cluster" in text or "not found!" in text:
-            here = " (with provider local, only the machine that typed it knows)"
+            here = " (with provider local, Ray knows it only on the machine that started it)"
             return ClusterError(
                 f"{path}: cluster {name} must be up, but is not{here if self.cluster.provider == 'local' else ''}; "
                 f"start it with: ray up -y {shlex.quote(str(path))}"

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 SWEEP = """
 name: laptop
-base: {dataset: digits, model: tiny, epochs: 40, batch_size: 32, augmentation: []}
+base: {dataset: digits, model: tiny, epochs: 60, batch_size: 32, augmentation: []}
 resources_per_trial: {cpu: 1, gpu: 0}
 seeds: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
 parameters: {lr: {values: [0.05]}}
@@ -33,22 +33,26 @@ def test_run_outlives_the_laptop_and_is_picked_up_and_fetched(cluster):
             break
     assert " 1/12 " in shown[-1], "".join(shown)
     cluster.on("cli", f"kill -9 $(cat {pid})")  # the lid
-    laptop.communicate(timeout=60)
+    laptop.wait(timeout=60)
+    laptop.stdout.close()
 
     status, output = cluster.on("cli", submit)
     assert status == 2, output
     assert "laptop already runs on this cluster" in output
 
     again = cluster.start("cli", f"{submit} --attach")
-    shown = [again.stdout.readline()]
+    output = again.stdout.readline()
+    assert not (cluster.lab / "n1/home/.flexres_tune/laptop/status").exists(), (
+        "the run was to be cut off from its watcher"
+    )
     cluster.do("cut", "cli")
     time.sleep(25)  # ssh gives a silent connection up after 15 s
     cluster.do("mend", "cli")
-    output = shown[0] + again.communicate(timeout=400)[0]
-    assert again.returncode == 0, output
+    output += again.stdout.read()  # communicate() would lose what stands in its buffer
+    assert again.wait(timeout=60) == 0, output
     assert "the connection to the head was lost; trying again" in output
     finished = re.findall(r"^ ?(\d+)/12  completed", output, re.MULTILINE)
-    assert finished == [str(n) for n in range(1, 13)], "each line once, the first ones too"
+    assert finished == [str(n) for n in range(1, 13)], output  # each line once, the first ones too
 
     fetched = cluster.lab / "meine Tabellen"
     status, output = cluster.on("cli", f"{submit} --fetch --into '{fetched}'")

@@ -104,6 +104,13 @@ class Lab:
                 return process, "".join(lines)
         raise AssertionError("".join(lines))
 
+    def rest(self, process):
+        """What it says until it ends; communicate() would lose what submit_until() has read ahead."""
+        output = process.stdout.read()
+        process.wait(timeout=90)
+        process.stdout.close()
+        return output
+
     def let_go(self):
         """The run may end, and has."""
         (self.home / "go").touch()

@@ -5,7 +5,7 @@ import pytest
 from flexres_tune.clusters import following
 from flexres_tune.clusters.cluster_file import ClusterError, ClusterFile
 from flexres_tune.clusters.following import Follower
-from flexres_tune.clusters.head import POSITION
+from flexres_tune.clusters.head import EDGE, POSITION
 from flexres_tune.clusters.remote import Head, quote
 
 CLUSTER = ClusterFile("c.yaml", "c", "aws", "~/my venv/bin/python", "/mnt/results")
@@ -24,7 +24,7 @@ class Connections:
         self.scripts.append(script)
         lines, end = self._ends.pop(0)
         for line in lines:
-            show(line)
+            show(line if line.startswith((POSITION, EDGE, "!")) else f"{EDGE}{line}{EDGE}")
         if isinstance(end, Exception):
             raise end
         return end
@@ -43,16 +43,16 @@ def follow(*ends, last=None):
 
 def test_lost_connection_is_taken_up_where_it_ended():
     head, _, shown, attach = follow(
-        ([f"{POSITION}7", "eight", "nine"], None),
+        ([f"{POSITION}7", "eight", "nine", f"{EDGE}te", "!Shared connection to 10.0.0.1 closed."], None),
         ([], ClusterError("no way")),
-        ([f"{POSITION}9", "ten"], 0),
+        ([f"{POSITION}9", "ten", "!what the head itself says"], 0),
         last=2,
     )
     assert attach() == 0
     assert "--last 2" in head.scripts[0]
     assert "--skip 9" in head.scripts[1]
     assert "--skip 9" in head.scripts[2]
-    assert [line for line in shown if "lost" not in line] == ["eight", "nine", "ten"]
+    assert [line for line in shown if "lost" not in line] == ["eight", "nine", "ten", "!what the head itself says"]
     assert sum("the connection to the head was lost; trying again" in line for line in shown) == 2
 
 

@@ -49,7 +49,7 @@ def test_tree_on_the_head_is_exactly_the_last_one_sent(lab):
 def test_ctrl_c_detaches_and_attach_picks_the_run_up(lab):
     process, _ = lab.submit_until("trial 1 of 2")
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=90)
+    output = lab.rest(process)
     assert process.returncode == 130
     assert "detached: the run goes on" in output
     assert "--attach" in output and "--stop" in output
@@ -63,7 +63,7 @@ def test_ctrl_c_detaches_and_attach_picks_the_run_up(lab):
     process, seen = lab.submit_until("trial 1 of 2", "--attach", "--last", "1")
     assert "arguments" not in seen
     lab.let_go()
-    output, _ = process.communicate(timeout=90)
+    output = lab.rest(process)
     assert (process.returncode, output) == (3, "trial 2 of 2\n")
 
     status, output = lab.submit("--attach")
@@ -101,7 +101,7 @@ def test_run_whose_processes_were_killed_says_so(lab):
     parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(parent, signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
-    output, _ = process.communicate(timeout=90)
+    output = lab.rest(process)
     assert process.returncode == 1
     assert "nobody was left to say how it ended" in output
 
