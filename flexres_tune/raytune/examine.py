@@ -72,6 +72,8 @@ def check_sharing(storage: AnyPath) -> Sharing:
     on_every_node(nodes, remove_mark, lambda node: (place, round_ + node.node_id))
     if problem is None:
         remove_mark(place, mine)
+    still = {node.node_id for node in alive_nodes()}  # one that has died, but was counted when this began, needs none
+    written = [answer for answer in written if answer.node.node_id in still]
     apart = [
         a.node.address
         for a in written

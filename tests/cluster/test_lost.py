@@ -28,9 +28,14 @@ def start(cluster, name):
     )
 
 
-def wait_for_checkpoints(cluster, name, number=4):
+def wait_for_checkpoints(cluster, driver, name, number=4):
     folder = cluster.shared / "results" / name / "checkpoints"
-    cluster.wait_for(lambda: len(list(folder.glob("*.pt"))) >= number, f"checkpoints of {number} trials")
+
+    def are_there():
+        assert driver.poll() is None, driver.communicate()[0]
+        return len(list(folder.glob("*.pt"))) >= number
+
+    cluster.wait_for(are_there, f"checkpoints of {number} trials")
 
 
 def wait_for_end(driver):
@@ -60,7 +65,7 @@ def curves_of(cluster, name):
 
 def test_trials_of_a_dead_worker_go_on_elsewhere_from_their_checkpoints(cluster):
     driver = start(cluster, "dead")
-    wait_for_checkpoints(cluster, "dead")
+    wait_for_checkpoints(cluster, driver, "dead")
     cluster.do("kill", "n3")
     died_at = time.time()
     wait_for_end(driver)
@@ -78,7 +83,7 @@ def test_trials_of_a_dead_worker_go_on_elsewhere_from_their_checkpoints(cluster)
 
 def test_driver_that_is_killed_and_started_again_goes_on(cluster):
     driver = start(cluster, "driver")
-    wait_for_checkpoints(cluster, "driver")
+    wait_for_checkpoints(cluster, driver, "driver")
     cluster.on("n1", "kill -9 $(pgrep -f '^.venv/bin/python -m flexres_tune.run')")
     driver.wait(30)
     wait_for_end(start(cluster, "driver"))
@@ -90,7 +95,7 @@ def test_driver_that_is_killed_and_started_again_goes_on(cluster):
 def test_node_that_joins_in_the_middle_gets_trials(cluster):
     cluster.do("boot", "n4")
     driver = start(cluster, "joined")
-    wait_for_checkpoints(cluster, "joined")
+    wait_for_checkpoints(cluster, driver, "joined")
     script = (
         f"mkdir -p ~/.ray && cp {cluster.lab}/cli/home/.ray/auth_token ~/.ray/ && cd {cluster.shared} && "
         "PATH=$PWD/.venv/bin:$PATH PYTHONPATH=$PWD RAY_AUTH_MODE=token RAY_memory_monitor_refresh_ms=0 "
@@ -105,8 +110,8 @@ def test_node_that_joins_in_the_middle_gets_trials(cluster):
 
 
 def test_partition_of_20_seconds_changes_no_row(cluster):
-    driver = start(cluster, "partition")
-    wait_for_checkpoints(cluster, "partition")
+    driver = start(cluster, "partition")  # while Ray may still count the machine of the test before
+    wait_for_checkpoints(cluster, driver, "partition")
     cluster.do("cut", "n2")
     time.sleep(20)
     cluster.do("mend", "n2")
@@ -117,7 +122,7 @@ def test_partition_of_20_seconds_changes_no_row(cluster):
 
 def test_worker_whose_link_is_cut_for_good_is_done_without(cluster):
     driver = start(cluster, "cut")
-    wait_for_checkpoints(cluster, "cut")
+    wait_for_checkpoints(cluster, driver, "cut")
     cluster.do("cut", "n2")
     cut_at = time.time()
     wait_for_end(driver)
