@@ -12,6 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MACHINES = Path(__file__).with_name("machines.sh")
+AWAIT_NODES = """
+import sys, time, ray
+ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+end = time.monotonic() + 240
+while (num := sum(node["Alive"] for node in ray.nodes())) < 3 and time.monotonic() < end:
+    time.sleep(1)
+sys.exit(0 if num == 3 else f"{num} of 3 nodes after 240 s")
+"""
 NEEDED = ("ip", "ss", "nsenter", "unshare", "sshd", "rsync", "ssh-keygen", "pgrep")
 
 
@@ -126,9 +134,13 @@ def cluster(machines):
     assert status == 0, output
     status, output = machines.on("cli", f"RAY_UP_enable_autoscaler_v2=0 ray up -y {machines.lab}/onprem.yaml")
     assert status == 0, output
-    for name in ("n2", "n3"):
-        machines.wait_for(
-            lambda name=name: any("raylet" in line for line in machines.ray_processes(name)), f"Ray on {name}"
-        )
+    status, output = machines.on(
+        "n1", f"cd {machines.shared} && RAY_AUTH_MODE=token .venv/bin/python -c '{AWAIT_NODES}'"
+    )
+    assert status == 0, output
     yield machines
     machines.on("cli", f"ray down -y {machines.lab}/onprem.yaml")
+    # workers leave by themselves, but only after a minute, and the next module would take them for its own
+    for name in ("n1", "n2", "n3"):
+        if machines.is_alive(name):
+            machines.on(name, "ray stop --force")
