@@ -9,6 +9,7 @@ from flexres_tune.results import open_results
 pytestmark = pytest.mark.cluster
 
 NUM_TRIALS = 8
+NUM_SLOTS = 6  # three machines of two cores
 NUM_EPOCHS = 120
 SWEEP = """
 name: NAME
@@ -65,7 +66,7 @@ def curves_of(cluster, name):
 
 def test_trials_of_a_dead_worker_go_on_elsewhere_from_their_checkpoints(cluster):
     driver = start(cluster, "dead")
-    wait_for_checkpoints(cluster, driver, "dead")
+    wait_for_checkpoints(cluster, driver, "dead", NUM_SLOTS)  # fewer could be of the other machines alone
     cluster.do("kill", "n3")
     died_at = time.time()
     wait_for_end(driver)
