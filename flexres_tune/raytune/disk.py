@@ -12,6 +12,8 @@ SLOTS = {"sgd": 1, "nesterov": 1, "adam": 2, "adamw": 2, "adadelta": 2, "adagrad
 CHECKPOINT_BYTES = 40_000  # of generators, history, names and batch norm's running moments, beside the parameters
 # Measured on 1,000,000 epochs of random numbers and on the footers of parts with one row (pyarrow 26, zstd).
 EPOCH_BYTES, TRIAL_BYTES = 70, 1_000
+CHECKPOINT_PERIOD_S = 10.0  # what a killed trial loses at most, beside its current epoch
+CHECKPOINTS_PER_S = 10  # of all trials; 5,000,000 parameters with momentum are 40 MB, which one storage takes for all
 PARTS_BYTES = 6_000_000  # at most 64 parts of each of three sizes a table, until a sweep's end makes them one
 
 
@@ -20,6 +22,11 @@ def checkpoint_bytes(trial: PlannedTrial) -> int:
     config = trial.config
     slots = SLOTS[config.optimizer] if config.momentum != 0 else 0
     return trial.num_parameters * 4 * (1 + slots) + CHECKPOINT_BYTES
+
+
+def checkpoint_period_s(num_at_once: int) -> float:
+    """Seconds between two checkpoints of a trial: longer where so many trials would be more than one storage takes."""
+    return max(CHECKPOINT_PERIOD_S, num_at_once / CHECKPOINTS_PER_S)
 
 
 def describe_disk(trials: Sequence[PlannedTrial], num_at_once: int) -> str:

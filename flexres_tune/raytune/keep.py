@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flexres_tune.errors import StorageError
-from flexres_tune.places import RemotePath, names
+from flexres_tune.places import SUFFIX, RemotePath, names
 from flexres_tune.raytune.journal import TrialState
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
@@ -53,6 +53,7 @@ class CheckpointKeeper:
         if isinstance(paths.root, RemotePath):  # a listing is one request, and each file that need not be there another
             with contextlib.suppress(FileNotFoundError, StorageError):
                 self._ended &= {name.removesuffix(".pt") for name in names(paths.checkpoints)}
+        self._sweep()
 
     def update(self, state: TrialState) -> None:
         """Told of every change to a trial."""
@@ -65,6 +66,15 @@ class CheckpointKeeper:
     def close(self) -> None:
         """The run is over: one checkpoint for each of the best KEPT configurations of a stage."""
         self._prune(KEPT, every_seed=False)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Delete what processes that were killed while writing left half written; no trial runs now."""
+        if isinstance(self._paths.root, RemotePath):  # an object is written whole or not at all
+            return
+        for torn in self._paths.checkpoints.glob(f".*{SUFFIX}"):
+            with contextlib.suppress(OSError):
+                torn.unlink(missing_ok=True)
 
     def _note(self, trial_id: str, config_id: str, stage: str, status: str, accuracy: float | None) -> None:
         config = self._configs.setdefault(stage, {}).setdefault(config_id, _Config())

@@ -20,6 +20,7 @@ from typing import Any
 
 from flexres_tune.datasets import DataShape, describe_dataset
 from flexres_tune.datasets.cache import DataPaths
+from flexres_tune.places import aside_of
 from flexres_tune.raytune.cluster import Cluster
 from flexres_tune.spec import PlannedTrial, Resources, TrialConfig, count_flops
 
@@ -157,7 +158,7 @@ def remembered(config: TrialConfig, resources: dict[str, float], pack: Callable[
         packing = pack()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f".{file.name}.{os.getpid()}")
+        aside = aside_of(file)
         aside.write_text(json.dumps(asdict(packing)))
         os.replace(aside, file)
     except OSError as error:

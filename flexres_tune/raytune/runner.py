@@ -14,6 +14,7 @@ from typing import Any
 from flexres_tune.errors import FlexResError
 from flexres_tune.raytune.callback import JournalCallback
 from flexres_tune.raytune.cluster import RayLostError
+from flexres_tune.raytune.disk import checkpoint_period_s
 from flexres_tune.raytune.experiment import fit
 from flexres_tune.raytune.hold import Hold
 from flexres_tune.raytune.interrupt import Interrupt
@@ -33,16 +34,12 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import PlannedTrial, SweepSpec
 
-CHECKPOINT_PERIOD_S = 10.0  # what a killed trial loses at most, beside its current epoch
-CHECKPOINTS_PER_S = 10  # of all trials; 5,000,000 parameters with momentum are 40 MB, which one storage takes for all
-
 
 @dataclass(frozen=True)
 class RunOptions:
     """How to run, beside what the sweep says; none of it changes a result."""
 
     max_failures: int = 2  # a trial whose process dies is started again so often
-    checkpoint_period_s: float = CHECKPOINT_PERIOD_S
     trial_timeout_s: float | None = None  # a trial that reports nothing for so long is ended
     loggers: tuple[str, ...] = ()  # of logger_names, checked
     verbose: bool = False
@@ -86,7 +83,7 @@ def run_trials(
             trial_id=trial_id,
             config=trial.config.to_dict(),
             checkpoint=str(paths.checkpoint(trial_id).resolve()),
-            checkpoint_period_s=max(options.checkpoint_period_s, share.num_concurrent / CHECKPOINTS_PER_S),
+            checkpoint_period_s=checkpoint_period_s(share.num_concurrent),
             num_threads=share.num_threads,
             folder=os.getcwd(),
             stop_file=str(stop_file),

@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flexres_tune.errors import ResultsError, StorageError
-from flexres_tune.places import AnyPath, RemotePath
-
-SUFFIX = ".tmp"  # with the leading dot: no reader of the folder (pyarrow, pandas, Spark, a glob) takes it for a part
+from flexres_tune.places import AnyPath, RemotePath, aside_of
 
 
 @contextlib.contextmanager
@@ -33,7 +31,7 @@ def written_aside(path: AnyPath) -> Iterator[Path]:
             yield aside
             path.write_bytes(aside.read_bytes())
         return
-    aside = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
+    aside = aside_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside

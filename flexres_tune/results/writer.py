@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from flexres_tune.errors import ResultsError, StorageError
-from flexres_tune.places import AnyPath, RemotePath
+from flexres_tune.places import SUFFIX, AnyPath, RemotePath
 from flexres_tune.records import Decision, EpochRecord, TrialRecord
-from flexres_tune.results.aside import SUFFIX, describe
+from flexres_tune.results.aside import describe
 from flexres_tune.results.parts import Part, join, last_written, list_parts, make_part, read_part, write_part
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.results.schema import table_schema

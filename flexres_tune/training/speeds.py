@@ -22,6 +22,7 @@ import torch
 
 from flexres_tune.datasets import DataShape
 from flexres_tune.datasets.cache import DataPaths, lock_if_possible
+from flexres_tune.places import aside_of
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.device import device_name
 
@@ -86,7 +87,7 @@ def _read(file: Path) -> dict[str, dict[str, float]]:
 
 
 def _write(file: Path, speeds: Speeds) -> None:
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    aside = aside_of(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(json.dumps(dataclasses.asdict(speeds), indent=1))

@@ -1,4 +1,4 @@
-from flexres_tune.raytune.disk import checkpoint_bytes, describe_disk
+from flexres_tune.raytune.disk import checkpoint_bytes, checkpoint_period_s, describe_disk
 from flexres_tune.spec import PlannedTrial, TrialConfig
 
 
@@ -38,3 +38,7 @@ def test_line_counts_what_runs_at_once():
 
 def test_nothing_to_run_takes_no_checkpoint():
     assert "0 B of checkpoints and 0 B of tables stay" in describe_disk([], 2)
+
+
+def test_many_trials_at_once_write_ten_checkpoints_a_second_and_few_one_each_ten_seconds():
+    assert [checkpoint_period_s(number) for number in (1, 100, 2560)] == [10, 10, 256]

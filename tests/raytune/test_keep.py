@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from flexres_tune.places import names
+from flexres_tune.places import aside_of, names
 from flexres_tune.raytune.keep import KEPT, KEPT_WHILE_RUNNING, CheckpointKeeper
 from flexres_tune.results.paths import SweepPaths
 
@@ -124,3 +124,18 @@ def test_on_object_storage_only_what_is_there_is_deleted_and_a_server_that_is_aw
     keeper.close()
     assert names(paths.checkpoints) == []
     assert bucket.num_requests <= before + 1 + KEPT_WHILE_RUNNING + 1, "50 trials, ten files"
+
+
+def test_what_a_process_killed_while_writing_left_is_deleted(paths):
+    def leave_torn():
+        torn = aside_of(paths.checkpoint("c1-0"))
+        torn.write_bytes(b"half a checkpoint")
+        return torn
+
+    paths.checkpoint("c1-0").touch()
+    torn = leave_torn()
+    keeper = CheckpointKeeper(paths, {})
+    assert not torn.exists() and left(paths) == {"c1-0"}, "of the driver before"
+    torn = leave_torn()
+    keeper.close()
+    assert not torn.exists(), "of a trial of this one"

@@ -44,7 +44,7 @@ def test_pandas_and_duckdb_open_the_folders_while_a_part_is_being_written(paths,
             writer.add_epoch(make_epoch(config.trial_id, epoch))
             writer.flush()
         writer.add_trial(make_trial(config), config)
-    (paths.epochs / ".part-00000003-00000003.parquet.1.tmp").write_bytes(b"half a part")
+    (paths.epochs / ".part-00000003-00000003.parquet.host.1.tmp").write_bytes(b"half a part")
     assert list(pandas.read_parquet(paths.epochs)["epoch"]) == [1, 2]
     assert pandas.read_parquet(paths.trials)["lr"][0] == 0.1
     assert duckdb.sql(f"SELECT count(*) FROM '{paths.epochs}/*.parquet'").fetchall() == [(2,)]
