@@ -57,8 +57,9 @@ def doctor(
     from flexres_tune.places import make_path
     from flexres_tune.raytune.address import find_address
     from flexres_tune.raytune.checkup import check_up
-    from flexres_tune.raytune.cluster import connect, num_visible_gpus
+    from flexres_tune.raytune.cluster import connect
     from flexres_tune.raytune.examine import examine_cluster, examine_here
+    from flexres_tune.raytune.gpus import num_visible_gpus
 
     place = make_path(storage) if storage else None
     found = find_address(address, local=here)

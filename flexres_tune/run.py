@@ -115,7 +115,7 @@ def main() -> None:
     try:
         app()
     except FlexResError as error:
-        from flexres_tune.raytune.cluster import RayLostError
+        from flexres_tune.raytune.daemons import RayLostError
         from flexres_tune.results.cells import escape
 
         if isinstance(error, RayLostError):
@@ -134,7 +134,7 @@ def main() -> None:
 
 def _start_again(error: Exception) -> None:
     """Put a new driver in this one's place: the same command, which runs what is missing."""
-    from flexres_tune.raytune.cluster import kill_children
+    from flexres_tune.raytune.daemons import kill_children
 
     num_losses = int(os.environ.get(LOSSES, 0)) + 1
     if num_losses > MAX_RAY_LOSSES:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from flexres_tune.errors import DeviceError, FlexResError
+from flexres_tune.errors import DeviceError
 from flexres_tune.places.connection import forwarded_environment
 from flexres_tune.raytune.address import nobody_at
+from flexres_tune.raytune.daemons import RayLostError, shut_down, watched
 from flexres_tune.raytune.environment import PROCESS_ENVIRONMENT
+from flexres_tune.raytune.gpus import num_visible_gpus
 from flexres_tune.raytune.growth import grown, grown_nodes, read_bootstrap
 from flexres_tune.raytune.size import Cluster, NodeSize
-
-T = TypeVar("T")
-TUNE_THREAD = "tune"  # the thread in which Tuner.fit runs
 
 # What Ray would otherwise say, write or do behind the user's back. Set before ray is imported; a user's own
 # setting of the same variable wins.
@@ -80,7 +78,7 @@ def connect(address: str | None, verbose: bool = False, ship_code: bool = False)
         yield watched(lambda: present_cluster(is_local=not address and not already_connected))
     finally:
         if not already_connected:
-            _shut_down()
+            shut_down()
 
 
 def present_cluster(is_local: bool) -> Cluster:
@@ -97,16 +95,6 @@ def present_cluster(is_local: bool) -> Cluster:
         is_local=is_local,
         nodes=grown_nodes([NodeSize.of(node["Resources"]) for node in alive], config),
     )
-
-
-class RayLostError(FlexResError):
-    """Ray's own processes on this machine died; what had happened by then is in the tables.
-
-    The process cannot go on: Tune's thread waits for an answer for ever, and Ray cannot be started a second time beside
-    it. Another process can.
-    """
-
-    exit_status = 1
 
 
 class RayConnection:
@@ -140,55 +128,6 @@ class RayConnection:
         self._stack.close()
 
 
-def dead_daemons() -> list[str]:
-    """Those of Ray's own processes (raylet, gcs_server) that this process started and that are gone.
-
-    Ray does not say so: without its raylet, Tuner.fit waits for ever.
-    """
-    import ray
-
-    node = ray._private.worker._global_node
-    if node is None:
-        return []
-    vital = ("raylet", "gcs_server")
-    daemons = [(kind, info.process) for kind in vital for info in node.all_processes.get(kind, ())]
-    return [kind for kind, daemon in daemons if daemon.poll() is not None or _is_dead(daemon.pid)]
-
-
-def _is_dead(pid: int) -> bool:
-    """By /proc, because Popen.poll() says nothing while another thread waits for the same process, as Ray's does."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return Path("/proc/self/stat").exists()
-
-
-def watched(ask: Callable[[], T]) -> T:
-    """ask(), which asks Ray something; in a thread that is left behind where Ray's own processes die meanwhile.
-
-    Raises:
-        RayLostError: they died.
-    """
-    answers: list[T] = []
-    errors: list[Exception] = []
-
-    def run() -> None:
-        try:
-            answers.append(ask())
-        except Exception as error:  # raised where it was asked
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="ask", daemon=True)
-    thread.start()
-    while thread.is_alive() and not dead_daemons():
-        thread.join(0.1)
-    if dead := dead_daemons():
-        raise RayLostError(f"Ray's own processes ({', '.join(dead)}) died")
-    if errors:
-        raise errors[0]
-    return answers[0]
-
-
 @contextmanager
 def _deaf_children() -> Iterator[None]:
     """Processes started inside do not hear SIGTERM and SIGHUP, as Ray already sees to for SIGINT.
@@ -216,53 +155,6 @@ def _said_in_a_line() -> Iterator[None]:
         raise RayLostError(f"Ray did not start: {lines[0][:300]}") from error
 
 
-def kill_children() -> None:
-    """End whatever processes this one has started, and theirs; before another program takes its place."""
-    todo = _children(os.getpid())
-    while todo:
-        pid = todo.pop()
-        todo += _children(pid)
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _shut_down() -> None:
-    """ray.shutdown() without its politeness: it would send SIGTERM, to which they are deaf, and wait a second each.
-
-    Nothing is lost: what happened is in the tables, and Ray's own state is read by nobody. Where a daemon is dead
-    already, or Tune's thread was left behind after a signal, the rest is only killed: ray.shutdown() would wait for
-    them (seen on a slow machine: until Ray's client ended the process after 60 s, with exit status 1), and a thread
-    that still waits for an answer would start another Ray as soon as this one is gone.
-    """
-    import ray
-
-    node = ray._private.worker._global_node
-    if node is None:
-        return ray.shutdown()
-    is_lost = bool(dead_daemons()) or any(thread.name == TUNE_THREAD for thread in threading.enumerate())
-    agents = [pid for _, daemon in node.live_processes() for pid in _children(daemon.pid)]
-    kill = node.kill_all_processes
-    node.kill_all_processes = lambda **options: kill(check_alive=False, allow_graceful=False)
-    if is_lost:
-        atexit.unregister(ray._private.worker.shutdown)  # it would wait, too
-        node.kill_all_processes()
-    else:
-        ray.shutdown()
-    for pid in agents:  # would notice after half a minute; none of them is anything but the raylet's child
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _children(parent: int) -> list[int]:
-    """Processes whose parent is this one, by /proc; none where there is no /proc."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, ValueError, IndexError):
-            if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(status.parent.name))
-    return found
-
-
 def _own_code() -> dict[str, Any]:
     return {
         "py_modules": [str(Path(__file__).parents[1])],
@@ -278,16 +170,3 @@ def _settings() -> dict[str, Any] | None:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def has_nvidia_gpu() -> bool:
-    """Whether this machine shows an NVIDIA GPU to this process; without torch, so that `--dry-run` answers at once."""
-    return (num_visible_gpus() or 0) > 0
-
-
-def num_visible_gpus() -> int | None:
-    """NVIDIA GPUs that this process may use; None where it sees none and nothing says so."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([part for part in visible.split(",") if part.strip() not in ("", "-1", "NoDevFiles")])
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) or None

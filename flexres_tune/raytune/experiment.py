@@ -15,7 +15,7 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 
 from flexres_tune.places import AnyPath, RemotePath
-from flexres_tune.raytune.cluster import TUNE_THREAD, dead_daemons
+from flexres_tune.raytune.daemons import TUNE_THREAD, dead_daemons
 from flexres_tune.raytune.driver_side import DriverSide
 from flexres_tune.raytune.interrupt import Interrupt
 from flexres_tune.raytune.journal import Journal

@@ -13,7 +13,7 @@ from typing import Any
 
 from flexres_tune.errors import FlexResError
 from flexres_tune.raytune.callback import JournalCallback
-from flexres_tune.raytune.cluster import RayLostError
+from flexres_tune.raytune.daemons import RayLostError
 from flexres_tune.raytune.disk import checkpoint_period_s
 from flexres_tune.raytune.experiment import fit
 from flexres_tune.raytune.hold import Hold

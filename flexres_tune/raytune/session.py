@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,22 +11,18 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.table import Table
 
 from flexres_tune.datasets.shape import describe_dataset
 from flexres_tune.datasets.verify import verify_dataset
-from flexres_tune.errors import DeviceError, FlexResError
+from flexres_tune.errors import FlexResError
 from flexres_tune.places import AnyPath, RemotePath
 from flexres_tune.raytune.address import find_address
-from flexres_tune.raytune.cluster import (
-    Cluster,
-    RayConnection,
-    has_nvidia_gpu,
-    num_visible_gpus,
-    watched,
-)
-from flexres_tune.raytune.disk import describe_disk
+from flexres_tune.raytune.cluster import Cluster, RayConnection
+from flexres_tune.raytune.daemons import watched
+from flexres_tune.raytune.ending import print_ending, write_report
+from flexres_tune.raytune.gpus import has_nvidia_gpu
 from flexres_tune.raytune.interrupt import EXIT_INTERRUPTED, Interrupt
+from flexres_tune.raytune.listing import print_listing
 from flexres_tune.raytune.logger_names import check_logger
 from flexres_tune.raytune.memory import Memory, recall
 from flexres_tune.raytune.packing import settle
@@ -44,7 +39,7 @@ from flexres_tune.results.folder import check_folder, compact_if_needed
 from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import write_plan
-from flexres_tune.spec import PlannedTrial, SweepSpec, describe_plan, expand_trials, load_sweep
+from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials, load_sweep
 
 MAX_PASSES = 3  # Ray forgets a trial whose process could not be reused in time: it is run in the next pass
 REPORT_WITHIN_S = 5.0  # of a signal; later there is no time for it, as the command is to be over after 10 s
@@ -78,28 +73,10 @@ class Session:
         spec = self._load(has_nvidia_gpu)
         trials = expand_trials(spec, describe_dataset)
         self._say_profile(spec)
-        plan = describe_plan(spec, trials)
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for name in plan.columns:
-            table.add_column(name, no_wrap=True)
-        for row in plan.rows:
-            table.add_row(*map(harmless, row))
-        if plan.rows:
-            self.console.print(table)
-        self._say(plan.totals)
-        memory = recall(SweepPaths(self.storage, spec.name), spec.metric, retry=self.retry)
-        if done := len(trials) - len(memory.missing(trials)):
-            self._say(f"{done} of them are done: their rows are in {self.storage / spec.name}")
-        self._say(describe_disk(memory.missing(trials), self._num_at_once(spec)))
+        paths = SweepPaths(self.storage, spec.name)
+        missing = recall(paths, spec.metric, retry=self.retry).missing(trials)
+        print_listing(self.console, spec, trials, missing, paths.folder, self.max_concurrent)
         return 0
-
-    def _num_at_once(self, spec: SweepSpec) -> int:
-        """Trials at once on this machine as far as it is known without Ray; `auto` is taken as one a CPU or GPU."""
-        here = Cluster(os.cpu_count() or 1, num_visible_gpus() or 0, 1, is_local=True)
-        try:
-            return share_for(spec.resources_per_trial, here, self.max_concurrent).num_concurrent
-        except DeviceError:  # the file is for another machine, which may be the one that it will run on
-            return self.max_concurrent or 1
 
     def run(self) -> int:
         """Run what is missing; the exit status: 0, 130 if interrupted, 1 if no trial ended well."""
@@ -128,17 +105,17 @@ class Session:
         if not any(work.num_todo for work in works):
             self._say(f"{spec.name}: nothing to do: all {sum(w.num_done for w in works)} trials are in {paths.folder}")
             compact_if_needed(paths)
-            self._answer(paths, has_new_rows=False)
+            print_ending(self.console, paths, has_new_rows=False)
             return 0
         with SweepLock(paths):
             check_folder(paths)
             statuses = self._run_stages(spec, paths, ray, interrupt)
         if interrupt.requested:
             if statuses and interrupt.seconds < REPORT_WITHIN_S:
-                self._report(paths)
+                self._say(write_report(paths))
             self._say(self._how_to_go_on)
             return EXIT_INTERRUPTED
-        self._answer(paths)
+        print_ending(self.console, paths, has_new_rows=True)
         return 0 if not statuses or any(TrialStatus(status) in ENDED_WELL for status in statuses.values()) else 1
 
     def _run_stages(
@@ -271,29 +248,3 @@ class Session:
                 f"({base.get('dataset', 'cifar10')}, {base.get('model')}, {base.get('epochs', 20)} epochs); "
                 "--profile none overrides"
             )
-
-    def _report(self, paths: SweepPaths) -> None:
-        from flexres_tune.results import open_results
-        from flexres_tune.results.report.write import try_report
-
-        self._say(try_report(open_results(paths.root), paths.sweep))
-
-    def _answer(self, paths: SweepPaths, has_new_rows: bool = True) -> None:
-        """The leaderboard, where the tables and the report are, and what to type next."""
-        from flexres_tune.results import open_results
-        from flexres_tune.results.answer import answer_sentence
-        from flexres_tune.results.answers import answer_leaderboard
-        from flexres_tune.results.present import print_section
-
-        for section in answer_leaderboard(open_results(paths.root), paths.sweep, limit=10).sections:
-            print_section(section, self.console)
-        self._say(f"tables: {paths.folder}")
-        if has_new_rows or not paths.report.exists():
-            self._report(paths)
-        else:
-            self._say(f"report: {paths.report}")
-        next_command = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", paths.sweep]
-        if self.storage != Path("results"):
-            next_command += ["--results", str(self.storage)]
-        self._say(f"next:   {shlex.join(next_command)}")
-        self._say(answer_sentence(open_results(paths.root), paths.sweep))
