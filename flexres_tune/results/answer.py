@@ -41,8 +41,7 @@ def sentence_of(board: pa.Table, varied: list[str]) -> str:
     """
     ranked = board.filter(pc.is_valid(board["rank"])).to_pylist()
     if not ranked:
-        what = "no trial is there" if not board.num_rows else "no configuration has run to its end"
-        return f"No answer yet: {what}."
+        return f"No answer yet: {_why_none(board.to_pylist())}."
     leader = ranked[0]
     name = configuration_name(leader, varied)
     rivals = [row for row in ranked[1:] if row["stage"] == leader["stage"]]
@@ -72,6 +71,18 @@ def configuration_name(row: Mapping[str, Any], varied: list[str]) -> str:
         text = format_value(key, value)
         parts.append(text if key in ("optimizer", "model", "lr_schedule") else f"{key}={escape(text)}")
     return " ".join(parts) or f"configuration {row['config_id']}"
+
+
+def _why_none(rows: list[dict]) -> str:
+    """Why no configuration has a rank."""
+    if not rows:
+        return "no trial is there"
+    if any(row["num_completed"] and row["num_stopped"] for row in rows):  # ASHA judges trials, not configurations
+        return (
+            "each configuration that ran to its end with one seed was stopped with another, so none can be compared; "
+            f"{ADD_CONFIRM} to run the best in full"
+        )
+    return "no configuration has run to its end"
 
 
 def _measured(row: Mapping[str, Any]) -> str:

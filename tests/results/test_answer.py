@@ -76,6 +76,10 @@ def test_screening_seeds_chose_the_leader_and_the_sentence_says_so(answer):
 
 def test_nothing_to_compare_or_nothing_at_all(answer):
     assert answer((SGD, "screen", {0: None})) == "No answer yet: no configuration has run to its end."
+    assert answer((SGD, "screen", {0: None, 1: 0.9}), (ADAMW, "screen", {0: None})) == (
+        "No answer yet: each configuration that ran to its end with one seed was stopped with another, so none can be "
+        "compared; add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep file to run the best in full."
+    )
     sentence = answer((ADAMW, "screen", {0: 0.9}))
     assert sentence == "adamw lr=0.003 has 90.0 % validation accuracy; nothing to compare it with."
 
