@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import tempfile
 from datetime import UTC, datetime
 
@@ -19,6 +20,11 @@ os.environ.update(
         "RAY_AUTH_MODE": "disabled",
     }
 )
+
+# A shell without job control starts what runs in its background deaf to Ctrl-C, and every process that a test starts
+# and interrupts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -106,8 +107,11 @@ class Lab:
 
     def rest(self, process):
         """What it says until it ends; communicate() would lose what submit_until() has read ahead."""
+        watchdog = threading.Timer(90, process.kill)  # read() has no timeout
+        watchdog.start()
         output = process.stdout.read()
-        process.wait(timeout=90)
+        process.wait()
+        watchdog.cancel()
         process.stdout.close()
         return output
 
