@@ -6,6 +6,7 @@ is built, keeps every line, and constructs no object but the nodes below.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from flexres_tune.spec.document import show_text
 
 MAX_DEPTH = 40
 MAX_NODES = 20_000  # the longest sweep that we know has 300
+MAX_UNCLOSED = 200  # brackets; also in texts and comments, where they mean nothing and hardly ever stand
 
 
 class YamlError(Exception):
@@ -42,6 +44,8 @@ def compose(text: str) -> Node | None:
     Raises:
         YamlError: not YAML, nested too deep, too many nodes, an alias to nothing, or a second document.
     """
+    if line := _line_of_deep_list(text):
+        raise _too_deep(line)
     open_nodes: list[tuple[Node, list[Node], str | None]] = []  # node, its children so far, its anchor
     anchors: dict[str, Node] = {}
     root, num_documents, num_nodes = None, 0, 0
@@ -56,9 +60,7 @@ def compose(text: str) -> Node | None:
             continue
         if kind in ("SequenceStartEvent", "MappingStartEvent"):
             if len(open_nodes) >= MAX_DEPTH:
-                raise YamlError(
-                    line, f"lists and mappings must be at most {MAX_DEPTH} deep, but go deeper; flatten them"
-                )
+                raise _too_deep(line)
             node = Node("sequence" if kind.startswith("Seq") else "mapping", line, tag=event.tag)
             open_nodes.append((node, [], event.anchor))
             continue
@@ -81,6 +83,23 @@ def compose(text: str) -> Node | None:
         else:
             root = node
     return root
+
+
+def _line_of_deep_list(text: str) -> int | None:
+    """Where more than MAX_UNCLOSED lists are open.
+
+    The parser reads 1,024 characters ahead of the event that tells the depth, at a cost that grows with its square.
+    """
+    depth = 0
+    for bracket in re.finditer(r"[\[\]]", text):
+        depth += 1 if bracket[0] == "[" else -1
+        if depth > MAX_UNCLOSED:
+            return text.count("\n", 0, bracket.start()) + 1
+    return None
+
+
+def _too_deep(line: int) -> YamlError:
+    return YamlError(line, f"lists and mappings must be at most {MAX_DEPTH} deep, but go deeper; flatten them")
 
 
 def _events(text: str) -> Iterator[tuple[Any, str, int]]:

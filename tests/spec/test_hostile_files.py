@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import resource
 import tempfile
@@ -17,7 +18,7 @@ from flexres_tune.spec import count_trials, describe_plan, expand_trials, load_s
 
 NUM_FILES = 300
 NUM_FILES_SLOW = 10_000
-MAX_SECONDS = 1.0  # of this process: other work on the machine does not count
+MAX_SECONDS = 1.0  # of this thread: other work on the machine, and what other tests left, does not count
 
 GOOD = Path(__file__).with_name("good.yaml").read_text()
 FORM = re.compile(r"(\S[^\n]*\.yaml(:\d+)?|--set [^\n]*?): [^\n]+")
@@ -65,7 +66,8 @@ def check_file(raw: bytes, folder: str) -> str:
     """Loads and expands a file; returns how it ended."""
     path = Path(folder, "fuzz.yaml")
     path.write_bytes(raw)
-    begin = time.process_time()
+    gc.freeze()  # else the garbage collector would go through all that other tests hold, too
+    begin = time.thread_time()
     try:
         spec = load_sweep(str(path), profile="auto", has_gpu=lambda: False)
         if not 2_000 < count_trials(spec) <= 100_000:  # a long sweep may take its time
@@ -79,7 +81,9 @@ def check_file(raw: bytes, folder: str) -> str:
             assert str(problem).isprintable(), str(problem)
         return "refused"
     finally:
-        assert time.process_time() - begin < MAX_SECONDS
+        seconds = time.thread_time() - begin
+        gc.unfreeze()
+        assert seconds < MAX_SECONDS
 
 
 @settings(max_examples=NUM_FILES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -103,6 +107,8 @@ BOMBS = {
     "alias bomb": "a: &a [1,1,1,1,1,1,1,1,1,1]\n"
     + "".join(f"{chr(b + 1)}: &{chr(b + 1)} [{','.join(['*' + chr(b)] * 10)}]\n" for b in range(ord("a"), ord("k"))),
     "deep list": "base: " + "[" * 5000,
+    "deep list with values": "base: " + ("[" * 39 + "a,") * 2000,
+    "deep list, closed": "base: " + ("[" * 39 + "1,") * 60 + "]" * 39 * 60,
     "deep mapping": "base: " + "{a: " * 5000,
     "deep block": "".join(" " * i + "a:\n" for i in range(300)),
     "deep aliases": "a: &a0 [1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 500)),
