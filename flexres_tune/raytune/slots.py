@@ -36,6 +36,7 @@ class Slots:
         self._measure = measure
         self._on_message = on_message
         self._is_over = threading.Event()
+        self._has_failed = False  # the last look: said once, until one succeeds
 
     def __enter__(self) -> Slots:
         if self._measure is not None:
@@ -54,8 +55,15 @@ class Slots:
             self._is_over.set()  # asked once: each time writes from every node
             self._on_message(f"a node has joined that no further trials are started for: {error}")
             return
-        except Exception:
+        except Exception as error:  # of Ray's many kinds; the sweep goes on with the number it has
+            if not self._has_failed and not self._is_over.is_set():  # at its end the connection goes away
+                self._has_failed = True
+                self._on_message(
+                    f"the cluster does not say whether it has grown ({type(error).__name__}); it is asked again every "
+                    f"{LOOK_S:g} s, and trials go on"
+                )
             return
+        self._has_failed = False
         if number > self._limiter.max_concurrent:
             self._limiter.max_concurrent = number
             self._on_message(f"the cluster has grown: {number} trials at once")

@@ -24,10 +24,25 @@ def test_number_stays_where_a_node_has_left():
     assert (limiter.max_concurrent, said) == (2, [])
 
 
-def test_cluster_that_does_not_answer_changes_nothing():
-    limiter, said, slots = slots_of(lambda: 1 / 0)
+def test_cluster_that_does_not_answer_changes_nothing_and_it_is_said_once():
+    answers = iter([False, False, True, False])
+    limiter, said, slots = slots_of(lambda: 2 if next(answers) else 1 / 0)
     slots.look()
-    assert (limiter.max_concurrent, said) == (2, [])
+    message = "the cluster does not say whether it has grown (ZeroDivisionError); it is asked again every 5 s, and trials go on"
+    assert (limiter.max_concurrent, said) == (2, [message])
+    slots.look()
+    assert said == [message], "said once"
+    slots.look()
+    slots.look()
+    assert said == [message] * 2, "and again after an answer"
+
+
+def test_connection_that_goes_away_at_the_end_is_no_news():
+    _, said, slots = slots_of(lambda: 1 / 0)
+    with slots:
+        pass
+    slots.look()
+    assert said == []
 
 
 def test_node_that_does_not_share_the_storage_gets_no_further_trials():
