@@ -77,7 +77,8 @@ def _why_none(rows: list[dict]) -> str:
     """Why no configuration has a rank."""
     if not rows:
         return "no trial is there"
-    if any(row["num_completed"] and row["num_stopped"] for row in rows):  # ASHA judges trials, not configurations
+    completed = [row for row in rows if row["num_completed"]]
+    if completed and all(row["num_stopped"] for row in completed):  # ASHA judges trials, not configurations
         return (
             "each configuration that ran to its end with one seed was stopped with another, so none can be compared; "
             f"{ADD_CONFIRM} to run the best in full"

@@ -226,9 +226,8 @@ class _Findings:
     def findings(self) -> list[Finding]:
         result = []
         for (path, message), (cell, count, show) in self._cells.items():
-            where = f" (in {count:,} of {self._num_cells:,} configurations, first {show_cells(cell.varied)})"
-            if self.are_enough:
-                where = f" (at {show_cells(cell.varied)})"
+            concerns = "first" if self.are_enough else f"in {count:,} of {self._num_cells:,} configurations, first"
+            where = f" ({concerns} {show_cells(cell.varied)})"
             result.append((path, message + (where if show and cell.varied else "")))
         return result
 

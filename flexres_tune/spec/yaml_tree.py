@@ -92,7 +92,7 @@ def _line_of_deep_list(text: str) -> int | None:
     """
     depth = 0
     for bracket in re.finditer(r"[\[\]]", text):
-        depth += 1 if bracket[0] == "[" else -1
+        depth = depth + 1 if bracket[0] == "[" else max(0, depth - 1)
         if depth > MAX_UNCLOSED:
             return text.count("\n", 0, bracket.start()) + 1
     return None

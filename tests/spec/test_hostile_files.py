@@ -109,6 +109,7 @@ BOMBS = {
     "deep list": "base: " + "[" * 5000,
     "deep list with values": "base: " + ("[" * 39 + "a,") * 2000,
     "deep list, closed": "base: " + ("[" * 39 + "1,") * 60 + "]" * 39 * 60,
+    "deep list after closing": "# " + "]" * 6000 + "\nbase: " + "[" * 5000,
     "deep mapping": "base: " + "{a: " * 5000,
     "deep block": "".join(" " * i + "a:\n" for i in range(300)),
     "deep aliases": "a: &a0 [1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 500)),
@@ -162,3 +163,11 @@ def test_no_mapping_is_refused(raw, tmp_path):
 def test_an_unreadable_path_is_refused(name, tmp_path):
     with pytest.raises(SpecError, match="must be a sweep file that can be read"):
         load_sweep(str(tmp_path / name))
+
+
+def test_a_grid_of_many_different_problems_is_refused_by_the_first_of_them(tmp_path):
+    path = tmp_path / "many.yaml"
+    path.write_text(BOMBS["many big models"])
+    with pytest.raises(SpecError) as caught:
+        expand_trials(load_sweep(str(path), profile="none"))
+    assert "(first model.blocks=[100000])" in str(caught.value) and "of 2,000 configurations" not in str(caught.value)
