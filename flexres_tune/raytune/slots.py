@@ -58,9 +58,9 @@ class Slots:
         except Exception as error:  # of Ray's many kinds; the sweep goes on with the number it has
             if not self._has_failed and not self._is_over.is_set():  # at its end the connection goes away
                 self._has_failed = True
+                why = type(error).__name__
                 self._on_message(
-                    f"the cluster does not say whether it has grown ({type(error).__name__}); it is asked again every "
-                    f"{LOOK_S:g} s, and trials go on"
+                    f"the cluster does not say whether it has grown ({why}); asked again every {LOOK_S:g} s"
                 )
             return
         self._has_failed = False

@@ -55,6 +55,7 @@ def describe(error: OSError) -> str:
         "ENOSPC": "free some space; nothing was lost, the rows wait in memory",
         "EDQUOT": "free some of your quota; nothing was lost, the rows wait in memory",
         "EROFS": "choose a writable folder with --storage",
+        "ENOENT": "choose a writable folder with --storage",
         "EACCES": "choose a writable folder with --storage",
         "ENOTDIR": "a file stands where a folder must be; move it away or choose another folder with --storage",
         "EEXIST": "a file stands where a folder must be; move it away or choose another folder with --storage",

@@ -28,7 +28,7 @@ def test_cluster_that_does_not_answer_changes_nothing_and_it_is_said_once():
     answers = iter([False, False, True, False])
     limiter, said, slots = slots_of(lambda: 2 if next(answers) else 1 / 0)
     slots.look()
-    message = "the cluster does not say whether it has grown (ZeroDivisionError); it is asked again every 5 s, and trials go on"
+    message = "the cluster does not say whether it has grown (ZeroDivisionError); it is asked again"
     assert (limiter.max_concurrent, said) == (2, [message])
     slots.look()
     assert said == [message], "said once"
