@@ -59,9 +59,7 @@ class Slots:
             if not self._has_failed and not self._is_over.is_set():  # at its end the connection goes away
                 self._has_failed = True
                 why = type(error).__name__
-                self._on_message(
-                    f"the cluster does not say whether it has grown ({why}); asked again every {LOOK_S:g} s"
-                )
+                self._on_message(f"the cluster does not say whether it has grown ({why}); it is asked again")
             return
         self._has_failed = False
         if number > self._limiter.max_concurrent:
