@@ -145,7 +145,9 @@ def test_status_says_what_is_missing_why_trials_failed_and_how_to_go_on(ask, roo
     }
     assert other["missing"] == 0 and not other["running"]
     with SweepLock(SweepPaths(root, "demo")):
-        assert json.loads(ask("status", "--sweep", "demo", "--format", "json"))[0]["running"]
+        [demo] = json.loads(ask("status", "--sweep", "demo", "--format", "json"))
+        assert demo["running"]
+        assert (demo["interrupted"], demo["missing"]) == (0, 2), "the driver takes up what was cut off"
         assert "demo: running on" in ask("status")
 
 

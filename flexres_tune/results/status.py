@@ -33,7 +33,7 @@ class SweepStatus:
     sweep: str
     planned: int | None  # None where it has no plan
     counts: Counter[str]  # of trials by how they ended
-    missing: int  # planned, and without a row
+    missing: int  # planned, and without a row; while a driver runs, with those it takes up again
     unplanned: int  # rows of an earlier form of the sweep file, kept
     driver: dict | None  # host, pid and start of the driver that runs it now
     plan: Plan | None
@@ -64,13 +64,21 @@ def sweep_status(results: Results, sweep: str) -> SweepStatus:
     listed = {(trial.trial_id, trial.stage) for trial in plan.trials} if plan else set()
     to_be_drawn = max(0, plan.num_trials - len(listed)) if plan else 0
     others = len(have - listed) if plan else 0  # drawn as the sweep went, or of an earlier form of it
+    missing = len(listed - have) + max(0, to_be_drawn - others)
+    counts = Counter(row["status"] for row in rows)
+    driver = holder(paths)
+    if driver is not None:  # what was cut off is running again, or about to; tpe writes this row before a trial starts
+        cut_off = {(row["trial_id"], row["stage"]) for row in rows if row["status"] == TrialStatus.INTERRUPTED}
+        again = len(cut_off if to_be_drawn else cut_off & listed)
+        missing += again
+        counts[TrialStatus.INTERRUPTED] -= again
     return SweepStatus(
         sweep=sweep,
         planned=plan.num_trials if plan else None,
-        counts=Counter(row["status"] for row in rows),
-        missing=len(listed - have) + max(0, to_be_drawn - others),
+        counts=counts,
+        missing=missing,
         unplanned=max(0, others - to_be_drawn),
-        driver=holder(paths),
+        driver=driver,
         plan=plan,
         failures=[
             Failure(row["trial_id"], row["status"], last_line(row["error"]))
