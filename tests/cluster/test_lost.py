@@ -10,13 +10,13 @@ pytestmark = pytest.mark.cluster
 
 NUM_TRIALS = 8
 NUM_SLOTS = 6  # three machines of two cores
-NUM_EPOCHS = 120
-SWEEP = """
+NUM_EPOCHS = 80
+SWEEP = f"""
 name: NAME
-base: {dataset: digits, model: tiny, epochs: 120, batch_size: 32, augmentation: []}
-resources_per_trial: {cpu: 1, gpu: 0}
+base: {{dataset: digits, model: tiny, epochs: {NUM_EPOCHS}, batch_size: 32, augmentation: []}}
+resources_per_trial: {{cpu: 1, gpu: 0}}
 seeds: [0, 1, 2, 3, 4, 5, 6, 7]
-parameters: {lr: {values: [0.05]}}
+parameters: {{lr: {{values: [0.05]}}}}
 """
 
 
@@ -96,7 +96,16 @@ def test_driver_that_is_killed_and_started_again_goes_on(cluster):
 def test_node_that_joins_in_the_middle_gets_trials(cluster):
     cluster.do("boot", "n4")
     driver = start(cluster, "joined")
-    wait_for_checkpoints(cluster, driver, "joined")
+    wait_for_checkpoints(cluster, driver, "joined", 1)
+
+    def has_trials():
+        # The others stand still until the node has its own: on a slow machine they were done, and none waited for it.
+        for name in ("n1", "n2"):
+            cluster.on(name, "pkill -STOP -f ^ray::ImplicitFunc")
+        assert driver.poll() is None, driver.communicate()[0]
+        return any(line.startswith("ray::ImplicitFunc") for line in cluster.ray_processes("n4"))
+
+    assert not has_trials()
     script = (
         f"mkdir -p ~/.ray && cp {cluster.lab}/cli/home/.ray/auth_token ~/.ray/ && cd {cluster.shared} && "
         "PATH=$PWD/.venv/bin:$PATH PYTHONPATH=$PWD RAY_AUTH_MODE=token RAY_memory_monitor_refresh_ms=0 "
@@ -104,6 +113,9 @@ def test_node_that_joins_in_the_middle_gets_trials(cluster):
     )
     status, output = cluster.on("n4", script)
     assert status == 0, output
+    cluster.wait_for(has_trials, "a trial on the node that joined")
+    for name in ("n1", "n2"):
+        cluster.on(name, "pkill -CONT -f ^ray::ImplicitFunc")
     output = wait_for_end(driver)
     assert "the cluster has grown" in output
     assert "10.77.0.14" in {row["node_ip"] for row in rows_of(cluster, "joined")}
