@@ -58,6 +58,25 @@ def sabotaged(trial, facts):
 job._train = sabotaged
 """
 
+# The same, for a clock that is put back by a day once the file MOVED is there.
+PUT_BACK = """
+import datetime, os, time
+import flexres_tune.raytune.journal as journal
+
+real = time.time
+
+def now_s():
+    return real() - 86400 * os.path.exists(os.environ["MOVED"])
+
+class PutBack(datetime.datetime):
+    @classmethod
+    def now(cls, zone=None):
+        return datetime.datetime.fromtimestamp(now_s(), zone)
+
+time.time = now_s
+journal.datetime = PutBack
+"""
+
 
 @pytest.fixture
 def sweep(tmp_path):
@@ -362,6 +381,27 @@ def test_clock_locale_odd_paths_and_long_values_work(sweep, tmp_path):
     assert "1 trials to run, 1 already done" in second.text()
     assert_whole(folder, 2, 2)
     assert set(table(folder, "trials")["dataset"]) == {f"parquet:{images}"}
+
+
+@pytest.mark.slow
+def test_clock_that_is_put_back_in_the_middle_costs_no_row(sweep, tmp_path, sabotage):
+    moved = tmp_path / "moved"
+    (tmp_path / "sabotage/sitecustomize.py").write_text(SABOTAGE + PUT_BACK)
+    environment = {"PYTHONPATH": sabotage, "MOVED": str(moved)}
+    first = sweep("[0.669, 0.67]", 20, **environment)
+    first.wait_for(lambda: num_epochs(tmp_path) > 0)
+    moved.touch()
+    first.process.send_signal(signal.SIGINT)
+    assert first.wait() == 130, first.text()
+    rows = table(tmp_path, "trials")
+    assert (rows["finished_at"] < rows["started_at"]).any(), "the clock was put back while it ran"
+    second = sweep("[0.669, 0.67, 0.1]", 20, **environment)
+    assert second.wait() == 0, second.text()
+    assert_whole(tmp_path, 3, 20)
+    assert set(table(tmp_path, "trials")["attempt"]) == {1, 2}
+    again = sweep("[0.669, 0.67, 0.1]", 20, **environment)
+    assert again.wait() == 0, again.text()
+    assert "nothing to do" in again.text()
 
 
 def _make_images(folder):
