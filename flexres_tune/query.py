@@ -164,7 +164,9 @@ def _write(answer: Answer, format: Format, out: AnyPath | None, limit: int | Non
         else:
             _print_text(text)
     if out:
-        typer.echo(f"{answer.table.num_rows:,} rows written to {out}", err=True)
+        from flexres_tune.results.cells import plural
+
+        typer.echo(f"{plural(answer.table.num_rows, 'row')} written to {out}", err=True)
 
 
 def _print_text(text: str) -> None:

@@ -143,11 +143,14 @@ def _summary(config: TrialConfig, history: list[EpochMetrics], num_parameters: i
 
 
 def _how_to_go_on(num_epochs: int, checkpoint: AnyPath | None) -> str:
+    from flexres_tune.results.cells import plural
+
+    epochs = plural(num_epochs, "epoch")
     if checkpoint is None:
-        return f"interrupted after {num_epochs} epochs; with --checkpoint FILE a trial goes on where it was interrupted"
+        return f"interrupted after {epochs}; with --checkpoint FILE a trial goes on where it was interrupted"
     if num_epochs == 0:
         return f"interrupted before the first epoch was finished; nothing was saved to {checkpoint}"
-    return f"interrupted; {num_epochs} epochs are in {checkpoint}: the same command goes on from there"
+    return f"interrupted; {checkpoint} holds {epochs}: the same command goes on from there"
 
 
 def main() -> None:

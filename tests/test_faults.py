@@ -351,7 +351,7 @@ def test_damaged_part_is_named_and_what_it_held_runs_again(sweep, tmp_path):
     driver = sweep("[0.1]", 2)
     assert driver.wait() == 0, driver.text()
     assert str(part) in driver.text()
-    assert "1 trials to run" in driver.text()
+    assert "1 trial to run" in driver.text()
     rows = table(tmp_path, "trials")
     assert list(rows["status"]) == ["completed"]
 
@@ -378,7 +378,7 @@ def test_clock_locale_odd_paths_and_long_values_work(sweep, tmp_path):
         os.utime(file, (future, future))
     second = sweep("[0.1, 0.05]", 2, "--set", dataset, folder=folder, **environment)
     assert second.wait() == 0, second.text()
-    assert "1 trials to run, 1 already done" in second.text()
+    assert "1 trial to run, 1 already done" in second.text()
     assert_whole(folder, 2, 2)
     assert set(table(folder, "trials")["dataset"]) == {f"parquet:{images}"}
 

@@ -53,9 +53,8 @@ def test_interrupted_trial_says_how_to_go_on_and_does(tmp_path):
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     num_epochs = 1 + output.count("epoch")
-    assert (
-        errors == f"interrupted; {num_epochs} epochs are in {tmp_path / 'x.pt'}: the same command goes on from there\n"
-    )
+    epochs = f"{num_epochs} epoch{'s' * (num_epochs > 1)}"
+    assert errors == f"interrupted; {tmp_path / 'x.pt'} holds {epochs}: the same command goes on from there\n"
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.readline()

@@ -35,6 +35,7 @@ from flexres_tune.raytune.stages import Work, confirm_work, screen_work
 from flexres_tune.raytune.storage import check_shared
 from flexres_tune.raytune.terminal import harmless, make_console
 from flexres_tune.records import Stage, TrialStatus
+from flexres_tune.results.cells import plural
 from flexres_tune.results.folder import check_folder, compact_if_needed
 from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.paths import SweepPaths
@@ -196,7 +197,9 @@ class Session:
         for logger in self.loggers if isinstance(paths.root, RemotePath) else ():
             self._say(f"--logger {logger}: what it writes to files is on this machine, in {paths.logs(logger)}")
         done = f", {work.num_done} already done" if work.num_done else ""
-        self._say(f"{name}: {work.num_todo} trials to run{done}; {share.reason}" + (f"; {why}" if why else ""))
+        self._say(
+            f"{name}: {plural(work.num_todo, 'trial')} to run{done}; {share.reason}" + (f"; {why}" if why else "")
+        )
         options = RunOptions(
             trial_timeout_s=self.trial_timeout_s,
             loggers=self.loggers,
@@ -210,7 +213,7 @@ class Session:
             starved = [s.planned for s in states.values() if s.record.status == TrialStatus.OUT_OF_MEMORY]
             if starved and share.num_concurrent > 1 and not interrupt.requested:
                 alone = share.whole_device(cluster)
-                progress.message(f"out of memory: {len(starved)} trials again, {alone.reason}")
+                progress.message(f"out of memory: {plural(len(starved), 'trial')} again, {alone.reason}")
                 memory = recall(paths, spec.metric)
                 source = ListSource(starved)
                 options = replace(options, num_slots=None)

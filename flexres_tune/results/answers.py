@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flexres_tune.results.answer import ADD_CONFIRM
-from flexres_tune.results.cells import format_value, sparkline
+from flexres_tune.results.cells import format_value, plural, sparkline
 from flexres_tune.results.leaderboard import OUTCOMES, leaderboard, telling_columns
 from flexres_tune.results.present import Section
 from flexres_tune.results.published import reference_note
@@ -207,12 +207,12 @@ def answer_status(results: Results, sweep: str | None, limit: int | None) -> Ans
         if each.problem:
             notes.append(each.problem)
         if each.unplanned:
-            notes.append(f"{each.sweep}: {each.unplanned} rows of an earlier form of the sweep file, kept")
+            notes.append(f"{each.sweep}: {plural(each.unplanned, 'row')} of an earlier form of the sweep file, kept")
         if each.driver is not None:
             started = each.driver.get("started_at", "unknown")
             notes.append(f"{each.sweep}: running on {each.driver.get('host')}, pid {each.driver.get('pid')}, {started}")
         elif each.to_do and each.plan:
-            notes.append(f"{each.sweep}: {each.to_do} trials to go: {each.plan.command}")
+            notes.append(f"{each.sweep}: {plural(each.to_do, 'trial')} to go: {each.plan.command}")
     shown = table.select([name for name in table.column_names if name not in ("command", "driver")])
     empty = {"unplanned", "diverged", "out_of_memory", "interrupted", "failed", "stopped"}
     shown = shown.select(

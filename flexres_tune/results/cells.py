@@ -108,6 +108,11 @@ def format_p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.01 else f"p = {p:.2f}"
 
 
+def plural(count: int, word: str) -> str:
+    """1 trial, 2 trials."""
+    return f"{count:,} {word}" + ("" if count == 1 else "s")
+
+
 def format_duration(seconds: float) -> str:
     """0.5 -> "0.5 s", 303 -> "5 min 03 s", 3720 -> "1 h 02 min"."""
     if seconds < 59.95:

@@ -79,7 +79,7 @@ def test_same_command_again_has_nothing_to_do_and_growth_runs_only_what_is_new(r
     assert "nothing to do" in output
     before = results.trials("test").to_pylist()
     _, output, results = run(SWEEP + "seeds: [0, 1]\nparameters: {lr: {values: [0.05]}}\n")
-    assert "1 trials to run, 1 already done" in output
+    assert "1 trial to run, 1 already done" in output
     after = {row["trial_id"]: row for row in results.trials("test").to_pylist()}
     assert len(after) == 2
     assert after[before[0]["trial_id"]] == before[0]

@@ -170,11 +170,6 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f} %"
 
 
-def plural(count: int, word: str) -> str:
-    """1 trial, 2 trials."""
-    return f"{count:,} {word}" + ("" if count == 1 else "s")
-
-
 def _cut(label: str) -> str:
     """Whole words up to _LABEL_WIDTH characters: half a parameter tells nothing."""
     if len(label) <= _LABEL_WIDTH:

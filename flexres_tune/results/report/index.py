@@ -11,11 +11,10 @@ from flexres_tune.places import AnyPath
 from flexres_tune.results.answer import answer_sentence
 from flexres_tune.results.aside import written_aside
 from flexres_tune.results.cells import escape as spell_out
-from flexres_tune.results.cells import format_duration
+from flexres_tune.results.cells import format_duration, plural
 from flexres_tune.results.paths import SweepPaths, index_path
 from flexres_tune.results.plan import read_plan
 from flexres_tune.results.reader import Results
-from flexres_tune.results.report.data import plural
 from flexres_tune.results.report.page import page_html
 from flexres_tune.results.report.write import write_report
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flexres_tune.results.cells import plural
 from flexres_tune.results.cost import pareto_front
-from flexres_tune.results.report.data import ReportData, percent, plural
+from flexres_tune.results.report.data import ReportData, percent
 from flexres_tune.results.report.plot import Plot, thin
 from flexres_tune.results.report.style import GREY, PALETTE, accuracy_axis, figure, focus, plain
 

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from flexres_tune.records import TrialStatus
-from flexres_tune.results.report.data import ReportData, Trial, percent, plural
+from flexres_tune.results.cells import plural
+from flexres_tune.results.report.data import ReportData, Trial, percent
 from flexres_tune.results.report.plot import Plot, thin
 from flexres_tune.results.report.style import (
     DASHES,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flexres_tune.results.report.data import ReportData, percent, plural
+from flexres_tune.results.cells import plural
+from flexres_tune.results.report.data import ReportData, percent
 from flexres_tune.results.report.plot import Plot
 from flexres_tune.results.report.style import GREY, PALETTE, accuracy_axis, figure, focus, plain
 

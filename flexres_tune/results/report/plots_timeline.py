@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from flexres_tune.results.cells import format_duration
-from flexres_tune.results.report.data import ReportData, Trial, plural
+from flexres_tune.results.cells import format_duration, plural
+from flexres_tune.results.report.data import ReportData, Trial
 from flexres_tune.results.report.plot import Plot, thin
 from flexres_tune.results.report.style import GREY, STATUSES, figure, plain
 from flexres_tune.results.status import FAILURES

@@ -10,8 +10,8 @@ from html import escape
 
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.cells import escape as spell_out
-from flexres_tune.results.cells import format_duration
-from flexres_tune.results.report.data import ReportData, Trial, plural
+from flexres_tune.results.cells import format_duration, plural
+from flexres_tune.results.report.data import ReportData, Trial
 from flexres_tune.results.status import FAILURES, last_line
 
 _MOST_FAILURES = 100

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from flexres_tune.results.cells import NOTHING, Column, display_columns
+from flexres_tune.results.cells import NOTHING, Column, display_columns, plural
 from flexres_tune.results.leaderboard import OUTCOMES
-from flexres_tune.results.report.data import ReportData, plural, spaced
+from flexres_tune.results.report.data import ReportData, spaced
 
 _HIDDEN = {"sweep", "dataset", "config_id", "behind_leader_low", "behind_leader_high", "compared_by"}
 _HIDDEN |= {"best_val_accuracy_low", "best_val_accuracy_high"} | {f"num_{status}" for status in OUTCOMES}
