@@ -69,6 +69,7 @@ def test_help_shows_examples_at_once():
     assert "python -m flexres_tune.run sweeps/optim.yaml" in done.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_writes_interrupted_rows_and_the_same_command_goes_on(tmp_path):
     args = (
         "sweeps/lr.yaml", "--storage", tmp_path / "results",
