@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import dataclasses
 import io
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flexres_tune.query import COMMANDS, app
-from flexres_tune.records import EpochRecord, TrialRecord, Versions
+from flexres_tune.records import EpochRecord, TrialRecord, TrialStatus, Versions
 from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import Plan, PlannedTrial, write_plan
@@ -149,6 +150,18 @@ def test_status_says_what_is_missing_why_trials_failed_and_how_to_go_on(ask, roo
         assert demo["running"]
         assert (demo["interrupted"], demo["missing"]) == (0, 2), "the driver takes up what was cut off"
         assert "demo: running on" in ask("status")
+
+
+def test_status_counts_a_running_trial_that_was_drawn_on_the_way_as_missing(ask, root):
+    from flexres_tune.results.plan import read_plan
+
+    paths = SweepPaths(root, "demo")
+    write_plan(paths, dataclasses.replace(read_plan(paths), trials=()))  # as tpe, whose rows begin as interrupted
+    for driver, expected in ((contextlib.nullcontext(), (1, 1)), (SweepLock(paths), (0, 2))):
+        with driver:
+            [demo] = json.loads(ask("status", "--sweep", "demo", "--format", "json"))
+        assert (demo["interrupted"], demo["missing"]) == expected
+        assert demo["planned"] == sum(demo[status] for status in (*TrialStatus, "missing"))
 
 
 def test_status_counts_rows_of_an_earlier_form_of_the_file_apart(ask, root):
