@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import ConcurrencyLimiter
 
 from flexres_tune.places import AnyPath, RemotePath
@@ -53,6 +54,18 @@ class _StopAll(DriverSide, tune.Stopper):
         return self._interrupt.seconds >= self._save_s
 
 
+class Silence(DriverSide, TrialProgressCallback):
+    """Takes the place of Ray's own lines about trials: with verbose=0, too, one is printed for each trial that ends
+    before its first result.
+    """
+
+    def on_trial_result(self, *args, **info) -> None: ...
+
+    def on_trial_error(self, *args, **info) -> None: ...
+
+    def on_trial_complete(self, *args, **info) -> None: ...
+
+
 def fit(
     journal: Journal,
     searcher: SourceSearcher,
@@ -86,7 +99,7 @@ def fit(
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=folder,
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, *([] if verbose else [Silence()])],
             stop=_StopAll(interrupt, REMOTE_SAVE_S if isinstance(stop_file, RemotePath) else SAVE_S),
             failure_config=tune.FailureConfig(max_failures=max_failures),
             verbose=0,
