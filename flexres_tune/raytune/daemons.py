@@ -93,6 +93,7 @@ def shut_down() -> None:
         return ray.shutdown()
     is_lost = bool(dead_daemons()) or any(thread.name == TUNE_THREAD for thread in threading.enumerate())
     agents = [pid for _, daemon in node.live_processes() for pid in _children(daemon.pid)]
+    _send(agents, signal.SIGSTOP)  # else they report the raylet's death: its log would be our last words
     kill = node.kill_all_processes
     node.kill_all_processes = lambda **options: kill(check_alive=False, allow_graceful=False)
     if is_lost:
@@ -100,9 +101,13 @@ def shut_down() -> None:
         node.kill_all_processes()
     else:
         ray.shutdown()
-    for pid in agents:  # would notice after half a minute; none of them is anything but the raylet's child
+    _send(agents, signal.SIGKILL)  # none of them is anything but the raylet's child
+
+
+def _send(pids: list[int], number: int) -> None:
+    for pid in pids:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
 
 def _children(parent: int) -> list[int]:
