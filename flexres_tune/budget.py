@@ -15,7 +15,7 @@ import typer
 from flexres_tune.errors import FlexResError, Problem, SpecError
 from flexres_tune.spec.architecture import Architecture, preset
 from flexres_tune.spec.document import show
-from flexres_tune.spec.layers import Layer, list_layers
+from flexres_tune.spec.parameters import Layer, list_layers
 from flexres_tune.spec.width import FIT, Fit, widest, with_ratio
 from flexres_tune.spec.yaml_file import parse_yaml
 
@@ -129,7 +129,7 @@ def _read_budget(text: str | None) -> int:
 def _validated(row: dict[str, Any]) -> Architecture:
     from pydantic import ValidationError
 
-    from flexres_tune.spec.problems import findings
+    from flexres_tune.spec.messages import findings
 
     try:
         return Architecture.model_validate(row)
@@ -178,7 +178,7 @@ def _print_fit(fit: Fit, row: dict[str, Any], budget: int) -> None:
 
 
 def _text_of(layers: Sequence[Layer], format: Format) -> str:
-    from flexres_tune.results import present
+    from flexres_tune.display import render as present
 
     table = _table(layers)
     return {"csv": present.to_csv, "json": present.to_json, "markdown": present.to_markdown}[format.value](table)

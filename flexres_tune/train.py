@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flexres_tune.errors import DivergedError, FlexResError
-from flexres_tune.places import AnyPath, make_path
 from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.storage import AnyPath, make_path
 from flexres_tune.trial_options import read_config, with_trial_options
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _summary(config: TrialConfig, history: list[EpochMetrics], num_parameters: i
 
 
 def _how_to_go_on(num_epochs: int, checkpoint: AnyPath | None) -> str:
-    from flexres_tune.results.cells import plural
+    from flexres_tune.text import plural
 
     epochs = plural(num_epochs, "epoch")
     if checkpoint is None:

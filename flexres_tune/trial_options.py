@@ -14,8 +14,8 @@ import typer
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.errors import Problem, SpecError
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.budget import check_budget
 from flexres_tune.spec.document import show
+from flexres_tune.spec.parameters import check_budget
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import build_config, check_value

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pandas
 import pytest
-from driver_process import Driver
+from helpers.driver_process import Driver
 
 from flexres_tune.results import open_results
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas
 import pyarrow.parquet as pq
 import pytest
-from driver_process import ROOT, Driver
+from helpers.driver_process import ROOT, Driver
 
 from flexres_tune.results import open_results
 
@@ -26,7 +26,7 @@ resources_per_trial: {cpu: 1, gpu: 0}
 
 # Run by Python itself at the start of every process that has it on PYTHONPATH, trials included.
 SABOTAGE = """
-import flexres_tune.raytune.job as job
+import flexres_tune.sweep.worker as job
 
 _train = job._train
 
@@ -61,7 +61,7 @@ job._train = sabotaged
 # The same, for a clock that is put back by a day once the file MOVED is there.
 PUT_BACK = """
 import datetime, os, time
-import flexres_tune.raytune.journal as journal
+import flexres_tune.sweep.journal as journal
 
 real = time.time
 

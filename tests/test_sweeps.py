@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flexres_tune.datasets.shape import describe_dataset
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.spec import expand_trials, load_sweep
 
 SWEEPS = sorted((Path(__file__).parents[1] / "sweeps").rglob("*.yaml"))

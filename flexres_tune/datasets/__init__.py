@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flexres_tune.datasets.shape import DataShape, describe_dataset
+from flexres_tune.datasets.sources import DataShape, describe_dataset
 
 if TYPE_CHECKING:
     import torch

@@ -34,3 +34,12 @@ def find_source(dataset: str) -> tuple[Source, str]:
         forms = ", ".join(f"{n}:PATH" if s.needs_path else n for n, s in SOURCES.items())
         raise DataError(f"dataset must be one of {forms}, but got {dataset[:200]!r}")
     return source, path
+
+
+__all__ = ["DataShape", "describe_dataset"]
+
+
+def describe_dataset(dataset: str) -> DataShape:
+    """Image size and counts of `dataset`, from its metadata; raises DataError where it is missing or malformed."""
+    source, path = find_source(dataset)
+    return source.describe(path)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from flexres_tune.models.blocks import BLOCKS, conv, conv_norm
 from flexres_tune.spec.architecture import Architecture, parse_architecture
-from flexres_tune.spec.layers import IMAGE_CHANNELS, list_layers
+from flexres_tune.spec.parameters import IMAGE_CHANNELS, list_layers
 
 
 def build_model(

@@ -13,7 +13,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback
 
-from flexres_tune.raytune.driver_side import DriverSide
+from flexres_tune.raytune.adapters import DriverSide
 from flexres_tune.raytune.trainable import REPORT_KEY
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import TrialConfig

@@ -11,28 +11,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flexres_tune.cluster.ray_processes import RayLostError
+from flexres_tune.cluster.resources import TrialShare
 from flexres_tune.errors import FlexResError
-from flexres_tune.raytune.callback import JournalCallback
-from flexres_tune.raytune.daemons import RayLostError
-from flexres_tune.raytune.disk import checkpoint_period_s
-from flexres_tune.raytune.experiment import fit
-from flexres_tune.raytune.hold import Hold
-from flexres_tune.raytune.interrupt import Interrupt
-from flexres_tune.raytune.job import TrialJob
-from flexres_tune.raytune.journal import Journal, TrialState
-from flexres_tune.raytune.keep import CheckpointKeeper
+from flexres_tune.provenance import git_commit, versions
+from flexres_tune.raytune.adapters import JournalCallback, SourceSearcher
 from flexres_tune.raytune.loggers import make_logger
-from flexres_tune.raytune.memory import WITHOUT_SCORE, Memory
-from flexres_tune.raytune.progress import Display
-from flexres_tune.raytune.search import SourceSearcher
-from flexres_tune.raytune.share import TrialShare
-from flexres_tune.raytune.sources import TrialSource
 from flexres_tune.raytune.trainable import train_trial
-from flexres_tune.raytune.versions import git_commit, versions
-from flexres_tune.raytune.watch import HangWatch
+from flexres_tune.raytune.tuner import fit
+from flexres_tune.raytune.watchdog import HangWatch
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
+from flexres_tune.search.sources import TrialSource
 from flexres_tune.spec import PlannedTrial, SweepSpec
+from flexres_tune.sweep.backpressure import Hold
+from flexres_tune.sweep.checkpoints import CheckpointKeeper, checkpoint_period_s
+from flexres_tune.sweep.history import WITHOUT_SCORE, Memory
+from flexres_tune.sweep.journal import Display, Journal, TrialState
+from flexres_tune.sweep.signals import Interrupt
+from flexres_tune.sweep.worker import TrialJob
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray import tune
 
-from flexres_tune.raytune.job import TrialJob, run_job
+from flexres_tune.sweep.worker import TrialJob, run_job
 
 REPORT_KEY = "report"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.results.aside import written_aside
 from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import TABLES, SweepPaths
+from flexres_tune.storage.atomic import written_aside
 
 
 def check_folder(paths: SweepPaths) -> None:

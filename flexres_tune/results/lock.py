@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.places import RemotePath
-from flexres_tune.results.aside import describe
+from flexres_tune.results.object_lock import HeldError, RemoteLock, lost_for, refusal, remote_holder
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.results.remote_lock import HeldError, RemoteLock, lost_for, refusal, remote_holder
+from flexres_tune.storage import RemotePath
+from flexres_tune.storage.atomic import describe
 
 _PATIENCE_S = 0.5  # holder() takes the lock for an instant to look; a driver that starts just then tries again
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flexres_tune.errors import ResultsError, StorageError
-from flexres_tune.places import AnyPath, RemotePath, names
-from flexres_tune.results.aside import describe, written_aside
 from flexres_tune.results.schema import KEYS, table_schema
+from flexres_tune.storage import AnyPath, RemotePath, names
+from flexres_tune.storage.atomic import describe, written_aside
 
 _NAME = re.compile(r"part-(\d{8,})-(\d{8,})\.parquet")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.names import name_problem
-from flexres_tune.places import AnyPath, RemotePath, make_path
+from flexres_tune.storage import AnyPath, RemotePath, make_path
 
 TABLES = ("trials", "epochs", "decisions")
 

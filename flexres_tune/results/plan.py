@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.records import Versions
-from flexres_tune.results.aside import describe, written_aside
+from flexres_tune.provenance import versions
+from flexres_tune.records import Stage, Versions
 from flexres_tune.results.paths import SweepPaths
+from flexres_tune.spec import PlannedTrial, SweepSpec
+from flexres_tune.storage.atomic import describe, written_aside
 
 
 @dataclass(frozen=True)
-class PlannedTrial:
+class PlanRow:
     trial_id: str
     config_id: str
     seed: int
@@ -31,7 +36,7 @@ class Plan:
     profile: str  # none if none was laid over the file
     command: str  # to go on with the sweep: what the person typed
     order_seed: int  # of the shuffled order of trials
-    trials: tuple[PlannedTrial, ...]  # those known before the start; a method that draws as it goes adds more
+    trials: tuple[PlanRow, ...]  # those known before the start; a method that draws as it goes adds more
     num_trials: int  # all that will run; len(trials) unless the method draws as it goes
     created_at: datetime
     versions: Versions
@@ -74,3 +79,28 @@ def read_plan(paths: SweepPaths) -> Plan | None:
             f"{paths.plan}: not a plan: {key + ': ' if key else ''}{first['msg']}; run the sweep's command again "
             "to have it written anew"
         ) from None
+
+
+def make_plan(spec: SweepSpec, trials: Sequence[PlannedTrial], command: str) -> Plan:
+    """Plan of the trials known by now.
+
+    Args:
+        command: what a person types to go on.
+    """
+    num_screen = spec.num_trials * len(spec.seeds) if spec.method == "tpe" else None
+    num_confirm = spec.confirm.top * len(spec.confirm.seeds) if spec.confirm else 0
+    listed = [t for t in trials if t.stage == Stage.SCREEN]
+    return Plan(
+        sweep=spec.name,
+        description=spec.description,
+        profile=spec.profile,
+        command=command,
+        order_seed=spec.order_seed,
+        trials=tuple(PlanRow(t.config.trial_id, t.config.config_id, t.config.seed, t.stage) for t in trials),
+        num_trials=(num_screen or len(listed)) + num_confirm,
+        created_at=datetime.now(UTC),
+        versions=versions(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        spec=spec.resolved(),
+    )

@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from flexres_tune.errors import ResultsError, StorageError
 from flexres_tune.names import name_problem
-from flexres_tune.places import AnyPath, RemotePath, folder_names, make_path
-from flexres_tune.results.aside import describe
 from flexres_tune.results.parts import Part, join, last_written, list_parts, read_part
 from flexres_tune.results.paths import TABLES, SweepPaths
+from flexres_tune.storage import AnyPath, RemotePath, folder_names, make_path
+from flexres_tune.storage.atomic import describe
 
 NUM_READERS = 16  # parts fetched at once from object storage, where each is a round trip
 START = "python -m flexres_tune.run sweeps/optim.yaml"
@@ -96,7 +96,7 @@ class Results:
         Raises:
             ResultsError: the query is wrong or asks for more than these views; with DuckDB's message.
         """
-        from flexres_tune.results.database import run_sql
+        from flexres_tune.results.sql import run_sql
 
         words = query.lower()
         dynamic = "query" in words  # query_table('tri' || 'als'): the text does not tell which table it reads

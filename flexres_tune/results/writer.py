@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow as pa
 
 from flexres_tune.errors import ResultsError, StorageError
-from flexres_tune.places import SUFFIX, AnyPath, RemotePath
 from flexres_tune.records import Decision, EpochRecord, TrialRecord
-from flexres_tune.results.aside import describe
 from flexres_tune.results.parts import Part, join, last_written, list_parts, make_part, read_part, write_part
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.results.schema import table_schema
 from flexres_tune.spec import TrialConfig
+from flexres_tune.storage import SUFFIX, AnyPath, RemotePath
+from flexres_tune.storage.atomic import describe
 
 FLUSH_INTERVAL_S = 2.0
 TRIAL_INTERVAL_S = 0.25  # a finished trial shows up this soon; short trials share a part instead of an fsync each

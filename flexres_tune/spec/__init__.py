@@ -1,13 +1,11 @@
 """From a sweep file to a list of trials. Pure Python: imports neither torch nor ray."""
 
 from flexres_tune.spec.architecture import Architecture, parse_architecture
-from flexres_tune.spec.budget import DataShape
 from flexres_tune.spec.cell import PlannedTrial
 from flexres_tune.spec.distribution import Distribution
 from flexres_tune.spec.expand import count_trials, expand_trials, sample_space, trial_from_assignment
-from flexres_tune.spec.layers import count_flops, count_parameters, list_layers
 from flexres_tune.spec.load import load_sweep
-from flexres_tune.spec.plan import PlanTable, describe_plan
+from flexres_tune.spec.parameters import DataShape, count_flops, count_parameters, list_layers
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.sweep import Confirm, EarlyTerminate, Metric, Resources, SweepSpec
 from flexres_tune.spec.trial import TrialConfig
@@ -20,7 +18,6 @@ __all__ = [
     "Distribution",
     "EarlyTerminate",
     "Metric",
-    "PlanTable",
     "PlannedTrial",
     "Resources",
     "SweepSpec",
@@ -28,7 +25,6 @@ __all__ = [
     "count_flops",
     "count_parameters",
     "count_trials",
-    "describe_plan",
     "expand_trials",
     "list_layers",
     "load_sweep",

@@ -132,7 +132,7 @@ def parse_architecture(architecture: str | Mapping[str, Any] | Architecture) -> 
     """
     from pydantic import ValidationError
 
-    from flexres_tune.spec.layers import count_parameters
+    from flexres_tune.spec.parameters import count_parameters
 
     if isinstance(architecture, Architecture):
         return architecture

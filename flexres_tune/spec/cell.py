@@ -8,8 +8,8 @@ from typing import Any
 
 from flexres_tune.errors import FlexResError
 from flexres_tune.records import Stage
-from flexres_tune.spec.budget import DataShape, check_budget
 from flexres_tune.spec.document import Finding, Path
+from flexres_tune.spec.parameters import DataShape, check_budget
 from flexres_tune.spec.sweep import SweepSpec
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import apply_values, build_config, parse_model

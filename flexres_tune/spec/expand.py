@@ -12,10 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 from flexres_tune.errors import FlexResError, Problem, SpecError
-from flexres_tune.spec.budget import DataShape
 from flexres_tune.spec.cell import Cell, Describe, PlannedTrial, matching_exclude, plan_cell, varies_model
 from flexres_tune.spec.distribution import Distribution
 from flexres_tune.spec.document import Finding, show_cells, sorted_problems
+from flexres_tune.spec.parameters import DataShape
 from flexres_tune.spec.sweep import SweepSpec
 
 MAX_TRIALS = 100_000

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from flexres_tune.errors import Problem, SpecError
 from flexres_tune.spec.document import Document, sorted_problems
 from flexres_tune.spec.expand import check_trials, count_trials
+from flexres_tune.spec.messages import findings
 from flexres_tune.spec.overlay import with_overrides, with_profile
-from flexres_tune.spec.problems import findings
 from flexres_tune.spec.rules import check_rules, check_values
 from flexres_tune.spec.sweep import SweepSpec
 from flexres_tune.spec.yaml_file import read_yaml

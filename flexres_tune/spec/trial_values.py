@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from flexres_tune.errors import ArchitectureError
 from flexres_tune.spec.architecture import Architecture, did_you_mean, parse_architecture, preset
-from flexres_tune.spec.budget import count_quickly
 from flexres_tune.spec.document import Finding, show
+from flexres_tune.spec.messages import findings
+from flexres_tune.spec.parameters import count_quickly
 from flexres_tune.spec.presets import PRESETS
-from flexres_tune.spec.problems import findings
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.width import width_problem, with_ratio
 

@@ -20,10 +20,9 @@ from pydantic import ValidationError
 
 from flexres_tune.errors import ArchitectureError, FlexResError, Problem
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.budget import DataShape, count_quickly
 from flexres_tune.spec.document import Finding, format_path, show
-from flexres_tune.spec.layers import EXPANSION
-from flexres_tune.spec.problems import findings
+from flexres_tune.spec.messages import findings
+from flexres_tune.spec.parameters import EXPANSION, DataShape, count_quickly
 from flexres_tune.spec.trial import TrialConfig
 
 FIT = "fit"  # the only value of `width`

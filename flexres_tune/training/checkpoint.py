@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from flexres_tune.errors import CheckpointError, StorageError
-from flexres_tune.places import AnyPath, RemotePath, aside_of
+from flexres_tune.storage import AnyPath, RemotePath, aside_of
 
 FORMAT = 1  # of the payload; a file of another format is not read
 KEYS = {"trial_id", "epoch", "history", "device_type", "model", "optimizer", "generators"}

@@ -17,7 +17,7 @@ import torch
 
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.errors import DeviceError
-from flexres_tune.spec.layers import count_flops
+from flexres_tune.spec.parameters import count_flops
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.speeds import Speeds, remembered_speeds
 

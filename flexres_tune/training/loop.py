@@ -12,10 +12,10 @@ from typing import Any
 
 from flexres_tune.datasets.images import ImageData
 from flexres_tune.errors import ArchitectureError, CheckpointError, DivergedError
-from flexres_tune.places import AnyPath
 from flexres_tune.records import EpochMetrics
-from flexres_tune.spec.layers import list_layers
+from flexres_tune.spec.parameters import list_layers
 from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.storage import AnyPath
 from flexres_tune.training.checkpoint import DamagedCheckpointError, has_checkpoint, load_checkpoint, save_checkpoint
 from flexres_tune.training.epoch import Preprocessing, Result, batch_sizes, evaluate, train_epoch
 from flexres_tune.training.execution import Execution

@@ -22,8 +22,8 @@ import torch
 
 from flexres_tune.datasets import DataShape
 from flexres_tune.datasets.cache import DataPaths, lock_if_possible
-from flexres_tune.places import aside_of
 from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.storage import aside_of
 from flexres_tune.training.device import device_name
 
 log = logging.getLogger(__name__)

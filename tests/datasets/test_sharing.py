@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flexres_tune.raytune.environment import PROCESS_ENVIRONMENT
+from flexres_tune.cluster.connection import PROCESS_ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 NUM_BYTES = 30_000 * 3 * 32 * 32

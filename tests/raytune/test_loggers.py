@@ -7,12 +7,12 @@ import pytest
 from ray.tune.logger import LoggerCallback
 
 from flexres_tune.errors import FlexResError
-from flexres_tune.raytune.job import TrialReport
 from flexres_tune.raytune.logger_names import LoggerName, check_logger
 from flexres_tune.raytune.loggers import Logger, make_logger
 from flexres_tune.records import EpochMetrics, TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import TrialConfig
+from flexres_tune.sweep.worker import TrialReport
 
 CONFIG = TrialConfig(model="tiny", dataset="digits", lr=0.05, seed=3, augmentation=("crop",))
 TRIAL = SimpleNamespace(config={"trial_id": CONFIG.trial_id, "config": CONFIG.to_dict()})

@@ -5,7 +5,7 @@ import pytest
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import Versions
-from flexres_tune.results.plan import Plan, PlannedTrial, read_plan, write_plan
+from flexres_tune.results.plan import Plan, PlanRow, read_plan, write_plan
 
 PLAN = Plan(
     sweep="demo",
@@ -13,7 +13,7 @@ PLAN = Plan(
     profile="laptop",
     command="python -m flexres_tune.run sweeps/demo.yaml",
     order_seed=7,
-    trials=(PlannedTrial("a-0", "a", 0, "screen"),),
+    trials=(PlanRow("a-0", "a", 0, "screen"),),
     num_trials=1,
     created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
     versions=Versions(torch="2.11"),

@@ -2,17 +2,16 @@
 
 import pytest
 
+from flexres_tune.analysis.status import sweep_status
 from flexres_tune.errors import ResultsError, StorageError
-from flexres_tune.places import names
+from flexres_tune.report.files import write_index, write_report
+from flexres_tune.report.live import LiveReport
 from flexres_tune.results import open_results
 from flexres_tune.results.folder import check_folder
 from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.results.report.index import write_index
-from flexres_tune.results.report.live import LiveReport
-from flexres_tune.results.report.write import write_report
-from flexres_tune.results.status import sweep_status
 from flexres_tune.results.writer import REMOTE_INTERVAL_S, SweepWriter
+from flexres_tune.storage import names
 
 
 @pytest.fixture
@@ -112,7 +111,7 @@ def test_server_that_goes_away_between_listing_and_reading_damages_nothing(bucke
     with pytest.raises(StorageError):
         SweepWriter(paths).compact()
     monkeypatch.undo()
-    monkeypatch.setattr("flexres_tune.places.remote.connect", lambda *_: bucket)
+    monkeypatch.setattr("flexres_tune.storage.object_store.connect", lambda *_: bucket)
     bucket.come_back()
     assert open_results("s3://bucket/results").trials()["trial_id"].to_pylist() == ids
     assert "damaged" not in caplog.text

@@ -7,12 +7,12 @@ import pytest
 
 from flexres_tune.errors import DataError, SpecError
 from flexres_tune.records import Stage
+from flexres_tune.run.printout import describe_plan
 from flexres_tune.spec import (
     SweepSpec,
     TrialConfig,
     count_parameters,
     count_trials,
-    describe_plan,
     expand_trials,
     load_sweep,
     sample_space,

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flexres_tune.errors import SpecError
-from flexres_tune.spec import count_trials, describe_plan, expand_trials, load_sweep
+from flexres_tune.run.printout import describe_plan
+from flexres_tune.spec import count_trials, expand_trials, load_sweep
 
 NUM_FILES = 300
 NUM_FILES_SLOW = 10_000

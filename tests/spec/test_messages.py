@@ -9,7 +9,7 @@ import pytest
 
 from flexres_tune.errors import SpecError
 from flexres_tune.spec import expand_trials, load_sweep
-from flexres_tune.spec.problems import EXAMPLES
+from flexres_tune.spec.messages import EXAMPLES
 from flexres_tune.spec.spelling import CHOICES, KEYS, LEVELS, TRIAL_KEYS, VALUES
 
 TEXT = Path(__file__).with_name("bad_files.txt").read_text()

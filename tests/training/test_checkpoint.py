@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flexres_tune.errors import CheckpointError
-from flexres_tune.places import make_path, names
+from flexres_tune.storage import make_path, names
 from flexres_tune.training import checkpoint
 from flexres_tune.training.checkpoint import (
     KEYS,

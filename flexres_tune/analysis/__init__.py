@@ -1,0 +1,1 @@
+"""What the tables say: leaderboard, statistics, effects, cost, importance, published results, summary."""

@@ -1,0 +1,157 @@
+"""The published result rows, and which of a sweep's configurations runs which of them again."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from flexres_tune.errors import ResultsError
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.plan import read_plan
+from flexres_tune.results.reader import Results
+from flexres_tune.spec.architecture import Architecture
+from flexres_tune.spec.presets import PRESETS
+from flexres_tune.spec.published import REFERENCES, describe_reference
+
+SETTINGS = ("optimizer", "lr", "weight_decay", "momentum", "batch_size", "lr_schedule")
+"""Columns of the file that are columns of `trials` as they are; an empty cell states nothing."""
+
+_STEPS = {"rotation5": "rotation"}  # ours is within ±5°
+_UNDROPPED = tuple(name for name in Architecture.model_fields if name != "dropout")
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One row of a report's table; accuracies are fractions."""
+
+    report: str
+    experiment: str
+    model: str  # a preset
+    settings: Mapping[
+        str, Any
+    ]  # column of `trials` -> value, for all that the report states; `model`: as an Architecture
+    epochs: int | None  # length of the run where `selected_on` is test; epoch that was read where it is val
+    train_accuracy: float | None
+    val_accuracy: float | None
+    test_accuracy: float
+    selected_on: str  # test, val, or empty where the report does not say
+    note: str
+
+    @property
+    def reference(self) -> str:
+        """What `reproduces` says of it: flexres/optimizer."""
+        return f"{self.report}/{self.experiment}"
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable parameters that the report gives."""
+        return PRESETS[self.model]["num_parameters"]
+
+    def differing(self, columns: Mapping[str, Any]) -> list[str]:
+        """Which of the stated settings another configuration has otherwise; `columns` are a row of `trials`."""
+        return [name for name, value in self.settings.items() if _setting(columns, name) != value]
+
+    def is_epochs_short(self, epochs: int) -> bool:
+        """Whether a run of so many epochs is not the row's: another length, or over before the epoch that was read."""
+        if self.epochs is None:
+            return False
+        return epochs != self.epochs if self.selected_on == "test" else epochs < self.epochs
+
+
+@cache
+def published_rows() -> tuple[PublishedRow, ...]:
+    """All rows in the order of the file; see reference/SOURCES.md for the reports and what the columns mean."""
+    text = (files("flexres_tune.analysis") / "reference" / "published_results.csv").read_text("utf-8")
+    cells = list(csv.DictReader(text.splitlines()))
+    normalizing = {row["report"] for row in cells if "normalize" in row["augmentation"]}
+    return tuple(_row(row, states_normalize=row["report"] in normalizing) for row in cells)
+
+
+def rows_of(reference: str) -> tuple[PublishedRow, ...]:
+    """The rows of one published table."""
+    return tuple(row for row in published_rows() if row.reference == reference)
+
+
+def varied_settings(rows: Iterable[PublishedRow]) -> tuple[str, ...]:
+    """What a table is about: the settings that its rows state with more than one value."""
+    rows = list(rows)
+    names = dict.fromkeys(name for row in rows for name in row.settings)
+    values = {name: [row.settings[name] for row in rows if name in row.settings] for name in names}
+    return tuple(name for name in names if any(value != values[name][0] for value in values[name]))
+
+
+def is_again(row: PublishedRow, columns: Mapping[str, Any], varied: Sequence[str]) -> bool:
+    """Whether a configuration stands for the row in its table: it agrees in all that the table is about.
+
+    In other settings, images or epochs it may differ; those must then be named beside it.
+    """
+    return not set(row.differing(columns)) & set(varied)
+
+
+def reference_of(results: Results, sweep: str) -> str | None:
+    """The published table that a sweep reproduces, by its plan; None where it names none that this version knows.
+
+    Raises:
+        ResultsError: plan.json is damaged.
+    """
+    plan = read_plan(SweepPaths(results.root, sweep))
+    reference = plan.spec.get("reproduces") if plan else None
+    return reference if reference in REFERENCES else None
+
+
+def reference_note(results: Results, sweep: str) -> str | None:
+    """A line for the sweep's report that names the published table it reproduces; None where there is none."""
+    try:
+        reference = reference_of(results, sweep)
+    except ResultsError:  # `status` says what is wrong with the plan
+        return None
+    if reference is None:
+        return None
+    folder = "" if str(results.root) == "results" else f" --results {results.root}"
+    command = f"python -m flexres_tune.query published --sweep {sweep}{folder}"
+    return f"reproduces {describe_reference(reference)}; side by side: {command}"
+
+
+def _row(cells: Mapping[str, str], states_normalize: bool) -> PublishedRow:
+    architecture = Architecture.model_validate(
+        {key: value for key, value in PRESETS[cells["model"]].items() if key != "num_parameters"}
+    ).model_dump(mode="json")
+    settings: dict[str, Any] = {"model": {name: architecture[name] for name in _UNDROPPED}}
+    numbers = ("lr", "weight_decay", "momentum")
+    for name in SETTINGS:
+        if text := cells[name]:
+            settings[name] = float(text) if name in numbers else int(text) if name == "batch_size" else text
+    if cells["augmentation"]:
+        steps = [step for step in cells["augmentation"].split("+") if step != "none"]
+        if states_normalize:
+            settings["normalize"] = "normalize" in steps
+        settings["augmentation"] = [_STEPS.get(step, step) for step in steps if step != "normalize"]
+    settings["mixup_alpha"] = float(cells["mixup"] or 0)  # a report that does not mention mixup has none
+    settings["dropout"] = _dropout(float(cells["dropout"] or 0), cells["note"], len(architecture["head"]) + 1)
+    percent = {name: float(cells[name]) / 100 if cells[name] else None for name in cells if "accuracy" in name}
+    return PublishedRow(
+        report=cells["report"],
+        experiment=cells["experiment"],
+        model=cells["model"],
+        settings=settings,
+        epochs=int(cells["epochs"]) if cells["epochs"] else None,
+        **percent,
+        selected_on=cells["selected_on"],
+        note=cells["note"],
+    )
+
+
+def _dropout(probability: float, note: str, num_linear: int) -> list[float]:
+    """Before each linear layer; of "2 dropouts" and three layers, before the last two: after each hidden one."""
+    counted = re.search(r"(\d+) dropout", note)
+    count = int(counted[1]) if counted else num_linear
+    return [0.0] * (num_linear - count) + [probability] * count
+
+
+def _setting(columns: Mapping[str, Any], name: str) -> Any:
+    return {key: columns[key] for key in _UNDROPPED} if name == "model" else columns[name]

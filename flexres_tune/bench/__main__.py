@@ -1,0 +1,159 @@
+"""Measure it yourself: `python -m flexres_tune.bench [train|sweep|scale|tables|packing]`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flexres_tune.errors import FlexResError
+
+if TYPE_CHECKING:
+    from flexres_tune.bench.figures import Bench
+    from flexres_tune.spec import TrialConfig
+
+EPILOG = """
+Examples:
+
+  python -m flexres_tune.bench train --model resnet22_2 --batch-size 128
+
+  python -m flexres_tune.bench train --model small --batch-size 64 --dataset parquet:../shared/data/cifar10-jpeg
+
+  python -m flexres_tune.bench sweep --trials 200
+
+  python -m flexres_tune.bench scale --slots 64 --trials 200 --epoch-seconds 1
+
+  python -m flexres_tune.bench tables --json
+
+Each figure is the median of n measurements with their range; ratios are taken pair by pair within one run. The
+defaults of Ray Tune take minutes to measure (sweep); the rest takes one or two each.
+"""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class What(StrEnum):
+    """What to measure."""
+
+    all = "all"
+    train = "train"
+    sweep = "sweep"
+    scale = "scale"
+    tables = "tables"
+    packing = "packing"
+
+
+NOT_IN_ALL = (What.all, What.scale)  # scale starts a process for each of its slots, 64 of them
+
+
+@app.command(epilog=EPILOG)
+def bench(
+    what: Annotated[What, typer.Argument(help="What to measure.")] = What.all,
+    model: Annotated[str, typer.Option(help="A preset (train, packing).")] = "resnet22_2",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a step (train, packing).")] = 128,
+    dataset: Annotated[str, typer.Option(help="digits, cifar10 or parquet:PATH (train, packing).")] = "cifar10",
+    mixup_alpha: Annotated[float, typer.Option(min=0, help="Mixup in both loops (train).")] = 0.0,
+    trials: Annotated[int, typer.Option(min=1, help="No-op trials (sweep, scale).")] = 200,
+    growth: Annotated[int, typer.Option(min=1, help="Also so many times as many trials; 1: not (sweep, scale).")] = 10,
+    slots: Annotated[int, typer.Option(min=1, help="Trials at once, on pretended CPUs (scale).")] = 64,
+    epoch_seconds: Annotated[float, typer.Option(min=0, help="What an epoch sleeps (scale).")] = 1.0,
+    table_trials: Annotated[int, typer.Option(min=1, help="Trials of 100 epochs each (tables).")] = 10_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each figure.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, an object a benchmark.")] = False,
+    write: Annotated[Path | None, typer.Option(help="Also rewrite the note in this Markdown file (README.md).")] = None,
+) -> None:
+    """Measure this machine: training against a textbook loop, the driver against plain Ray Tune, tables, packing.
+
+    By itself, and not with `all`: scale, the driver with many trials at once.
+    """
+    from pydantic import ValidationError
+
+    from flexres_tune.spec import TrialConfig, parse_architecture
+
+    try:
+        config = TrialConfig(model=model, batch_size=batch_size, dataset=dataset, mixup_alpha=mixup_alpha)
+    except ValidationError as error:
+        raise FlexResError("; ".join(item["msg"] for item in error.errors())) from None
+    chosen = [(one, config) for one in What if one not in NOT_IN_ALL] if what is What.all else [(what, config)]
+    if what is What.all:  # a small network too: there the loop round it costs most
+        chosen.insert(
+            1, (What.train, config.model_copy(update={"model": parse_architecture("small"), "batch_size": 64}))
+        )
+    results = []
+    for one, of in chosen:
+        if one is What.scale:
+            from flexres_tune.bench.scale import bench_scale
+
+            results.append(bench_scale(slots, trials, growth, epoch_seconds))
+        else:
+            results.append(_measure(one, of, trials, growth, table_trials, repeats))
+        _print(results[-1], as_json)
+    if write is not None:
+        from flexres_tune.bench.note import write_note
+
+        write_note(write, results, shlex.join(["python", "-m", "flexres_tune.bench", *sys.argv[1:]]))
+
+
+def _measure(
+    what: What, config: TrialConfig, trials: int, growth: int, table_trials: int, repeats: int
+) -> Bench:  # imports here: each pulls in torch or ray
+    if what is What.train:
+        from flexres_tune.bench.train import bench_train
+
+        return bench_train(config, repeats)
+    if what is What.sweep:
+        from flexres_tune.bench.sweep import bench_sweep
+
+        return bench_sweep(trials, growth, repeats)
+    if what is What.tables:
+        from flexres_tune.bench.tables import bench_tables
+
+        return bench_tables(table_trials, repeats)
+    from flexres_tune.bench.packing import bench_packing
+
+    return bench_packing(config, repeats)
+
+
+def _print(result: Bench, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(result)), flush=True)
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from flexres_tune.bench.note import number
+
+    table = Table(title=escape(result.title), title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for name in ("median", "lowest", "highest"):
+        table.add_column(name, justify="right")
+    table.add_column("n", justify="right")
+    table.add_column("unit")
+    for figure in result.figures:
+        numbers = map(number, (figure.median, figure.low, figure.high))
+        table.add_row(escape(figure.name), *numbers, str(figure.n), figure.unit)
+    console = Console(highlight=False)
+    console.print(table)
+    for note in (*result.notes, result.machine):
+        console.print(escape(note), style="dim", soft_wrap=True)
+    console.print()
+
+
+def main() -> None:
+    """Entry point: errors meant for the user are printed as they are, with exit status 2."""
+    try:
+        app()
+    except FlexResError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_status) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Trials that only report: through plain Ray Tune, the yardsticks of `bench sweep`, and through our own runner."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from flexres_tune.raytune.trainable import REPORT_KEY
+from flexres_tune.records import EpochMetrics, TrialStatus
+from flexres_tune.sweep.worker import TrialReport
+
+NUM_REPORTS = 5
+TUNED = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # snapshots rare
+}
+
+
+def no_op(config: dict) -> None:
+    """A trial that only reports."""
+    for epoch in range(1, NUM_REPORTS + 1):
+        tune.report({"epoch": epoch, "val_accuracy": 0.5})
+
+
+def report_only(config: dict) -> None:
+    """The same for our runner: reports that look like a real trial's."""
+    _report(0.0)
+
+
+def sleep_and_report(epoch_s: float, num_at_once: int, folder: Path) -> Callable[[dict[str, Any]], None]:
+    """A trial for our runner whose epochs take so long and no CPU: what a driver sees of one on a GPU.
+
+    None begins before as many have started as run at once. Where a process takes longer to start than a trial to run,
+    Tune gives the next trial to a process that is free, and ends the one that was starting for it: 256 were started for
+    64 trials at once on two cores, where 64 would have done.
+
+    Args:
+        folder: of this machine, for a file a trial.
+    """
+
+    def trial(config: dict[str, Any]) -> None:
+        (folder / config["trial_id"]).touch()
+        while len(os.listdir(folder)) < num_at_once:
+            time.sleep(0.2)
+        _report(epoch_s)
+
+    return trial
+
+
+def _report(epoch_s: float) -> None:
+    for epoch in range(1, NUM_REPORTS + 1):
+        time.sleep(epoch_s)
+        metrics = EpochMetrics(epoch, 1.0, 0.5, 1.0, 0.5, 0.1, 0.01, 1000.0)
+        is_last = epoch == NUM_REPORTS
+        tune.report(
+            {REPORT_KEY: TrialReport(metrics, status=TrialStatus.COMPLETED if is_last else None), "done": is_last}
+        )
+
+
+def time_plain(num_trials: int, tuned: bool) -> float:
+    """Seconds that tune.Tuner takes for so many no-op trials on the connected cluster.
+
+    Args:
+        tuned: loggers off, actors reused, snapshots rare; otherwise Ray's defaults.
+    """
+    folder = tempfile.mkdtemp(prefix="flexres_tune_bench_")
+    try:
+        with _environment(TUNED if tuned else {}):
+            tuner = tune.Tuner(
+                tune.with_resources(no_op, {"cpu": 1}),
+                param_space={"index": tune.grid_search(list(range(num_trials)))},
+                tune_config=tune.TuneConfig(reuse_actors=tuned),
+                run_config=tune.RunConfig(name="plain", storage_path=folder, verbose=0),
+            )
+            started = time.perf_counter()
+            tuner.fit()
+            return time.perf_counter() - started
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_experiment(folder: Path) -> int:
+    """Rows of all trials of an experiment as Ray gives them: Result.metrics_dataframe of each, joined."""
+    import pandas
+    from ray.tune import Result
+
+    frames = [Result.from_path(str(trial)).metrics_dataframe for trial in sorted(folder.iterdir())]
+    return len(pandas.concat(frames))
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Exactly these of TUNED's variables are set inside."""
+    before = {name: os.environ.pop(name, None) for name in TUNED}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

@@ -1,0 +1,45 @@
+"""The performance note: one table of figures between two marks of a Markdown file, rewritten as a whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from flexres_tune.bench.figures import Bench
+from flexres_tune.errors import FlexResError
+from flexres_tune.storage import aside_of
+
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+
+
+def write_note(file: Path, benches: Sequence[Bench], command: str) -> None:
+    """Put the benches' table between the marks of the file, written aside and renamed.
+
+    Raises:
+        FlexResError: the file has no such marks.
+    """
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise FlexResError(f"{file}: must have a line {BEGIN} and after it a line {END}, once each; add them")
+    before, rest = text.split(BEGIN)
+    aside = aside_of(file)
+    aside.write_text(f"{before}{BEGIN}\n{to_markdown(benches, command)}{END}{rest.split(END)[1]}", encoding="utf-8")
+    os.replace(aside, file)
+
+
+def to_markdown(benches: Sequence[Bench], command: str) -> str:
+    """A caption with hardware, versions and date, and a row a figure."""
+    lines = [f"Measured by `{command}` on {benches[0].machine}, {date.today()}: median, and range of n.", ""]
+    lines += ["| what | figure | median | range | n |", "|---|---|--:|--:|--:|"]
+    for bench in benches:
+        for figure in bench.figures:
+            numbers = f"{number(figure.median)} {figure.unit} | {number(figure.low)} to {number(figure.high)}"
+            lines.append(f"| {bench.title} | {figure.name} | {numbers} | {figure.n} |")
+    return "\n".join([*lines, ""])
+
+
+def number(value: float) -> str:
+    """Three digits below 100, whole above."""
+    return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"

@@ -1,0 +1,143 @@
+"""bench scale: what many trials at once cost the driver. Trials on pretended CPUs sleep and report, as a trial on a GPU
+does from where the driver stands."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flexres_tune.bench.figures import Bench, Figure
+from flexres_tune.bench.process import cpu_seconds, descendants, resident_bytes
+from flexres_tune.cluster.resources import TrialShare
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.search.sources import ListSource
+from flexres_tune.spec import SweepSpec, expand_trials
+from flexres_tune.sweep.history import Memory
+from flexres_tune.sweep.journal import TrialState
+from flexres_tune.sweep.signals import Interrupt
+
+RAY_PROCESSES = ("/raylet/raylet ", "/gcs/gcs_server ")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What had been used when so many trials had ended."""
+
+    num_trials: int
+    num_reports: int
+    seconds: float
+    cpu_s: float  # of the driver, all of its threads
+    resident_bytes: int  # of the driver
+    ray_cpu_s: float  # of the raylet and the GCS
+
+
+class Marks:
+    """A display that shows nothing, and looks at the clocks as trials end."""
+
+    def __init__(self, at: Collection[int]):
+        self._at = frozenset(at)
+        self._started = time.perf_counter()
+        self._ray = [pid for command in RAY_PROCESSES for pid in descendants(os.getpid(), command)]
+        self._num_trials = self._num_reports = 0
+        self._heard: dict[str, int] = {}
+        self.marks: list[Mark] = []
+
+    def mark(self) -> Mark:
+        """What has been used until now."""
+        me = os.getpid()
+        ray_cpu_s = sum(map(cpu_seconds, self._ray))
+        seconds = time.perf_counter() - self._started
+        return Mark(self._num_trials, self._num_reports, seconds, cpu_seconds(me), resident_bytes(me), ray_cpu_s)
+
+    def update(self, state: TrialState) -> None:
+        """A trial has started, reported or ended."""
+        heard = self._heard.pop(state.trial_id, 0)
+        self._num_reports += len(state.history) - heard
+        if state.record is None:
+            self._heard[state.trial_id] = len(state.history)
+            return
+        self._num_trials += 1
+        if self._num_trials in self._at:
+            self.marks.append(self.mark())
+
+    def message(self, text: str) -> None:
+        """No line."""
+
+
+def bench_scale(num_slots: int, num_trials: int, growth: int, epoch_s: float) -> Bench:
+    """`num_trials * growth` trials, `num_slots` at once: the driver by the first `num_trials` and by the last.
+
+    The first are counted once as many have ended as run at once: until then processes start, which takes this machine's
+    time and not the driver's.
+    """
+    from flexres_tune.bench.fake_cluster import pretended
+    from flexres_tune.bench.noop import NUM_REPORTS
+
+    total = num_slots + num_trials * growth
+    at = (num_slots, num_slots + num_trials, total - num_trials, total)
+    with pretended([(num_slots, 0)]), tempfile.TemporaryDirectory(prefix="flexres_tune_bench_") as folder:
+        marks = run_sleepers(Path(folder), num_slots, total, epoch_s, at)
+    closed, last, first = marks[-1], marks[-3:-1], marks[:2]
+    figures = [*_figures(f"first {num_trials}", *first)]
+    if growth > 1:
+        figures += _figures(f"last {num_trials} of {num_trials * growth}", *last)
+        figures.append(Figure.of("CPU a trial, last / first", "x", [_cpu_ms(*last) / _cpu_ms(*first)]))
+        grown = (last[1].resident_bytes - first[1].resident_bytes) / (last[1].num_trials - first[1].num_trials)
+        figures.append(Figure.of("driver's memory grows by", "kB/trial", [grown / 1000]))
+    figures.append(Figure.of("from the last trial to the end", "s", [closed.seconds - last[1].seconds]))
+    slept = f"{epoch_s:g} s" if epoch_s else "no time"
+    note = f"{num_slots} trials at once on pretended CPUs, {NUM_REPORTS} reports each, an epoch sleeps {slept}"
+    return Bench("scale: the driver", tuple(figures), (note,))
+
+
+def _figures(which: str, start: Mark, end: Mark) -> list[Figure]:
+    seconds, reports = end.seconds - start.seconds, end.num_reports - start.num_reports
+    cpu_s, ray_cpu_s = end.cpu_s - start.cpu_s, end.ray_cpu_s - start.ray_cpu_s
+    values: Mapping[tuple[str, str], float] = {
+        ("seconds", "s"): seconds,
+        ("reports", "/s"): reports / seconds,
+        ("driver's CPU", "% of a core"): 100 * cpu_s / seconds,
+        ("driver's CPU a trial", "ms"): _cpu_ms(start, end),
+        ("driver's CPU a report", "ms"): 1000 * cpu_s / reports,
+        ("raylet's and GCS's CPU", "% of a core"): 100 * ray_cpu_s / seconds,
+        ("driver's memory", "MB"): end.resident_bytes / 1e6,
+    }
+    return [Figure.of(f"{which}: {name}", unit, [value]) for (name, unit), value in values.items()]
+
+
+def _cpu_ms(start: Mark, end: Mark) -> float:
+    return 1000 * (end.cpu_s - start.cpu_s) / (end.num_trials - start.num_trials)
+
+
+def run_sleepers(root: Path, num_slots: int, num_trials: int, epoch_s: float, at: Collection[int]) -> list[Mark]:
+    """Trials that sleep and report, through our runner, on the connected cluster.
+
+    Args:
+        at: numbers of trials that have ended, at each of which there is a mark.
+
+    Returns:
+        The marks in order, and one more when the tables are closed.
+    """
+    from flexres_tune.bench.noop import NUM_REPORTS, sleep_and_report
+    from flexres_tune.raytune.runner import RunOptions, run_trials
+
+    spec = SweepSpec.model_validate(
+        {
+            "name": "bench",
+            "base": {"model": "tiny", "dataset": "digits", "epochs": NUM_REPORTS},
+            "parameters": [{"lr": {"values": [(k + 1) / (num_trials + 1) for k in range(num_trials)]}}],
+            "early_terminate": {"type": "asha", "grace_period": 1},
+        }
+    )
+    trials = ListSource(expand_trials(spec))
+    display = Marks(at)
+    share = TrialShare(cpu=1, gpu=0, num_concurrent=num_slots, reason="")
+    started = root / "started"
+    started.mkdir()
+    paths, options = SweepPaths(root, spec.name), RunOptions(trainable=sleep_and_report(epoch_s, num_slots, started))
+    run_trials(spec, trials, Memory(), {}, paths, share, Interrupt(), display, options)
+    return [*display.marks, display.mark()]

@@ -1,0 +1,96 @@
+"""bench sweep: the driver's own time, by trials that only report, against plain Ray Tune in the same run."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from flexres_tune.bench.figures import Bench, Figure, ratios
+from flexres_tune.cluster.connection import connect
+from flexres_tune.cluster.resources import TrialShare
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.search.sources import ListSource
+from flexres_tune.spec import SweepSpec, expand_trials
+from flexres_tune.sweep.history import Memory
+from flexres_tune.sweep.journal import TrialState
+from flexres_tune.sweep.signals import Interrupt
+
+NUM_CONCURRENT = 2
+
+
+def bench_sweep(num_trials: int, growth: int, repeats: int) -> Bench:
+    """No-op trials of NUM_REPORTS reports: ours, Ray's defaults, Ray at its best.
+
+    Args:
+        growth: how many times as many trials the last measurement runs; 1 leaves it out.
+    """
+    from flexres_tune.bench.noop import NUM_REPORTS, time_plain
+
+    with connect(None) as _:
+        time_ours(NUM_CONCURRENT)  # the first sweep of a session also starts Ray's own helpers
+        ours, tuned = [], []
+        for _ in range(repeats):
+            ours.append(time_ours(num_trials))
+            tuned.append(time_plain(num_trials, tuned=True))
+        default = [time_plain(num_trials, tuned=False)]
+        figures = [
+            Figure.of(f"ours, {num_trials} trials", "s", ours),
+            Figure.of(f"Ray Tune at its best, {num_trials} trials", "s", tuned),
+            Figure.of(f"Ray Tune's defaults, {num_trials} trials", "s", default),
+            Figure.of("defaults / ours", "x", [default[0] / value for value in ours]),
+            Figure.of("ours / best", "x", ratios(ours, tuned)),
+        ]
+        if growth > 1:
+            many = time_ours(growth * num_trials)
+            figures += [
+                Figure.of(f"ours, {growth * num_trials} trials", "s", [many]),
+                Figure.of(f"time for {growth} times the trials", "x", [many / value for value in ours]),
+            ]
+    note = f"{NUM_REPORTS} reports a trial, {NUM_CONCURRENT} trials at once; processes start within each measurement"
+    return Bench("sweep: the driver", tuple(figures), (note,))
+
+
+class Silence:
+    """A display that shows nothing."""
+
+    def update(self, state: TrialState) -> None:
+        """No bar."""
+
+    def message(self, text: str) -> None:
+        """No line."""
+
+
+def time_ours(num_trials: int) -> float:
+    """Seconds for so many no-op trials through our runner, tables included, on the connected cluster."""
+    from flexres_tune.bench.noop import NUM_REPORTS, report_only
+    from flexres_tune.raytune.runner import RunOptions, run_trials
+
+    spec = SweepSpec.model_validate(
+        {
+            "name": "bench",
+            "base": {"model": "tiny", "dataset": "digits", "epochs": NUM_REPORTS},
+            "seeds": list(range(num_trials)),
+            "early_terminate": {"type": "asha", "grace_period": 1},
+        }
+    )
+    trials = expand_trials(spec)
+    folder = Path(tempfile.mkdtemp(prefix="flexres_tune_bench_"))
+    share = TrialShare(cpu=1, gpu=0, num_concurrent=NUM_CONCURRENT, reason="")
+    try:
+        started = time.perf_counter()
+        run_trials(
+            spec,
+            ListSource(trials),
+            Memory(),
+            {},
+            SweepPaths(folder, spec.name),
+            share,
+            Interrupt(),
+            Silence(),
+            RunOptions(trainable=report_only),
+        )
+        return time.perf_counter() - started
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

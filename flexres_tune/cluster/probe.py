@@ -1,0 +1,181 @@
+"""What one node has: look() runs there. Only the standard library is imported, for the node may lack everything else.
+
+It travels to the node by value (raytune/nodes.py), so it also runs where flexres_tune is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TORCH_TIMEOUT_S = 120  # its first import from a cold network file system
+
+# In a process of its own: Ray hides the GPUs from a task that has asked for none.
+_COUNT_GPUS = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What was found on a node. Sizes in bytes; None where it could not be found out."""
+
+    hostname: str
+    python: str
+    torch: str | None
+    ray: str | None
+    code: str | None  # flexres_tune's version and the digest of its source; None where it cannot be imported
+    num_gpus_torch: int | None
+    torch_problem: str | None
+    memory_available: int | None
+    shm_free: int | None
+    disk_used_fraction: float  # of the disk that Ray's files lie on
+    disk_free: int
+    data_problems: dict[str, str | None] = field(default_factory=dict)  # by data set; None where it is sound
+    storage_problem: str | None = None
+
+
+def look(
+    datasets: tuple[str, ...], storage: str | None, mark: str, folder: str | None, ray_folder: str = "/tmp"
+) -> NodeFacts:
+    """Look at this machine.
+
+    Args:
+        datasets: those whose images are to be read, as the first trial would.
+        storage: folder or address to write a file named `mark` to.
+        folder: where the command was typed; relative data paths mean what they mean there.
+    """
+    if folder and os.path.isdir(folder):
+        os.chdir(folder)
+    code = code_version()
+    num_gpus, torch_problem = _count_gpus()
+    disk = shutil.disk_usage(ray_folder)
+    return NodeFacts(
+        hostname=socket.gethostname(),
+        python=platform.python_version(),
+        torch=_version("torch"),
+        ray=_version("ray"),
+        code=code,
+        num_gpus_torch=num_gpus,
+        torch_problem=torch_problem,
+        memory_available=_memory_available(),
+        shm_free=shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else None,
+        disk_used_fraction=1 - disk.free / disk.total,
+        disk_free=disk.free,
+        data_problems={name: _data_problem(name, code is not None) for name in datasets},
+        storage_problem=write_mark(storage, mark) if storage else None,
+    )
+
+
+def write_mark(storage: str, mark: str) -> str | None:
+    """Write a file into the folder; the problem, or None."""
+    try:
+        place = _place(storage)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / mark).write_text(socket.gethostname())
+    except ImportError as error:
+        return f"{storage}: what writes there is missing: {error}"
+    except OSError as error:
+        return f"{storage}: {error.strerror}" if error.strerror else str(error)
+    return None
+
+
+def seen_marks(storage: str, prefix: str) -> list[str]:
+    """Names of the files of a writing round that this node sees."""
+    try:
+        place = _place(storage)
+        names = os.listdir(place) if isinstance(place, Path) else place.listing()
+        return sorted(name for name in names if name.startswith(prefix))
+    except (OSError, ImportError):
+        return []
+
+
+def remove_mark(storage: str, mark: str) -> None:
+    """Remove what write_mark wrote, from the node that wrote it."""
+    (_place(storage) / mark).unlink(missing_ok=True)
+
+
+def _place(storage: str):
+    """A folder needs nothing but the standard library; object storage needs this package and pyarrow on the node."""
+    if "://" not in storage:
+        return Path(storage)
+    from flexres_tune.storage import make_path
+
+    return make_path(storage)
+
+
+def clock() -> float:
+    """Seconds since the epoch, on this node's clock."""
+    return time.time()
+
+
+def code_version() -> str | None:
+    """`0.1.0 (5e1c0f4a)`: flexres_tune's version and a digest of its source; None where it cannot be imported."""
+    try:
+        spec = importlib.util.find_spec("flexres_tune")
+        if spec is None or not spec.submodule_search_locations:
+            return None
+        root = Path(spec.submodule_search_locations[0])
+        digest = hashlib.sha256()
+        for file in sorted(root.rglob("*.py")):
+            digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
+        import flexres_tune
+
+        return f"{flexres_tune.__version__} ({digest.hexdigest()[:8]})"
+    except (ImportError, OSError, AttributeError):
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _count_gpus() -> tuple[int | None, str | None]:
+    """(GPUs that torch sees, what kept it from looking)."""
+    environment = {k: v for k, v in os.environ.items() if not (k == "CUDA_VISIBLE_DEVICES" and v == "")}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _COUNT_GPUS],
+            capture_output=True,
+            text=True,
+            timeout=TORCH_TIMEOUT_S,
+            env=environment,
+        )
+        if done.returncode:
+            return None, (done.stderr.strip().splitlines() or ["ended without a message"])[-1]
+        return int(done.stdout.split()[-1]), None
+    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _memory_available() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _data_problem(name: str, has_code: bool) -> str | None:
+    if not has_code:
+        return "flexres_tune is missing there, which reads it"
+    try:
+        from flexres_tune.datasets.verify import verify_dataset
+
+        verify_dataset(name)
+    except Exception as error:  # whatever it is, the first trial would meet it
+        return f"{type(error).__name__}: {error}"
+    return None

@@ -1,0 +1,187 @@
+"""Cluster: what Ray offers in all, and node by node; without ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from flexres_tune.errors import DeviceError
+from flexres_tune.spec import Resources
+
+
+@dataclass(frozen=True, order=True)
+class NodeSize:
+    """What trials may take of one node."""
+
+    num_gpus: float  # first, so that nodes are ordered by it
+    num_cpus: float
+
+    @classmethod
+    def of(cls, resources: Mapping[str, float]) -> NodeSize:
+        """Of a node's resources as Ray names them."""
+        return cls(resources.get("GPU", 0), resources.get("CPU", 0))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What Ray offers; of a cluster that scales, what it may grow to."""
+
+    num_cpus: float
+    num_gpus: float
+    num_nodes: int
+    is_local: bool  # started for this run, and stopped with it
+    nodes: tuple[NodeSize, ...] = ()  # each by itself; none given: one node has it all
+
+    @property
+    def sizes(self) -> tuple[NodeSize, ...]:
+        return self.nodes or (NodeSize(self.num_gpus, self.num_cpus),)
+
+    @property
+    def cpus_per_gpu(self) -> float:
+        """CPUs that each GPU's trials can have on every node with GPUs; a head without GPUs lends none of its own."""
+        return min((node.num_cpus / node.num_gpus for node in self.sizes if node.num_gpus), default=0.0)
+
+
+@dataclass(frozen=True)
+class TrialShare:
+    """What one trial takes, and how many run at once."""
+
+    cpu: float
+    gpu: float
+    num_concurrent: int
+    reason: str
+
+    @property
+    def num_threads(self) -> int:
+        return max(1, int(self.cpu))
+
+    def whole_device(self, cluster: Cluster) -> TrialShare:
+        """For trials that ran out of memory beside others: a GPU each, or one at a time where there is none."""
+        if self.gpu:
+            alone = replace(self, gpu=max(1.0, self.gpu), reason="a GPU each")
+            return replace(alone, num_concurrent=max(1, num_slots(cluster.sizes, alone.cpu, alone.gpu)))
+        return replace(self, num_concurrent=1, reason="one at a time")
+
+
+def share_for(requested: Resources, cluster: Cluster, max_concurrent: int | None) -> TrialShare:
+    """What each trial takes. `auto` is one GPU a trial where there are any, and an equal share of the CPUs.
+
+    Raises:
+        DeviceError: no node of the cluster can ever hold one trial; Ray would wait for ever.
+    """
+    gpu = requested.gpu
+    if gpu == "auto":
+        gpu = 1.0 if cluster.num_gpus else 0.0
+    if gpu and gpu > cluster.num_gpus:
+        raise DeviceError(
+            f"resources_per_trial.gpu <= GPUs in the cluster must hold, but got {gpu:g} and {cluster.num_gpus:g}; "
+            "use --profile laptop, or --set resources_per_trial.gpu=0 to train on CPUs"
+        )
+    cpu = requested.cpu
+    if cpu == "auto":
+        cpu = max(1, int(cluster.cpus_per_gpu * gpu)) if gpu else 1
+    if cpu > cluster.num_cpus:
+        raise DeviceError(
+            f"resources_per_trial.cpu <= CPUs in the cluster must hold, but got {cpu:g} and {cluster.num_cpus:g}; "
+            f"use --set resources_per_trial.cpu={int(cluster.num_cpus)}"
+        )
+    slots = num_slots(cluster.sizes, cpu, gpu)
+    if not slots:
+        have = " or ".join(_amounts(node.num_cpus, node.num_gpus) for node in sorted(set(cluster.sizes), reverse=True))
+        raise DeviceError(
+            f"resources_per_trial must fit on one node, but got {_amounts(cpu, gpu)}, and a node has {have}; use "
+            f"{_what_fits(cluster.sizes, cpu, gpu)}"
+        )
+    num_concurrent = min(slots, max_concurrent or slots)
+    return TrialShare(float(cpu), float(gpu), num_concurrent, f"{num_concurrent} at once, {_amounts(cpu, gpu)} each")
+
+
+def num_slots(nodes: Sequence[NodeSize], cpu: float, gpu: float) -> int:
+    """Trials that can run at once, node by node: what is left over on two nodes makes no slot."""
+    return sum(_slots(node, cpu, gpu) for node in nodes)
+
+
+def _slots(node: NodeSize, cpu: float, gpu: float) -> int:
+    slots = [_fits(node.num_cpus, cpu)]
+    if gpu:  # Ray never lends a trial parts of two GPUs
+        slots.append(_fits(node.num_gpus, gpu) if gpu >= 1 else _fits(1, gpu) * int(node.num_gpus))
+    return min(slots)
+
+
+def _fits(whole: float, part: float) -> int:
+    return int(whole / part + 1e-9)  # 0.3 / 0.1 is a little less than 3
+
+
+def _amounts(cpu: float, gpu: float) -> str:
+    return f"{cpu:g} CPU" + ("s" if cpu != 1 else "") + (f" and {gpu:g} GPU" + ("s" if gpu > 1 else "") if gpu else "")
+
+
+def _what_fits(nodes: Sequence[NodeSize], cpu: float, gpu: float) -> str:
+    """What the largest node can hold, as options of the command."""
+    largest = max(nodes)
+    options = {"gpu": (gpu, largest.num_gpus), "cpu": (cpu, largest.num_cpus)}
+    return " ".join(
+        f"--set resources_per_trial.{name}={most:g}" for name, (asked, most) in options.items() if asked > most
+    )
+
+
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # as cluster/*.yaml name it in `ray start --autoscaling-config`
+
+
+def grown(now: Mapping[str, float], config: Mapping[str, Any] | None) -> dict[str, float]:
+    """CPUs and GPUs with as many workers as the file allows, those with most GPUs first; at least what is there now.
+
+    Trials are asked for by this number: Ray starts machines for trials that wait, and only for those.
+    """
+    nodes = _allowed(config)
+    total = {"CPU": sum(node.num_cpus for node in nodes), "GPU": sum(node.num_gpus for node in nodes)}
+    return {name: max(now.get(name, 0), total[name]) for name in ("CPU", "GPU")}
+
+
+def grown_nodes(now: Sequence[NodeSize], config: Mapping[str, Any] | None) -> tuple[NodeSize, ...]:
+    """The nodes of a cluster that has grown as far as the file allows; those that are there where they are more."""
+
+    def total(nodes: Sequence[NodeSize]) -> tuple[float, float]:
+        return sum(node.num_gpus for node in nodes), sum(node.num_cpus for node in nodes)
+
+    return tuple(max(now, _allowed(config), key=total))
+
+
+def _allowed(config: Mapping[str, Any] | None) -> list[NodeSize]:
+    """The head and as many workers as the file allows, those with most GPUs first."""
+    types = (config or {}).get("available_node_types") or {}
+    head = (config or {}).get("head_node_type")
+    left = int((config or {}).get("max_workers") or 0)
+    sizes = {name: NodeSize.of(node_type.get("resources") or {}) for name, node_type in types.items()}
+    nodes = [sizes[head]] if head in sizes else []
+    for name in sorted((name for name in types if name != head), key=sizes.__getitem__, reverse=True):
+        count = min(left, int(types[name].get("max_workers", left)))
+        left -= count
+        nodes += [sizes[name]] * count
+    return nodes
+
+
+def read_bootstrap(path: Path = BOOTSTRAP) -> Mapping[str, Any] | None:
+    """The file, or None where this machine is not the head of a cluster that `ray up` has started."""
+    from ruamel.yaml import YAML, YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(path.expanduser().read_text())
+    except (OSError, YAMLError):
+        return None
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether this machine shows an NVIDIA GPU to this process; without torch, so that `--dry-run` answers at once."""
+    return (num_visible_gpus() or 0) > 0
+
+
+def num_visible_gpus() -> int | None:
+    """NVIDIA GPUs that this process may use; None where it sees none and nothing says so."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([part for part in visible.split(",") if part.strip() not in ("", "-1", "NoDevFiles")])
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) or None

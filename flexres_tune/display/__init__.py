@@ -1,0 +1,1 @@
+"""Values and tables for a terminal, Markdown, CSV and JSON."""

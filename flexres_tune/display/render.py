@@ -1,0 +1,209 @@
+"""An Arrow table for a person or a program: terminal, Markdown, CSV, JSON or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TextIO
+
+import pyarrow as pa
+
+from flexres_tune.display.format import Column, display_columns
+from flexres_tune.storage import AnyPath
+from flexres_tune.storage.atomic import written_aside
+from flexres_tune.text import escape, shorten
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+ROWS_SHOWN = 100  # where no limit is given; more are for csv
+_WIDEST, _NARROWEST = 48, 12  # of a column of text; a column is left out rather than cut below the latter
+UNLIMITED = 100_000  # columns of a console that is none
+_GAP = 2  # between columns
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table as a person sees it, under a title."""
+
+    table: pa.Table
+    title: str = ""
+    best_row: int | None = None  # highlighted
+    notes: tuple[str, ...] = ()
+    least_important: Sequence[str] = ()  # left out in this order where the terminal is narrow; then from the right
+    caption: str = ""  # what holds for all rows
+    uncut: Sequence[str] = ()  # columns of text that hold numbers: left out rather than shortened
+
+
+def make_console(file: TextIO | None = None) -> Console:
+    """A console that obeys nothing in the values. A pipe or file has no width, unless COLUMNS gives it one."""
+    from rich.console import Console
+
+    console = Console(file=file, highlight=False, emoji=False, markup=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = UNLIMITED
+    return console
+
+
+def print_section(section: Section, console: Console, limit: int | None = None) -> None:
+    """Print, fitted to the console's width; what had to be left out is named below."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = section.table.slice(0, limit or ROWS_SHOWN)
+    columns = display_columns(shown)
+    columns = [dataclasses.replace(c, is_whole=True) if c.name in section.uncut else c for c in columns]
+    columns, left_out = fit(columns, console.width, section.least_important)
+    if section.title:
+        console.print(Text(escape(section.title), style="bold"), soft_wrap=True)
+    if section.caption:
+        console.print(Text(escape(section.caption)), style="dim", soft_wrap=True)
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False)
+    for column in columns:
+        justify = "right" if column.is_number else "left"
+        grid.add_column(Text(_spaced(column.name)), justify=justify, width=_width(column), vertical="bottom")
+    for index, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
+        style = "bold green" if index == section.best_row else None
+        # Text, not str: markup in a value, such as [red], is shown and not obeyed.
+        grid.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells), style=style)
+    _print_trimmed(grid, console, max(console.width, sum(map(_width, columns)) + _GAP * len(columns)))
+    for note in _notes(section, shown.num_rows, limit, left_out):
+        console.print(Text(escape(note)), style="dim", soft_wrap=True)
+
+
+def _print_trimmed(grid: Table, console: Console, width: int) -> None:
+    """Without the blank lines and trailing spaces that rich frames a table with: they spoil a paste and a diff."""
+    from rich.text import Text
+
+    for line in console.render_lines(grid, console.options.update(width=width, max_width=width), pad=False):
+        text = Text.assemble(*((segment.text, segment.style or "") for segment in line))
+        text.rstrip()
+        if text.plain:
+            console.print(text, soft_wrap=True)
+
+
+def _notes(section: Section, num_shown: int, limit: int | None, left_out: Sequence[str]) -> list[str]:
+    notes = list(section.notes)
+    total = section.table.num_rows
+    if left_out:
+        notes.append(f"left out for width: {', '.join(left_out)}; --format csv has all")
+    if not total:
+        notes.insert(0, "no rows")
+    elif num_shown < total and limit is None:
+        notes.insert(0, f"{total - num_shown:,} more rows; --limit {total} shows all")
+    return notes
+
+
+def fit(columns: Sequence[Column], width: int, least_important: Sequence[str] = ()) -> tuple[list[Column], list[str]]:
+    """(columns that fit beside each other, names of those left out): long texts are shortened first."""
+
+    def needed(some: Sequence[Column]) -> int:
+        return sum(map(_width, some)) + _GAP * len(some)
+
+    kept, left_out = list(columns), []
+    while True:
+        for widest in (_WIDEST, 32, 24, 16, _NARROWEST):
+            shortened = [_shortened(column, widest) for column in kept]
+            if needed(shortened) <= width:
+                return shortened, left_out
+        if len(kept) == 1:
+            return shortened, left_out
+        names = [column.name for column in kept]
+        out = next((name for name in least_important if name in names), names[-1])
+        left_out.append(out)
+        kept.pop(len(names) - 1 - names[::-1].index(out))
+
+
+def _width(column: Column) -> int:
+    """Widest cell, or word of the header, which wraps."""
+    from rich.cells import cell_len
+
+    return max(map(cell_len, (*column.cells, *_spaced(column.name).split(), " ")))
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _shortened(column: Column, width: int) -> Column:
+    if column.is_whole:
+        return column
+    return dataclasses.replace(column, cells=[shorten(cell, width) for cell in column.cells])
+
+
+def to_markdown(table: pa.Table) -> str:
+    """A Markdown table with values as in the terminal; what Markdown or HTML would obey is escaped."""
+    columns = display_columns(table)
+
+    def row(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(map(_markdown, cells)) + " |"
+
+    rule = "|" + "|".join(" ---: " if column.is_number else " --- " for column in columns) + "|"
+    body = [row(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
+    return "\n".join([row([column.name for column in columns]), rule, *body]) + "\n"
+
+
+def to_csv(table: pa.Table) -> str:
+    """RFC 4180 with a header; full precision, fractions, ISO moments; lists and structs as JSON, null empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.column_names)
+    columns = [column.to_pylist() for column in table.columns]
+    writer.writerows([_csv(value) for value in row] for row in zip(*columns, strict=True))
+    return text.getvalue()
+
+
+def to_json(table: pa.Table) -> str:
+    """A list of records; a number that is not finite becomes null, which JSON can say."""
+    return json.dumps([_plain(row) for row in table.to_pylist()], indent=1, ensure_ascii=False) + "\n"
+
+
+def save_parquet(table: pa.Table, path: AnyPath) -> None:
+    """Write aside and rename."""
+    import pyarrow.parquet as pq
+
+    with written_aside(path) as aside:
+        pq.write_table(table, aside, compression="zstd")
+
+
+def save_text(text: str, path: AnyPath) -> None:
+    """Write aside and rename."""
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8", newline="")
+
+
+def _markdown(cell: str) -> str:
+    for character, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\\", "\\\\"), ("|", "\\|")):
+        cell = cell.replace(character, written)
+    for character in "*_`[]":
+        cell = cell.replace(character, "\\" + character)
+    return cell
+
+
+def _csv(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(_plain(value), ensure_ascii=False)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

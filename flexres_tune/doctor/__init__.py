@@ -1,0 +1,1 @@
+"""The command that checks this machine or every node of a cluster."""

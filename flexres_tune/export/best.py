@@ -1,0 +1,101 @@
+"""The best trial of a sweep whose weights are there; imports no torch."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flexres_tune.analysis.leaderboard import leaderboard
+from flexres_tune.errors import ResultsError
+from flexres_tune.records import TrialStatus
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.reader import Results
+from flexres_tune.spec import Architecture, TrialConfig
+from flexres_tune.spec.presets import PRESETS
+from flexres_tune.storage import AnyPath
+
+
+@dataclass(frozen=True)
+class BestTrial:
+    """A completed trial of the leading configuration, and where its weights lie."""
+
+    row: Mapping[str, Any]  # of `trials`
+    config: TrialConfig
+    checkpoint: AnyPath
+
+
+def find_best(results: Results, sweep: str) -> BestTrial:
+    """Of the leaderboard's first configuration (confirmed before screened) the best seed whose weights were kept.
+
+    Raises:
+        ResultsError: no configuration has run to its end, or none of its weights are there; says how to make them.
+    """
+    board = leaderboard(results, sweep).to_pylist()
+    leader = next((row for row in board if row["rank"] is not None), None)
+    if leader is None:
+        raise ResultsError(f"{sweep}: a configuration must have run to its end to be exported, but none has")
+    rows = [
+        row
+        for row in results.trials(sweep).to_pylist()
+        if (row["config_id"], row["stage"]) == (leader["config_id"], leader["stage"])
+        and row["status"] == TrialStatus.COMPLETED
+    ]
+    rows.sort(key=lambda row: (-(row["best_val_accuracy"] or 0.0), row["seed"]))
+    for row in rows:
+        for name in (sweep, row.get("reused_from")):
+            if name and (path := SweepPaths(results.root, name).checkpoint(row["trial_id"])).exists():
+                return BestTrial(row, config_of(row), path)
+    path = SweepPaths(results.root, sweep).checkpoint(rows[0]["trial_id"])
+    raise ResultsError(
+        f"{sweep}: the weights of the best configuration, {leader['config_id']}, must be in {path.parent}, but are "
+        f"not there. This makes them:\n{train_command(config_of(rows[0]), path)}"
+    )
+
+
+def config_of(row: Mapping[str, Any]) -> TrialConfig:
+    """The configuration that a row of `trials` has in its columns."""
+    model = {name: row[name] for name in Architecture.model_fields}
+    own = {name: row[name] for name in TrialConfig.model_fields if name != "model"}
+    config = TrialConfig.model_validate({**own, "model": model})
+    if config.trial_id != row["trial_id"]:
+        raise ResultsError(
+            f"trial {row['trial_id']}: its columns must give its own id, but give {config.trial_id}: they were "
+            "changed, or written by a version that knew other fields"
+        )
+    return config
+
+
+def train_command(config: TrialConfig, checkpoint: AnyPath) -> str:
+    """What to type to train this trial again, without Ray, and keep its weights at `checkpoint`."""
+    words = ["python", "-m", "flexres_tune.train", *_model_options(config.model)]
+    values = config.to_dict()
+    for name, field in TrialConfig.model_fields.items():
+        if name != "model" and values[name] != _plain(field.default) and values[name] is not None:
+            words += [_option(name), _text(values[name])]
+    return shlex.join([*words, "--checkpoint", str(checkpoint)])
+
+
+def _model_options(model: Architecture) -> list[str]:
+    if model.name in PRESETS:
+        return ["--model", model.name]
+    words = []
+    for name, value in model.model_dump(mode="json", exclude_defaults=True).items():
+        words += [_option(name), _text(value)]
+    return words
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list) and not any(isinstance(item, list) for item in value):
+        return ",".join(map(_text, value)) if len(value) != 1 and value else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,179 @@
+"""A trial as files that others can use: model.safetensors, config.json, load_model.py and model.onnx, checked."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import runpy
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flexres_tune.datasets import load_dataset
+from flexres_tune.datasets.images import ImageData
+from flexres_tune.errors import CheckpointError
+from flexres_tune.export.best import BestTrial
+from flexres_tune.models import build_model
+from flexres_tune.storage.atomic import written_aside
+from flexres_tune.training.checkpoint import load_checkpoint
+
+TOLERANCE = 1e-4  # largest difference of a logit that ONNX Runtime may have
+_BATCH = 250  # images a call while checking
+_LOADER = '''\
+"""load_model()(images (B, 3, {size}, {size}) in [0, 1]) -> logits (B, {classes}), by the weights beside this file."""
+import json, pathlib, torch
+from flexres_tune.models import build_model
+from safetensors.torch import load_file
+def load_model(folder=pathlib.Path(__file__).parent):
+    config = json.loads((folder / "config.json").read_text())
+    model = build_model(config["architecture"], len(config["class_names"]), config["image_size"]).eval()
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
+    model.register_forward_pre_hook(lambda _, images: ((images[0] - mean) / std,))
+    return model
+'''
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was measured on the exported files."""
+
+    num_images: int  # validation images compared
+    largest_difference: float  # of any logit, ONNX Runtime against torch
+    val_accuracy: float  # of the exported weights, fraction
+
+
+class _Normalised(nn.Module):
+    """Images in [0, 1] -> logits: the normalisation of the training belongs to the model that leaves."""
+
+    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor):
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", mean.view(3, 1, 1))
+        self.register_buffer("std", std.view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) in [0, 1] -> (B, num_classes)
+        return self.model((images - self.mean) / self.std)
+
+
+def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
+    """Write the four files into `out`, each whole or not at all, and check them on the validation images.
+
+    Raises:
+        CheckpointError: the checkpoint is not the trial's last, or the files do not do what the trained model does.
+        DataError: the data set's images, which the check needs, are missing.
+        ResultsError: `out` cannot be written.
+    """
+    data = load_dataset(best.config.dataset, torch.device("cpu"), best.config.num_train_images)
+    payload = load_checkpoint(best.checkpoint, best.config.trial_id)
+    if payload["epoch"] != best.config.epochs:
+        raise CheckpointError(
+            f"{best.checkpoint}: must hold the last of {best.config.epochs} epochs, but holds epoch {payload['epoch']}"
+        )
+    mean, std = _moments(best, data)
+    network = build_model(best.config.model, data.num_classes, data.image_size).eval()
+    network.load_state_dict(payload["model"])
+    model = _Normalised(network, mean, std).eval()
+    _write_weights(network, out / "model.safetensors")
+    _write_text(json.dumps(_description(best, sweep, data, mean, std), indent=1) + "\n", out / "config.json")
+    _write_text(_LOADER.format(size=data.image_size, classes=data.num_classes), out / "load_model.py")
+    _write_onnx(model, data, out / "model.onnx")
+    return _check(model, data, out)
+
+
+def _moments(best: BestTrial, data: ImageData) -> tuple[Tensor, Tensor]:
+    """What the trial's images were normalised with; a constant channel is not scaled."""
+    if not best.config.normalize:
+        return torch.zeros(3), torch.ones(3)
+    return data.mean, torch.where(data.std > 0, data.std, 1.0)
+
+
+def _description(best: BestTrial, sweep: str, data: ImageData, mean: Tensor, std: Tensor) -> dict[str, Any]:
+    row = best.row
+    measured = ("best_val_accuracy", "last_val_accuracy", "test_accuracy", "num_parameters", "git_commit", "versions")
+    return {
+        "sweep": sweep,
+        "trial_id": row["trial_id"],
+        "stage": row["stage"],
+        "architecture": best.config.model.model_dump(mode="json"),
+        "image_size": data.image_size,
+        "class_names": list(data.class_names),
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+        "training": best.config.to_dict(),
+        "measured": {name: row[name] for name in measured},
+    }
+
+
+def _write_weights(network: nn.Module, path: Path) -> None:
+    from safetensors.torch import save
+
+    with written_aside(path) as aside:  # save_file() would leave a file that only its owner may read
+        aside.write_bytes(save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
+
+
+def _write_text(text: str, path: Path) -> None:
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def _write_onnx(model: nn.Module, data: ImageData, path: Path) -> None:
+    example = data.val.images[:2].float() / 255
+    with written_aside(path) as aside, _quiet():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+            verbose=False,
+        )
+        program.save(aside, external_data=False)
+
+
+@torch.inference_mode()
+def _check(model: nn.Module, data: ImageData, out: Path) -> Check:
+    """All validation images through torch, the written loader and ONNX Runtime."""
+    import onnxruntime
+
+    loaded = runpy.run_path(str(out / "load_model.py"))["load_model"](out)
+    session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
+    largest, num_correct = {"load_model.py": 0.0, "model.onnx": 0.0}, 0
+    for images, labels in zip(data.val.images.split(_BATCH), data.val.labels.split(_BATCH), strict=True):
+        images = images.float() / 255  # (B, 3, H, W)
+        logits = model(images)  # (B, classes)
+        others = {
+            "load_model.py": loaded(images),
+            "model.onnx": torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0]),
+        }
+        for name, theirs in others.items():
+            difference = (theirs - logits).abs().max().item()
+            largest[name] = max(largest[name], difference)
+            if not difference <= TOLERANCE:
+                raise CheckpointError(
+                    f"{out / name}: its logits must be within {TOLERANCE:g} of the trained model's, but differ by "
+                    f"{difference:.3g}; do not use these files"
+                )
+        num_correct += (logits.argmax(1) == labels).sum().item()
+    return Check(len(data.val), largest["model.onnx"], num_correct / len(data.val))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.onnx prints its steps, and logs what a user can do nothing about."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

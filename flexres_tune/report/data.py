@@ -1,0 +1,218 @@
+"""ReportData: what a report shows of one sweep, read once from the tables; every plot is a function of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flexres_tune.analysis.leaderboard import leaderboard, telling_columns
+from flexres_tune.analysis.summary import answer_sentence, configuration_name
+from flexres_tune.display.format import format_value
+from flexres_tune.errors import ResultsError
+from flexres_tune.records import Stage, TrialStatus
+from flexres_tune.results.lock import holder
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.plan import Plan, read_plan
+from flexres_tune.results.reader import Results
+from flexres_tune.text import shorten
+
+_COLUMNS = (
+    "trial_id", "config_id", "seed", "stage", "status", "error", "best_val_accuracy", "test_accuracy", "epochs",
+    "epochs_run", "train_seconds", "num_parameters", "device", "hostname", "started_at", "finished_at", "git_commit",
+    "versions",
+)  # fmt: skip
+_LABEL_WIDTH = 60  # characters of a configuration's label
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row of `trials`, as far as a report needs it; accuracies that are not finite are None."""
+
+    trial_id: str
+    config_id: str
+    seed: int
+    stage: str
+    status: str
+    error: str | None
+    best_val_accuracy: float | None  # fraction
+    test_accuracy: float | None  # fraction
+    epochs: int  # the budget
+    epochs_run: int
+    train_seconds: float
+    num_parameters: int
+    device: str | None
+    hostname: str | None
+    started_at: datetime
+    finished_at: datetime
+    git_commit: str | None
+    versions: dict[str, str] | None
+    parameters: dict[str, Any]  # those that vary in the sweep
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it ran its whole budget and has an accuracy to compare."""
+        return self.status == TrialStatus.COMPLETED and self.best_val_accuracy is not None
+
+    @property
+    def is_confirm(self) -> bool:
+        return self.stage == Stage.CONFIRM
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """One sweep on one data set, the one used last: accuracies on other images are not compared."""
+
+    results: Results  # for the statistics that some plots ask for
+    sweep: str
+    dataset: str | None
+    others: dict[str, int]  # other data sets of the sweep -> number of their trials, which the plots leave out
+    plan: Plan | None
+    is_running: bool
+    trials: tuple[Trial, ...]  # in the order they finished
+    curves: dict[str, list[tuple[int, float]]]  # trial_id -> (epoch, val_accuracy), finite
+    decisions: tuple[dict[str, Any], ...]
+    board: pa.Table  # the leaderboard, best first
+    parameters: tuple[str, ...]  # that vary
+    answer: str  # in one sentence
+    num_planned: int | None
+
+    @cached_property
+    def full(self) -> tuple[Trial, ...]:
+        """Trials that ran their whole budget."""
+        return tuple(trial for trial in self.trials if trial.is_full)
+
+    @cached_property
+    def ranked(self) -> list[dict[str, Any]]:
+        """Rows of the leaderboard that have a rank, best first."""
+        return [row for row in self.board.to_pylist() if row["rank"] is not None]
+
+    @cached_property
+    def by_config(self) -> dict[str, list[Trial]]:
+        groups: dict[str, list[Trial]] = {}
+        for trial in self.trials:
+            groups.setdefault(trial.config_id, []).append(trial)
+        return groups
+
+    @property
+    def device_hours(self) -> float:
+        return sum(trial.train_seconds for trial in self.trials) / 3600
+
+    @property
+    def description(self) -> str:
+        return self.plan.description if self.plan else ""
+
+    def counted(self, config_id: str) -> list[Trial]:
+        """The trials that a configuration is judged by: its confirm trials if there are any, else all full ones."""
+        full = [trial for trial in self.by_config.get(config_id, []) if trial.is_full]
+        return [trial for trial in full if trial.is_confirm] or full
+
+    def label(self, config_id: str) -> str:
+        """A configuration by what varies, as the answer names it: `sgd lr=0.1`. Not escaped for HTML."""
+        trials = self.by_config.get(config_id)
+        row = (trials[0].parameters if trials else {}) | {"config_id": config_id}
+        return _cut(configuration_name(row, list(self.parameters) if trials else []))
+
+
+def read_data(results: Results, sweep: str) -> ReportData:
+    """Everything a report shows of one sweep.
+
+    Raises:
+        ResultsError: no such sweep.
+    """
+    paths = SweepPaths(results.root, sweep)
+    whole = results.trials(sweep)
+    table, others = _last_used(whole)
+    board = leaderboard(results, sweep)
+    dataset = table["dataset"][0].as_py() if table.num_rows else None
+    parameters = tuple(name for name in telling_columns(table)) if table.num_rows else ()
+    ids = pa.array(table["trial_id"].unique().to_pylist(), pa.string())
+    epochs, decisions = results.epochs(sweep), results.decisions(sweep)
+    plan = _plan(paths)
+    return ReportData(
+        results=results,
+        sweep=sweep,
+        dataset=dataset,
+        others=others,
+        plan=plan,
+        is_running=holder(paths) is not None,
+        trials=tuple(_trials(table, parameters)),
+        curves=_curves(epochs if not others else epochs.filter(pc.is_in(epochs["trial_id"], ids))),
+        decisions=tuple(decisions.filter(pc.is_in(decisions["trial_id"], ids)).to_pylist()),
+        board=board.filter(pc.field("dataset") == dataset) if others else board,
+        parameters=parameters,
+        answer=answer_sentence(results, sweep),
+        num_planned=plan.num_trials if plan else None,
+    )
+
+
+def value_text(name: str, value: Any) -> str:
+    """A parameter's value as on an axis: shortest form, `–` for none."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return "+".join(map(str, value)) if value else "none"
+    return shorten(format_value(name, value), 32)
+
+
+def spaced(name: str) -> str:
+    """weight_decay -> weight decay; lr stays."""
+    return name.replace("_", " ")
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """0.9731 -> "97.3 %"."""
+    return f"{100 * value:.{digits}f} %"
+
+
+def _cut(label: str) -> str:
+    """Whole words up to _LABEL_WIDTH characters: half a parameter tells nothing."""
+    if len(label) <= _LABEL_WIDTH:
+        return label
+    kept = label[: _LABEL_WIDTH - 1].rpartition(" ")[0]
+    return f"{kept} …" if kept else shorten(label, _LABEL_WIDTH)
+
+
+def _last_used(trials: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    names = trials["dataset"].unique().to_pylist()
+    if len(names) < 2:
+        return trials, {}
+    groups = {name: trials.filter(pc.equal(trials["dataset"], pa.scalar(name, pa.string()))) for name in names if name}
+    last = max(groups, key=lambda name: pc.max(groups[name]["finished_at"]).as_py())
+    return groups[last], {name: group.num_rows for name, group in groups.items() if name != last}
+
+
+def _trials(table: pa.Table, parameters: Sequence[str]) -> list[Trial]:
+    rows = table.select(list(dict.fromkeys([*_COLUMNS, *parameters]))).to_pylist()
+    trials = []
+    for row in rows:
+        values = {name: row[name] for name in _COLUMNS}
+        for name in ("best_val_accuracy", "test_accuracy"):
+            if values[name] is not None and not math.isfinite(values[name]):
+                values[name] = None
+        values["train_seconds"] = values["train_seconds"] or 0.0
+        trials.append(Trial(**values, parameters={name: row[name] for name in parameters}))
+    return sorted(trials, key=lambda trial: (trial.finished_at, trial.trial_id))
+
+
+def _curves(epochs: pa.Table) -> dict[str, list[tuple[int, float]]]:
+    epochs = epochs.sort_by([("trial_id", "ascending"), ("epoch", "ascending")])
+    curves: dict[str, list[tuple[int, float]]] = {}
+    columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", "val_accuracy"))
+    for trial_id, epoch, value in zip(*columns, strict=True):
+        if value is not None and math.isfinite(value):
+            curves.setdefault(trial_id, []).append((epoch, value))
+    return curves
+
+
+def _plan(paths: SweepPaths) -> Plan | None:
+    try:
+        return read_plan(paths)
+    except ResultsError:  # damaged: `query status` says so; the rows are shown all the same
+        return None

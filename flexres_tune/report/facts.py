@@ -1,0 +1,126 @@
+"""The parts of a report that are words: facts at a glance, failures with their tracebacks, how to reproduce it."""
+
+from __future__ import annotations
+
+import io
+import shlex
+from collections import Counter
+from dataclasses import asdict
+from html import escape
+
+from flexres_tune.analysis.status import FAILURES, last_line
+from flexres_tune.records import TrialStatus
+from flexres_tune.report.data import ReportData, Trial
+from flexres_tune.text import escape as spell_out
+from flexres_tune.text import format_duration, plural
+
+_MOST_FAILURES = 100
+_LONGEST = 20_000  # characters of a traceback: its end, where the exception stands
+
+
+def facts_html(data: ReportData) -> str:
+    """Trials by status, cost, device, data, date."""
+    counts = Counter(trial.status for trial in data.trials)
+    planned = f" of {data.num_planned:,} planned" if data.num_planned and data.num_planned > len(data.trials) else ""
+    ended = ", ".join(f"{counts[s]:,} {s.replace('_', ' ')}" for s in TrialStatus if counts[s])
+    facts = [("trials", f"{len(data.trials):,}{planned} ({ended})" if data.trials else f"none yet{planned}")]
+    if data.trials:
+        devices = Counter(f"{trial.device}" for trial in data.trials if trial.device)
+        facts += [
+            ("device time", format_duration(3600 * data.device_hours)),
+            ("device", ", ".join(devices) or "unknown"),
+            ("data", data.dataset or "unknown"),
+            ("ended", f"{data.trials[-1].finished_at:%Y-%m-%d %H:%M} UTC"),
+        ]
+    if data.plan and data.plan.profile != "none":
+        facts.append(("profile", data.plan.profile))
+    if data.is_running:
+        facts.append(("state", "running"))
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(_shown(value))}</dd></div>" for name, value in facts)
+    others = "".join(
+        f"<p class=note>{plural(count, 'trial')} of this sweep ran on {escape(_shown(name))}; accuracies on other "
+        "images are not compared, so they are left out.</p>"
+        for name, count in data.others.items()
+    )
+    return f"<dl class=facts>{items}</dl>{others}"
+
+
+def failures_html(data: ReportData) -> str:
+    """Trials that did not end well, alike ones together, the traceback folded; nothing where there are none."""
+    groups: dict[tuple[str, str], list[Trial]] = {}
+    for trial in data.trials:
+        if trial.status in FAILURES:
+            groups.setdefault((trial.status, trial.error or ""), []).append(trial)
+    if not groups:
+        return ""
+    items = []
+    for (status, error), trials in list(groups.items())[:_MOST_FAILURES]:
+        names = [f"{trial.trial_id} ({data.label(trial.config_id)}, seed {trial.seed})" for trial in trials[:20]]
+        if len(trials) > 20:
+            names.append(f"and {len(trials) - 20:,} more")
+        listed = "".join(f"<li>{escape(_shown(name))}</li>" for name in names)
+        items.append(
+            f"<details><summary><b>{escape(status.replace('_', ' '))}</b> × {len(trials)}: "
+            f"{escape(_shown(last_line(error)))[:600]}</summary><ul>{listed}</ul>"
+            f"<pre>{escape(spell_out(error[-_LONGEST:], keep=chr(10) + chr(9)))}</pre></details>"
+        )
+    left_out = len(groups) - len(items)
+    more = f"<p class=note>{left_out:,} more kinds of failure; `query status` lists them.</p>" if left_out > 0 else ""
+    count = sum(map(len, groups.values()))
+    return f"<p>{plural(count, 'trial')} did not end well, in {plural(len(groups), 'way')}.</p>{''.join(items)}{more}"
+
+
+def reproduce_html(data: ReportData, root: str) -> str:
+    """The command, the sweep file as it was resolved, versions and commits."""
+    parts = []
+    if data.plan:
+        parts.append("<p>Run it again (only what is missing runs):</p>" + _pre(data.plan.command))
+    query = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", data.sweep, "--results", root]
+    parts.append("<p>Ask its tables:</p>" + _pre(shlex.join(query)))
+    if data.plan:
+        parts.append(
+            f"<p>The sweep as it ran, profile <b>{escape(data.plan.profile)}</b> and overrides laid over the file; "
+            f"order of trials shuffled by seed {data.plan.order_seed}:</p>"
+            f"<details><summary>resolved sweep file</summary>{_pre(resolved_yaml(data))}</details>"
+        )
+    rows = _provenance(data)
+    if rows:
+        cells = "".join(
+            f"<tr><td>{escape(_shown(name))}</td><td>{escape(_shown(text))}</td></tr>" for name, text in rows
+        )
+        parts.append(f"<div class=scroll><table class=plain>{cells}</table></div>")
+    return "".join(parts)
+
+
+def resolved_yaml(data: ReportData) -> str:
+    """plan.json's spec as a sweep file that `run` takes."""
+    from ruamel.yaml import YAML
+
+    yaml, text = YAML(), io.StringIO()
+    yaml.default_flow_style = None  # innermost lists and mappings on a line
+    yaml.width = 110
+    yaml.dump(data.plan.spec, text)
+    return text.getvalue()
+
+
+def _provenance(data: ReportData) -> list[tuple[str, str]]:
+    versions = [trial.versions for trial in data.trials if trial.versions]
+    if not versions and data.plan:
+        versions = [asdict(data.plan.versions)]
+    names = dict.fromkeys(name for each in versions for name in each)
+    rows = [(name, ", ".join(sorted({each.get(name) or "" for each in versions} - {""}))) for name in names]
+    commits = Counter(trial.git_commit for trial in data.trials if trial.git_commit)
+    if commits:
+        rows.append(("commit", ", ".join(f"{commit} ({plural(n, 'trial')})" for commit, n in commits.most_common(5))))
+    hosts = sorted({f"{trial.hostname}: {trial.device}" for trial in data.trials if trial.hostname and trial.device})
+    if hosts:
+        rows.append(("machines", "; ".join(hosts[:20]) + ("; ..." if len(hosts) > 20 else "")))
+    return [(name, text) for name, text in rows if text]
+
+
+def _pre(text: str) -> str:
+    return f"<pre>{escape(spell_out(text, keep=chr(10)))}</pre>"
+
+
+def _shown(text: str) -> str:
+    return spell_out(text)

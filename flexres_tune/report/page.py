@@ -1,0 +1,130 @@
+"""Page: one HTML file that needs nothing else, and that nothing in a sweep can make do anything.
+
+Text is escaped, data is JSON with `<` written as \\u003c, and the page's own policy lets run only the scripts whose
+hashes it names and lets nothing reach a network.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from flexres_tune.report.plots.style import Plot, template
+
+_SELF, _NONE = "'self'", "'none'"  # words of the policy
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of a page: a heading, HTML that is escaped already, and plots."""
+
+    name: str  # id, and what a link at the top says
+    html: str = ""
+    plots: Sequence[Plot] = ()
+    html_after: str = ""  # below the plots
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.html or self.plots or self.html_after)
+
+
+def page_html(title: str, head: str, parts: Sequence[Part], foot: str, version: str = "") -> str:
+    """The whole file.
+
+    Args:
+        title: of the window; escaped here.
+        head: HTML above the first section.
+        foot: HTML below the last.
+        version: of a live page, which asks the server whether it is still the newest; "" for a file.
+    """
+    parts = [part for part in parts if not part.is_empty]
+    plots = [plot for part in parts for plot in part.plots]
+    data = {
+        "plots": [{"name": plot.name, "figure": _figure(plot)} for plot in plots],
+        "templates": {theme: template(theme) for theme in ("light", "dark")},
+    }
+    scripts = [*([plotly_js()] if plots else []), _asset("page.js")]
+    if version:
+        scripts.append(_asset("live.js"))
+    links = "".join(f'<a href="#{_id(part.name)}">{escape(part.name)}</a>' for part in parts)
+    return "".join(
+        [
+            f'<!doctype html><html lang="en" data-version="{escape(version, quote=True)}"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts, bool(version))}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(title)}</title><style>{_asset('page.css')}</style></head><body>",
+            head,
+            f"<nav>{links}</nav>" if len(parts) > 1 else "",
+            *map(_section, parts),
+            f"<footer>{foot}</footer>",
+            f'<script type="application/json" id="page-data">{_json(data)}</script>',
+            *(f"<script>{script}</script>" for script in scripts),
+            "</body></html>\n",
+        ]
+    )
+
+
+def _section(part: Part) -> str:
+    figures = "".join(
+        f"<figure><h3>{escape(_sentence(plot.finding))}</h3>"
+        f'<div class=plot id="plot-{plot.name}" style="height:{plot.figure.layout.height}px"></div>'
+        f"<figcaption class=note>{escape(' '.join(plot.notes))}</figcaption></figure>"
+        for plot in part.plots
+    )
+    if len(part.plots) > 1:
+        figures = f"<div class=grid>{figures}</div>"
+    return f'<section id="{_id(part.name)}"><h2>{escape(part.name)}</h2>{part.html}{figures}{part.html_after}</section>'
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else text + "."
+
+
+def _id(name: str) -> str:
+    return name.lower().replace(" ", "-")
+
+
+def _figure(plot: Plot) -> dict[str, Any]:
+    """The figure as plain JSON; numbers that are not finite become null, as JSON has none."""
+    return json.loads(plot.figure.to_json(engine="json"))
+
+
+def _json(data: Any) -> str:
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _policy(scripts: Sequence[str], is_live: bool) -> str:
+    hashes = " ".join(f"'sha256-{base64.b64encode(_sha256(script)).decode()}'" for script in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"connect-src {_SELF if is_live else _NONE}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _sha256(script: str) -> bytes:
+    return hashlib.sha256(script.encode()).digest()
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("flexres_tune.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def plotly_js() -> str:
+    """Plotly's own script, whole, as its Python package brings it (4.8 MB)."""
+    from plotly.offline import get_plotlyjs
+
+    script = get_plotlyjs()
+    if "</script" in script.lower():  # would end the element that holds it
+        raise AssertionError("plotly.js cannot be inlined")
+    return script.replace("\r\n", "\n").replace("\r", "\n")  # a browser does so too, before it takes the hash

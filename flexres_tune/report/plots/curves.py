@@ -1,0 +1,175 @@
+"""Learning curves: the leaders with a band over their seeds, all others in grey, a mark where a trial was stopped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from flexres_tune.records import TrialStatus
+from flexres_tune.report.data import ReportData, Trial, percent
+from flexres_tune.report.plots.style import (
+    DASHES,
+    GREY,
+    PALETTE,
+    STATUSES,
+    SYMBOLS,
+    Plot,
+    accuracy_axis,
+    band_color,
+    figure,
+    plain,
+    thin,
+)
+from flexres_tune.text import plural
+
+_MOST_LEADERS = len(PALETTE)
+_MOST_OTHERS = 80  # curves in grey of each kind: more are a grey area, and megabytes
+_MOST_POINTS = 100  # of a curve: more than a screen tells apart
+_ENDED_BADLY = (TrialStatus.DIVERGED, TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY)
+
+
+def plot_curves(data: ReportData) -> list[Plot]:
+    """val_accuracy over epochs."""
+    if not data.curves:
+        return []
+    leaders = [row["config_id"] for row in data.ranked[:_MOST_LEADERS]]
+    shown = {trial.trial_id for config_id in leaders for trial in data.counted(config_id)}
+    with_curve = [trial for trial in data.trials if trial.trial_id in data.curves and trial.trial_id not in shown]
+    stopped = [trial for trial in with_curve if trial.status == TrialStatus.STOPPED]
+    others = [trial for trial in with_curve if trial.status != TrialStatus.STOPPED]
+    traces, left_out = [], 0
+    for trials, name in ((others, "other trials"), (stopped, "stopped early")):
+        drawn = thin(sorted(trials, key=lambda t: t.best_val_accuracy or 0), _MOST_OTHERS)
+        left_out += len(trials) - len(drawn)
+        if drawn:
+            label = f"{name} ({len(drawn)} of {len(trials)})" if len(drawn) < len(trials) else f"{name} ({len(drawn)})"
+            traces += [_grey_lines(data, drawn, label, dash="solid" if trials is others else "dot")]
+            traces += _ends(data, drawn)
+    for rank, config_id in enumerate(leaders):
+        traces += _leader(data, config_id, rank)
+    drawn = figure(
+        traces,
+        height=480,
+        xaxis={"title": {"text": "epoch"}, "rangemode": "tozero"},
+        yaxis=accuracy_axis(),
+    )
+    notes = ["Bands: lowest to highest seed. × where the scheduler stopped a trial. Click a legend entry to hide it."]
+    if left_out:
+        notes.append(
+            f"{plural(left_out, 'curve')} of trials that were stopped or rank lower are left out, evenly over their "
+            "accuracies; `query curves` has all."
+        )
+    return [Plot("curves", _finding(data), drawn, tuple(notes))]
+
+
+def _grey_lines(data: ReportData, trials: Iterable[Trial], name: str, dash: str):
+    """All curves as one trace with gaps: a thousand traces would take seconds."""
+    import plotly.graph_objects as go
+
+    x: list[int | None] = []
+    y: list[float | None] = []
+    text: list[str | None] = []
+    for trial in trials:
+        points = thin(data.curves[trial.trial_id], _MOST_POINTS)
+        x += [*(epoch for epoch, _ in points), None]
+        y += [*(round(100 * value, 2) for _, value in points), None]
+        text += [*[plain(f"{data.label(trial.config_id)}, seed {trial.seed}")] * len(points), None]
+    return go.Scatter(
+        name=name,
+        legendgroup=name,
+        legendrank=2000,  # after the leaders
+        x=x,
+        y=y,
+        text=text,
+        mode="lines",
+        opacity=0.55,
+        line={"color": GREY, "width": 1, "dash": dash},
+        hovertemplate="%{text}<br>epoch %{x}: %{y:.1f} %<extra></extra>",
+    )
+
+
+def _ends(data: ReportData, trials: Iterable[Trial]) -> list:
+    """A mark at the last epoch of trials that ended before their budget, by how they ended."""
+    import plotly.graph_objects as go
+
+    by_status: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if trial.status != TrialStatus.COMPLETED:
+            by_status.setdefault(trial.status, []).append(trial)
+    marks = []
+    for status, ended in by_status.items():
+        color, symbol, _ = STATUSES.get(status, (GREY, "x", ""))
+        name = status.replace("_", " ")
+        last = [data.curves[trial.trial_id][-1] for trial in ended]
+        marks.append(
+            go.Scatter(
+                name=name,
+                legendrank=2001,
+                legendgroup="stopped early" if status == TrialStatus.STOPPED else status,
+                showlegend=status != TrialStatus.STOPPED,
+                x=[epoch for epoch, _ in last],
+                y=[100 * value for _, value in last],
+                text=[plain(data.label(trial.config_id)) for trial in ended],
+                mode="markers",
+                marker={"symbol": symbol, "color": color, "size": 7},
+                hovertemplate=f"%{{text}}<br>{name} after epoch %{{x}}: %{{y:.1f}} %<extra></extra>",
+            )
+        )
+    return marks
+
+
+def _leader(data: ReportData, config_id: str, rank: int) -> list:
+    """Mean over seeds, and a band from the lowest to the highest of them."""
+    import plotly.graph_objects as go
+
+    color, dash, symbol = PALETTE[rank], DASHES[rank], SYMBOLS[rank]
+    curves = [dict(data.curves[t.trial_id]) for t in data.counted(config_id) if t.trial_id in data.curves]
+    epochs = thin(sorted(set.intersection(*(set(curve) for curve in curves))), _MOST_POINTS) if curves else []
+    if not epochs:
+        return []
+    values = [[100 * curve[epoch] for curve in curves] for epoch in epochs]
+    name = f"{rank + 1}. {plain(data.label(config_id))} ({plural(len(curves), 'seed')})"
+    group = f"leader-{rank}"
+    traces = []
+    if len(curves) > 1:
+        traces.append(
+            go.Scatter(
+                x=[*epochs, *reversed(epochs)],
+                y=[*(max(v) for v in values), *(min(v) for v in reversed(values))],
+                fill="toself",
+                fillcolor=band_color(color),
+                mode="lines",
+                line={"width": 0},
+                hoverinfo="skip",
+                legendgroup=group,
+                showlegend=False,
+            )
+        )
+    traces.append(
+        go.Scatter(
+            name=name,
+            legendgroup=group,
+            x=epochs,
+            y=[sum(v) / len(v) for v in values],
+            customdata=[[f"{min(v):.1f} to {max(v):.1f} %"] if len(v) > 1 else ["one seed"] for v in values],
+            mode="lines+markers" if len(epochs) <= 40 else "lines",
+            line={"color": color, "dash": dash, "width": 2.2},
+            marker={"symbol": symbol, "size": 6},
+            hovertemplate="epoch %{x}: %{y:.2f} % (%{customdata[0]})<extra>" + name + "</extra>",
+        )
+    )
+    return traces
+
+
+def _finding(data: ReportData) -> str:
+    parts = []
+    if data.ranked:
+        leader = data.ranked[0]
+        row = f"{data.label(leader['config_id'])} climbs highest, to {percent(leader['best_val_accuracy_mean'])}"
+        parts.append(row)
+    stopped = [trial.epochs_run for trial in data.trials if trial.status == TrialStatus.STOPPED]
+    if stopped:
+        epoch, count = Counter(stopped).most_common(1)[0]
+        when = f"after epoch {epoch}" if count == len(stopped) else f"most after epoch {epoch}"
+        parts.append(f"{len(stopped):,} of {len(data.trials):,} trials were stopped early, {when}")
+    return "; ".join(parts) or f"{plural(len(data.curves), 'trial')} so far, none over its full length"

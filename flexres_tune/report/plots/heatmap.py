@@ -1,0 +1,111 @@
+"""Heat map of a two-parameter grid: mean accuracy of full-length trials in each cell, and what was stopped there."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from flexres_tune.analysis.effects import compare_parameter
+from flexres_tune.records import TrialStatus
+from flexres_tune.report.data import ReportData, percent, spaced
+from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
+from flexres_tune.report.plots.style import GREY, Plot, figure, focus, plain
+
+_MOST_VALUES = 16  # of a parameter: more cells hold no text
+_FILLED = 0.6  # share of the grid's cells with a trial from which it counts as a grid
+_MOST_MAPS = 3
+_RAN = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
+
+
+def plot_heatmap(data: ReportData) -> list[Plot]:
+    """A map for each pair of parameters whose values were crossed; the largest grids first."""
+    trials = [trial for trial in data.trials if trial.status in _RAN]
+    values = {name: {hashable(t.parameters[name]) for t in trials} for name in data.parameters}
+    several = [name for name, found in values.items() if len(found) >= 2 and len(found) <= _MOST_VALUES]
+    grids = []
+    for one, other in combinations(several, 2):
+        cells = {(hashable(t.parameters[one]), hashable(t.parameters[other])) for t in trials}
+        size = len(values[one]) * len(values[other])
+        if size >= 4 and len(cells) >= _FILLED * size:
+            grids.append((len(cells), one, other))
+    grids.sort(key=lambda each: -each[0])
+    return [plot for _, one, other in grids[:_MOST_MAPS] for plot in _map(data, one, other)]
+
+
+def _map(data: ReportData, one: str, other: str) -> list[Plot]:
+    """Whichever has more values stands upright, for a phone's sake."""
+    import plotly.graph_objects as go
+
+    rows = compare_parameter(data.results, data.sweep, one, by=other).to_pylist()
+    rows = [row for row in rows if row["dataset"] == data.dataset and (row["num_configs"] or row["num_stopped"])]
+    whole = [row for row in rows if row["num_configs"]]
+    if len(whole) < 2:
+        return []
+    x, y = (parameter_axis(name, [row[name] for row in rows], most_ticks=10**6) for name in (one, other))
+    if len(x.values) > len(y.values):
+        x, y = y, x
+    means, texts, hovers = ([[empty] * len(x.values) for _ in y.values] for empty in (None, "", None))
+    stopped = []
+    for row in rows:
+        at, up = int(x.place(row[x.name])), int(y.place(row[y.name]))
+        if row["num_configs"]:
+            means[up][at] = 100 * row["best_val_accuracy_mean"]
+            texts[up][at] = f"{means[up][at]:.1f}<br>n = {row['num_trials']}"
+            hovers[up][at] = _hover(row)
+        else:
+            stopped.append({"x": at, "y": up, "text": f"× {row['num_stopped']}<br>stopped"})
+    values = [value for line in means for value in line if value is not None]
+    low = max(focus(values)[0], min(values))
+    high = max(values) if max(values) > low else low + 1
+    drawn = figure(
+        [
+            go.Heatmap(
+                z=means,
+                text=texts,
+                customdata=hovers,
+                texttemplate="%{text}",
+                colorscale="Cividis",
+                zmin=low,
+                zmax=high,
+                xgap=2,
+                ygap=2,
+                colorbar={"title": {"text": "best val. accuracy (%)", "side": "right"}, "thickness": 12},
+                hovertemplate="%{customdata}<extra></extra>",
+                hoverongaps=False,
+            )
+        ],
+        height=150 + 46 * len(y.values),
+        xaxis=_axis(x),
+        yaxis=_axis(y),
+        annotations=[each | {"showarrow": False, "font": {"size": 11, "color": GREY}} for each in stopped],
+    )
+    notes = ["Mean over configurations run to their end, whatever else was varied; n: their trials."]
+    if stopped:
+        notes.append("× where no configuration ran to its end on all its seeds: its trials stopped early.")
+    if low > min(values):
+        notes.append(f"Colours start at {low:.1f} %: whatever is below has the darkest.")
+    best = max(whole, key=lambda row: row["best_val_accuracy_mean"])
+    finding = (
+        f"{spaced(x.name)} {_text(x, best)} with {spaced(y.name)} {_text(y, best)} has the highest mean, "
+        f"{percent(best['best_val_accuracy_mean'])} (n = {best['num_trials']})"
+    )
+    return [Plot(f"map-{x.name}-{y.name}", finding, drawn, tuple(notes))]
+
+
+def _hover(row: dict) -> str:
+    more = f"; {row['num_stopped']} more trials stopped" if row["num_stopped"] else ""
+    mean = percent(row["best_val_accuracy_mean"], 2)
+    return f"{mean} over {row['num_configs']} configurations, {row['num_trials']} trials{more}"
+
+
+def _text(axis: ParameterAxis, row: dict) -> str:
+    return axis.texts[int(axis.place(row[axis.name]))]
+
+
+def _axis(axis: ParameterAxis) -> dict:
+    return {
+        "title": {"text": spaced(axis.name)},
+        "tickvals": list(range(len(axis.values))),
+        "ticktext": [plain(text) for text in axis.texts],
+        "range": [-0.5, len(axis.values) - 0.5],
+        "showgrid": False,
+    }

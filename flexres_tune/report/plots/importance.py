@@ -1,0 +1,55 @@
+"""Importance of each parameter: its share of the variance of accuracy, by fANOVA over full-length trials."""
+
+from __future__ import annotations
+
+from flexres_tune.analysis.importance import parameter_importance
+from flexres_tune.errors import ResultsError
+from flexres_tune.report.data import ReportData, spaced
+from flexres_tune.report.plots.style import GREY, PALETTE, Plot, figure
+
+_MOST_BARS = 12
+
+
+def plot_importance(data: ReportData) -> list[Plot]:
+    """Bars with the standard deviation over repeats; nothing where the trials are too few to say."""
+    import plotly.graph_objects as go
+
+    if data.is_running:
+        return []  # takes seconds, and a live page is made anew after every trial
+    try:
+        rows = parameter_importance(data.results, data.sweep).to_pylist()
+    except ResultsError:  # too few trials or parameters: `query importance` says so
+        return []
+    shown = rows[:_MOST_BARS]
+    names = [spaced(row["parameter"]) for row in shown]
+    bars = go.Bar(
+        orientation="h",
+        x=[100 * row["importance_mean"] for row in shown],
+        y=names,
+        error_x={
+            "type": "data",
+            "array": [100 * (row["importance_sd"] or 0) for row in shown],
+            "width": 5,
+            "color": GREY,
+        },
+        marker={"color": PALETTE[0]},
+        width=0.6,
+        hovertemplate="%{y}: %{x:.1f} % of the variance<extra></extra>",
+    )
+    drawn = figure(
+        [bars],
+        height=110 + 36 * len(shown),
+        xaxis={"title": {"text": "share of variance (%)"}, "rangemode": "tozero"},
+        yaxis={"autorange": "reversed", "type": "category", "title": {"text": "parameter"}},
+    )
+    first = shown[0]
+    notes = [
+        f"fANOVA over {first['num_trials']:,} full-length trials; {first['num_left_out']:,} stopped or failed ones say "
+        f"nothing here. Bars: mean, and standard deviation over {first['repeats']} random forests."
+    ]
+    if len(shown) < len(rows):
+        notes.append(f"{len(rows) - len(shown)} less important parameters are left out.")
+    finding = f"{names[0]} explains most: {100 * first['importance_mean']:.0f} % of the variance of accuracy"
+    if len(names) > 1:
+        finding += f", {names[1]} {100 * shown[1]['importance_mean']:.0f} %"
+    return [Plot("importance", finding, drawn, tuple(notes))]

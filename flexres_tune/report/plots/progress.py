@@ -1,0 +1,98 @@
+"""Best so far: what the search had found after each trial, and after each device-hour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flexres_tune.records import TrialStatus
+from flexres_tune.report.data import ReportData, Trial, percent
+from flexres_tune.report.plots.style import GREY, PALETTE, STATUSES, Plot, accuracy_axis, figure, focus, plain, thin
+
+_MOST_MARKS = 250  # of trials that did not better the best
+
+
+def plot_progress(data: ReportData) -> list[Plot]:
+    """Highest val_accuracy of the screening's full-length trials, against trials finished and device time spent.
+
+    Confirm trials are left out of the line: they run a configuration again, and the best of more seeds is luck.
+    """
+    screen = [trial for trial in data.trials if not trial.is_confirm]
+    if len(screen) < 3 or not any(trial.is_full for trial in screen):
+        return []
+    unit, per_hour = ("device-hours", 1.0) if data.device_hours >= 1 else ("device-minutes", 60.0)
+    spent, total = [], 0.0
+    for trial in screen:
+        total += trial.train_seconds / 3600 * per_hour
+        spent.append(total)
+    counts = list(range(1, len(screen) + 1))
+    steps = _steps(screen)
+    at = steps[-1]
+    best = percent(screen[at].best_val_accuracy)
+    share = 100 * (1 - spent[at] / spent[-1]) if spent[-1] else 0
+    after = len(screen) - 1 - at
+    rest = f"the {after:,} after it found nothing better" if after > 1 else "the search ended as it was still rising"
+    left = f"the last {share:.0f} % of the time changed nothing" if after > 1 else "it came at the very end"
+    by_trial = f"The best of the screening, {best}, came with trial {at + 1:,} of {len(screen):,}; {rest}"
+    by_time = f"{best} stood after {spent[at]:.3g} of {spent[-1]:.3g} {unit}; {left}"
+    note = "Line: best full-length trial so far. Grey: trials that did not better it, × where stopped early. "
+    note += "Some lie below the plot: a double click on it shows them."
+    return [
+        Plot("best-by-trials", by_trial, _draw(data, screen, steps, counts, "trials finished"), (note,)),
+        Plot("best-by-time", by_time, _draw(data, screen, steps, spent, f"{unit} spent"), (note,)),
+    ]
+
+
+def _steps(screen: Sequence[Trial]) -> list[int]:
+    """Indices of the full-length trials that bettered the best."""
+    steps, best = [], -1.0
+    for index, trial in enumerate(screen):
+        if trial.is_full and trial.best_val_accuracy > best:
+            best = trial.best_val_accuracy
+            steps.append(index)
+    return steps
+
+
+def _range(screen: Sequence[Trial]) -> list[float]:
+    """Around the line and most full-length trials."""
+    values = [100 * trial.best_val_accuracy for trial in screen if trial.is_full]
+    return list(focus(values))
+
+
+def _draw(data: ReportData, screen: Sequence[Trial], steps: Sequence[int], at: Sequence[float], title: str):
+    import plotly.graph_objects as go
+
+    traces = []
+    for status, name in ((TrialStatus.STOPPED, "stopped early"), (TrialStatus.COMPLETED, "full length")):
+        marked = [i for i, t in enumerate(screen) if t.status == status and t.best_val_accuracy is not None]
+        marked = thin([i for i in marked if i not in set(steps)], _MOST_MARKS)
+        if marked:
+            traces.append(
+                go.Scatter(
+                    name=name,
+                    x=[at[i] for i in marked],
+                    y=[100 * screen[i].best_val_accuracy for i in marked],
+                    mode="markers",
+                    marker={"symbol": STATUSES[status][1] + ("" if status == TrialStatus.STOPPED else "-open"),
+                            "color": GREY, "size": 6},
+                    hovertemplate=f"%{{y:.1f}} %, {name}<extra></extra>",
+                )
+            )  # fmt: skip
+    traces.append(
+        go.Scatter(
+            name="best so far",
+            x=[*(at[i] for i in steps), at[-1]],
+            y=[100 * screen[i].best_val_accuracy for i in [*steps, steps[-1]]],
+            text=[plain(f"{data.label(screen[i].config_id)}, seed {screen[i].seed}") for i in steps]
+            + ["no change until the end"],
+            mode="lines+markers",
+            line={"shape": "hv", "color": PALETTE[0], "width": 2.4},
+            marker={"symbol": ["circle"] * len(steps) + ["line-ns"], "size": 8},
+            hovertemplate="%{y:.2f} %: %{text}<extra></extra>",
+        )
+    )
+    return figure(
+        traces,
+        height=330,
+        xaxis={"title": {"text": title}, "rangemode": "tozero"},
+        yaxis=accuracy_axis(range=_range(screen)),
+    )

@@ -1,0 +1,61 @@
+"""The sections of a report in their order: which plots and which words stand in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+
+from flexres_tune.report.board import leaderboard_html
+from flexres_tune.report.data import ReportData
+from flexres_tune.report.facts import facts_html, failures_html, reproduce_html
+from flexres_tune.report.page import Part, page_html
+from flexres_tune.report.plots.cost import plot_cost
+from flexres_tune.report.plots.curves import plot_curves
+from flexres_tune.report.plots.effects import plot_effects
+from flexres_tune.report.plots.heatmap import plot_heatmap
+from flexres_tune.report.plots.importance import plot_importance
+from flexres_tune.report.plots.parallel import plot_parallel
+from flexres_tune.report.plots.progress import plot_progress
+from flexres_tune.report.plots.ranking import plot_ranking
+from flexres_tune.report.plots.style import Plot
+from flexres_tune.report.plots.timeline import plot_timeline
+
+PLOTS: dict[str, Callable[[ReportData], list[Plot]]] = {
+    "Leaderboard": plot_ranking,
+    "Learning curves": plot_curves,
+    "Best so far": plot_progress,
+    "Parallel coordinates": plot_parallel,
+    "Effect of each parameter": plot_effects,
+    "Two parameters": plot_heatmap,
+    "Importance": plot_importance,
+    "Accuracy and cost": plot_cost,
+    "Timeline": plot_timeline,
+}
+"""Heading -> its plots, in the order of the page; a section without plots and words is left out."""
+
+
+def all_plots(data: ReportData) -> list[Plot]:
+    """Every plot that the sweep has data for."""
+    return [plot for make in PLOTS.values() for plot in make(data)]
+
+
+def report_html(data: ReportData, root: str, version: str = "") -> str:
+    """The report of one sweep as a page.
+
+    Args:
+        root: the results folder, as the commands at the end of the page name it.
+        version: of a live page; "" for a file.
+    """
+    parts = []
+    for name, make in PLOTS.items():
+        table = leaderboard_html(data) if name == "Leaderboard" else ""
+        parts.append(Part(name, plots=make(data), html_after=table))
+    parts.append(Part("Failures", failures_html(data)))
+    parts.append(Part("How to reproduce it", reproduce_html(data, root)))
+    question = data.description.strip() or f"What does sweep {data.sweep} say?"
+    head = (
+        f"<p class=kind>sweep {escape(data.sweep)}</p><h1>{escape(question)}</h1>"
+        f"<p class=answer>{escape(data.answer)}</p>{facts_html(data)}"
+    )
+    foot = "Written by flexres_tune. Accuracies are of the held-out validation images; the test set ranks nothing."
+    return page_html(f"{data.sweep}: report", head, parts, foot, version)

@@ -1,0 +1,139 @@
+"""`run --dry-run`: a row a trial, their totals, what of it is done, and the disk that the rest takes; without ray."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from flexres_tune.cluster.resources import Cluster, num_visible_gpus, share_for
+from flexres_tune.display.terminal import harmless
+from flexres_tune.errors import DeviceError
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.spec import PlannedTrial, SweepSpec
+from flexres_tune.spec.document import show
+from flexres_tune.spec.expand import count_trials
+from flexres_tune.storage import AnyPath
+from flexres_tune.sweep.checkpoints import describe_disk
+
+
+def print_listing(
+    console: Console,
+    spec: SweepSpec,
+    trials: Sequence[PlannedTrial],
+    missing: Sequence[PlannedTrial],
+    folder: AnyPath,
+    max_concurrent: int | None,
+) -> None:
+    """Args:
+    trials: all of the sweep that are known before it runs.
+    missing: those that the sweep's command would run.
+    folder: where the rows of the others are.
+    """
+    plan = describe_plan(spec, trials)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in plan.columns:
+        table.add_column(name, no_wrap=True)
+    for row in plan.rows:
+        table.add_row(*map(harmless, row))
+    if plan.rows:
+        console.print(table)
+    lines = [plan.totals]
+    if num_done := len(trials) - len(missing):
+        lines.append(f"{num_done} of them are done: their rows are in {folder}")
+    lines.append(describe_disk(missing, _num_at_once(spec, max_concurrent)))
+    for line in lines:
+        console.print(harmless(line), soft_wrap=True)
+
+
+def _num_at_once(spec: SweepSpec, max_concurrent: int | None) -> int:
+    """Trials at once on this machine as far as it is known without Ray; `auto` is taken as one a CPU or GPU."""
+    here = Cluster(os.cpu_count() or 1, num_visible_gpus() or 0, 1, is_local=True)
+    try:
+        return share_for(spec.resources_per_trial, here, max_concurrent).num_concurrent
+    except DeviceError:  # the file is for another machine, which may be the one that it will run on
+        return max_concurrent or 1
+
+
+def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> None:
+    """The report is written anew only if there are new rows, or it is not there."""
+    from flexres_tune.analysis.summary import answer_sentence
+    from flexres_tune.display.render import print_section
+    from flexres_tune.query.views import answer_leaderboard
+    from flexres_tune.results import open_results
+
+    for section in answer_leaderboard(open_results(paths.root), paths.sweep, limit=10).sections:
+        print_section(section, console)
+    _say(console, f"tables: {paths.folder}")
+    _say(console, write_report(paths) if has_new_rows or not paths.report.exists() else f"report: {paths.report}")
+    next_command = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", paths.sweep]
+    if paths.root != Path("results"):
+        next_command += ["--results", str(paths.root)]
+    _say(console, f"next:   {shlex.join(next_command)}")
+    _say(console, answer_sentence(open_results(paths.root), paths.sweep))
+
+
+def write_report(paths: SweepPaths) -> str:
+    """The line that says where it is, or why it is not."""
+    from flexres_tune.report.files import try_report
+    from flexres_tune.results import open_results
+
+    return try_report(open_results(paths.root), paths.sweep)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(harmless(text), soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class PlanTable:
+    """Rows of text under columns, and one line of totals."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    totals: str
+
+
+def describe_plan(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> PlanTable:
+    """One row a trial: its id, what it varies, its parameters and epochs; in the order in which trials start."""
+    varied = tuple(dict.fromkeys(key for grid in spec.parameters for key in grid))
+    rows = tuple(
+        (
+            trial.config.trial_id,
+            *(show(trial.varied[key], 40) if key in trial.varied else "" for key in varied),
+            f"{trial.num_parameters:,}",
+            str(trial.config.epochs),
+        )
+        for trial in trials
+    )
+    return PlanTable(("trial_id", *varied, "num_parameters", "epochs"), rows, _totals(spec, trials))
+
+
+def _totals(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:
+    if spec.method == "tpe":
+        return (
+            f"{_many(count_trials(spec), 'trial')}: {_many(spec.num_trials or 0, 'configuration')} to be drawn while "
+            f"the sweep runs x {_many(len(spec.seeds), 'seed')}"
+        )
+    configurations = {trial.config.config_id for trial in trials}
+    epochs = sum(trial.config.epochs for trial in trials)
+    text = (
+        f"{_many(len(trials), 'trial')}: {_many(len(configurations), 'configuration')} x "
+        f"{_many(len(spec.seeds), 'seed')}; {_many(epochs, 'epoch')} in all if none is stopped early"
+    )
+    if excluded := count_trials(spec) - len(trials):
+        text += f"; {_many(excluded, 'trial')} excluded"
+    if redrawn := sum(trial.num_redrawn for trial in trials):
+        text += f"; {_many(redrawn, 'draw')} over max_parameters={spec.max_parameters:,} drawn again"
+    if spec.confirm:
+        text += f"; then the best {spec.confirm.top} again on {_many(len(spec.confirm.seeds), 'fresh seed')}"
+    return text
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,156 @@
+import pytest
+
+from flexres_tune.analysis.leaderboard import leaderboard, varied_columns
+from flexres_tune.errors import ResultsError
+from flexres_tune.results import open_results
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.writer import SweepWriter
+
+
+@pytest.fixture
+def board(paths, make_config, make_trial):
+    """Writes [(configuration, status, best, other values)] as trials of `demo`; the leaderboard's rows."""
+
+    def make(rows, **options):
+        with SweepWriter(paths) as writer:
+            for values, status, best, more in rows:
+                config = make_config(**values)
+                writer.add_trial(make_trial(config, status, best, **more), config)
+        return leaderboard(open_results(paths.root), "demo", **options).to_pylist()
+
+    return make
+
+
+def test_configurations_are_ranked_by_their_mean_over_seeds(board):
+    rows = board(
+        [
+            ({"lr": 0.1, "seed": 0}, "completed", 0.95, {}),
+            ({"lr": 0.1, "seed": 1}, "completed", 0.75, {}),
+            ({"lr": 0.2, "seed": 0}, "completed", 0.90, {}),
+            ({"lr": 0.2, "seed": 1}, "completed", 0.92, {}),
+        ]
+    )
+    assert [(row["rank"], row["lr"], row["num_seeds"]) for row in rows] == [(1, 0.2, 2), (2, 0.1, 2)]
+    assert rows[0]["best_val_accuracy_mean"] == pytest.approx(0.91)
+    assert rows[0]["best_val_accuracy_sd"] == pytest.approx(0.02 / 2**0.5)
+    assert rows[0]["last_val_accuracy_mean"] == pytest.approx(0.90)
+    assert rows[0]["device_seconds"] == 20.0 and rows[0]["best_epoch"] == 2
+
+
+def test_test_accuracy_never_ranks(board):
+    rows = board(
+        [
+            ({"lr": 0.1}, "completed", 0.8, {"test_accuracy": 0.99}),
+            ({"lr": 0.2}, "completed", 0.9, {"test_accuracy": 0.10}),
+        ]
+    )
+    assert [row["lr"] for row in rows] == [0.2, 0.1] and rows[0]["test_accuracy_mean"] == 0.10
+
+
+def test_one_seed_has_no_deviation(board):
+    [row] = board([({}, "completed", 0.9, {})])
+    assert row["num_seeds"] == 1 and row["best_val_accuracy_sd"] is None and row["test_accuracy_sd"] is None
+
+
+def test_only_whole_configurations_are_ranked_and_failures_come_last(board):
+    rows = board(
+        [
+            ({"lr": 0.1}, "failed", None, {"error": "boom"}),
+            ({"lr": 0.2}, "out_of_memory", 0.99, {}),
+            ({"lr": 0.3}, "diverged", float("nan"), {}),
+            ({"lr": 0.4}, "interrupted", 0.98, {}),
+            ({"lr": 0.5, "seed": 0}, "completed", 0.97, {}),
+            ({"lr": 0.5, "seed": 1}, "stopped", 0.20, {}),
+            ({"lr": 0.6}, "stopped", 0.60, {}),
+            ({"lr": 0.7}, "completed", 0.10, {}),
+        ]
+    )
+    assert [(row["lr"], row["rank"], row["outcome"]) for row in rows] == [
+        (0.7, 1, "completed"),
+        (0.5, None, "stopped"),
+        (0.6, None, "stopped"),
+        (0.4, None, "interrupted"),
+        (0.3, None, "diverged"),
+        (0.2, None, "out_of_memory"),
+        (0.1, None, "failed"),
+    ]
+    assert rows[1]["best_val_accuracy_mean"] == 0.97 and rows[1]["num_seeds"] == 1
+    assert rows[1]["num_stopped"] == 1 and rows[1]["num_completed"] == 1
+
+
+def test_confirmed_configuration_is_measured_by_its_fresh_seeds_alone(board):
+    confirm = {"stage": "confirm"}
+    rows = board(
+        [
+            ({"lr": 0.1, "seed": 0}, "completed", 0.99, {}),
+            ({"lr": 0.2, "seed": 0}, "stopped", 0.95, {}),
+            ({"lr": 0.2, "seed": 10}, "completed", 0.80, confirm),
+            ({"lr": 0.2, "seed": 11}, "completed", 0.82, confirm),
+        ]
+    )
+    assert [(row["rank"], row["lr"], row["stage"], row["num_seeds"]) for row in rows] == [
+        (1, 0.2, "confirm", 2),
+        (2, 0.1, "screen", 1),
+    ]
+    assert rows[0]["best_val_accuracy_mean"] == pytest.approx(0.81) and rows[0]["num_stopped"] == 1
+
+
+def test_interrupted_trial_that_was_finished_later_counts_once(board):
+    [row] = board([({}, "interrupted", 0.2, {}), ({}, "completed", 0.9, {"attempt": 2})])
+    assert row["rank"] == 1 and row["num_completed"] == 1 and row["num_interrupted"] == 0
+
+
+def test_other_data_is_another_ranking(board):
+    rows = board(
+        [
+            ({"dataset": "cifar10", "model": "small", "lr": 0.1}, "completed", 0.7, {}),
+            ({"dataset": "digits"}, "completed", 0.9, {}),
+            ({"dataset": "digits", "lr": 0.3}, "completed", 0.8, {}),
+        ]
+    )
+    assert [(row["dataset"], row["rank"]) for row in rows] == [("cifar10", 1), ("digits", 1), ("digits", 2)]
+
+
+def test_each_sweep_is_another_ranking(board, paths, make_config, make_trial):
+    board([({}, "completed", 0.9, {})])
+    with SweepWriter(SweepPaths(paths.root, "other")) as writer:
+        for lr in (0.1, 0.2):
+            config = make_config(lr=lr, batch_size=64)
+            writer.add_trial(make_trial(config, best=lr, sweep="other"), config)
+    rows = leaderboard(open_results(paths.root)).to_pylist()
+    assert [(row["sweep"], row["rank"]) for row in rows] == [("demo", 1), ("other", 1), ("other", 2)]
+    assert len(leaderboard(open_results(paths.root), limit=1)) == 2
+
+
+def test_sweep_without_rows_has_an_empty_board(paths):
+    SweepWriter(paths)
+    board = leaderboard(open_results(paths.root))
+    assert board.num_rows == 0 and "best_val_accuracy_mean" in board.column_names
+    with pytest.raises(ResultsError, match="no sweep 'x'"):
+        leaderboard(open_results(paths.root), "x")
+
+
+def test_parameters_that_vary_are_columns(board):
+    rows = board(
+        [
+            ({"optimizer": "adam", "epochs": 5}, "completed", 0.9, {}),
+            ({"optimizer": "sgd", "epochs": 6, "augmentation": []}, "completed", 0.8, {}),
+        ]
+    )
+    assert list(rows[0])[:7] == ["rank", "sweep", "dataset", "config_id", "optimizer", "epochs", "augmentation"]
+    assert list(rows[0]).count("epochs") == 1 and "lr" not in rows[0]
+
+
+def test_momentum_is_a_column_only_where_the_optimizer_does_not_tell_it(board):
+    sgd, adam = {"optimizer": "sgd"}, {"optimizer": "adam"}
+    assert "momentum" not in board([(sgd, "completed", 0.9, {}), (adam, "completed", 0.8, {})])[0]
+    assert "momentum" in board([(sgd | {"momentum": 0.5}, "completed", 0.9, {})])[0]
+
+
+def test_model_stands_for_its_shape_unless_it_does_not_tell_it(board, paths):
+    named = [({"model": name}, "completed", 0.9, {}) for name in ("tiny", {"blocks": [2, 2], "channels": [8, 8]})]
+    assert not {"blocks", "channels", "pool_size"} & set(board(named)[0])
+    twin = {"blocks": [2, 2], "channels": [8, 8], "block": "preact"}  # same short name as the one above
+    assert "block" in board([({"model": twin}, "completed", 0.9, {})])[0]
+    varied = varied_columns(open_results(paths.root).trials())
+    assert {"model", "blocks", "channels", "block"} <= set(varied) and "lr" not in varied

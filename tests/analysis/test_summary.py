@@ -1,0 +1,89 @@
+"""The answer in one sentence: sure, unsure, or honest about what is missing."""
+
+import pytest
+
+from flexres_tune.analysis.summary import answer_sentence
+from flexres_tune.results import open_results
+from flexres_tune.results.writer import SweepWriter
+
+ADAMW, SGD, ADAM = (
+    {"optimizer": "adamw", "lr": 0.003},
+    {"optimizer": "sgd", "lr": 0.1},
+    {"optimizer": "adam", "lr": 0.001},
+)
+
+
+@pytest.fixture
+def answer(paths, make_config, make_trial):
+    """Writes {(configuration, stage): values by seed}; the sentence."""
+
+    def make(*groups):
+        with SweepWriter(paths) as writer:
+            for config, stage, values in groups:
+                for seed, best in values.items():
+                    trial = make_config(**config, seed=seed)
+                    status = "completed" if best is not None else "stopped"
+                    best = 0.5 if best is None else best
+                    writer.add_trial(make_trial(trial, status, best, stage=stage), trial)
+        return answer_sentence(open_results(paths.root), "demo")
+
+    return make
+
+
+def seeds(*values, first=10):
+    return dict(enumerate(values, first))
+
+
+def test_confirmed_and_separable(answer):
+    sentence = answer(
+        (ADAMW, "screen", {0: 0.97}),
+        (SGD, "screen", {0: 0.98}),
+        (ADAMW, "confirm", seeds(0.971, 0.975, 0.969, 0.978, 0.972)),
+        (SGD, "confirm", seeds(0.963, 0.966, 0.962, 0.968, 0.963)),
+    )
+    assert sentence == (
+        "adamw lr=0.003 is best: 97.3 ± 0.4 % validation accuracy over 5 fresh seeds; 0.86 points above sgd lr=0.1 "
+        "(95 % interval 0.72 to 1.00, p < 0.001 after Holm)."
+    )
+
+
+def test_confirmed_and_not_separable(answer):
+    sentence = answer(
+        (ADAMW, "confirm", seeds(0.971, 0.975, 0.969)),
+        (SGD, "confirm", seeds(0.973, 0.970, 0.968)),
+        (ADAM, "confirm", seeds(0.80, 0.81, 0.79)),
+    )
+    assert sentence.startswith(
+        "adamw lr=0.003 leads with 97.2 ± 0.3 % validation accuracy over 3 fresh seeds, but is not"
+    )
+    assert (
+        "not separable from 1 of the 2 others: 0.1 points above sgd lr=0.1 (95 % interval -0.7 to 1.0, p =" in sentence
+    )
+
+
+def test_one_seed_has_no_interval_and_says_what_to_add(answer):
+    sentence = answer((ADAMW, "screen", {0: 0.973}), (SGD, "screen", {0: 0.97}), (ADAM, "screen", {0: None}))
+    assert sentence == (
+        "adamw lr=0.003 is ahead with 97.3 % validation accuracy; one seed: no interval; "
+        "add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep file to know how sure that is."
+    )
+
+
+def test_screening_seeds_chose_the_leader_and_the_sentence_says_so(answer):
+    sentence = answer((ADAMW, "screen", seeds(0.97, 0.98, 0.96)), (SGD, "screen", seeds(0.90, 0.91, 0.89)))
+    assert "over 3 seeds" in sentence and "chosen by these same seeds, so add confirm: " in sentence
+
+
+def test_nothing_to_compare_or_nothing_at_all(answer):
+    assert answer((SGD, "screen", {0: None})) == "No answer yet: no configuration has run to its end."
+    assert answer((SGD, "screen", {0: None, 1: 0.9}), (ADAMW, "screen", {0: None})) == (
+        "No answer yet: each configuration that ran to its end with one seed was stopped with another, so none can be "
+        "compared; add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep file to run the best in full."
+    )
+    sentence = answer((ADAMW, "screen", {0: 0.9}))
+    assert sentence == "adamw lr=0.003 has 90.0 % validation accuracy; nothing to compare it with."
+
+
+def test_equal_to_the_last_image_is_not_called_significant(answer):
+    sentence = answer((ADAMW, "confirm", seeds(0.97, 0.98)), (SGD, "confirm", seeds(0.96, 0.97)))
+    assert "1.0 points above sgd lr=0.1 (no spread over seeds, p = 0.50 after Holm)" in sentence

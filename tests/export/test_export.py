@@ -1,0 +1,152 @@
+"""The best model leaves the results folder: the right trial, and files that do what it did."""
+
+import json
+import runpy
+import shlex
+from datetime import UTC, datetime
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from flexres_tune.datasets import load_dataset
+from flexres_tune.errors import FlexResError, ResultsError
+from flexres_tune.export.__main__ import app
+from flexres_tune.export.best import config_of, find_best, train_command
+from flexres_tune.records import TrialRecord, TrialStatus, Versions
+from flexres_tune.results import open_results
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.writer import SweepWriter
+from flexres_tune.spec import TrialConfig
+from flexres_tune.train import app as train_app
+from flexres_tune.training import choose_execution, fit
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def make(lr, seed=0, **values):
+    return TrialConfig.model_validate(
+        {"model": "tiny", "dataset": "digits", "epochs": 1, "num_train_images": 128, "lr": lr, "seed": seed} | values
+    )
+
+
+def write(paths, config, accuracy, stage="screen", status=TrialStatus.COMPLETED):
+    known = {"sweep": paths.sweep, "trial_id": config.trial_id, "config_id": config.config_id, "seed": config.seed}
+    known |= {"stage": stage, "status": status, "num_parameters": 24_794, "best_val_accuracy": accuracy}
+    known |= {"last_val_accuracy": accuracy, "started_at": NOW, "finished_at": NOW, "versions": Versions()}
+    known |= {"profile": "none", "attempt": 1, "epochs_run": 1, "train_seconds": 1.0}
+    row = {field: None for field in TrialRecord.__dataclass_fields__} | known
+    with SweepWriter(paths) as writer:
+        writer.add_trial(TrialRecord(**row), config)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return SweepPaths(tmp_path / "results", "demo")
+
+
+@pytest.fixture
+def run(paths, tmp_path):
+    def run():
+        arguments = ["best", "--sweep", "demo", "--out", str(tmp_path / "out"), "--results", str(paths.root)]
+        return CliRunner().invoke(app, arguments, catch_exceptions=True)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"normalize": False, "model": {"blocks": [1], "channels": [8], "pool_size": 8}}]
+)
+def test_exported_files_give_the_trained_models_logits(paths, run, tmp_path, changes):
+    for package in ("safetensors", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    import onnxruntime
+
+    config = make(0.01, **changes)
+    data = load_dataset("digits", torch.device("cpu"))
+    (metrics,) = fit(config, data, choose_execution(config, torch.device("cpu")), paths.checkpoint(config.trial_id))
+    write(paths, config, metrics.val_accuracy)
+    result = run()
+    assert result.exit_code == 0, result.output
+    out = tmp_path / "out"
+    assert (
+        f"validation accuracy {metrics.val_accuracy:.2%} here, {metrics.val_accuracy:.2%} in the tables"
+        in result.output
+    )
+    images = data.test.images[:7].float() / 255  # another number of images than was exported with
+    with torch.inference_mode():
+        logits = runpy.run_path(str(out / "load_model.py"))["load_model"]()(images)
+    session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
+    assert abs(session.run(["logits"], {"images": images.numpy()})[0] - logits.numpy()).max() < 1e-4
+    told = json.loads((out / "config.json").read_text())
+    assert TrialConfig.model_validate(told["training"]) == config and told["trial_id"] == config.trial_id
+    assert len((out / "load_model.py").read_text().splitlines()) <= 12
+
+
+def test_confirmed_is_exported_before_screened_and_the_better_seed_first(paths):
+    for config, accuracy, stage in [
+        (make(0.1), 0.99, "screen"),
+        (make(0.01), 0.95, "screen"),
+        (make(0.01, seed=10), 0.94, "confirm"),
+        (make(0.01, seed=11), 0.96, "confirm"),
+    ]:
+        write(paths, config, accuracy, stage)
+        paths.checkpoints.mkdir(exist_ok=True)
+        paths.checkpoint(config.trial_id).touch()
+    assert find_best(open_results(paths.root), "demo").config == make(0.01, seed=11)
+    paths.checkpoint(make(0.01, seed=11).trial_id).unlink()
+    assert find_best(open_results(paths.root), "demo").config == make(0.01, seed=10)
+
+
+def test_missing_weights_are_not_replaced_by_the_second_best_and_the_command_makes_them(paths, run):
+    config = make(0.02, seed=3, augmentation=["crop"], epochs=2)
+    write(paths, config, 0.9)
+    write(paths, make(0.1), 0.8)
+    paths.checkpoints.mkdir(exist_ok=True)
+    paths.checkpoint(make(0.1).trial_id).touch()
+    result = run()
+    error = str(result.exception)
+    assert isinstance(result.exception, FlexResError) and "This makes them:\npython -m flexres_tune.train " in error
+    words = shlex.split(error.splitlines()[-1])[3:]
+    done = CliRunner().invoke(train_app, words)
+    assert done.exit_code == 0 and find_best(open_results(paths.root), "demo").config == config
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"optimizer": "adamw", "weight_decay": 0.0, "augmentation": [], "mixup_alpha": 0.2, "lr_schedule": "step"},
+        {"model": {"blocks": [1], "channels": [8], "pool_size": 8, "kernel_size": [[1, 3]], "head": [16]}},
+        {"model": {"blocks": [2, 1], "channels": [8, 16], "block": "preact"}, "normalize": False, "momentum": 0.5},
+    ],
+)
+def test_train_command_names_the_same_trial(values, monkeypatch):
+    config = make(0.3, seed=7, **values)
+    words = shlex.split(train_command(config, "x.pt"))[3:]
+    trained = []
+    monkeypatch.setattr("flexres_tune.train.run_trial", lambda config, *_: trained.append(config) or 0)
+    result = CliRunner().invoke(train_app, words)
+    assert result.exit_code == 0, result.exception
+    assert trained == [config]
+
+
+def test_row_gives_its_configuration_back_or_is_refused(paths):
+    config = make(0.3, seed=7, augmentation=["crop", "flip"], optimizer="adam")
+    write(paths, config, 0.9)
+    (row,) = open_results(paths.root).trials("demo").to_pylist()
+    assert config_of(row) == config
+    with pytest.raises(ResultsError, match="must give its own id"):
+        config_of(row | {"lr": 0.5})
+
+
+def test_missing_package_is_named_with_the_line_that_installs_it(paths, run, monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else find(name, *a))
+    assert "not installed: onnx; pip install onnx" in str(run().exception)
+
+
+def test_sweep_that_has_not_ended_is_refused(paths, run):
+    write(paths, make(0.1), 0.5, status=TrialStatus.STOPPED)
+    assert "demo: a configuration must have run to its end to be exported, but none has" in str(run().exception)

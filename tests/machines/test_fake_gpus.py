@@ -1,0 +1,87 @@
+"""GPUs that Ray is only told of: how trials are packed on them, and what each sees. No GPU is needed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.witness import most_at_once, run_witnesses
+
+from flexres_tune.cluster.resources import share_for
+from flexres_tune.errors import DeviceError
+from flexres_tune.results import open_results
+from flexres_tune.spec import Resources
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parents[2]
+UNEQUAL = [(4, 1), (8, 2)]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A node with one GPU and a node with two, on one machine that has none."""
+    from flexres_tune.bench.fake_cluster import pretended
+
+    with pretended(UNEQUAL) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize(("gpu", "num_at_once"), [(0.25, 12), (0.4, 6), (0.5, 6), (1, 3)])
+def test_no_device_ever_holds_more_trials_than_their_shares_allow(cluster, tmp_path, gpu, num_at_once):
+    num_trials = 2 * num_at_once
+    share, notes = run_witnesses(cluster, tmp_path / "notes", Resources(cpu=0.5, gpu=gpu), num_trials)
+    assert share.num_concurrent == num_at_once
+    assert len(notes) == num_trials
+    devices = {}
+    for note in notes:
+        devices.setdefault((note["node"], note["devices"]), []).append(note)
+    by_node = sorted(sorted(device for node, device in devices if node == one) for one in {n for n, _ in devices})
+    assert by_node == [["0"], ["0", "1"]], "each trial sees one device, and all three are used"
+    assert most_at_once(notes) == num_at_once
+    for held in devices.values():
+        assert most_at_once(held) == int(1 / gpu)
+
+
+def test_trial_of_two_gpus_runs_only_where_two_are_and_sees_both(cluster, tmp_path):
+    share, notes = run_witnesses(cluster, tmp_path / "notes", Resources(cpu=1, gpu=2), 3)
+    assert share.num_concurrent == 1
+    assert {note["devices"] for note in notes} == {"0,1"}
+    assert len({note["node"] for note in notes}) == 1
+    assert most_at_once(notes) == 1
+
+
+def test_trial_of_three_gpus_is_refused_though_the_cluster_has_three(cluster):
+    with pytest.raises(DeviceError, match=r"must fit on one node, but got 1 CPU and 3 GPUs, .* 8 CPUs and 2 GPUs or"):
+        share_for(Resources(cpu=1, gpu=3), cluster, None)
+
+
+SWEEP = """
+name: fake
+base: {dataset: digits, model: tiny, epochs: 1, batch_size: 64, augmentation: []}
+seeds: [0, 1, 2]
+parameters: {lr: {values: [0.05]}}
+resources_per_trial: {cpu: 1, gpu: 0.5}
+profiles: {laptop: {seeds: [7]}}
+"""
+
+RUN = """
+import subprocess, sys
+from flexres_tune.raytune.pretended import start_pretended
+with start_pretended([(2, 2)]) as address:
+    sys.exit(subprocess.run([sys.executable, "-m", "flexres_tune.run", *sys.argv[1:], "--address", address]).returncode)
+"""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU here")
+def test_run_takes_the_clusters_gpus_and_says_where_torch_does_not_see_them(tmp_path):
+    (tmp_path / "fake.yaml").write_text(SWEEP)
+    command = [sys.executable, "-c", RUN, tmp_path / "fake.yaml", "--storage", tmp_path / "results"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 trials to run; 2 at once, 1 CPU and 0.5 GPU each" in done.stdout
+    assert done.stdout.count("torch must see the GPU that a trial holds, but torch") == 1, done.stdout
+    rows = open_results(tmp_path / "results").trials("fake").to_pylist()
+    assert sorted(row["seed"] for row in rows) == [0, 1, 2], "the file as written, not its laptop profile"
+    assert {row["status"] for row in rows} == {"completed"}

@@ -1,0 +1,325 @@
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from flexres_tune.query.__main__ import COMMANDS, app
+from flexres_tune.records import EpochRecord, TrialRecord, TrialStatus, Versions
+from flexres_tune.results.lock import SweepLock
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.plan import Plan, PlanRow, write_plan
+from flexres_tune.results.writer import SweepWriter
+from flexres_tune.spec import TrialConfig
+
+WITH_ARGUMENTS = {"compare": ["compare", "lr"], "diff": ["diff", "demo", "other"]}
+ASKED = [command for command in COMMANDS if command != "importance"]  # which wants more trials than these
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+EVIL = "\x1b[2Jboom [red]markup[/red] <b>|`x`\nLast: \u202e line"
+
+
+def _write(root, sweep, rows):
+    """rows: (lr, seed, status, val_accuracy of each epoch)."""
+    paths = SweepPaths(root, sweep)
+    planned = []
+    with SweepWriter(paths) as writer:
+        for lr, seed, status, curve in rows:
+            config = TrialConfig(model="tiny", dataset="digits", lr=lr, seed=seed, epochs=3)
+            planned.append(PlanRow(config.trial_id, config.config_id, seed, "screen"))
+            for epoch, value in enumerate(curve, 1):
+                writer.add_epoch(
+                    EpochRecord(epoch, 1.0, 0.5, 1.0, value, lr, 2.0, 100.0, sweep=sweep, trial_id=config.trial_id)
+                )
+            if status is None:
+                continue
+            ids = (sweep, config.trial_id, config.config_id, seed, "screen", "laptop", status)
+            best = max(curve, default=None)
+            last = curve[-1] if curve else None
+            writer.add_trial(
+                TrialRecord(
+                    *ids,
+                    error=EVIL if status == "failed" else None,
+                    attempt=1,
+                    num_parameters=24_794,
+                    best_val_accuracy=best,
+                    best_epoch=1 + curve.index(best) if curve else None,
+                    last_val_accuracy=last,
+                    test_accuracy=last if status == "completed" else None,
+                    epochs_run=len(curve),
+                    train_seconds=3720.0,
+                    images_per_second=1234.5,
+                    peak_memory_bytes=3 * 2**29,
+                    device="cpu",
+                    precision_used="fp32",
+                    compile_used=False,
+                    execution="fp32",
+                    hostname="here",
+                    node_ip="127.0.0.1",
+                    started_at=NOW,
+                    finished_at=NOW,
+                    versions=Versions(torch="2.11"),
+                    git_commit=None,
+                ),
+                config,
+            )
+    command = f"python -m flexres_tune.run sweeps/{sweep}.yaml"
+    plan = Plan(sweep, "", "laptop", command, 0, tuple(planned), len(planned), NOW, Versions(), "here", 1, {})
+    write_plan(paths, plan)
+    return paths
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "Größe x"
+    rows = [
+        (0.1, 0, "completed", [0.5, 0.9731, 0.95]),
+        (0.1, 1, "completed", [0.4, 0.9711, 0.95]),
+        (0.2, 0, "stopped", [0.2]),
+        (0.3, 0, "failed", []),
+        (0.4, 0, "interrupted", [0.3, 0.4]),
+        (0.5, 0, None, [0.1]),
+    ]
+    _write(root, "demo", rows)
+    _write(root, "other", [(0.7, 0, "completed", [0.6, 0.7, 0.8])])
+    return root
+
+
+@pytest.fixture
+def ask(root):
+    def ask(*arguments, columns="200", code=0):
+        environment = {"COLUMNS": columns} if columns else {}
+        result = CliRunner().invoke(app, [*arguments, "--results", str(root)], env=environment)
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        return result.stdout if code == 0 else result.stderr
+
+    return ask
+
+
+def test_leaderboard_ranks_whole_configurations_and_says_what_it_did_not_rank(ask):
+    text = ask("leaderboard", "--sweep", "demo")
+    lines = [line.split() for line in text.splitlines()]
+    assert ["1", "completed"] in [[row[0], row[3]] for row in lines if len(row) > 4]
+    assert "97.21 ± 0.14 %" in text and "2 h 04 min" in text and "24,794" in text
+    assert "3 without a rank" in text
+    assert text.startswith("demo on digits")
+
+
+def test_each_sweep_has_a_leaderboard_of_its_own(ask):
+    text = ask("leaderboard")
+    assert text.index("demo on digits") < text.index("other on digits")
+    rows = list(csv.DictReader(io.StringIO(ask("leaderboard", "--format", "csv"))))
+    assert [(row["sweep"], row["rank"]) for row in rows if row["rank"]] == [("demo", "1"), ("other", "1")]
+    assert float(rows[0]["best_val_accuracy_mean"]) == pytest.approx(0.9721)
+
+
+def test_trials_are_listed_best_first(ask):
+    rows = json.loads(ask("trials", "--sweep", "demo", "--format", "json"))
+    assert [row["best_val_accuracy"] for row in rows] == [0.9731, 0.9711, 0.4, 0.2, None]
+    assert rows[0]["blocks"] == [1, 1] and rows[0]["started_at"] == "2026-01-02T03:04:05+00:00"
+    assert len(json.loads(ask("trials", "--sweep", "demo", "--format", "json", "--limit", "2"))) == 2
+    assert "97.31 %" in ask("trials")
+
+
+def test_curves_are_drawn_for_people_and_listed_for_programs(ask):
+    text = ask("curves", "--sweep", "demo")
+    assert "▄█▇" in text or "▄██" in text
+    assert "unfinished" in text and "from 10.00 % (▁) to 97.31 % (█)" in text
+    rows = list(csv.DictReader(io.StringIO(ask("curves", "--sweep", "demo", "--format", "csv", "--limit", "1"))))
+    assert [(row["epoch"], row["val_accuracy"]) for row in rows] == [("1", "0.5"), ("2", "0.9731"), ("3", "0.95")]
+
+
+def test_status_says_what_is_missing_why_trials_failed_and_how_to_go_on(ask, root):
+    text = ask("status")
+    assert "2 trials to go: python -m flexres_tune.run sweeps/demo.yaml" in text
+    assert r"failed: Last: \u202e line" in text
+    [demo, other] = json.loads(ask("status", "--format", "json"))
+    assert {key: demo[key] for key in ("planned", "completed", "stopped", "failed", "interrupted", "missing")} == {
+        **{"planned": 6, "completed": 2, "stopped": 1, "failed": 1, "interrupted": 1, "missing": 1},
+    }
+    assert other["missing"] == 0 and not other["running"]
+    with SweepLock(SweepPaths(root, "demo")):
+        [demo] = json.loads(ask("status", "--sweep", "demo", "--format", "json"))
+        assert demo["running"]
+        assert (demo["interrupted"], demo["missing"]) == (0, 2), "the driver takes up what was cut off"
+        assert "demo: running on" in ask("status")
+
+
+def test_status_counts_a_running_trial_that_was_drawn_on_the_way_as_missing(ask, root):
+    from flexres_tune.results.plan import read_plan
+
+    paths = SweepPaths(root, "demo")
+    write_plan(paths, dataclasses.replace(read_plan(paths), trials=()))  # as tpe, whose rows begin as interrupted
+    for driver, expected in ((contextlib.nullcontext(), (1, 1)), (SweepLock(paths), (0, 2))):
+        with driver:
+            [demo] = json.loads(ask("status", "--sweep", "demo", "--format", "json"))
+        assert (demo["interrupted"], demo["missing"]) == expected
+        assert demo["planned"] == sum(demo[status] for status in (*TrialStatus, "missing"))
+
+
+def test_status_counts_rows_of_an_earlier_form_of_the_file_apart(ask, root):
+    from flexres_tune.results.plan import read_plan
+
+    paths = SweepPaths(root, "demo")
+    plan = read_plan(paths)
+    write_plan(paths, dataclasses.replace(plan, trials=plan.trials[:1], num_trials=1))
+    [demo] = json.loads(ask("status", "--sweep", "demo", "--format", "json"))
+    assert demo["unplanned"] == 4 and demo["missing"] == 0
+    paths.plan.write_text("torn")
+    assert "plan.json: not a plan" in ask("status")
+
+
+def test_sql_is_answered(ask):
+    query = (
+        "SELECT sweep, lr, max(best_val_accuracy) AS a FROM trials WHERE status = 'completed' GROUP BY ALL ORDER BY a"
+    )
+    assert ask(query, "--format", "csv") == "sweep,lr,a\nother,0.7,0.8\ndemo,0.1,0.9731\n"
+    assert ask(query, "--format", "csv", "--limit", "1") == "sweep,lr,a\nother,0.7,0.8\n"
+    assert ask(query, "--format", "csv", "--sweep", "demo") == "sweep,lr,a\ndemo,0.1,0.9731\n"
+
+
+def test_columns_of_the_same_name_are_told_apart(ask):
+    [row] = json.loads(ask("SELECT 1 AS a, 2 AS a, 3 AS a", "--format", "json"))
+    assert list(row.values()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("format", ["table", "markdown"])
+def test_values_cannot_steer_a_terminal_or_a_page(ask, format):
+    for what in ("trials", "status", "SELECT error, '<script>' AS \"<i>\" FROM trials"):
+        text = ask(what, "--format", format)
+        assert "\x1b" not in text and "\u202e" not in text
+    assert "<script>" in text if format == "table" else "&lt;script&gt;" in text
+    if format == "table":
+        assert "[red]markup" in ask("SELECT error FROM trials", columns="300")
+
+
+def test_csv_and_json_keep_values_as_they_are(ask):
+    query = "SELECT error FROM trials WHERE error IS NOT NULL"
+    assert json.loads(ask(query, "--format", "json")) == [{"error": EVIL}]
+    assert [row["error"] for row in csv.DictReader(io.StringIO(ask(query, "--format", "csv"), newline=""))] == [EVIL]
+    assert json.loads(
+        ask("SELECT 'nan'::DOUBLE AS x, DATE '2026-01-02' AS d, 1.5::DECIMAL(3,1) AS n", "--format", "json")
+    ) == [{"x": None, "d": "2026-01-02", "n": "1.5"}]
+
+
+@pytest.mark.parametrize("command", ASKED)
+@pytest.mark.parametrize("format", ["table", "csv", "json", "markdown", "parquet"])
+def test_every_command_writes_every_format_to_a_file(ask, tmp_path, command, format):
+    out = tmp_path / "new folder" / "answer"
+    ask(*WITH_ARGUMENTS.get(command, [command]), "--format", format, "--out", str(out))
+    assert [path.name for path in out.parent.iterdir()] == ["answer"]
+    if format == "parquet":
+        assert pq.read_table(out).num_rows > 0
+    elif format == "json":
+        assert json.loads(out.read_text())
+    else:
+        # demo reproduces nothing, and diff tells its two sweeps from each other by their figures
+        telling = {"published": "flexres", "diff": "configurations"}.get(command, "demo")
+        assert telling in out.read_text()
+
+
+def test_compare_answers_for_the_sweeps_that_vary_the_parameter(ask):
+    assert "did you mean lr?" in ask("compare", "lr", "--by", "lrr", "--sweep", "demo", code=2)
+    assert "did you mean lr?" in ask("compare", "lrr", "--sweep", "demo", code=2)
+    assert "lr must vary" in ask("compare", "lr", "--sweep", "other", code=2)  # but of all sweeps, demo can answer
+    assert "lr in demo" in ask("compare", "lr") and "other" not in ask("compare", "lr")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare"], "compare takes 1 argument, but got 0: compare PARAMETER"),
+        (["diff", "demo"], "diff takes 2 arguments, but got 1: diff A B"),
+        (["stops", "demo"], "stops takes no arguments, but got 1: stops"),
+        (["trials", "--by", "lr"], "--by belongs to compare"),
+        (["importance", "--sweep", "demo"], "importance needs at least 16 trials"),
+        (["SELECT *", "FROM trials"], 'takes no arguments, but got 1: "SELECT ... FROM trials", in quotes'),
+    ],
+)
+def test_wrong_arguments_are_told_with_the_right_ones(ask, arguments, message):
+    assert message in ask(*arguments, code=2)
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "80", "120"])
+@pytest.mark.parametrize("what", [*ASKED, "SELECT * FROM trials"])
+def test_tables_fit_the_width_and_name_what_they_left_out(ask, what, columns):
+    text = ask(*WITH_ARGUMENTS.get(what, [what]), columns=columns)
+    table_lines = [line for line in text.splitlines() if "─" in line or line.strip() == "demo"]
+    assert table_lines and all(len(line) <= int(columns) for line in table_lines)
+    if columns == "40" and what != "diff":
+        assert "left out for width: " in text
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_leaderboard_is_readable_where_it_is_narrow(ask, columns):
+    text = ask("leaderboard", "--sweep", "demo", columns=columns)
+    assert "97.21 ± 0.14 %" in text and "…" not in text  # a number is whole, or its column is left out
+    assert all(line == line.rstrip() and line for line in text.splitlines())
+    assert text.splitlines()[1] == "the same in all rows: epochs 3, parameters 24,794"
+
+
+def test_pipe_has_no_width(ask):
+    text = ask("trials", "--sweep", "demo", columns=None)
+    assert "left out" not in text and "images" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["lederboard"], "no command 'lederboard'; did you mean leaderboard?"),
+        (["xyz"], 'or a query in quotes, such as "SELECT * FROM trials"'),
+        (["leaderboard", "--sweep", "dmeo"], "did you mean demo?; sweeps: demo, other"),
+        (["status", "--sweep", "../demo"], "no sweep '../demo'"),
+        (["trials", "--format", "parquet"], "add --out FILE"),
+        (["trials", "--out", "/"], "must be a file, but is a folder"),
+        (["trials", "--out", "/proc/nowhere/x"], "/proc/nowhere/x: cannot be written"),
+        (["trials", "--limit", "0"], "--limit"),
+        (["SELECT nothing FROM trials"], "columns of trials: sweep"),
+        (["SELECT * FROM '/etc/passwd'"], "tables: trials, epochs, decisions"),
+    ],
+)
+def test_errors_say_what_to_do_and_exit_with_2(ask, arguments, words):
+    assert words in ask(*arguments, code=2)
+
+
+def test_missing_results_folder_says_how_to_make_one(tmp_path):
+    result = CliRunner().invoke(app, ["leaderboard", "--results", str(tmp_path / "none")])
+    assert result.exit_code == 2 and "run `python -m flexres_tune.run sweeps/optim.yaml` first" in result.stderr
+
+
+def test_without_argument_help_with_examples_is_printed():
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 0 and "Examples:" in result.stdout and "SELECT optimizer" in result.stdout
+    assert all(name in result.stdout for name in COMMANDS)
+
+
+def test_damaged_part_is_named_and_the_rest_shown(root):
+    part = SweepPaths(root, "other").trials / "part-00000001-00000001.parquet"
+    part.write_bytes(part.read_bytes()[:100])
+    command = [sys.executable, "-m", "flexres_tune.query", "trials", "--results", str(root)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and str(part) in done.stderr and "97.31 %" in done.stdout
+
+
+def test_broken_pipe_is_silent(root):
+    query = "SELECT e.* FROM epochs e, range(3000)"
+    command = f'"{sys.executable}" -m flexres_tune.query "{query}" --results "{root}" --format csv | head -1'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout.startswith("sweep,trial_id") and done.stderr == ""
+
+
+def test_leaderboard_waits_for_neither_pandas_nor_torch_nor_ray(root):
+    code = (
+        "import sys; from flexres_tune.results import answers, open_results;"
+        f"answers.answer_leaderboard(open_results({str(root)!r}), None, None);"
+        "print(sorted({'pandas', 'torch', 'ray'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

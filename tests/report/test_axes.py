@@ -1,0 +1,38 @@
+"""A parameter's scale suits its values."""
+
+from flexres_tune.report.plots.axes import parameter_axis
+from flexres_tune.report.plots.style import focus, thin
+
+
+def test_few_numbers_stand_side_by_side_in_order():
+    axis = parameter_axis("lr", [0.1, 0.001, 0.01, 0.1])
+    assert axis.kind == "category"
+    assert axis.texts == ["0.001", "0.01", "0.1"]
+
+
+def test_many_numbers_over_decades_stand_on_a_log_scale():
+    axis = parameter_axis("lr", [10 ** (-i / 5) for i in range(20)])
+    assert axis.kind == "log"
+    assert [text for _, text in axis.ticks] == ["0.001", "0.01", "0.1", "1"]
+
+
+def test_zero_keeps_a_scale_linear():
+    assert parameter_axis("weight_decay", [i / 1000 for i in range(40)]).kind == "linear"
+
+
+def test_lists_words_and_none_get_a_place_each():
+    axis = parameter_axis("augmentation", [["crop", "flip"], [], ["crop"]])
+    assert axis.texts == ["none", "crop", "crop+flip"]
+    assert axis.place(["crop"]) == 1
+    assert parameter_axis("momentum", [0.9, None]).values == (None, 0.9)
+
+
+def test_thinned_items_keep_both_ends():
+    assert thin(list(range(1000)), 5) == [0, 250, 500, 749, 999]
+    assert thin([1, 2], 5) == [1, 2]
+
+
+def test_one_bad_value_does_not_flatten_the_others():
+    low, high = focus([10, 97, 97.5, 98, 98.5, 99])
+    assert low > 80
+    assert 99 < high <= 101

@@ -1,0 +1,201 @@
+"""The report in a real browser: quiet, offline, drawn, sortable, and right on a phone and in the dark."""
+
+import json
+import shutil
+import time
+
+import pytest
+
+from flexres_tune.report.data import read_data
+from flexres_tune.report.files import write_report
+from flexres_tune.report.png import write_pictures
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="no chromium and chromedriver: apt-get install chromium chromium-driver"
+    ),
+]
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Browser:
+    """A Chromium that opens files and remembers what they said and asked for."""
+
+    def __init__(self, profile):
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+        self.run = self.driver.execute_script
+
+    def open(self, path, width=1100, theme="light"):
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.set_theme(theme)
+        for kind in ("browser", "performance"):
+            self.driver.get_log(kind)  # what earlier pages left
+        self.driver.get(f"file://{path}")
+        self.wait("return document.documentElement.dataset.drawn")
+        return self
+
+    def set_theme(self, theme):
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def wait(self, script, patience_s=60):
+        end = time.monotonic() + patience_s
+        while not (value := self.run(script)):
+            assert time.monotonic() < end, f"never true: {script}"
+            time.sleep(0.05)
+        return value
+
+    def complaints(self):
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def requests(self):
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.driver.quit()
+
+
+@pytest.fixture
+def report(fill):
+    return write_report(fill(hostile=HOSTILE), "demo").resolve()
+
+
+def test_page_is_quiet_asks_for_nothing_and_draws_every_plot(browser, report):
+    browser.open(report)
+    assert browser.complaints() == []
+    assert {url.split(":")[0] for url in browser.requests()} <= {"file", "data", "blob"}
+    drawn = browser.run(
+        """return [...document.querySelectorAll(".plot")].map((plot) => [plot.id,
+        [...plot.querySelectorAll(".scatterlayer path, .barlayer path, .heatmaplayer image")]
+        .filter((mark) => mark.getBoundingClientRect().width + mark.getBoundingClientRect().height > 2).length])"""
+    )
+    assert len(drawn) >= 10
+    assert [name for name, count in drawn if not count] == []
+
+
+def test_text_of_the_sweep_runs_nothing(browser, report):
+    browser.open(report)
+    assert HOSTILE in browser.run("return document.querySelector('h1').textContent")
+    assert browser.run("return document.querySelectorAll('script:not([type])').length") == 2  # Plotly's and ours
+    names = browser.run("return document.getElementById('plot-timeline').textContent")
+    assert "alert(1)" in names
+
+
+def test_policy_refuses_what_an_injected_script_would_do(browser, report):
+    browser.open(report)
+    refused = browser.driver.execute_async_script(
+        """const done = arguments[0], refused = [];
+        addEventListener("securitypolicyviolation", (event) => refused.push(event.effectiveDirective));
+        const script = document.createElement("script");
+        script.textContent = "window.injected = true";
+        document.body.append(script);
+        fetch("http://127.0.0.1:9/").catch(() => 0);
+        new Image().src = "http://127.0.0.1:9/x.png";
+        setTimeout(() => done([window.injected === undefined, ...refused.sort()]), 500);"""
+    )
+    assert refused == [True, "connect-src", "img-src", "script-src-elem"]
+
+
+def test_nothing_offers_to_send_the_data_away(browser, report):
+    browser.open(report)
+    sends = browser.run(
+        """return [...document.querySelectorAll(".modebar-btn")]
+        .map((button) => button.dataset.title || button.getAttribute("aria-label") || "")"""
+    )
+    assert not [title for title in sends if "cloud" in title.lower() or "share" in title.lower()]
+    assert browser.run("return document.querySelector('#plot-curves')._context.showSendToCloud") is False
+
+
+def test_leaderboard_sorts_on_a_click(browser, report):
+    browser.open(report)
+    values = """return [...document.querySelectorAll("#board tbody tr")].map((row) => row.cells[%d].dataset.v)"""
+    heads = browser.run("return [...document.querySelectorAll('#board th')].map((h) => h.textContent)")
+    column = heads.index("best val accuracy")
+    click = f"document.querySelectorAll('#board th button')[{column}].click()"
+    for falling in (False, True):
+        browser.run(click)
+        found = browser.run(values % column)
+        numbers = [float(value) for value in found if value]
+        assert len(set(numbers)) > 3
+        assert numbers == sorted(numbers, reverse=falling)
+        assert found[: len(numbers)] == [value for value in found if value], "rows without a value stand last"
+
+
+def test_rows_are_folded_until_asked_for(browser, report):
+    browser.open(report)
+    visible = "return [...document.querySelectorAll('#board tbody tr')].filter((r) => r.offsetHeight).length"
+    assert browser.run(visible) == 15
+    browser.run("document.querySelector('button.more').click()")
+    assert browser.run(visible) == 18
+
+
+def test_page_fits_a_phone(browser, report):
+    browser.open(report, width=390)
+    assert browser.run("return document.documentElement.scrollWidth") <= 390
+    widths = browser.run("return [...document.querySelectorAll('.plot .main-svg')].map((s) => s.clientWidth)")
+    assert 300 < max(widths) <= 390
+
+
+def test_page_and_plots_follow_light_and_dark(browser, report):
+    ground = (
+        "return [getComputedStyle(document.body).backgroundColor,"
+        "document.getElementById('plot-curves')._fullLayout.paper_bgcolor]"
+    )
+    assert browser.open(report, theme="dark").run(ground) == ["rgb(21, 24, 28)", "#15181c"]
+    browser.set_theme("light")
+    browser.wait(f"{ground.replace('return', 'return String(')}) === 'rgb(255, 255, 255),#ffffff'")
+
+
+def test_paper_is_white_in_the_dark_too(browser, report):
+    browser.open(report, theme="dark")
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    color = "return document.getElementById('plot-curves')._fullLayout.paper_bgcolor === '%s'"
+    browser.wait(color % "#ffffff")
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    browser.wait(color % "#15181c")
+
+
+def test_two_thousand_trials_are_usable_within_three_seconds(browser, fill):
+    report = write_report(fill(num_trials=2000), "demo").resolve()
+    assert report.stat().st_size < 15e6
+    times = [browser.open(report).run("return Number(document.documentElement.dataset.usable)") for _ in range(3)]
+    assert browser.complaints() == []
+    assert min(times) < 3000, times  # the best of three: whoever else uses this machine is not measured
+
+
+def test_pictures_are_drawn_without_a_network(fill, tmp_path):
+    from PIL import Image
+
+    data = read_data(fill(hostile=HOSTILE), "demo")
+    paths = write_pictures(data, tmp_path / "figures")
+    assert len(paths) >= 10
+    for path in paths:
+        with Image.open(path) as image:
+            assert image.width == 2160
+            assert image.convert("L").getextrema()[0] < 100, f"{path.name} is blank"

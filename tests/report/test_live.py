@@ -1,0 +1,67 @@
+"""The live page: on this machine only, made anew when the tables change; the index over all sweeps."""
+
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+from flexres_tune.errors import ResultsError
+from flexres_tune.report.files import write_index
+from flexres_tune.report.live import make_server
+from flexres_tune.results.writer import SweepWriter
+
+
+@pytest.fixture
+def server(fill):
+    with make_server(fill(), "demo") as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def get(server, path, host=None):
+    url = f"http://127.0.0.1:{server.server_address[1]}{path}"
+    request = urllib.request.Request(url, headers={"Host": host} if host else {})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.read().decode()
+
+
+def test_page_has_the_version_that_is_asked_for(server, paths, make_config, make_trial):
+    version = get(server, "/version")
+    assert f'data-version="{version}"' in get(server, "/")[:200]
+    config = make_config(seed=77)
+    with SweepWriter(paths) as writer:
+        writer.add_trial(make_trial(config), config)
+    assert get(server, "/version") != version
+
+
+def test_server_listens_on_this_machine_only(server):
+    assert server.server_address[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "status"), [("/../plan.json", None, 404), ("/report.html", None, 404), ("/", "evil.example", 403)]
+)
+def test_nothing_else_is_served(server, path, host, status):
+    with pytest.raises(urllib.error.HTTPError) as error:
+        get(server, path, host)
+    assert error.value.code == status
+
+
+def test_taken_port_is_said_with_a_way_out(server, fill):
+
+    port = server.server_address[1]
+    with pytest.raises(ResultsError, match=f"port {port} .*leave --port out"):
+        make_server(fill(), "demo", port)
+
+
+def test_index_names_question_answer_and_links(fill, paths):
+    index = write_index(fill(hostile="<b>")).read_text()
+    assert 'href="demo/report.html"' in index
+    assert "Which rate? &lt;b&gt;" in index
+    assert "validation accuracy" in index
+    assert paths.report.exists()
+    assert "<b>" not in index

@@ -1,0 +1,63 @@
+"""The report command: what it writes, and what it says where it cannot."""
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from flexres_tune.report.__main__ import app
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.writer import SweepWriter
+from flexres_tune.spec import TrialConfig
+
+
+@pytest.fixture
+def folder(tmp_path, make_record):
+    root = tmp_path / "results"
+    for name in ("one", "two"):
+        config = TrialConfig.model_validate({"model": "tiny", "dataset": "digits"})
+        with SweepWriter(SweepPaths(root, name)) as writer:
+            writer.add_trial(make_record(config, sweep=name, best_val_accuracy=0.9), config)
+    return root
+
+
+def report(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_report_a_sweep_is_written(folder):
+    done = report("--results", folder)
+    assert done.exit_code == 0
+    assert done.output.splitlines() == [f"{folder}/one/report.html", f"{folder}/two/report.html"]
+    assert (folder / "two" / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_index_is_written(folder):
+    assert report("--results", folder, "--index").output.strip() == f"{folder}/index.html"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--png", "x"], "--png is for one sweep, but .* has one, two; add --sweep NAME"),
+        (["--watch"], "--watch is for one sweep"),
+        (["--watch", "--index"], "--watch and --index do different things; give one of them"),
+        (["--port", "8000"], "--port belongs to --watch, which is absent"),
+        (["--index", "--sweep", "one"], "--index is over all sweeps, but --sweep names one"),
+        (["--sweep", "tow"], "no sweep 'tow'; did you mean two"),
+        (["--sweep", "one", "--png", "x"], "nothing to plot yet"),
+    ],
+)
+def test_wrong_options_are_said_with_a_way_out(folder, arguments, message, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    done = report("--results", folder, *arguments)
+    assert done.exit_code == 2
+
+    assert re.search(message, done.output), done.output
+
+
+def test_pictures_without_a_browser_say_what_to_install(folder, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    done = report("--results", folder, "--sweep", "one", "--png", "x")
+    assert done.exit_code == 2
+    assert "apt-get install chromium" in done.output

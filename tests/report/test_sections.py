@@ -1,0 +1,125 @@
+"""A report says what it found, leaves nothing of a sweep unescaped, and leaves out what it has no data for."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from flexres_tune.report import sections
+from flexres_tune.report.data import read_data
+from flexres_tune.report.files import try_report, write_report
+from flexres_tune.report.sections import PLOTS, all_plots, report_html
+from flexres_tune.results import open_results
+from flexres_tune.results.writer import SweepWriter
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def data(fill):
+    return read_data(fill(hostile=HOSTILE), "demo")
+
+
+def headings(html):
+    return re.findall(r"<h2>(.*?)</h2>", html)
+
+
+def test_sections_stand_in_their_order(data):
+    assert headings(report_html(data, "results")) == [*PLOTS, "Failures", "How to reproduce it"]
+
+
+def test_question_and_answer_stand_first(data):
+    html = report_html(data, "results")
+    assert html.index("Which rate?") < html.index(data.answer.split(";")[0]) < html.index("<h2>")
+
+
+def test_text_of_the_sweep_is_text(data):
+    html = report_html(data, "results")
+    assert "<script>alert" not in html
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 4  # question, device, error, traceback, YAML
+    assert "\\u003cscript" in html or "&lt;script" in html.split('id="page-data">')[1]
+
+
+def test_page_loads_nothing_from_elsewhere(data):
+    class Links(HTMLParser):
+        found = ()
+
+        def handle_starttag(self, tag, attributes):
+            self.found += tuple(v for k, v in attributes if k in ("src", "href", "srcset", "data", "action"))
+
+    links = Links()
+    links.feed(report_html(data, "results"))
+    assert links.found
+    assert all(link.startswith("#") for link in links.found)
+
+
+def test_every_plot_says_what_to_see_and_names_its_axes(data):
+    plots = all_plots(data)
+    assert len({plot.name for plot in plots}) == len(plots) >= 10
+    for plot in plots:
+        assert len(plot.finding.split()) > 4, plot.name
+        if plot.name == "parallel":
+            continue  # its axes are named by their ticks
+        assert plot.figure.layout.xaxis.title.text, plot.name
+        assert plot.figure.layout.yaxis.title.text, plot.name
+
+
+@pytest.mark.parametrize("make", PLOTS.values(), ids=PLOTS)
+def test_plot_is_left_out_where_there_is_nothing_to_see(make, paths, make_config, make_trial):
+    config = make_config()
+    with SweepWriter(paths) as writer:
+        writer.add_trial(make_trial(config, "failed", best=None, error="boom", device=None), config)
+    assert make(read_data(open_results(paths.root), "demo")) == []
+
+
+def test_sweep_without_rows_or_plan_has_a_report(paths):
+    paths.trials.mkdir(parents=True)
+    html = write_report(open_results(paths.root), "demo").read_text()
+    assert "none yet" in html
+    assert headings(html) == ["How to reproduce it"]
+
+
+def test_damaged_plan_costs_only_what_stood_in_it(fill, paths):
+    results = fill()
+    paths.plan.write_text("{")
+    assert "Leaderboard" in headings(report_html(read_data(results, "demo"), "results"))
+
+
+def test_resolved_sweep_file_is_yaml_again(data):
+    from ruamel.yaml import YAML
+
+    from flexres_tune.report.facts import resolved_yaml
+
+    assert YAML(typ="safe").load(resolved_yaml(data)) == data.plan.spec
+
+
+def test_stopped_trials_are_counted_beside_and_never_ranked(data):
+    (effect,) = [plot for plot in all_plots(data) if plot.name == "effect-lr"]
+    assert any("10 trials stopped early" in note for note in effect.notes)
+    (ranking,) = [plot for plot in all_plots(data) if plot.name == "ranking"]
+    assert not any("lr=0.001" in a.text for a in ranking.figure.layout.annotations)
+
+
+def test_many_trials_are_thinned_and_the_page_says_so(fill):
+    data = read_data(fill(num_trials=500), "demo")
+    (curves,) = sections.plot_curves(data)
+    assert any("are left out" in note for note in curves.notes)
+    assert sum(len(trace.x) for trace in curves.figure.data) < 8000
+
+
+def test_report_that_fails_does_not_fail_the_run(fill, monkeypatch):
+    results = fill()
+    monkeypatch.setattr("flexres_tune.report.files.report_html", lambda *a: 1 / 0)
+    line = try_report(results, "demo")
+    assert line.startswith("warning: no report: ZeroDivisionError")
+    assert "python -m flexres_tune.report --sweep demo" in line
+
+
+def test_report_is_written_whole_or_not_at_all(fill, paths, monkeypatch):
+    results = fill()
+    write_report(results, "demo")
+    before = paths.report.read_bytes()
+    monkeypatch.setattr("flexres_tune.report.files.report_html", lambda *a: "\ud800")  # cannot be encoded
+    assert try_report(results, "demo").startswith("warning")
+    assert paths.report.read_bytes() == before
+    assert [path.name for path in paths.folder.glob("*report*")] == ["report.html"]

@@ -1,0 +1,129 @@
+"""One driver a sweep, by claims and heartbeats on object storage."""
+
+import json
+import os
+import threading
+
+import pytest
+
+from flexres_tune.errors import ResultsError
+from flexres_tune.results import object_lock as remote_lock
+from flexres_tune.results.lock import SweepLock, holder
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.storage import names
+
+
+@pytest.fixture
+def paths(bucket):
+    return SweepPaths("s3://bucket/results", "demo")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """The same waits, a hundredth as long."""
+    for name in ("HEARTBEAT_S", "DEAD_AFTER_S", "_LOOK_S"):
+        monkeypatch.setattr(remote_lock, name, getattr(remote_lock, name) / 50)
+
+
+def leave(paths, **changes):
+    """A claim as a driver on another machine writes it."""
+    content = {"host": "elsewhere", "pid": 7, "started_at": "2026-01-01", "machine": "another", "born": "1"} | changes
+    claim = paths.lock / "0123.json"
+    claim.write_bytes(json.dumps(content).encode())
+    return claim
+
+
+def test_second_driver_is_refused_until_the_first_lets_go(paths):
+    with SweepLock(paths):
+        assert holder(paths)["pid"] == os.getpid()
+        with pytest.raises(ResultsError, match=rf"s3://.*already run by another driver, on host .*, pid {os.getpid()}"):
+            SweepLock(paths).acquire()
+        assert len(names(paths.lock)) == 1
+    assert holder(paths) is None and names(paths.lock) == []
+    with SweepLock(paths):
+        pass
+
+
+def test_driver_that_died_on_this_machine_holds_nothing(paths):
+    leave(paths, machine=remote_lock._machine(), pid=os.getpid(), born="the number's owner before")
+    assert holder(paths) is None
+    with SweepLock(paths):
+        assert holder(paths)["host"] != "elsewhere"
+
+
+def test_silent_driver_of_another_machine_is_dead_after_a_while(paths):
+    leave(paths)
+    assert holder(paths)["host"] == "elsewhere"  # heard of within the last minute
+    with SweepLock(paths):
+        assert len(names(paths.lock)) == 1 and holder(paths)["pid"] == os.getpid()
+
+
+def test_driver_of_another_machine_whose_heart_beats_is_left_alone(paths):
+    claim = leave(paths)
+    over = threading.Event()
+
+    def beat():
+        while not over.wait(0.05):
+            claim.write_bytes(claim.read_bytes())
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(ResultsError, match="already run by another driver, on host elsewhere, pid 7, started 2026"):
+            SweepLock(paths).acquire()
+        assert names(paths.lock) == ["0123.json"]
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_heartbeat_writes_the_claim_anew_and_survives_a_server_that_is_away(bucket, paths):
+    with SweepLock(paths):
+        claim = paths.lock / names(paths.lock)[0]
+        first = claim.stat().st_mtime_ns
+        _wait(lambda: claim.stat().st_mtime_ns > first)
+        bucket.go_away()
+        requests = bucket.num_requests
+        _wait(lambda: bucket.num_requests > requests + 2)
+        bucket.come_back()
+        first = claim.stat().st_mtime_ns
+        _wait(lambda: claim.stat().st_mtime_ns > first)
+
+
+def test_driver_that_was_taken_for_dead_hears_it(paths):
+    heard = threading.Event()
+    with SweepLock(paths, on_lost=heard.set):
+        (paths.lock / names(paths.lock)[0]).unlink()
+        assert heard.wait(5)
+    assert names(paths.lock) == []
+
+
+def test_of_drivers_that_start_at_once_one_runs(paths):
+    held, refused, start = [], [], threading.Barrier(4)
+
+    def drive():
+        lock = SweepLock(paths)
+        start.wait()
+        try:
+            lock.acquire()
+            held.append(lock)
+        except ResultsError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=drive) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for lock in held:
+        lock.release()
+    assert len(held) == 1 and len(refused) == 3
+
+
+def _wait(condition):
+    pause = threading.Event()
+    for _ in range(200):
+        if condition():
+            return
+        pause.wait(0.05)
+    raise AssertionError("not so after 10 s")

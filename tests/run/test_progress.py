@@ -1,0 +1,71 @@
+import io
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from flexres_tune.records import EpochMetrics
+from flexres_tune.run.progress import SweepProgress, describe, duration
+from flexres_tune.spec import PlannedTrial, TrialConfig
+from flexres_tune.sweep.journal import TrialState
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
+)
+def test_duration_reads_as_a_person_says_it(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_plain_lines_where_the_output_is_no_terminal(make_state):
+    output = io.StringIO()
+    with SweepProgress(Console(file=output, width=200), num_trials=2, num_epochs=4) as progress:
+        progress.update(make_state(status=None))
+        progress.update(make_state(status="completed"))
+    lines = output.getvalue().splitlines()
+    assert lines == ["1/2  completed    val  90.00%     2/2 epochs    3.0 s  lr=0.1 seed=3"]
+    assert "\x1b" not in output.getvalue()
+
+
+def test_failed_trial_shows_the_last_line_of_its_error(make_state):
+    output = io.StringIO()
+    with SweepProgress(Console(file=output, width=200), 1, 2) as progress:
+        progress.update(make_state(status="failed", error="Traceback ...\nValueError: [bold]no"))
+    assert output.getvalue().splitlines()[-1].strip() == "ValueError: [bold]no"
+
+
+def test_terminal_shows_trials_time_left_and_the_best(make_state):
+    output = io.StringIO()
+    console = Console(file=output, width=120, force_terminal=True, color_system=None)
+    with SweepProgress(console, num_trials=2, num_epochs=4) as progress:
+        progress.update(make_state(status="completed"))
+        progress._bar.refresh()
+    text = output.getvalue()
+    assert "1/2 trials" in text
+    assert "left" in text
+    assert "best 90.00% (lr=0.1 seed=3)" in text
+
+
+def test_long_values_are_cut_in_the_middle(make_state):
+    state = make_state(status=None)
+    state.planned.varied["dataset"] = "parquet:" + "x" * 300
+    assert "…" in describe(state)
+    assert len(describe(state)) < 80
+
+
+@pytest.fixture
+def make_state(make_record):
+    def make(status, error=None):
+        config = TrialConfig(model="tiny", dataset="digits", epochs=2, seed=3)
+        planned = PlannedTrial(config=config, varied={"lr": 0.1}, num_parameters=24_794, stage="screen")
+        state = TrialState(planned, 1, datetime.now(UTC))
+        for epoch, accuracy in ((1, 0.5), (2, 0.9)):
+            state.history[epoch] = EpochMetrics(epoch, 1.0, 0.5, 1.0, accuracy, 0.1, 1.5, 100.0)
+        if status:
+            state.record = make_record(
+                config, status=status, error=error, best_val_accuracy=0.9, train_seconds=3.0, epochs_run=2
+            )
+        return state
+
+    return make

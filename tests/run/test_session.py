@@ -1,0 +1,191 @@
+"""Real sweeps on a real Ray: what a person gets, from the sweep file to the tables."""
+
+import io
+import math
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flexres_tune.results import open_results
+from flexres_tune.run.session import Session
+
+JPEG = Path(__file__).parents[3] / "shared" / "data" / "cifar10-jpeg"
+
+SWEEP = """
+name: test
+base: {dataset: digits, model: tiny, epochs: 2, batch_size: 64, augmentation: []}
+resources_per_trial: {cpu: 1, gpu: 0}
+"""
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """One Ray on two cores for all tests of this process."""
+    from flexres_tune.cluster.connection import ENVIRONMENT
+
+    os.environ.update(ENVIRONMENT)
+    import ray
+
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=100 * 1024**2,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def run(ray_session, tmp_path):
+    """Run a sweep given as text: (exit status, what was printed, its results)."""
+
+    def run_text(text, **options):
+        file = tmp_path / "test.yaml"
+        file.write_text(text)
+        session = Session(file=file, profile="none", storage=tmp_path / "results", **options)
+        output = io.StringIO()
+        session.__dict__["console"] = Console(file=output, width=160)
+        status = session.run()
+        return status, output.getvalue(), open_results(tmp_path / "results")
+
+    return run_text
+
+
+def test_sweep_trains_every_trial_and_fills_the_tables(run):
+    status, output, results = run(SWEEP + "seeds: [0, 1]\nparameters: {lr: {values: [0.05, 0.1]}}\n")
+    trials = results.trials("test").to_pylist()
+    assert status == 0
+    assert [trial["status"] for trial in trials] == ["completed"] * 4
+    assert {(trial["lr"], trial["seed"]) for trial in trials} == {(0.05, 0), (0.05, 1), (0.1, 0), (0.1, 1)}
+    for trial in trials:
+        assert trial["best_val_accuracy"] > 0.3, "digits are learned in two epochs; chance is 0.1"
+        assert trial["test_accuracy"] > 0.3
+        assert trial["num_parameters"] == 19_994
+        assert trial["node_ip"]
+        assert trial["versions"]["ray"]
+        assert trial["started_at"] < trial["finished_at"]
+    assert results.epochs("test").num_rows == 8
+    assert "4/4" in output
+    assert "query leaderboard --sweep test" in output
+
+
+def test_same_command_again_has_nothing_to_do_and_growth_runs_only_what_is_new(run):
+    run(SWEEP + "parameters: {lr: {values: [0.05]}}\n")
+    _, output, results = run(SWEEP + "parameters: {lr: {values: [0.05]}}\n")
+    assert "nothing to do" in output
+    before = results.trials("test").to_pylist()
+    _, output, results = run(SWEEP + "seeds: [0, 1]\nparameters: {lr: {values: [0.05]}}\n")
+    assert "1 trial to run, 1 already done" in output
+    after = {row["trial_id"]: row for row in results.trials("test").to_pylist()}
+    assert len(after) == 2
+    assert after[before[0]["trial_id"]] == before[0]
+
+
+def test_diverging_trial_is_a_row_and_the_sweep_goes_on(run):
+    status, output, results = run(SWEEP + "parameters: {lr: {values: [1.0e+30, 0.05]}}\n")
+    by_lr = {row["lr"]: row for row in results.trials("test").to_pylist()}
+    assert status == 0
+    assert by_lr[0.05]["status"] == "completed"
+    assert by_lr[1e30]["status"] == "diverged"
+    assert "loss" in by_lr[1e30]["error"]
+    assert by_lr[1e30]["test_accuracy"] is None
+    assert "diverged" in output
+
+
+def test_failing_trial_is_a_row_with_its_reason_and_the_sweep_goes_on(run, tmp_path):
+    """num_train_images is more than digits has, which only the data set itself knows."""
+    status, output, results = run(SWEEP + "parameters: {num_train_images: {values: [100, 1000000]}}\n")
+    by_images = {row["num_train_images"]: row for row in results.trials("test").to_pylist()}
+    assert status == 0
+    assert by_images[100]["status"] == "completed"
+    assert by_images[1_000_000]["status"] == "failed"
+    assert "num_train_images" in by_images[1_000_000]["error"]
+    assert "failed" in output
+
+
+def test_asha_stops_bad_trials_and_says_why(run):
+    text = SWEEP.replace("epochs: 2", "epochs: 4") + (
+        "early_terminate: {type: asha, grace_period: 1, reduction_factor: 2}\n"
+        "parameters: {lr: {values: [0.1, 0.05, 1.0e-6, 1.0e-7, 1.0e-8, 1.0e-9]}}\n"
+    )
+    _, _, results = run(text, max_concurrent=1)
+    stopped = results.sql("SELECT * FROM trials WHERE status = 'stopped'").to_pylist()
+    assert stopped
+    for row in stopped:
+        assert row["epochs_run"] < 4
+        assert row["test_accuracy"] is None
+        decisions = results.sql(f"SELECT * FROM decisions WHERE trial_id = '{row['trial_id']}' AND action = 'stop'")
+        (decision,) = decisions.to_pylist()
+        assert decision["value"] < decision["cutoff"]
+        assert decision["epoch"] == row["epochs_run"]
+    best = max(results.trials("test").to_pylist(), key=lambda row: row["best_val_accuracy"])
+    assert best["status"] == "completed"
+
+
+def test_screening_is_followed_by_confirmation_on_fresh_seeds(run):
+    text = SWEEP + "parameters: {lr: {values: [0.1, 1.0e-6]}}\nconfirm: {top: 1, seeds: [10, 11]}\n"
+    _, _, results = run(text, stage="screen")
+    assert results.trials("test").num_rows == 2
+    _, output, results = run(text)
+    confirmed = results.sql("SELECT lr, seed, status, test_accuracy FROM trials WHERE stage = 'confirm' ORDER BY seed")
+    assert [(row["lr"], row["seed"], row["status"]) for row in confirmed.to_pylist()] == [
+        (0.1, 10, "completed"),
+        (0.1, 11, "completed"),
+    ]
+    assert all(row["test_accuracy"] is not None for row in confirmed.to_pylist())
+    assert "confirm: 2 trials to run" in output
+    _, output, _ = run(text)
+    assert "nothing to do: all 4 trials" in output
+
+
+def test_order_is_shuffled_by_the_recorded_seed(run):
+    grid = "parameters: {lr: {values: [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]}}\n"
+    one_epoch = SWEEP.replace("epochs: 2", "epochs: 1")
+    _, _, results = run(one_epoch + grid + "order_seed: 1\n", max_concurrent=1)
+    order = results.sql("SELECT lr FROM trials ORDER BY started_at").column("lr").to_pylist()
+    assert sorted(order) != order
+
+
+def test_tpe_draws_as_it_goes_and_goes_on_from_the_tables(run):
+    text = SWEEP.replace("epochs: 2", "epochs: 1") + (
+        "method: tpe\nnum_trials: {n}\nparameters: {{lr: {{min: 0.001, max: 0.3, distribution: log_uniform_values}}}}\n"
+    )
+    head, tail = text.split("method:")
+    run(head + ("method:" + tail).format(n=3))
+    _, output, results = run(head + ("method:" + tail).format(n=5))
+    assert "2 trials to run, 3 already done" in output
+    assert results.trials("test").num_rows == 5
+
+
+@pytest.mark.skipif(not JPEG.is_dir(), reason=f"{JPEG} is not there")
+def test_real_images_are_learned(run, tmp_path):
+    """2,000 training images of CIFAR-10 as JPEG, the smallest model that learns them: well above chance, 0.1."""
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "jpeg"
+    folder.mkdir()
+    for name, num_rows in (("train", 2_222), ("test", 500)):
+        pq.write_table(pq.read_table(JPEG / f"{name}.parquet").slice(0, num_rows), folder / f"{name}.parquet")
+    _, _, results = run(
+        f"name: test\nbase: {{dataset: 'parquet:{folder}', model: small, epochs: 4, batch_size: 32}}\n"
+        "parameters: {lr: {values: [0.05, 0.1]}}\nresources_per_trial: {cpu: 1, gpu: 0}\n"
+    )
+    rows = results.trials("test").to_pylist()
+    assert [row["status"] for row in rows] == ["completed"] * 2
+    assert max(row["best_val_accuracy"] for row in rows) > 0.25
+    assert all(math.isfinite(row["test_accuracy"]) for row in rows)
+
+
+def test_resources_that_no_machine_has_are_refused_before_anything_starts(run):
+    from flexres_tune.errors import DeviceError
+
+    with pytest.raises(DeviceError, match=r"resources_per_trial.gpu <= GPUs in the cluster must hold, but got 4 and 0"):
+        run(SWEEP.replace("gpu: 0", "gpu: 4"))
+    with pytest.raises(
+        DeviceError, match=r"resources_per_trial.cpu <= CPUs in the cluster must hold, but got 64 and 2"
+    ):
+        run(SWEEP.replace("cpu: 1", "cpu: 64"))

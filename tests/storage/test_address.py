@@ -1,0 +1,73 @@
+"""What a person types for results: a folder stays one, an address becomes a place, and the rest is refused."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from flexres_tune.errors import ResultsError
+from flexres_tune.storage import RemotePath, make_path
+
+
+@pytest.mark.parametrize("text", ["results", "/mnt/results", "s3", ".", "a:b", "C:", "tag:2026/x", "ä ö"])
+def test_folder_is_a_folder(text):
+    assert make_path(text) == Path(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("s3://bucket/results", "s3://bucket/results"),
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket//a///b/", "s3://bucket/a/b"),
+        ("gs://bucket/a?anonymous=true", "gs://bucket/a?anonymous=true"),
+        (
+            "s3://b/a?endpoint_override=localhost:5000&scheme=http",
+            "s3://b/a?endpoint_override=localhost:5000&scheme=http",
+        ),
+    ],
+)
+def test_address_is_a_place_and_is_written_as_it_was_given(text, address):
+    assert str(make_path(text)) == address
+    assert make_path(make_path(text)) == make_path(address)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("s3:/bucket/x", r"s3:/bucket/x: must be a folder, s3://BUCKET/FOLDER .* no bucket after two slashes"),
+        ("s3://", "names no bucket"),
+        ("s3:///x", "names no bucket"),
+        ("http://host/x", "is an address of kind http:.*copy the results from there later"),
+        ("hdfs:/x", "is an address of kind hdfs:"),
+        ("abfs://x/y", "is an address of kind abfs:"),
+        ("foo://x/y", "is an address of kind foo:"),
+        ("S3://bucket/x", "small letters"),
+        ("gcs://bucket/x", "write gs://"),
+        ("file:///tmp/x", "leave file:// out"),
+        ("s3://b/../x", r"neither \. nor \.\."),
+        ("s3://b/x?endpoint=h", "after the [?] must stand endpoint_override, scheme, region, anonymous.*'endpoint'"),
+        ("s3://b/x?region=", "each with =VALUE, but got 'region'"),
+        ("gs://b/x?region=eu", "'region'.*GOOGLE_APPLICATION_CREDENTIALS"),
+    ],
+)
+def test_what_is_no_place_is_refused_with_what_to_give(text, message):
+    with pytest.raises(ResultsError, match=message):
+        make_path(text)
+
+
+@pytest.mark.parametrize("text", ["s3://KEY:hush@bucket/x", "s3://b/x?access_key=KEY&secret_key=hush"])
+def test_credentials_in_an_address_are_refused_and_not_repeated(text):
+    with pytest.raises(ResultsError, match=r"AWS_ACCESS_KEY_ID.*~/\.aws/credentials.*role") as caught:
+        make_path(text)
+    assert "hush" not in str(caught.value)
+
+
+def test_place_has_the_names_that_paths_have():
+    place = make_path("s3://bucket/results?region=eu-west-1")
+    file = place / "optim" / "plan.json"
+    assert str(file) == "s3://bucket/results/optim/plan.json?region=eu-west-1"
+    assert (file.name, file.parent, file.with_name("x")) == ("plan.json", place / "optim", place / "optim" / "x")
+    assert place.parent.parent == place.parent == make_path("s3://bucket?region=eu-west-1")
+    assert file.resolve() == file and isinstance(file, RemotePath) and file != Path(str(file))
+    assert pickle.loads(pickle.dumps(file)) == file and len({file, pickle.loads(pickle.dumps(file))}) == 1

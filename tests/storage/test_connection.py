@@ -1,0 +1,55 @@
+"""How a server is found, and how soon it is noticed that there is none."""
+
+import socket
+import time
+
+import pytest
+
+from flexres_tune.errors import StorageError
+from flexres_tune.storage import make_path
+from flexres_tune.storage.filesystem import connect, endpoint, forwarded_environment
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    connect.cache_clear()
+    yield monkeypatch
+    connect.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("variables", "settings", "found"),
+    [
+        ({}, {}, (None, None)),
+        ({"AWS_ENDPOINT_URL": "http://localhost:9000/"}, {}, ("localhost:9000", "http")),
+        ({"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "https://b"}, {}, ("b", "https")),
+        ({"AWS_ENDPOINT_URL": "localhost:9000"}, {}, ("localhost:9000", None)),
+        ({"AWS_ENDPOINT_URL": "http://a"}, {"endpoint_override": "b", "scheme": "http"}, ("b", "http")),
+        ({}, {"endpoint_override": "http://b:1"}, ("b:1", "http")),
+    ],
+)
+def test_endpoint_is_the_addresss_or_the_environments(environment, variables, settings, found):
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    assert endpoint(settings) == found
+
+
+def test_nothing_secret_is_forwarded(environment):
+    environment.setenv("AWS_ENDPOINT_URL", "http://a")
+    environment.setenv("AWS_REGION", "eu-west-1")
+    environment.setenv("AWS_SESSION_TOKEN", "token")
+    assert forwarded_environment() == {"AWS_ENDPOINT_URL": "http://a", "AWS_REGION": "eu-west-1"}
+
+
+def test_server_that_is_away_is_noticed_within_seconds():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        place = make_path(f"s3://bucket/x?endpoint_override=127.0.0.1:{free.getsockname()[1]}&scheme=http")
+        began = time.monotonic()
+        with pytest.raises(StorageError, match=r"127\.0\.0\.1:\d+ does not answer"):
+            place.write_bytes(b"x")
+        assert time.monotonic() - began < 6

@@ -1,0 +1,92 @@
+"""RemotePath does what pathlib does, and says what a server's errors mean."""
+
+import pytest
+
+from flexres_tune.errors import ResultsError, StorageError
+from flexres_tune.storage import folder_names, make_path, names
+
+
+@pytest.fixture
+def place(bucket):
+    return make_path("s3://bucket/results")
+
+
+def test_what_is_written_is_read(place):
+    file = place / "a" / "b.json"
+    assert not file.exists() and not (place / "a").is_dir()
+    file.write_bytes(b"{}")
+    assert file.exists() and not file.is_dir() and (place / "a").is_dir() and place.exists()
+    assert file.read_bytes() == b"{}" and file.read_text() == "{}"
+    assert file.stat().st_size == 2 and file.stat().st_mtime_ns > 0
+    file.write_text("ä")
+    assert file.read_text() == "ä"
+
+
+def test_folder_lists_its_names_as_a_local_one_does(place, tmp_path):
+    (place / "b").write_bytes(b"12")
+    (place / "a" / "deep" / "er").touch()
+    assert sorted(names(place)) == sorted(names(tmp_path / "bucket/results")) == ["a", "b"]
+    assert folder_names(place) == folder_names(tmp_path / "bucket/results") == ["a"]
+    assert place.listing()["b"].st_size == 2 and place.listing()["a"] is None
+
+
+def test_missing_object_is_a_missing_file(place):
+    with pytest.raises(FileNotFoundError, match="s3://bucket/results/x"):
+        (place / "x").read_bytes()
+    with pytest.raises(FileNotFoundError):
+        (place / "x").stat()
+    with pytest.raises(FileNotFoundError):
+        (place / "x").listing()
+    with pytest.raises(FileNotFoundError):
+        (place / "x").unlink()
+    (place / "x").unlink(missing_ok=True)
+
+
+def test_object_is_renamed_and_deleted(place):
+    (place / "x").write_bytes(b"1")
+    (place / "x").rename(place / "y")
+    assert not (place / "x").exists() and (place / "y").read_bytes() == b"1"
+    (place / "y").unlink()
+    assert not (place / "y").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            "When testing for key 'k' in bucket 'b': AWS Error NETWORK_CONNECTION during HeadObject operation: "
+            "curlCode: 7, Couldn't connect to server",
+            r"AWS does not answer \(AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 7.*AWS_ENDP",
+        ),
+        ("AWS Error NO_SUCH_BUCKET during PutObject", "there is no bucket bucket at AWS; make it"),
+        ("AWS Error ACCESS_DENIED during PutObject", r"AWS refuses \(AWS Error ACCESS_DENIED.*AWS_ACCESS_KEY_ID"),
+        ("AWS Error SIGNATURE_DOES_NOT_MATCH during x", "AWS refuses.*AWS_SECRET_ACCESS_KEY"),
+        ("AWS Error UNKNOWN (HTTP status 507) during PutObject", r"AWS: AWS Error UNKNOWN \(HTTP status 507\)"),
+    ],
+)
+def test_errors_name_the_place_the_reason_and_the_way_out(place, bucket, error, message):
+    bucket.error = OSError(error)
+    for ask in (place.exists, place.listing, (place / "x").read_bytes, (place / "x").touch, (place / "x").unlink):
+        with pytest.raises(StorageError, match=rf"s3://bucket/results.*: cannot be \w.*: {message}"):
+            ask()
+
+
+def test_error_is_one_that_a_folders_handlers_catch_and_one_that_a_person_sees(place, bucket):
+    bucket.go_away()
+    for kind in (OSError, ResultsError):
+        with pytest.raises(kind):
+            place.exists()
+
+
+def test_folder_on_google_is_seen_by_what_lies_below_it(bucket):
+    place = make_path("gs://bucket/results")
+    (place / "demo" / "trials" / "part").touch()
+    (place / "index.html").touch()
+    assert sorted(names(place)) == ["demo", "index.html"] and folder_names(place) == ["demo"]
+    assert place.listing()["index.html"].st_mtime_ns > 0
+
+
+def test_missing_folder_on_google_is_a_missing_folder(bucket):
+    bucket.error = OSError("No such file or directory 'bucket/results'")
+    with pytest.raises(FileNotFoundError, match="gs://bucket/results"):
+        make_path("gs://bucket/results").listing()

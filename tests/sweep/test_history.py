@@ -1,0 +1,56 @@
+import pytest
+
+from flexres_tune.records import EpochRecord, TrialStatus
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.reader import Results
+from flexres_tune.results.writer import SweepWriter
+from flexres_tune.spec import Metric, TrialConfig
+from flexres_tune.sweep.history import recall
+
+
+def config(seed):
+    return TrialConfig(model="tiny", dataset="digits", epochs=2, seed=seed)
+
+
+@pytest.fixture
+def paths(tmp_path, make_record):
+    """Trials 0 completed, 1 failed, 2 killed with its driver after an epoch of its third attempt."""
+    paths = SweepPaths(tmp_path, "test")
+    with SweepWriter(paths) as writer:
+        for seed, status in ((0, "completed"), (1, "failed")):
+            for epoch, loss in ((1, 0.4), (2, 0.6)):
+                writer.add_epoch(EpochRecord(epoch, 1, 0.5, loss, 0.7, 0.1, 1, 1, None, "test", config(seed).trial_id))
+            record = make_record(config(seed), status=status, attempt=seed + 1, best_val_accuracy=0.7)
+            writer.add_trial(record, config(seed))
+        killed = EpochRecord(1, 1, 0.5, 0.1, 0.9, 0.1, 1, 1, None, "test", config(2).trial_id, 3)
+        writer.add_epoch(killed)
+    return paths
+
+
+def test_what_is_missing_is_known_without_reading_epochs(paths, monkeypatch):
+    """A sweep of a million epochs with nothing to do must say so at once."""
+    monkeypatch.setattr(Results, "epochs", lambda *_: pytest.fail("epochs were read"))
+    memory = recall(paths, Metric())
+    assert memory.is_done(config(0).trial_id) and memory.is_done(config(1).trial_id)
+    assert not memory.is_done(config(2).trial_id)
+    assert memory.scores == {config(0).trial_id: 0.7}
+
+
+def test_attempts_count_those_that_left_only_epochs(paths):
+    attempts = recall(paths, Metric()).attempts
+    assert attempts == {config(0).trial_id: 1, config(1).trial_id: 2, config(2).trial_id: 3}
+
+
+def test_loss_scores_the_other_way_round(paths):
+    assert recall(paths, Metric(name="val_loss")).scores == {config(0).trial_id: -0.4}
+
+
+def test_retried_statuses_are_missing_until_they_were_tried(paths):
+    retry = (TrialStatus.FAILED,)
+    assert not recall(paths, Metric(), retry=retry).is_done(config(1).trial_id)
+    assert recall(paths, Metric(), retry=retry, tried=[config(1).trial_id]).is_done(config(1).trial_id)
+
+
+def test_sweep_that_never_ran_remembers_nothing(tmp_path):
+    memory = recall(SweepPaths(tmp_path / "none", "test"), Metric())
+    assert (memory.rows, memory.attempts, memory.scores, memory.decisions) == ({}, {}, {}, [])

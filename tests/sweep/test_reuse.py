@@ -1,0 +1,69 @@
+import os
+from datetime import UTC, datetime
+
+import pytest
+
+from flexres_tune.records import EpochRecord
+from flexres_tune.results import open_results
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.writer import SweepWriter
+from flexres_tune.spec import PlannedTrial, TrialConfig
+from flexres_tune.sweep.reuse import reuse_rows
+
+
+@pytest.fixture
+def done(tmp_path, make_record):
+    """Write a trial of sweep `first`; the same trial, planned."""
+
+    def write(status="completed", num_epochs=2, dataset="digits", **changes):
+        config = TrialConfig(model="tiny", dataset=dataset, epochs=2)
+        with SweepWriter(SweepPaths(tmp_path, "first")) as writer:
+            for epoch in range(1, num_epochs + 1):
+                record = EpochRecord(epoch, 1, 0.5, 1, 0.7, 0.1, 1, 1, None, "first", config.trial_id, 2)
+                writer.add_epoch(record)
+            writer.add_trial(make_record(config, sweep="first", status=status, **changes), config)
+        return PlannedTrial(config, {}, 24_794)
+
+    return write
+
+
+def test_completed_trial_is_taken_over_with_its_epochs_and_says_where_from(done, tmp_path):
+    paths = SweepPaths(tmp_path, "second")
+    assert reuse_rows(paths, [done()], "confirm", "laptop") == {"first": 1}
+    results = open_results(tmp_path)
+    (row,) = results.trials("second").to_pylist()
+    assert (row["sweep"], row["reused_from"], row["stage"], row["profile"]) == ("second", "first", "confirm", "laptop")
+    assert [(e["sweep"], e["epoch"], e["attempt"]) for e in results.epochs("second").to_pylist()] == [
+        ("second", 1, 2),
+        ("second", 2, 2),
+    ]
+    assert results.trials("first")["reused_from"].to_pylist() == [None]
+
+
+def test_sweep_that_ran_it_is_named_through_a_chain(done, tmp_path):
+    trial = done()
+    reuse_rows(SweepPaths(tmp_path, "a"), [trial], "screen", "none")  # "a" is found before "first"
+    reuse_rows(SweepPaths(tmp_path, "third"), [trial], "screen", "none")
+    assert open_results(tmp_path).trials("third")["reused_from"].to_pylist() == ["first"]
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed", "diverged", "out_of_memory", "interrupted"])
+def test_trial_that_did_not_complete_is_run(done, tmp_path, status):
+    assert not reuse_rows(SweepPaths(tmp_path, "second"), [done(status)], "screen", "none")
+
+
+def test_trial_whose_curve_has_a_hole_is_run(done, tmp_path):
+    assert not reuse_rows(SweepPaths(tmp_path, "second"), [done(num_epochs=1)], "screen", "none")
+    assert "second" not in open_results(tmp_path).sweeps() or not open_results(tmp_path).trials("second").num_rows
+
+
+@pytest.mark.parametrize(("age", "reused"), [(-100, True), (100, False)])
+def test_images_that_changed_since_are_other_images(done, tmp_path, age, reused):
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("train.parquet", "test.parquet"):
+        (images / name).write_bytes(b"")
+        moment = datetime(2026, 1, 1, tzinfo=UTC).timestamp() + age
+        os.utime(images / name, (moment, moment))
+    trial = done(dataset=f"parquet:{images}")  # started on 2026-01-01
+    assert bool(reuse_rows(SweepPaths(tmp_path, "second"), [trial], "screen", "none")) == reused
