@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import leaderboard, telling_columns
+from flexres_tune.analysis.leaderboard import distinguishing_columns, leaderboard
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.reader import Results
 from flexres_tune.results.sql import run_sql
@@ -30,7 +30,7 @@ def equal_cost(results: Results, sweep: str) -> pa.Table:
         ResultsError: no such sweep.
     """
     trials = results.trials(sweep)
-    names = telling_columns(trials)
+    names = distinguishing_columns(trials)
     whole = leaderboard(results, sweep)
     counted = whole.filter(pc.is_valid(whole["rank"]))
     # of a configuration that was confirmed only the confirm trials count, as on the leaderboard
@@ -95,7 +95,7 @@ def pareto(results: Results, sweep: str) -> pa.Table:
     board = board.append_column(
         "device_seconds_per_trial", pc.divide(board["device_seconds"], pc.cast(_num_trials(board), pa.float64()))
     )
-    names = [name for name in telling_columns(results.trials(sweep)) if name in board.column_names]
+    names = [name for name in distinguishing_columns(results.trials(sweep)) if name in board.column_names]
     shown = ["sweep", "dataset", "config_id", *names, *PARETO_COSTS, *_MEASURES, "num_seeds"]
     fronts = []
     for dataset in board["dataset"].unique().to_pylist():

@@ -6,7 +6,7 @@ import statistics
 
 import pyarrow as pa
 
-from flexres_tune.analysis.leaderboard import telling_columns
+from flexres_tune.analysis.leaderboard import distinguishing_columns
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import table_schema
@@ -23,7 +23,7 @@ def stopped_trials(results: Results, sweep: str) -> pa.Table:
         ResultsError: no such sweep.
     """
     trials = results.trials(sweep)
-    varied = [name for name in telling_columns(trials) if name != "epochs"]
+    varied = [name for name in distinguishing_columns(trials) if name != "epochs"]
     stops = {row["trial_id"]: row for row in results.decisions(sweep).to_pylist() if row["action"] == "stop"}
     rows = []
     for trial in trials.sort_by("finished_at").to_pylist():

@@ -18,7 +18,7 @@ from flexres_tune.results.schema import config_columns, table_schema
 _FAILED = (TrialStatus.DIVERGED, TrialStatus.OUT_OF_MEMORY, TrialStatus.FAILED)
 
 
-def compare_parameter(results: Results, sweep: str, parameter: str, by: str | None = None) -> pa.Table:
+def parameter_effect(results: Results, sweep: str, parameter: str, by: str | None = None) -> pa.Table:
     """A row a value of `parameter` (and a value of `by`) and data set; sorted by value.
 
     Columns: sweep, dataset, the parameter(s), num_configs, num_trials (their trials that ran to the end),

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from flexres_tune.analysis.leaderboard import telling_columns
+from flexres_tune.analysis.leaderboard import distinguishing_columns
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.reader import Results
@@ -43,7 +43,9 @@ def parameter_importance(results: Results, sweep: str, repeats: int = REPEATS) -
     dataset = trials[-1]["dataset"] if trials else None
     rows = [row for row in trials if row["dataset"] == dataset]
     full = [row for row in rows if row["status"] == TrialStatus.COMPLETED and _is_finite(row["best_val_accuracy"])]
-    names = [name for name in telling_columns(results.trials(sweep)) if len({_text(row[name]) for row in full}) > 1]
+    names = [
+        name for name in distinguishing_columns(results.trials(sweep)) if len({_text(row[name]) for row in full}) > 1
+    ]
     if len(full) < MIN_TRIALS or len(names) < MIN_PARAMETERS:
         raise ResultsError(
             f"{sweep}: importance needs at least {MIN_TRIALS} trials that ran to their end and {MIN_PARAMETERS} "

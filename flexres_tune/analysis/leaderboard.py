@@ -58,7 +58,7 @@ def varied_columns(trials: pa.Table) -> list[str]:
     return [name for name, values in columns.items() if not values[1:].equals(values[:-1])]
 
 
-def telling_columns(trials: pa.Table) -> list[str]:
+def distinguishing_columns(trials: pa.Table) -> list[str]:
     """varied_columns(), less those another one tells: `blocks` ... by `model`, `momentum` by `optimizer`."""
     varied = varied_columns(trials)
     told = _told_by("model", [name for name in varied if name in architecture_columns()], trials)
@@ -85,7 +85,7 @@ def _by_dataset(trials: pa.Table) -> list[pa.Table]:
 
 def _board(trials: pa.Table, limit: int | None) -> pa.Table:
     trials = trials.select(table_schema("trials").names)  # a column of another version could shadow one made below
-    varied = telling_columns(trials)
+    varied = distinguishing_columns(trials)
     budget = "" if "epochs" in varied else "any_value(epochs) AS epochs,"
     order = ", ".join(f"'{status}'" for status in OUTCOMES)
     # NaN, as a diverged trial may have, would be the greatest of all numbers in DuckDB.

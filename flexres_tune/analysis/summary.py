@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import leaderboard, telling_columns
-from flexres_tune.display.format import deserved_digits, format_p_value, format_value
+from flexres_tune.analysis.leaderboard import distinguishing_columns, leaderboard
+from flexres_tune.display.format import format_p_value, format_value, significant_decimals
 from flexres_tune.results.reader import Results
 from flexres_tune.text import escape
 
@@ -31,7 +31,7 @@ def answer_sentence(results: Results, sweep: str) -> str:
     if board.num_rows:
         board = board.filter(pc.equal(board["dataset"], board["dataset"][0]))
     trials = results.trials(sweep)
-    return sentence_of(board, [name for name in telling_columns(trials) if name in board.column_names])
+    return sentence_of(board, [name for name in distinguishing_columns(trials) if name in board.column_names])
 
 
 def sentence_of(board: pa.Table, varied: list[str]) -> str:
@@ -91,7 +91,7 @@ def _measured(row: Mapping[str, Any]) -> str:
     mean, sd, n = row["best_val_accuracy_mean"], row["best_val_accuracy_sd"], row["num_seeds"]
     if mean is None:
         return "no finite validation accuracy"
-    digits = deserved_digits(sd)
+    digits = significant_decimals(sd)
     if sd is None:
         return f"{100 * mean:.{digits}f} % validation accuracy"
     fresh = "fresh seeds" if row["stage"] == "confirm" else "seeds"
@@ -105,7 +105,7 @@ def _gap(row: Mapping[str, Any]) -> str:
 def _digits(row: Mapping[str, Any]) -> int:
     """Decimals that a difference to the leader deserves: by the standard error that its interval shows."""
     low, high = row["behind_leader_low"], row["behind_leader_high"]
-    return deserved_digits(None if low is None or high is None else (high - low) / 4)
+    return significant_decimals(None if low is None or high is None else (high - low) / 4)
 
 
 def _evidence(row: Mapping[str, Any]) -> str:

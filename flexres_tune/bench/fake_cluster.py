@@ -10,20 +10,21 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from flexres_tune.cluster.connection import ENVIRONMENT, PROCESS_ENVIRONMENT, Cluster, connect
+from flexres_tune.cluster.connection import ENVIRONMENT, PROCESS_ENVIRONMENT, connect
+from flexres_tune.cluster.resources import ClusterResources
 
 OBJECT_STORE_BYTES = 100 * 1024**2  # of a node: reports are a few kB
 
 
 @contextmanager
-def pretended(nodes: Sequence[tuple[float, float]]) -> Iterator[Cluster]:
+def fake_cluster(nodes: Sequence[tuple[float, float]]) -> Iterator[ClusterResources]:
     """Connected to nodes with (CPUs, GPUs) each, the first of them the head; gone at the end of the context."""
-    with start_pretended(nodes) as address, connect(address) as cluster:
+    with start_fake_cluster(nodes) as address, connect(address) as cluster:
         yield cluster
 
 
 @contextmanager
-def start_pretended(nodes: Sequence[tuple[float, float]]) -> Iterator[str]:
+def start_fake_cluster(nodes: Sequence[tuple[float, float]]) -> Iterator[str]:
     """The address of such nodes, for other processes to join. This process must not be connected to a Ray."""
     for name, value in (ENVIRONMENT | PROCESS_ENVIRONMENT).items():
         os.environ.setdefault(name, value)

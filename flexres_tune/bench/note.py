@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flexres_tune.bench.figures import Bench
 from flexres_tune.errors import FlexResError
-from flexres_tune.storage import aside_of
+from flexres_tune.storage import temporary_path
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
@@ -24,7 +24,7 @@ def write_note(file: Path, benches: Sequence[Bench], command: str) -> None:
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise FlexResError(f"{file}: must have a line {BEGIN} and after it a line {END}, once each; add them")
     before, rest = text.split(BEGIN)
-    aside = aside_of(file)
+    aside = temporary_path(file)
     aside.write_text(f"{before}{BEGIN}\n{to_markdown(benches, command)}{END}{rest.split(END)[1]}", encoding="utf-8")
     os.replace(aside, file)
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from flexres_tune.bench.figures import Bench, Figure
 from flexres_tune.bench.process import cpu_seconds, descendants, resident_bytes
-from flexres_tune.cluster.resources import TrialShare
+from flexres_tune.cluster.resources import TrialResources
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.search.sources import ListSource
+from flexres_tune.search.sources import FixedTrials
 from flexres_tune.spec import SweepSpec, expand_trials
-from flexres_tune.sweep.history import Memory
+from flexres_tune.sweep.history import History
 from flexres_tune.sweep.journal import TrialState
-from flexres_tune.sweep.signals import Interrupt
+from flexres_tune.sweep.signals import Signals
 
 RAY_PROCESSES = ("/raylet/raylet ", "/gcs/gcs_server ")
 
@@ -74,12 +74,12 @@ def bench_scale(num_slots: int, num_trials: int, growth: int, epoch_s: float) ->
     The first are counted once as many have ended as run at once: until then processes start, which takes this machine's
     time and not the driver's.
     """
-    from flexres_tune.bench.fake_cluster import pretended
+    from flexres_tune.bench.fake_cluster import fake_cluster
     from flexres_tune.bench.noop import NUM_REPORTS
 
     total = num_slots + num_trials * growth
     at = (num_slots, num_slots + num_trials, total - num_trials, total)
-    with pretended([(num_slots, 0)]), tempfile.TemporaryDirectory(prefix="flexres_tune_bench_") as folder:
+    with fake_cluster([(num_slots, 0)]), tempfile.TemporaryDirectory(prefix="flexres_tune_bench_") as folder:
         marks = run_sleepers(Path(folder), num_slots, total, epoch_s, at)
     closed, last, first = marks[-1], marks[-3:-1], marks[:2]
     figures = [*_figures(f"first {num_trials}", *first)]
@@ -133,11 +133,11 @@ def run_sleepers(root: Path, num_slots: int, num_trials: int, epoch_s: float, at
             "early_terminate": {"type": "asha", "grace_period": 1},
         }
     )
-    trials = ListSource(expand_trials(spec))
+    trials = FixedTrials(expand_trials(spec))
     display = Marks(at)
-    share = TrialShare(cpu=1, gpu=0, num_concurrent=num_slots, reason="")
+    share = TrialResources(cpu=1, gpu=0, num_concurrent=num_slots, reason="")
     started = root / "started"
     started.mkdir()
     paths, options = SweepPaths(root, spec.name), RunOptions(trainable=sleep_and_report(epoch_s, num_slots, started))
-    run_trials(spec, trials, Memory(), {}, paths, share, Interrupt(), display, options)
+    run_trials(spec, trials, History(), {}, paths, share, Signals(), display, options)
     return [*display.marks, display.mark()]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from flexres_tune.bench.figures import Bench, Figure, ratios
 from flexres_tune.cluster.connection import connect
-from flexres_tune.cluster.resources import TrialShare
+from flexres_tune.cluster.resources import TrialResources
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.search.sources import ListSource
+from flexres_tune.search.sources import FixedTrials
 from flexres_tune.spec import SweepSpec, expand_trials
-from flexres_tune.sweep.history import Memory
+from flexres_tune.sweep.history import History
 from flexres_tune.sweep.journal import TrialState
-from flexres_tune.sweep.signals import Interrupt
+from flexres_tune.sweep.signals import Signals
 
 NUM_CONCURRENT = 2
 
@@ -77,17 +77,17 @@ def time_ours(num_trials: int) -> float:
     )
     trials = expand_trials(spec)
     folder = Path(tempfile.mkdtemp(prefix="flexres_tune_bench_"))
-    share = TrialShare(cpu=1, gpu=0, num_concurrent=NUM_CONCURRENT, reason="")
+    share = TrialResources(cpu=1, gpu=0, num_concurrent=NUM_CONCURRENT, reason="")
     try:
         started = time.perf_counter()
         run_trials(
             spec,
-            ListSource(trials),
-            Memory(),
+            FixedTrials(trials),
+            History(),
             {},
             SweepPaths(folder, spec.name),
             share,
-            Interrupt(),
+            Signals(),
             Silence(),
             RunOptions(trainable=report_only),
         )

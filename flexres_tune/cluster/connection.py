@@ -13,8 +13,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from flexres_tune.cluster.ray_processes import RayLostError, shut_down, watched
-from flexres_tune.cluster.resources import Cluster, NodeSize, grown, grown_nodes, num_visible_gpus, read_bootstrap
+from flexres_tune.cluster.ray_processes import RayLostError, call_unless_ray_died, kill_ray
+from flexres_tune.cluster.resources import (
+    ClusterResources,
+    NodeResources,
+    grown,
+    grown_nodes,
+    num_visible_gpus,
+    read_bootstrap,
+)
 from flexres_tune.errors import DeviceError
 from flexres_tune.storage.filesystem import forwarded_environment
 
@@ -34,7 +41,7 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def connect(address: str | None, verbose: bool = False, ship_code: bool = False) -> Iterator[Cluster]:
+def connect(address: str | None, verbose: bool = False, ship_code: bool = False) -> Iterator[ClusterResources]:
     """Join the cluster at `address`, or start one on this machine for the length of the context.
 
     `ship_code` sends this package along: all nodes of a joined cluster run the driver's code, whatever they have.
@@ -73,25 +80,25 @@ def connect(address: str | None, verbose: bool = False, ship_code: bool = False)
                 "`ray up`, or use --local to run on this machine"
             ) from None
     try:
-        yield watched(lambda: present_cluster(is_local=not address and not already_connected))
+        yield call_unless_ray_died(lambda: present_cluster(is_local=not address and not already_connected))
     finally:
         if not already_connected:
-            shut_down()
+            kill_ray()
 
 
-def present_cluster(is_local: bool) -> Cluster:
+def present_cluster(is_local: bool) -> ClusterResources:
     """The connected cluster as it is now."""
     import ray
 
     config = None if is_local else read_bootstrap()
     size = grown(ray.cluster_resources(), config)
     alive = [node for node in ray.nodes() if node["Alive"]]
-    return Cluster(
+    return ClusterResources(
         num_cpus=size["CPU"],
         num_gpus=size["GPU"],
         num_nodes=len(alive),
         is_local=is_local,
-        nodes=grown_nodes([NodeSize.of(node["Resources"]) for node in alive], config),
+        nodes=grown_nodes([NodeResources.of(node["Resources"]) for node in alive], config),
     )
 
 
@@ -101,14 +108,14 @@ class RayConnection:
     def __init__(self, address: str | None, verbose: bool):
         self._address, self._verbose = address, verbose
         self._stack = ExitStack()
-        self._cluster: Cluster | None = None
+        self._cluster: ClusterResources | None = None
 
     @property
     def is_connected(self) -> bool:
         return self._cluster is not None
 
     @property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> ClusterResources:
         assert self._cluster is not None, "connect() first"
         return self._cluster
 

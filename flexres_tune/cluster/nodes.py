@@ -28,7 +28,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Answer:
+class NodeResult:
     """What a function returned on a node, or why there is nothing."""
 
     node: Node
@@ -53,7 +53,7 @@ def on_every_node(
     function: Callable[..., Any],
     arguments: Callable[[Node], tuple[Any, ...]] = lambda node: (),
     timeout_s: float = ANSWER_TIMEOUT_S,
-) -> list[Answer]:
+) -> list[NodeResult]:
     """Call a function of raytune/probe.py on every node at once; it takes no CPU that a trial could have."""
     ray.cloudpickle.register_pickle_by_value(probe)  # the node may lack this package
     try:
@@ -67,12 +67,12 @@ def on_every_node(
     for reference in done:
         node = references[reference]
         try:
-            answers[node] = Answer(node, ray.get(reference))
+            answers[node] = NodeResult(node, ray.get(reference))
         except Exception as error:  # a node that dies or cannot run the function is an answer, too
-            answers[node] = Answer(node, problem=f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}")
+            answers[node] = NodeResult(node, problem=f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}")
     for reference in late:
         ray.cancel(reference, force=True)
-        answers[references[reference]] = Answer(references[reference], problem=f"no answer in {timeout_s:g} s")
+        answers[references[reference]] = NodeResult(references[reference], problem=f"no answer in {timeout_s:g} s")
     return [answers[node] for node in nodes]
 
 

@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flexres_tune.cluster.connection import Cluster
+from flexres_tune.cluster.resources import ClusterResources
 from flexres_tune.datasets import DataShape, describe_dataset
 from flexres_tune.datasets.cache import DataPaths
 from flexres_tune.spec import PlannedTrial, Resources, TrialConfig, count_flops
-from flexres_tune.storage import aside_of
+from flexres_tune.storage import temporary_path
 
 MEASURE_S = 2.0  # of steps, all trials of a packing at once
 MIN_GAIN = 1.05  # one more trial must bring so much: it also costs memory, and each trial takes longer
@@ -56,7 +56,9 @@ class Probe:
 Measure = Callable[[float, float, int], Sequence[Probe]]  # (cpu, gpu, how many at once) -> a probe each
 
 
-def settle(requested: Resources, cluster: Cluster, trials: Sequence[PlannedTrial]) -> tuple[Resources, str]:
+def resolve_auto_resources(
+    requested: Resources, cluster: ClusterResources, trials: Sequence[PlannedTrial]
+) -> tuple[Resources, str]:
     """The request with `auto` measured on the connected cluster, and why; as it is where measuring would not pay.
 
     Args:
@@ -75,11 +77,11 @@ def settle(requested: Resources, cluster: Cluster, trials: Sequence[PlannedTrial
     resources = {"cpu": cluster.num_cpus, "gpu": cluster.num_gpus, "nodes": cluster.num_nodes}
     if on_gpu:
         cpus = cluster.cpus_per_gpu
-        packing = remembered(largest.config, resources, lambda: pack_gpu(measure, cpus))
+        packing = cached_packing(largest.config, resources, lambda: pack_gpu(measure, cpus))
         cpu = packing.cpu if requested.cpu == "auto" else requested.cpu
     else:
         cpus = int(cluster.num_cpus / cluster.num_nodes)
-        packing = remembered(largest.config, resources, lambda: pack_cpu(measure, cpus))
+        packing = cached_packing(largest.config, resources, lambda: pack_cpu(measure, cpus))
         cpu = packing.cpu
     return Resources(cpu=cpu, gpu=packing.gpu), packing.reason
 
@@ -144,7 +146,7 @@ def pack_cpu(measure: Measure, num_cpus: int) -> Packing:
     return Packing(float(best), 0.0, rates[best], reason)
 
 
-def remembered(config: TrialConfig, resources: dict[str, float], pack: Callable[[], Packing]) -> Packing:
+def cached_packing(config: TrialConfig, resources: dict[str, float], pack: Callable[[], Packing]) -> Packing:
     """`pack()`, or what it said on this machine for the same work before."""
     work = {"model": config.model.model_dump(mode="json"), "batch_size": config.batch_size, "dataset": config.dataset}
     precision = {"precision": config.precision, "compile": config.compile}
@@ -158,7 +160,7 @@ def remembered(config: TrialConfig, resources: dict[str, float], pack: Callable[
         packing = pack()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside = aside_of(file)
+        aside = temporary_path(file)
         aside.write_text(json.dumps(asdict(packing)))
         os.replace(aside, file)
     except OSError as error:
@@ -166,7 +168,7 @@ def remembered(config: TrialConfig, resources: dict[str, float], pack: Callable[
     return packing
 
 
-class Prober:
+class StepBenchmark:
     """One of several trials side by side: built and warmed up when made, measured by `run`."""
 
     def __init__(self, config: dict[str, Any], num_threads: int, folder: str):
@@ -208,7 +210,7 @@ def measure_with_ray(config: TrialConfig) -> Measure:
     import ray
 
     def measure(cpu: float, gpu: float, number: int) -> Sequence[Probe]:
-        actor = ray.remote(num_cpus=cpu, num_gpus=gpu)(Prober)
+        actor = ray.remote(num_cpus=cpu, num_gpus=gpu)(StepBenchmark)
         actors = [actor.remote(config.to_dict(), max(1, int(cpu)), os.getcwd()) for _ in range(number)]
         try:
             ray.get([one.run.remote(0.0) for one in actors])  # all are built and warm before any is measured

@@ -43,7 +43,7 @@ class NodeFacts:
     storage_problem: str | None = None
 
 
-def look(
+def probe_node(
     datasets: tuple[str, ...], storage: str | None, mark: str, folder: str | None, ray_folder: str = "/tmp"
 ) -> NodeFacts:
     """Look at this machine.

@@ -27,7 +27,7 @@ class RayLostError(FlexResError):
     exit_status = 1
 
 
-def dead_daemons() -> list[str]:
+def dead_ray_processes() -> list[str]:
     """Those of Ray's own processes (raylet, gcs_server) that this process started and that are gone.
 
     Ray does not say so: without its raylet, Tuner.fit waits for ever.
@@ -42,7 +42,7 @@ def dead_daemons() -> list[str]:
     return [kind for kind, daemon in daemons if daemon.poll() is not None or _is_dead(daemon.pid)]
 
 
-def watched(ask: Callable[[], T]) -> T:
+def call_unless_ray_died(ask: Callable[[], T]) -> T:
     """ask(), which asks Ray something; in a thread that is left behind where Ray's own processes die meanwhile.
 
     Raises:
@@ -59,9 +59,9 @@ def watched(ask: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run, name="ask", daemon=True)
     thread.start()
-    while thread.is_alive() and not dead_daemons():
+    while thread.is_alive() and not dead_ray_processes():
         thread.join(0.1)
-    if dead := dead_daemons():
+    if dead := dead_ray_processes():
         raise RayLostError(f"Ray's own processes ({', '.join(dead)}) died")
     if errors:
         raise errors[0]
@@ -78,7 +78,7 @@ def kill_children() -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def shut_down() -> None:
+def kill_ray() -> None:
     """ray.shutdown() without its politeness: it would send SIGTERM, to which they are deaf, and wait a second each.
 
     Nothing is lost: what happened is in the tables, and Ray's own state is read by nobody. Where a daemon is dead
@@ -91,7 +91,7 @@ def shut_down() -> None:
     node = ray._private.worker._global_node
     if node is None:
         return ray.shutdown()
-    is_lost = bool(dead_daemons()) or any(thread.name == TUNE_THREAD for thread in threading.enumerate())
+    is_lost = bool(dead_ray_processes()) or any(thread.name == TUNE_THREAD for thread in threading.enumerate())
     agents = [pid for _, daemon in node.live_processes() for pid in _children(daemon.pid)]
     _send(agents, signal.SIGSTOP)  # else they report the raylet's death: its log would be our last words
     kill = node.kill_all_processes

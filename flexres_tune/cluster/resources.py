@@ -13,31 +13,31 @@ from flexres_tune.spec import Resources
 
 
 @dataclass(frozen=True, order=True)
-class NodeSize:
+class NodeResources:
     """What trials may take of one node."""
 
     num_gpus: float  # first, so that nodes are ordered by it
     num_cpus: float
 
     @classmethod
-    def of(cls, resources: Mapping[str, float]) -> NodeSize:
+    def of(cls, resources: Mapping[str, float]) -> NodeResources:
         """Of a node's resources as Ray names them."""
         return cls(resources.get("GPU", 0), resources.get("CPU", 0))
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ClusterResources:
     """What Ray offers; of a cluster that scales, what it may grow to."""
 
     num_cpus: float
     num_gpus: float
     num_nodes: int
     is_local: bool  # started for this run, and stopped with it
-    nodes: tuple[NodeSize, ...] = ()  # each by itself; none given: one node has it all
+    nodes: tuple[NodeResources, ...] = ()  # each by itself; none given: one node has it all
 
     @property
-    def sizes(self) -> tuple[NodeSize, ...]:
-        return self.nodes or (NodeSize(self.num_gpus, self.num_cpus),)
+    def sizes(self) -> tuple[NodeResources, ...]:
+        return self.nodes or (NodeResources(self.num_gpus, self.num_cpus),)
 
     @property
     def cpus_per_gpu(self) -> float:
@@ -46,7 +46,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class TrialShare:
+class TrialResources:
     """What one trial takes, and how many run at once."""
 
     cpu: float
@@ -58,7 +58,7 @@ class TrialShare:
     def num_threads(self) -> int:
         return max(1, int(self.cpu))
 
-    def whole_device(self, cluster: Cluster) -> TrialShare:
+    def whole_device(self, cluster: ClusterResources) -> TrialResources:
         """For trials that ran out of memory beside others: a GPU each, or one at a time where there is none."""
         if self.gpu:
             alone = replace(self, gpu=max(1.0, self.gpu), reason="a GPU each")
@@ -66,7 +66,7 @@ class TrialShare:
         return replace(self, num_concurrent=1, reason="one at a time")
 
 
-def share_for(requested: Resources, cluster: Cluster, max_concurrent: int | None) -> TrialShare:
+def trial_resources(requested: Resources, cluster: ClusterResources, max_concurrent: int | None) -> TrialResources:
     """What each trial takes. `auto` is one GPU a trial where there are any, and an equal share of the CPUs.
 
     Raises:
@@ -96,15 +96,17 @@ def share_for(requested: Resources, cluster: Cluster, max_concurrent: int | None
             f"{_what_fits(cluster.sizes, cpu, gpu)}"
         )
     num_concurrent = min(slots, max_concurrent or slots)
-    return TrialShare(float(cpu), float(gpu), num_concurrent, f"{num_concurrent} at once, {_amounts(cpu, gpu)} each")
+    return TrialResources(
+        float(cpu), float(gpu), num_concurrent, f"{num_concurrent} at once, {_amounts(cpu, gpu)} each"
+    )
 
 
-def num_slots(nodes: Sequence[NodeSize], cpu: float, gpu: float) -> int:
+def num_slots(nodes: Sequence[NodeResources], cpu: float, gpu: float) -> int:
     """Trials that can run at once, node by node: what is left over on two nodes makes no slot."""
     return sum(_slots(node, cpu, gpu) for node in nodes)
 
 
-def _slots(node: NodeSize, cpu: float, gpu: float) -> int:
+def _slots(node: NodeResources, cpu: float, gpu: float) -> int:
     slots = [_fits(node.num_cpus, cpu)]
     if gpu:  # Ray never lends a trial parts of two GPUs
         slots.append(_fits(node.num_gpus, gpu) if gpu >= 1 else _fits(1, gpu) * int(node.num_gpus))
@@ -119,7 +121,7 @@ def _amounts(cpu: float, gpu: float) -> str:
     return f"{cpu:g} CPU" + ("s" if cpu != 1 else "") + (f" and {gpu:g} GPU" + ("s" if gpu > 1 else "") if gpu else "")
 
 
-def _what_fits(nodes: Sequence[NodeSize], cpu: float, gpu: float) -> str:
+def _what_fits(nodes: Sequence[NodeResources], cpu: float, gpu: float) -> str:
     """What the largest node can hold, as options of the command."""
     largest = max(nodes)
     options = {"gpu": (gpu, largest.num_gpus), "cpu": (cpu, largest.num_cpus)}
@@ -141,21 +143,21 @@ def grown(now: Mapping[str, float], config: Mapping[str, Any] | None) -> dict[st
     return {name: max(now.get(name, 0), total[name]) for name in ("CPU", "GPU")}
 
 
-def grown_nodes(now: Sequence[NodeSize], config: Mapping[str, Any] | None) -> tuple[NodeSize, ...]:
+def grown_nodes(now: Sequence[NodeResources], config: Mapping[str, Any] | None) -> tuple[NodeResources, ...]:
     """The nodes of a cluster that has grown as far as the file allows; those that are there where they are more."""
 
-    def total(nodes: Sequence[NodeSize]) -> tuple[float, float]:
+    def total(nodes: Sequence[NodeResources]) -> tuple[float, float]:
         return sum(node.num_gpus for node in nodes), sum(node.num_cpus for node in nodes)
 
     return tuple(max(now, _allowed(config), key=total))
 
 
-def _allowed(config: Mapping[str, Any] | None) -> list[NodeSize]:
+def _allowed(config: Mapping[str, Any] | None) -> list[NodeResources]:
     """The head and as many workers as the file allows, those with most GPUs first."""
     types = (config or {}).get("available_node_types") or {}
     head = (config or {}).get("head_node_type")
     left = int((config or {}).get("max_workers") or 0)
-    sizes = {name: NodeSize.of(node_type.get("resources") or {}) for name, node_type in types.items()}
+    sizes = {name: NodeResources.of(node_type.get("resources") or {}) for name, node_type in types.items()}
     nodes = [sizes[head]] if head in sizes else []
     for name in sorted((name for name in types if name != head), key=sizes.__getitem__, reverse=True):
         count = min(left, int(types[name].get("max_workers", left)))

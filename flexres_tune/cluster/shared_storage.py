@@ -5,13 +5,13 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from flexres_tune.cluster.connection import Cluster
 from flexres_tune.cluster.probe import remove_mark, seen_marks, write_mark
+from flexres_tune.cluster.resources import ClusterResources
 from flexres_tune.errors import ResultsError
 from flexres_tune.storage import AnyPath, RemotePath, make_path
 
 
-def check_shared(storage: AnyPath, cluster: Cluster) -> None:
+def check_shared(storage: AnyPath, cluster: ClusterResources) -> None:
     """Write from every node, before any trial does.
 
     Raises:

@@ -83,14 +83,14 @@ def _number(name: str, value: int | float, as_share: bool) -> str:
 
 def _mean_and_sd(name: str, mean: float | None, sd: float | None) -> str:
     if mean is not None and math.isfinite(mean) and "accuracy" in name:
-        digits = deserved_digits(sd)
+        digits = significant_decimals(sd)
         return f"{100 * mean:.{digits}f} %" if sd is None else f"{100 * mean:.{digits}f} ± {100 * sd:.{digits}f} %"
     if mean is None or sd is None:
         return format_value(name, mean)
     return f"{mean:.4g} ± {sd:.2g}"
 
 
-def deserved_digits(sd: float | None) -> int:
+def significant_decimals(sd: float | None) -> int:
     """Decimals of a percentage whose standard deviation is the fraction `sd`: the first figure that is uncertain.
 
     One more where that figure is a 1: 0.14 -> 2, 0.4 -> 1, 3 -> 0. One decimal where the spread is not known:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from flexres_tune.display.format import Column, display_columns
 from flexres_tune.storage import AnyPath
-from flexres_tune.storage.atomic import written_aside
+from flexres_tune.storage.atomic import atomic_write
 from flexres_tune.text import escape, shorten
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def print_section(section: Section, console: Console, limit: int | None = None) 
     shown = section.table.slice(0, limit or ROWS_SHOWN)
     columns = display_columns(shown)
     columns = [dataclasses.replace(c, is_whole=True) if c.name in section.uncut else c for c in columns]
-    columns, left_out = fit(columns, console.width, section.least_important)
+    columns, left_out = fit_columns(columns, console.width, section.least_important)
     if section.title:
         console.print(Text(escape(section.title), style="bold"), soft_wrap=True)
     if section.caption:
@@ -103,7 +103,9 @@ def _notes(section: Section, num_shown: int, limit: int | None, left_out: Sequen
     return notes
 
 
-def fit(columns: Sequence[Column], width: int, least_important: Sequence[str] = ()) -> tuple[list[Column], list[str]]:
+def fit_columns(
+    columns: Sequence[Column], width: int, least_important: Sequence[str] = ()
+) -> tuple[list[Column], list[str]]:
     """(columns that fit beside each other, names of those left out): long texts are shortened first."""
 
     def needed(some: Sequence[Column]) -> int:
@@ -171,13 +173,13 @@ def save_parquet(table: pa.Table, path: AnyPath) -> None:
     """Write aside and rename."""
     import pyarrow.parquet as pq
 
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         pq.write_table(table, aside, compression="zstd")
 
 
 def save_text(text: str, path: AnyPath) -> None:
     """Write aside and rename."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8", newline="")
 
 

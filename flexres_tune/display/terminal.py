@@ -14,15 +14,15 @@ from flexres_tune.text import escape
 
 def make_console() -> Console:
     """A console on stdout that never raises."""
-    return Console(file=Lasting(sys.stdout), highlight=False, emoji=False)
+    return Console(file=ForgivingStream(sys.stdout), highlight=False, emoji=False)
 
 
-def harmless(text: str) -> str:
+def escape_for_console(text: str) -> str:
     """Text for a console's markup: neither control characters nor markup of its own."""
     return escape_markup(escape(text, keep="\n"))
 
 
-class Lasting:
+class ForgivingStream:
     """A stream whose reader may be gone (a lost connection, `| head`), or cannot show a character: neither is a reason
     to end a sweep.
     """

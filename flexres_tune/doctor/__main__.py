@@ -13,7 +13,7 @@ from flexres_tune.errors import FlexResError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from flexres_tune.doctor.checks import Finding
+    from flexres_tune.doctor.checks import Check
 
 EPILOG = """
 Examples:
@@ -29,7 +29,7 @@ Examples:
 The exit status is 1 if anything is wrong.
 """
 
-EXIT_ILL = 1
+EXIT_FAILED = 1
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -56,7 +56,7 @@ def doctor(
 
     from flexres_tune.cluster.connection import connect, find_address
     from flexres_tune.cluster.resources import num_visible_gpus
-    from flexres_tune.doctor.checks import check_up, examine_cluster, examine_here
+    from flexres_tune.doctor.checks import examine_cluster, examine_here, run_checks
     from flexres_tune.storage import make_path
 
     place = make_path(storage) if storage else None
@@ -66,11 +66,11 @@ def doctor(
     else:
         with connect(found):
             patients = examine_cluster(dataset or (), place)
-    findings = check_up(patients, storage)
+    findings = run_checks(patients, storage)
     raise typer.Exit(show(findings, len(patients), found, Console(highlight=False)))
 
 
-def show(findings: Sequence[Finding], num_nodes: int, address: str | None, console: Console) -> int:
+def show(findings: Sequence[Check], num_nodes: int, address: str | None, console: Console) -> int:
     """Print the table, the verdict, and what to do; the exit status."""
     from rich.markup import escape
     from rich.table import Table
@@ -89,7 +89,7 @@ def show(findings: Sequence[Finding], num_nodes: int, address: str | None, conso
     place = f"{num_nodes} nodes at {address}" if address else "this machine"
     verdict = f"{place}: {len(wrong)} things are wrong" if wrong else f"{place}: all is well"
     console.print(verdict, style="bold red" if wrong else "bold green", markup=False, soft_wrap=True)
-    return EXIT_ILL if wrong else 0
+    return EXIT_FAILED if wrong else 0
 
 
 def main() -> None:

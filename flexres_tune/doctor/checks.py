@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from flexres_tune.cluster.probe import NodeFacts, look, remove_mark, seen_marks
+from flexres_tune.cluster.probe import NodeFacts, probe_node, remove_mark, seen_marks
 from flexres_tune.cluster.shared_storage import _new_round
 from flexres_tune.storage import AnyPath
 
@@ -25,7 +25,7 @@ MAX_CLOCK_OFFSET_S = 2.0  # started_at and finished_at come from the driver's cl
 
 
 @dataclass(frozen=True)
-class Patient:
+class NodeReport:
     """A node with what was found on it. A problem instead of facts: it did not answer."""
 
     name: str  # its address
@@ -39,7 +39,7 @@ class Patient:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One line of the table."""
 
     check: str
@@ -53,13 +53,13 @@ class Finding:
         return self.advice is None
 
 
-def check_up(patients: Sequence[Patient], storage: str | None = None) -> list[Finding]:
+def run_checks(patients: Sequence[NodeReport], storage: str | None = None) -> list[Check]:
     """All findings, those that nodes share in one line."""
-    findings: list[Finding] = []
+    findings: list[Check] = []
     for patient in patients:
         if patient.facts is None:
             advice = "look at its log in /tmp/ray/session_latest/logs, then start Ray there again"
-            findings.append(Finding("answers", patient.name, patient.problem or "nothing", advice))
+            findings.append(Check("answers", patient.name, patient.problem or "nothing", advice))
     asked = [patient for patient in patients if patient.facts is not None]
     for check, version in (("Python", "python"), ("Ray", "ray"), ("torch", "torch"), ("flexres_tune", "code")):
         findings += _agreement(check, [(p.name, getattr(p.facts, version)) for p in asked])
@@ -68,7 +68,7 @@ def check_up(patients: Sequence[Patient], storage: str | None = None) -> list[Fi
     return _together(findings)
 
 
-def _agreement(check: str, versions: Sequence[tuple[str, str | None]]) -> Iterator[Finding]:
+def _agreement(check: str, versions: Sequence[tuple[str, str | None]]) -> Iterator[Check]:
     """A line for each version; the one that most nodes have is right."""
     if not versions:
         return
@@ -76,34 +76,32 @@ def _agreement(check: str, versions: Sequence[tuple[str, str | None]]) -> Iterat
     for name, version in versions:
         if version is None:
             missing = "pip install -r requirements.txt there" if check != "flexres_tune" else "put the checkout there"
-            yield Finding(check, name, "missing", f"{missing}, in the environment that Ray was started from")
+            yield Check(check, name, "missing", f"{missing}, in the environment that Ray was started from")
         elif version != common:
-            yield Finding(
-                check, name, version, f"most nodes have {common}: install the same there, and start Ray again"
-            )
+            yield Check(check, name, version, f"most nodes have {common}: install the same there, and start Ray again")
         else:
-            yield Finding(check, name, version)
+            yield Check(check, name, version)
 
 
-def _node(patient: Patient, storage: str | None) -> Iterator[Finding]:
+def _node(patient: NodeReport, storage: str | None) -> Iterator[Check]:
     facts, name = patient.facts, patient.name
     assert facts is not None
     yield _gpus(patient)
     if facts.memory_available is not None:
         few = facts.memory_available < MIN_MEMORY
         advice = f"free some: a trial takes about {MIN_MEMORY / GIB:.0f} GiB" if few else None
-        yield Finding("free memory", name, _size(facts.memory_available), advice, facts.memory_available)
+        yield Check("free memory", name, _size(facts.memory_available), advice, facts.memory_available)
     if facts.shm_free is not None:
         advice = "mount a larger one: mount -o remount,size=4G /dev/shm, or docker run --shm-size"
         advice = advice if facts.shm_free < MIN_SHM else None
-        yield Finding("free /dev/shm", name, _size(facts.shm_free), advice, facts.shm_free)
+        yield Check("free /dev/shm", name, _size(facts.shm_free), advice, facts.shm_free)
     full = facts.disk_used_fraction > MAX_DISK_USED or facts.disk_free < MIN_DISK
     advice = "free some, or give ray start --temp-dir on another disk: Ray stops writing at 95 %" if full else None
     found = f"{_size(facts.disk_free)}, {facts.disk_used_fraction:.0%} used" if full else _size(facts.disk_free)
-    yield Finding("free disk", name, found, advice, facts.disk_free)
+    yield Check("free disk", name, found, advice, facts.disk_free)
     for dataset, problem in facts.data_problems.items():
         advice = "put it there, or point FLEXRES_TUNE_DATA at a copy that the node can read" if problem else None
-        yield Finding(f"data {dataset}", name, problem or "sound", advice)
+        yield Check(f"data {dataset}", name, problem or "sound", advice)
     if storage is not None:
         yield _storage(patient, storage)
     if patient.clock is not None:
@@ -111,44 +109,44 @@ def _node(patient: Patient, storage: str | None) -> Iterator[Finding]:
         off = abs(offset) - uncertainty > MAX_CLOCK_OFFSET_S
         advice = "set it: chronyc makestep, or timedatectl set-ntp true" if off else None
         found = f"{offset:+.1f} s" if off else f"within {MAX_CLOCK_OFFSET_S:g} s"
-        yield Finding("clock", name, found, advice)
+        yield Check("clock", name, found, advice)
 
 
-def _gpus(patient: Patient) -> Finding:
+def _gpus(patient: NodeReport) -> Check:
     facts = patient.facts
     assert facts is not None
     if facts.num_gpus_torch is None:
         advice = "torch must import there; pip install -r requirements.txt in the environment of that Ray"
-        return Finding("GPUs", patient.name, f"torch: {facts.torch_problem}", advice)
+        return Check("GPUs", patient.name, f"torch: {facts.torch_problem}", advice)
     found = f"{patient.num_gpus_ray:g} (Ray), {facts.num_gpus_torch} (torch)"
     if patient.num_gpus_ray == facts.num_gpus_torch:
-        return Finding("GPUs", patient.name, found)
+        return Check("GPUs", patient.name, found)
     if patient.num_gpus_ray > facts.num_gpus_torch:
         advice = "trials would find no GPU: look at nvidia-smi there, and whether torch's CUDA is newer than the driver"
     else:
         advice = "Ray leaves some unused: start it with --num-gpus, or without CUDA_VISIBLE_DEVICES"
-    return Finding("GPUs", patient.name, found, advice)
+    return Check("GPUs", patient.name, found, advice)
 
 
-def _storage(patient: Patient, storage: str) -> Finding:
+def _storage(patient: NodeReport, storage: str) -> Check:
     assert patient.facts is not None
     if problem := patient.facts.storage_problem:
         advice = "mount it there, writable for the user that Ray runs as"
         if "://" in storage:
             advice = "give the node credentials for it (a role, or the environment that `ray start` was typed in)"
-        return Finding("storage", patient.name, problem, advice)
+        return Check("storage", patient.name, problem, advice)
     if patient.sees_all_marks is False:
         advice = "give --storage a folder that all nodes share (NFS, EFS), mounted at the same path"
-        return Finding("storage", patient.name, f"{storage} is a folder of its own there", advice)
-    return Finding("storage", patient.name, "written" if patient.sees_all_marks is None else "written, and shared")
+        return Check("storage", patient.name, f"{storage} is a folder of its own there", advice)
+    return Check("storage", patient.name, "written" if patient.sees_all_marks is None else "written, and shared")
 
 
-def _together(findings: Sequence[Finding]) -> list[Finding]:
+def _together(findings: Sequence[Check]) -> list[Check]:
     """Nodes with the same finding share a line; the order of the checks stays, what is wrong comes first in each.
 
     Of sizes that are all enough, the smallest is shown.
     """
-    groups: dict[tuple[str, str, str | None], list[Finding]] = {}
+    groups: dict[tuple[str, str, str | None], list[Check]] = {}
     for finding in findings:
         found = "" if finding.is_fine and finding.size is not None else finding.found
         groups.setdefault((finding.check, found, finding.advice), []).append(finding)
@@ -158,7 +156,7 @@ def _together(findings: Sequence[Finding]) -> list[Finding]:
         if not found:
             more = " or more" if len({finding.found for finding in group}) > 1 else ""
             found = _size(min(finding.size or 0 for finding in group)) + more
-        lines.append(Finding(check, _names([finding.where for finding in group]), found, advice))
+        lines.append(Check(check, _names([finding.where for finding in group]), found, advice))
     return sorted(lines, key=lambda line: (order.index(line.check), line.is_fine))
 
 
@@ -171,22 +169,22 @@ def _size(num_bytes: int) -> str:
     return f"{num_bytes / GIB:.1f} GiB"
 
 
-def examine_here(datasets: Sequence[str], storage: AnyPath | None, num_gpus_ray: float) -> list[Patient]:
+def examine_here(datasets: Sequence[str], storage: AnyPath | None, num_gpus_ray: float) -> list[NodeReport]:
     """This machine, without Ray."""
     mark = _new_round() + "here"
-    facts = look(tuple(datasets), _text(storage), mark, None, os.environ.get("RAY_TMPDIR", "/tmp"))
+    facts = probe_node(tuple(datasets), _text(storage), mark, None, os.environ.get("RAY_TMPDIR", "/tmp"))
     if storage and not facts.storage_problem:
         remove_mark(str(storage), mark)
-    return [Patient("this machine", facts, num_gpus_ray)]
+    return [NodeReport("this machine", facts, num_gpus_ray)]
 
 
-def examine_cluster(datasets: Sequence[str], storage: AnyPath | None) -> list[Patient]:
+def examine_cluster(datasets: Sequence[str], storage: AnyPath | None) -> list[NodeReport]:
     """Every node of the connected cluster."""
     from flexres_tune.cluster.nodes import alive_nodes, clock_offset_s, on_every_node
 
     nodes, round_, place = alive_nodes(), _new_round(), _text(storage)
     answers = on_every_node(
-        nodes, look, lambda node: (tuple(datasets), place, round_ + node.node_id, os.getcwd(), "/tmp")
+        nodes, probe_node, lambda node: (tuple(datasets), place, round_ + node.node_id, os.getcwd(), "/tmp")
     )
     marks = {round_ + a.node.node_id for a in answers if a.value is not None and not a.value.storage_problem}
     sees = {}
@@ -195,7 +193,7 @@ def examine_cluster(datasets: Sequence[str], storage: AnyPath | None) -> list[Pa
             sees[answer.node.node_id] = set(answer.value or ()) >= marks
         on_every_node(nodes, remove_mark, lambda node: (place, round_ + node.node_id))
     return [
-        Patient(
+        NodeReport(
             name=answer.node.address,
             facts=answer.value,
             num_gpus_ray=answer.node.num_gpus,

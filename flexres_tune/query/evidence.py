@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from flexres_tune.analysis.cost import equal_cost, pareto
 from flexres_tune.analysis.diff import diff
 from flexres_tune.analysis.early_stops import stopped_trials, stops_by_rung
-from flexres_tune.analysis.effects import compare_parameter
+from flexres_tune.analysis.effects import parameter_effect
 from flexres_tune.analysis.importance import parameter_importance
-from flexres_tune.display.format import deserved_digits, format_p_value, format_value
+from flexres_tune.display.format import format_p_value, format_value, significant_decimals
 from flexres_tune.display.render import Section
 from flexres_tune.errors import ResultsError
 from flexres_tune.query.views import Answer
@@ -24,7 +24,7 @@ from flexres_tune.text import format_duration
 def answer_compare(results: Results, sweep: str | None, parameter: str, by: str | None = None) -> Answer:
     """The effect of one parameter, a section a sweep and data set; with `by` a grid of the two."""
     tables, sections = [], []
-    for name, table in _answering(results, sweep, lambda name: compare_parameter(results, name, parameter, by)):
+    for name, table in _answering(results, sweep, lambda name: parameter_effect(results, name, parameter, by)):
         tables.append(table)
         for dataset in table["dataset"].unique().to_pylist():
             rows = table.filter(pc.equal(table["dataset"], dataset))
@@ -215,14 +215,14 @@ def _best(rows: pa.Table) -> int | None:
 def _mean(mean: float | None, sd: float | None) -> str:
     if mean is None:
         return ""
-    digits = deserved_digits(sd)
+    digits = significant_decimals(sd)
     return f"{100 * mean:.{digits}f}" + (f" ± {100 * sd:.{digits}f} %" if sd is not None else " %")
 
 
 def _interval(low: float | None, high: float | None) -> str | None:
     if low is None or high is None:
         return None
-    digits = deserved_digits((high - low) / 4)
+    digits = significant_decimals((high - low) / 4)
     return f"{100 * low:.{digits}f} to {100 * high:.{digits}f} %"
 
 
@@ -240,6 +240,6 @@ def _difference(row: dict) -> str:
         digits = 1 if unit else 2
         why = {"none": " (one seed)", "exact": f" (no spread, {format_p_value(row['p_value'] or 1)})"}
         return f"{scale * value:+.{digits}f}{unit}{why.get(row['test'], '')}"
-    digits = deserved_digits((high - low) / 4) if unit else 2
+    digits = significant_decimals((high - low) / 4) if unit else 2
     interval = f"{scale * low:.{digits}f} to {scale * high:.{digits}f}"
     return f"{scale * value:+.{digits}f}{unit} ({interval}, {format_p_value(row['p_value'])}, {row['test']})"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import ONE_SEED, OUTCOMES, leaderboard, telling_columns
+from flexres_tune.analysis.leaderboard import ONE_SEED, OUTCOMES, distinguishing_columns, leaderboard
 from flexres_tune.analysis.published import reference_note
 from flexres_tune.analysis.status import last_line, status_table, sweep_status
 from flexres_tune.analysis.summary import ADD_CONFIRM
@@ -121,7 +121,13 @@ def answer_trials(results: Results, sweep: str | None, limit: int | None) -> Ans
     for name in results.choose(sweep):
         trials = results.trials(name).sort_by(_BEST_FIRST).slice(0, limit)
         tables.append(trials)
-        columns = ["trial_id", *telling_columns(results.trials(name)), "status", "best_val_accuracy", "best_epoch"]
+        columns = [
+            "trial_id",
+            *distinguishing_columns(results.trials(name)),
+            "status",
+            "best_val_accuracy",
+            "best_epoch",
+        ]
         columns += ["last_val_accuracy", "test_accuracy", "epochs_run", "num_parameters", "train_seconds"]
         columns += ["images_per_second", "stage", "attempt"]
         shown = trials.select(list(dict.fromkeys(columns)))
@@ -183,7 +189,7 @@ def answer_curves(results: Results, sweep: str | None, limit: int | None) -> Ans
 def _beside_configuration(results: Results, sweep: str, curves: pa.Table) -> pa.Table:
     """curves + how each trial ended and its varied parameters; a trial without a row is still running."""
     trials = results.trials(sweep)
-    varied = telling_columns(trials)
+    varied = distinguishing_columns(trials)
     rows = {row["trial_id"]: row for row in trials.select(["trial_id", "status", *varied]).to_pylist()}
     ids = curves["trial_id"].to_pylist()
     for position, name in enumerate(["status", *(name for name in varied if name != "epochs")], 1):

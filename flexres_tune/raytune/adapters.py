@@ -13,11 +13,11 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from flexres_tune.raytune.trainable import REPORT_KEY
-from flexres_tune.raytune.watchdog import HangWatch
+from flexres_tune.raytune.watchdog import Watchdog
 from flexres_tune.records import TrialStatus
-from flexres_tune.search.sources import TrialSource
+from flexres_tune.search.sources import TrialSearch
 from flexres_tune.spec import PlannedTrial
-from flexres_tune.sweep.backpressure import Hold
+from flexres_tune.sweep.backpressure import Backpressure
 from flexres_tune.sweep.journal import Journal, TrialState
 from flexres_tune.sweep.worker import TrialJob
 
@@ -41,7 +41,7 @@ class SourceSearcher(DriverSide, Searcher):
 
     def __init__(
         self,
-        source: TrialSource,
+        source: TrialSearch,
         make_job: Callable[[PlannedTrial], TrialJob],
         is_held: Callable[[], bool],
         is_over: Callable[[], bool],
@@ -105,10 +105,10 @@ class JournalCallback(DriverSide, tune.Callback):
     def __init__(
         self,
         journal: Journal,
-        hold: Hold,
-        watch: HangWatch,
+        hold: Backpressure,
+        watch: Watchdog,
         searcher: SourceSearcher,
-        source: TrialSource,
+        source: TrialSearch,
         first_attempt: Callable[[str], int],
         score: Callable[[TrialState], float | None],
         on_change: Callable[[TrialState], None],

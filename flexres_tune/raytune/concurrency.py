@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ray.tune.search import ConcurrencyLimiter
 
 from flexres_tune.cluster.connection import present_cluster
-from flexres_tune.cluster.resources import Cluster, TrialShare, share_for
+from flexres_tune.cluster.resources import ClusterResources, TrialResources, trial_resources
 from flexres_tune.cluster.shared_storage import check_shared
 from flexres_tune.errors import FlexResError
 from flexres_tune.spec import Resources
@@ -17,7 +17,7 @@ from flexres_tune.storage import AnyPath
 LOOK_S = 5.0  # between two looks at the cluster; a machine takes a minute to start
 
 
-class Slots:
+class ConcurrencyUpdater:
     """Sets a limiter's number while the context is open; asks the cluster in a thread of its own, as it may not answer.
 
     Ray gives a trial that waits to whichever node has room, but Tune asks for no more trials than it was told at the
@@ -37,7 +37,7 @@ class Slots:
         self._is_over = threading.Event()
         self._has_failed = False  # the last look: said once, until one succeeds
 
-    def __enter__(self) -> Slots:
+    def __enter__(self) -> ConcurrencyUpdater:
         if self._measure is not None:
             threading.Thread(target=self._run, name="slots", daemon=True).start()
         return self
@@ -71,7 +71,7 @@ class Slots:
 
 
 def measure_slots(
-    share: TrialShare, cluster: Cluster, storage: AnyPath, max_concurrent: int | None
+    share: TrialResources, cluster: ClusterResources, storage: AnyPath, max_concurrent: int | None
 ) -> Callable[[], int] | None:
     """Asks the connected cluster how many such trials it can hold now; None for a Ray of our own, which nobody joins.
 
@@ -89,6 +89,6 @@ def measure_slots(
         if now.num_nodes > num_checked:
             check_shared(storage, now)
             num_checked = now.num_nodes
-        return share_for(requested, now, max_concurrent).num_concurrent
+        return trial_resources(requested, now, max_concurrent).num_concurrent
 
     return measure

@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from flexres_tune.cluster.ray_processes import RayLostError
-from flexres_tune.cluster.resources import TrialShare
+from flexres_tune.cluster.resources import TrialResources
 from flexres_tune.errors import FlexResError
 from flexres_tune.provenance import git_commit, versions
 from flexres_tune.raytune.adapters import JournalCallback, SourceSearcher
 from flexres_tune.raytune.loggers import make_logger
 from flexres_tune.raytune.trainable import train_trial
-from flexres_tune.raytune.tuner import fit
-from flexres_tune.raytune.watchdog import HangWatch
+from flexres_tune.raytune.tuner import run_tuner
+from flexres_tune.raytune.watchdog import Watchdog
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
-from flexres_tune.search.sources import TrialSource
+from flexres_tune.search.sources import TrialSearch
 from flexres_tune.spec import PlannedTrial, SweepSpec
-from flexres_tune.sweep.backpressure import Hold
-from flexres_tune.sweep.checkpoints import CheckpointKeeper, checkpoint_period_s
-from flexres_tune.sweep.history import WITHOUT_SCORE, Memory
+from flexres_tune.sweep.backpressure import Backpressure
+from flexres_tune.sweep.checkpoints import CheckpointRetention, checkpoint_period_s
+from flexres_tune.sweep.history import WITHOUT_SCORE, History
 from flexres_tune.sweep.journal import Display, Journal, TrialState
-from flexres_tune.sweep.signals import Interrupt
+from flexres_tune.sweep.signals import Signals
 from flexres_tune.sweep.worker import TrialJob
 
 
@@ -46,12 +46,12 @@ class RunOptions:
 
 def run_trials(
     spec: SweepSpec,
-    source: TrialSource,
-    memory: Memory,
+    source: TrialSearch,
+    memory: History,
     budgets: Mapping[str, int],
     paths: SweepPaths,
-    share: TrialShare,
-    interrupt: Interrupt,
+    share: TrialResources,
+    interrupt: Signals,
     display: Display,
     options: RunOptions,
 ) -> dict[str, TrialState]:
@@ -69,7 +69,7 @@ def run_trials(
         ResultsError: interrupted while rows could not be written.
     """
     writer = SweepWriter(paths)
-    hold = Hold(writer, display.message)
+    hold = Backpressure(writer, display.message)
     journal = Journal(spec, writer, versions(), git_commit())
     journal.replay(memory.epochs, budgets, memory.decisions)
     stop_file = paths.folder.resolve() / f".stop-{uuid.uuid4().hex[:12]}"  # a name of its own: none is left from before
@@ -87,7 +87,7 @@ def run_trials(
             num_gpus=share.gpu,
         )
 
-    keeper = CheckpointKeeper(paths, memory.rows)
+    keeper = CheckpointRetention(paths, memory.rows)
 
     def on_change(state: TrialState) -> None:
         keeper.update(state)
@@ -101,7 +101,7 @@ def run_trials(
     callback = JournalCallback(
         journal,
         hold,
-        HangWatch(journal, options.trial_timeout_s),
+        Watchdog(journal, options.trial_timeout_s),
         searcher,
         source,
         first_attempt=lambda trial_id: memory.attempts.get(trial_id, 0) + 1,
@@ -110,7 +110,7 @@ def run_trials(
         on_message=display.message,
     )
     callbacks = [callback, *(make_logger(name, paths, display.message) for name in options.loggers)]
-    outcome = fit(
+    outcome = run_tuner(
         journal,
         searcher,
         callbacks,

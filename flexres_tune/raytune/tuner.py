@@ -15,13 +15,13 @@ from ray import tune
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import ConcurrencyLimiter
 
-from flexres_tune.cluster.ray_processes import TUNE_THREAD, dead_daemons
-from flexres_tune.cluster.resources import TrialShare
+from flexres_tune.cluster.ray_processes import TUNE_THREAD, dead_ray_processes
+from flexres_tune.cluster.resources import TrialResources
 from flexres_tune.raytune.adapters import DriverSide, JournalScheduler, SourceSearcher
-from flexres_tune.raytune.concurrency import Slots
+from flexres_tune.raytune.concurrency import ConcurrencyUpdater
 from flexres_tune.storage import AnyPath, RemotePath
 from flexres_tune.sweep.journal import Journal
-from flexres_tune.sweep.signals import Interrupt
+from flexres_tune.sweep.signals import Signals
 
 WIND_DOWN_S = 6.0  # Tune's time to end once a signal has come; the command is to be over after 10 s
 
@@ -41,7 +41,7 @@ REMOTE_SAVE_S = 4.0  # on object storage they look once a second, and upload wha
 class _StopAll(DriverSide, tune.Stopper):
     """Ends the experiment once a signal has come and the trials had the time to save where they are."""
 
-    def __init__(self, interrupt: Interrupt, save_s: float):
+    def __init__(self, interrupt: Signals, save_s: float):
         self._interrupt = interrupt
         self._save_s = save_s
 
@@ -64,12 +64,12 @@ class Silence(DriverSide, TrialProgressCallback):
     def on_trial_complete(self, *args, **info) -> None: ...
 
 
-def fit(
+def run_tuner(
     journal: Journal,
     searcher: SourceSearcher,
     callbacks: Sequence[tune.Callback],
-    share: TrialShare,
-    interrupt: Interrupt,
+    share: TrialResources,
+    interrupt: Signals,
     stop_file: AnyPath,
     trainable: Callable[[dict[str, Any]], None],
     max_failures: int,
@@ -115,16 +115,16 @@ def fit(
     thread = threading.Thread(target=run, name=TUNE_THREAD, daemon=True)
     thread.start()
     try:
-        with Slots(limiter, num_slots, on_message):
+        with ConcurrencyUpdater(limiter, num_slots, on_message):
             while thread.is_alive() and interrupt.seconds < WIND_DOWN_S:
                 thread.join(0.1)
                 if interrupt.requested and not is_marked:
                     with contextlib.suppress(OSError):  # a full disk: the trials are ended where they are
                         stop_file.touch()
                         is_marked = True
-                if dead_daemons():
+                if dead_ray_processes():
                     break
-        outcome.dead = dead_daemons()  # also where Tune has noticed first, and raised something
+        outcome.dead = dead_ray_processes()  # also where Tune has noticed first, and raised something
     finally:
         if is_marked:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""HangWatch: a trial that has reported nothing for too long is ended, with its process."""
+"""Watchdog: a trial that has reported nothing for too long is ended, with its process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flexres_tune.sweep.journal import Journal
 LOOK_S = 0.5
 
 
-class HangWatch:
+class Watchdog:
     """Kills the process of a trial that hangs, in Python or in C: it may not be able to hear anything else."""
 
     def __init__(self, journal: Journal, timeout_s: float | None):

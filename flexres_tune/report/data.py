@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import leaderboard, telling_columns
+from flexres_tune.analysis.leaderboard import distinguishing_columns, leaderboard
 from flexres_tune.analysis.summary import answer_sentence, configuration_name
 from flexres_tune.display.format import format_value
 from flexres_tune.errors import ResultsError
@@ -131,7 +131,7 @@ def read_data(results: Results, sweep: str) -> ReportData:
     table, others = _last_used(whole)
     board = leaderboard(results, sweep)
     dataset = table["dataset"][0].as_py() if table.num_rows else None
-    parameters = tuple(name for name in telling_columns(table)) if table.num_rows else ()
+    parameters = tuple(name for name in distinguishing_columns(table)) if table.num_rows else ()
     ids = pa.array(table["trial_id"].unique().to_pylist(), pa.string())
     epochs, decisions = results.epochs(sweep), results.decisions(sweep)
     plan = _plan(paths)

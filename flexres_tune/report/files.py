@@ -16,7 +16,7 @@ from flexres_tune.results.paths import SweepPaths, index_path
 from flexres_tune.results.plan import read_plan
 from flexres_tune.results.reader import Results
 from flexres_tune.storage import AnyPath
-from flexres_tune.storage.atomic import written_aside
+from flexres_tune.storage.atomic import atomic_write
 from flexres_tune.text import escape as spell_out
 from flexres_tune.text import format_duration, plural
 
@@ -28,7 +28,7 @@ def write_report(results: Results, sweep: str) -> AnyPath:
         ResultsError: no such sweep, or the folder cannot be written.
     """
     path = SweepPaths(results.root, sweep).report
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(report_html(read_data(results, sweep), str(results.root)), encoding="utf-8", newline="")
     return path
 
@@ -64,7 +64,7 @@ def write_index(results: Results) -> AnyPath:
         f"{''.join(failed)}"
     )
     path = index_path(results.root)
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(page_html("flexres_tune: all sweeps", table, [], ""), encoding="utf-8", newline="")
     return path
 

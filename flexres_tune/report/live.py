@@ -15,7 +15,7 @@ from flexres_tune.report.sections import report_html
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.results.reader import Results
 from flexres_tune.storage import AnyPath, RemotePath
-from flexres_tune.storage.atomic import describe
+from flexres_tune.storage.atomic import describe_os_error
 from flexres_tune.text import escape as spell_out
 
 HOST = "127.0.0.1"
@@ -95,5 +95,5 @@ def make_server(results: Results, sweep: str, port: int = 0) -> ThreadingHTTPSer
     try:
         return ThreadingHTTPServer((HOST, port), Handler)
     except (OSError, OverflowError) as error:
-        reason = describe(error) if isinstance(error, OSError) else str(error)
+        reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
         raise ResultsError(f"port {port} of {HOST} cannot be used: {reason}; leave --port out for a free one") from None

@@ -14,7 +14,7 @@ from flexres_tune.report.data import ReportData
 from flexres_tune.report.plots.style import Plot, template
 from flexres_tune.report.sections import all_plots
 from flexres_tune.storage import AnyPath
-from flexres_tune.storage.atomic import describe, written_aside
+from flexres_tune.storage.atomic import atomic_write, describe_os_error
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 _WIDTH = 720  # px at scale 1: a column and a half of a paper
@@ -36,13 +36,13 @@ def write_pictures(data: ReportData, folder: AnyPath) -> list[AnyPath]:
         folder.mkdir(parents=True, exist_ok=True)
         pictures = asyncio.run(_draw(plots, browser))
     except OSError as error:
-        raise ResultsError(f"{folder}: {describe(error)}") from error
+        raise ResultsError(f"{folder}: {describe_os_error(error)}") from error
     except Exception as error:  # Kaleido's and its browser's own, of many kinds
         raise ResultsError(f"{browser} drew no picture: {type(error).__name__}: {error}") from error
     paths = []
     for plot, picture in zip(plots, pictures, strict=True):
         path = folder / f"{plot.name}.png"
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_bytes(picture)
         paths.append(path)
     return paths

@@ -18,7 +18,7 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.results.object_lock import HeldError, RemoteLock, lost_for, refusal, remote_holder
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.storage import RemotePath
-from flexres_tune.storage.atomic import describe
+from flexres_tune.storage.atomic import describe_os_error
 
 _PATIENCE_S = 0.5  # holder() takes the lock for an instant to look; a driver that starts just then tries again
 
@@ -58,7 +58,7 @@ class SweepLock:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = open(path, "ab+")  # noqa: SIM115 - open as long as the lock is held
         except OSError as error:
-            raise ResultsError(f"{path}: cannot be written: {describe(error)}") from error
+            raise ResultsError(f"{path}: cannot be written: {describe_os_error(error)}") from error
         try:
             _lock(file, time.monotonic() + _PATIENCE_S)
             file.truncate(0)
@@ -74,7 +74,7 @@ class SweepLock:
             ) from None
         except OSError as error:
             file.close()
-            raise ResultsError(f"{path}: cannot be locked: {describe(error)}") from error
+            raise ResultsError(f"{path}: cannot be locked: {describe_os_error(error)}") from error
         self._file = file
 
     def release(self) -> None:

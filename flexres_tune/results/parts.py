@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from flexres_tune.errors import ResultsError, StorageError
 from flexres_tune.results.schema import KEYS, table_schema
 from flexres_tune.storage import AnyPath, RemotePath, names
-from flexres_tune.storage.atomic import describe, written_aside
+from flexres_tune.storage.atomic import atomic_write, describe_os_error
 
 _NAME = re.compile(r"part-(\d{8,})-(\d{8,})\.parquet")
 
@@ -53,7 +53,7 @@ def list_parts(folder: AnyPath) -> tuple[list[Part], list[Part]]:
     except StorageError:
         raise
     except OSError as error:
-        raise ResultsError(f"{folder}: cannot be read: {describe(error)}") from error
+        raise ResultsError(f"{folder}: cannot be read: {describe_os_error(error)}") from error
     found = sorted(
         (
             Part(folder / name, int(m[1]), int(m[2]), stamp and (stamp.st_size, stamp.st_mtime_ns))
@@ -74,7 +74,7 @@ def write_part(part: Part, table: pa.Table) -> None:
     Raises:
         ResultsError: the disk is full, read-only or failing; no file is left behind.
     """
-    with written_aside(part.path) as aside:
+    with atomic_write(part.path) as aside:
         # Checksums: without them noise inside a data page would be read as numbers.
         pq.write_table(table, aside, compression="zstd", write_page_checksum=True)
 

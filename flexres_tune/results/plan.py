@@ -16,7 +16,7 @@ from flexres_tune.provenance import versions
 from flexres_tune.records import Stage, Versions
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import PlannedTrial, SweepSpec
-from flexres_tune.storage.atomic import describe, written_aside
+from flexres_tune.storage.atomic import atomic_write, describe_os_error
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def write_plan(paths: SweepPaths, plan: Plan) -> None:
         ResultsError: the folder cannot be written.
     """
     values = dataclasses.asdict(plan) | {"created_at": plan.created_at.isoformat()}
-    with written_aside(paths.plan) as aside:
+    with atomic_write(paths.plan) as aside:
         aside.write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
@@ -69,7 +69,7 @@ def read_plan(paths: SweepPaths) -> Plan | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ResultsError(f"{paths.plan}: cannot be read: {describe(error)}") from error
+        raise ResultsError(f"{paths.plan}: cannot be read: {describe_os_error(error)}") from error
     try:
         return TypeAdapter(Plan).validate_json(text)
     except ValidationError as error:

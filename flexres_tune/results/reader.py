@@ -15,7 +15,7 @@ from flexres_tune.names import name_problem
 from flexres_tune.results.parts import Part, join, last_written, list_parts, read_part
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.storage import AnyPath, RemotePath, folder_names, make_path
-from flexres_tune.storage.atomic import describe
+from flexres_tune.storage.atomic import describe_os_error
 
 NUM_READERS = 16  # parts fetched at once from object storage, where each is a round trip
 START = "python -m flexres_tune.run sweeps/optim.yaml"
@@ -55,7 +55,7 @@ class Results:
         except StorageError:
             raise
         except OSError as error:
-            raise ResultsError(f"{self.root}: cannot be read: {describe(error)}") from error
+            raise ResultsError(f"{self.root}: cannot be read: {describe_os_error(error)}") from error
         return [name for name in names if name_problem(name) is None and _is_sweep(SweepPaths(self.root, name))]
 
     def choose(self, sweep: str | None = None) -> list[str]:

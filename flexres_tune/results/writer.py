@@ -18,8 +18,8 @@ from flexres_tune.results.parts import Part, join, last_written, list_parts, mak
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.results.schema import table_schema
 from flexres_tune.spec import TrialConfig
-from flexres_tune.storage import SUFFIX, AnyPath, RemotePath
-from flexres_tune.storage.atomic import describe
+from flexres_tune.storage import TEMPORARY_SUFFIX, AnyPath, RemotePath
+from flexres_tune.storage.atomic import describe_os_error
 
 FLUSH_INTERVAL_S = 2.0
 TRIAL_INTERVAL_S = 0.25  # a finished trial shows up this soon; short trials share a part instead of an fsync each
@@ -197,11 +197,11 @@ class SweepWriter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             parts, covered = list_parts(folder)
-            torn = () if self._is_remote else folder.glob(f".part-*{SUFFIX}")
+            torn = () if self._is_remote else folder.glob(f".part-*{TEMPORARY_SUFFIX}")
             for stale in (*(part.path for part in covered), *torn):
                 stale.unlink(missing_ok=True)
         except OSError as error:
-            raise ResultsError(f"{folder}: cannot be written: {describe(error)}") from error
+            raise ResultsError(f"{folder}: cannot be written: {describe_os_error(error)}") from error
         return max((part.last for part in parts), default=0) + 1
 
     def _load_attempts(self) -> dict[str, bytearray]:

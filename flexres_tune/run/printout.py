@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from flexres_tune.cluster.resources import Cluster, num_visible_gpus, share_for
-from flexres_tune.display.terminal import harmless
+from flexres_tune.cluster.resources import ClusterResources, num_visible_gpus, trial_resources
+from flexres_tune.display.terminal import escape_for_console
 from flexres_tune.errors import DeviceError
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import PlannedTrial, SweepSpec
@@ -40,7 +40,7 @@ def print_listing(
     for name in plan.columns:
         table.add_column(name, no_wrap=True)
     for row in plan.rows:
-        table.add_row(*map(harmless, row))
+        table.add_row(*map(escape_for_console, row))
     if plan.rows:
         console.print(table)
     lines = [plan.totals]
@@ -48,14 +48,14 @@ def print_listing(
         lines.append(f"{num_done} of them are done: their rows are in {folder}")
     lines.append(describe_disk(missing, _num_at_once(spec, max_concurrent)))
     for line in lines:
-        console.print(harmless(line), soft_wrap=True)
+        console.print(escape_for_console(line), soft_wrap=True)
 
 
 def _num_at_once(spec: SweepSpec, max_concurrent: int | None) -> int:
     """Trials at once on this machine as far as it is known without Ray; `auto` is taken as one a CPU or GPU."""
-    here = Cluster(os.cpu_count() or 1, num_visible_gpus() or 0, 1, is_local=True)
+    here = ClusterResources(os.cpu_count() or 1, num_visible_gpus() or 0, 1, is_local=True)
     try:
-        return share_for(spec.resources_per_trial, here, max_concurrent).num_concurrent
+        return trial_resources(spec.resources_per_trial, here, max_concurrent).num_concurrent
     except DeviceError:  # the file is for another machine, which may be the one that it will run on
         return max_concurrent or 1
 
@@ -87,7 +87,7 @@ def write_report(paths: SweepPaths) -> str:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(harmless(text), soft_wrap=True)
+    console.print(escape_for_console(text), soft_wrap=True)
 
 
 @dataclass(frozen=True)

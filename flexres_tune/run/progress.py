@@ -7,7 +7,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from flexres_tune.display.terminal import harmless
+from flexres_tune.display.terminal import escape_for_console
 from flexres_tune.records import TrialStatus
 from flexres_tune.sweep.journal import TrialState
 
@@ -54,7 +54,7 @@ class SweepProgress:
 
     def message(self, text: str) -> None:
         """One line above the bar."""
-        self._console.print(harmless(text), highlight=False)
+        self._console.print(escape_for_console(text), highlight=False)
 
     def update(self, state: TrialState) -> None:
         """A trial has started, finished an epoch, or ended."""
@@ -70,7 +70,7 @@ class SweepProgress:
             if state.record.status != TrialStatus.INTERRUPTED:
                 self._count(trial_id, epochs)
             self._print_finished(state)
-        self._bar.update(self._task, completed=self._num_done, text=harmless(self._text()))
+        self._bar.update(self._task, completed=self._num_done, text=escape_for_console(self._text()))
 
     def _count(self, trial_id: str, num_epochs: int) -> None:
         self._num_done += num_epochs - self._done_epochs.get(trial_id, 0)
@@ -96,10 +96,10 @@ class SweepProgress:
             f"{describe(state)}"
         )
         style = STYLES[TrialStatus(record.status)]
-        self._console.print(f"[{style}]{harmless(line)}[/]", highlight=False, soft_wrap=True)
+        self._console.print(f"[{style}]{escape_for_console(line)}[/]", highlight=False, soft_wrap=True)
         if record.error and record.status != TrialStatus.INTERRUPTED:
             last = record.error.strip().splitlines()[-1]
-            self._console.print(f"    {harmless(last[:300])}", style="red", highlight=False, soft_wrap=True)
+            self._console.print(f"    {escape_for_console(last[:300])}", style="red", highlight=False, soft_wrap=True)
 
 
 def describe(state: TrialState) -> str:

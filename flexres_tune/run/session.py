@@ -12,14 +12,14 @@ from typing import Literal
 
 from rich.console import Console
 
-from flexres_tune.cluster.connection import Cluster, RayConnection, find_address
-from flexres_tune.cluster.packing import settle
-from flexres_tune.cluster.ray_processes import watched
-from flexres_tune.cluster.resources import has_nvidia_gpu, share_for
+from flexres_tune.cluster.connection import RayConnection, find_address
+from flexres_tune.cluster.packing import resolve_auto_resources
+from flexres_tune.cluster.ray_processes import call_unless_ray_died
+from flexres_tune.cluster.resources import ClusterResources, has_nvidia_gpu, trial_resources
 from flexres_tune.cluster.shared_storage import check_shared
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.datasets.verify import verify_dataset
-from flexres_tune.display.terminal import harmless, make_console
+from flexres_tune.display.terminal import escape_for_console, make_console
 from flexres_tune.errors import FlexResError
 from flexres_tune.raytune.logger_names import check_logger
 from flexres_tune.records import Stage, TrialStatus
@@ -29,13 +29,13 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import make_plan, write_plan
 from flexres_tune.run.printout import print_ending, print_listing, write_report
 from flexres_tune.run.progress import SweepProgress
-from flexres_tune.search.sources import ListSource
+from flexres_tune.search.sources import FixedTrials
 from flexres_tune.search.stages import Work, confirm_work, screen_work
 from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials, load_sweep
 from flexres_tune.storage import AnyPath, RemotePath
-from flexres_tune.sweep.history import Memory, recall
+from flexres_tune.sweep.history import History, read_history
 from flexres_tune.sweep.reuse import reuse_rows
-from flexres_tune.sweep.signals import EXIT_INTERRUPTED, Interrupt
+from flexres_tune.sweep.signals import EXIT_INTERRUPTED, Signals
 from flexres_tune.text import plural
 
 MAX_PASSES = 3  # Ray forgets a trial whose process could not be reused in time: it is run in the next pass
@@ -71,7 +71,7 @@ class Session:
         trials = expand_trials(spec, describe_dataset)
         self._say_profile(spec)
         paths = SweepPaths(self.storage, spec.name)
-        missing = recall(paths, spec.metric, retry=self.retry).missing(trials)
+        missing = read_history(paths, spec.metric, retry=self.retry).missing(trials)
         print_listing(self.console, spec, trials, missing, paths.folder, self.max_concurrent)
         return 0
 
@@ -80,7 +80,7 @@ class Session:
         for name in self.loggers:
             check_logger(name)
         address = find_address(self.address, self.local)
-        with Interrupt() as interrupt, RayConnection(address, self.verbose) as ray:
+        with Signals() as interrupt, RayConnection(address, self.verbose) as ray:
             if address:  # a cluster's GPUs are seen only from inside it
                 spec = self._load(lambda: self._start(ray, interrupt).num_gpus > 0)
             else:
@@ -90,9 +90,9 @@ class Session:
     def _load(self, has_gpu: Callable[[], bool]) -> SweepSpec:
         return load_sweep(self.file, profile=self.profile, overrides=self.overrides, has_gpu=has_gpu)
 
-    def _run(self, spec: SweepSpec, ray: RayConnection, interrupt: Interrupt) -> int:
+    def _run(self, spec: SweepSpec, ray: RayConnection, interrupt: Signals) -> int:
         paths = SweepPaths(self.storage, spec.name)
-        memory = recall(paths, spec.metric, spec.parameters[0], self.retry)
+        memory = read_history(paths, spec.metric, spec.parameters[0], self.retry)
         screen = screen_work(spec, memory)
         self._say_profile(spec)
         if self.stage == "confirm":
@@ -115,9 +115,7 @@ class Session:
         print_ending(self.console, paths, has_new_rows=True)
         return 0 if not statuses or any(TrialStatus(status) in ENDED_WELL for status in statuses.values()) else 1
 
-    def _run_stages(
-        self, spec: SweepSpec, paths: SweepPaths, ray: RayConnection, interrupt: Interrupt
-    ) -> dict[str, str]:
+    def _run_stages(self, spec: SweepSpec, paths: SweepPaths, ray: RayConnection, interrupt: Signals) -> dict[str, str]:
         """Screen, then confirm; the statuses of the trials that were started, by trial_id."""
         statuses: dict[str, str] = {}
         for stage in (Stage.SCREEN, Stage.CONFIRM):
@@ -142,10 +140,10 @@ class Session:
 
     def _find_work(
         self, spec: SweepSpec, paths: SweepPaths, stage: Stage, tried: Mapping[str, str]
-    ) -> tuple[Memory, Work, Work]:
+    ) -> tuple[History, Work, Work]:
         """(memory, the screening, the stage's work), after rows that other sweeps have are taken over."""
         while True:
-            memory = recall(paths, spec.metric, spec.parameters[0], self.retry, tried)
+            memory = read_history(paths, spec.metric, spec.parameters[0], self.retry, tried)
             screen = screen_work(spec, memory)
             work = screen if stage is Stage.SCREEN else confirm_work(spec, screen.planned(), memory)
             missing = memory.missing(work.planned()) if self.reuse and not self.retry else []
@@ -155,7 +153,7 @@ class Session:
             num, names = sum(reused.values()), ", ".join(sorted(reused))
             self._say(f"{spec.name}: {num} trials are done in {names}: their rows are reused; --no-reuse runs them")
 
-    def _start(self, ray: RayConnection, interrupt: Interrupt) -> Cluster:
+    def _start(self, ray: RayConnection, interrupt: Signals) -> ClusterResources:
         """Connected; a signal that comes meanwhile ends the command at once, for nothing has been started."""
         if not ray.is_connected:
             with interrupt.nothing_to_lose(self._how_to_go_on):
@@ -176,10 +174,10 @@ class Session:
         self,
         spec: SweepSpec,
         work: Work,
-        memory: Memory,
+        memory: History,
         paths: SweepPaths,
-        cluster: Cluster,
-        interrupt: Interrupt,
+        cluster: ClusterResources,
+        interrupt: Signals,
     ) -> dict[str, str]:
         """Run one stage; the statuses of the trials that were started, by trial_id."""
         from flexres_tune.raytune.concurrency import measure_slots
@@ -187,8 +185,10 @@ class Session:
 
         with interrupt.nothing_to_lose(self._how_to_go_on):  # trials are measured, none is run
             trials = memory.missing(work.planned())
-            requested, why = watched(lambda: settle(spec.resources_per_trial, cluster, trials))
-        share = share_for(requested, cluster, self.max_concurrent)
+            requested, why = call_unless_ray_died(
+                lambda: resolve_auto_resources(spec.resources_per_trial, cluster, trials)
+            )
+        share = trial_resources(requested, cluster, self.max_concurrent)
         name = spec.name if work.stage is Stage.SCREEN else f"{spec.name}: confirm"
         for logger in self.loggers if isinstance(paths.root, RemotePath) else ():
             self._say(f"--logger {logger}: what it writes to files is on this machine, in {paths.logs(logger)}")
@@ -210,8 +210,8 @@ class Session:
             if starved and share.num_concurrent > 1 and not interrupt.requested:
                 alone = share.whole_device(cluster)
                 progress.message(f"out of memory: {plural(len(starved), 'trial')} again, {alone.reason}")
-                memory = recall(paths, spec.metric)
-                source = ListSource(starved)
+                memory = read_history(paths, spec.metric)
+                source = FixedTrials(starved)
                 options = replace(options, num_slots=None)
                 states |= run_trials(spec, source, memory, budgets, paths, alone, interrupt, progress, options)
         return {trial_id: state.record.status for trial_id, state in states.items()}
@@ -237,7 +237,7 @@ class Session:
         return f"interrupted; to go on: {self._command}"
 
     def _say(self, text: str) -> None:
-        self.console.print(harmless(text), soft_wrap=True)
+        self.console.print(escape_for_console(text), soft_wrap=True)
 
     def _say_profile(self, spec: SweepSpec) -> None:
         if self.profile == "auto" and spec.profile != "none":

@@ -188,7 +188,7 @@ def _mean_until(scores: Mapping[int, float], epoch: int) -> float:
     return statistics.fmean(value for at, value in scores.items() if at <= epoch)
 
 
-RULES: Mapping[str, Callable[[EarlyTerminate, int], StoppingRule]] = {
+STOPPING_RULES: Mapping[str, Callable[[EarlyTerminate, int], StoppingRule]] = {
     "asha": lambda early, epochs: AshaRule(epochs, early.grace_period, early.reduction_factor),
     "hyperband": lambda early, epochs: HyperbandRule(
         epochs, early.grace_period, early.reduction_factor, early.num_brackets

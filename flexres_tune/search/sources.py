@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flexres_tune.errors import FlexResError
 from flexres_tune.spec import PlannedTrial, SweepSpec
-from flexres_tune.sweep.history import Memory
+from flexres_tune.sweep.history import History
 
 if TYPE_CHECKING:
     import optuna
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_REDRAWS = 200  # TPE repeats itself in small discrete spaces: so many times it is asked for something new
 
 
-class TrialSource(Protocol):
+class TrialSearch(Protocol):
     """Hands out trials and hears how they ended."""
 
     def next(self) -> PlannedTrial | None:
@@ -28,7 +28,7 @@ class TrialSource(Protocol):
         """A trial ended with this score (higher is better), or without one."""
 
 
-class ListSource:
+class FixedTrials:
     """Trials drawn, checked and ordered before the run."""
 
     def __init__(self, trials: Iterable[PlannedTrial]):
@@ -41,7 +41,7 @@ class ListSource:
         pass
 
 
-class TpeSource:
+class TpeSearch:
     """Optuna's TPE (Bergstra et al. 2011), one suggestion a configuration, one trial a seed of the sweep.
 
     Every seed's result is an observation of its own. Earlier rows of the tables are told first, so a sweep that
@@ -69,7 +69,7 @@ class TpeSource:
         self.num_configs = 0
         self.drawn: list[PlannedTrial] = []
 
-    def recall(self, memory: Memory) -> int:
+    def recall(self, memory: History) -> int:
         """Take in the trials of earlier runs of the same sweep; the number of those that need not be run.
 
         A trial that was interrupted is handed out again, first. Rows that the sweep file as it is now could not

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.records import Stage, TrialStatus
-from flexres_tune.search.sources import ListSource, TpeSource, TrialSource
+from flexres_tune.search.sources import FixedTrials, TpeSearch, TrialSearch
 from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials, trial_from_assignment
-from flexres_tune.sweep.history import Memory
+from flexres_tune.sweep.history import History
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Work:
     """What one stage has yet to run."""
 
     stage: Stage
-    source: TrialSource
+    source: TrialSearch
     num_todo: int
     num_done: int
     num_epochs: int  # of the trials yet to run, if none is stopped
     planned: Callable[[], Sequence[PlannedTrial]]  # all of the stage's trials known by now, done or not
 
 
-def screen_work(spec: SweepSpec, memory: Memory) -> Work:
+def screen_work(spec: SweepSpec, memory: History) -> Work:
     """The trials that the sweep file describes.
 
     Raises:
@@ -34,14 +34,14 @@ def screen_work(spec: SweepSpec, memory: Memory) -> Work:
     trials = expand_trials(spec, describe_dataset)
     if spec.method != "tpe":
         return _listed(Stage.SCREEN, trials, memory)
-    source = TpeSource(spec, lambda values, seed: trial_from_assignment(spec, values, seed, describe_dataset))
+    source = TpeSearch(spec, lambda values, seed: trial_from_assignment(spec, values, seed, describe_dataset))
     num_done = source.recall(memory)
     num_todo = max(0, spec.num_trials * len(spec.seeds) - num_done)
     epochs = spec.base.get("epochs", 20)
     return Work(Stage.SCREEN, source, num_todo, num_done, num_todo * epochs, lambda: source.drawn)
 
 
-def confirm_work(spec: SweepSpec, screened: Sequence[PlannedTrial], memory: Memory) -> Work:
+def confirm_work(spec: SweepSpec, screened: Sequence[PlannedTrial], memory: History) -> Work:
     """The best configurations of the screening on fresh seeds; none where the file has no `confirm`."""
     trials = []
     if spec.confirm is not None:
@@ -55,7 +55,7 @@ def confirm_work(spec: SweepSpec, screened: Sequence[PlannedTrial], memory: Memo
     return _listed(Stage.CONFIRM, trials, memory)
 
 
-def best_configs(screened: Sequence[PlannedTrial], memory: Memory) -> list[str]:
+def best_configs(screened: Sequence[PlannedTrial], memory: History) -> list[str]:
     """config_ids, best first, of the configurations with at least one trial that ran to its end.
 
     A configuration's score is the mean over its seeds of the trial's best value of the metric. A seed that was
@@ -75,7 +75,7 @@ def best_configs(screened: Sequence[PlannedTrial], memory: Memory) -> list[str]:
     return sorted(means, key=lambda key: (-means[key], key))
 
 
-def _listed(stage: Stage, trials: Sequence[PlannedTrial], memory: Memory) -> Work:
+def _listed(stage: Stage, trials: Sequence[PlannedTrial], memory: History) -> Work:
     missing = memory.missing(trials)
     num_epochs = sum(trial.config.epochs for trial in missing)
-    return Work(stage, ListSource(missing), len(missing), len(trials) - len(missing), num_epochs, lambda: trials)
+    return Work(stage, FixedTrials(missing), len(missing), len(trials) - len(missing), num_epochs, lambda: trials)

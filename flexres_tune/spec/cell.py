@@ -8,7 +8,7 @@ from typing import Any
 
 from flexres_tune.errors import FlexResError
 from flexres_tune.records import Stage
-from flexres_tune.spec.document import Finding, Path
+from flexres_tune.spec.document import Finding, KeyPath
 from flexres_tune.spec.parameters import DataShape, check_budget
 from flexres_tune.spec.sweep import SweepSpec
 from flexres_tune.spec.trial import TrialConfig
@@ -95,7 +95,7 @@ def _has(key: str, value: Any, values: Mapping[str, Any], config: TrialConfig | 
     return getattr(config, key) == value
 
 
-def _locate(spec: SweepSpec, cell: Cell, path: Path) -> Path:
+def _locate(spec: SweepSpec, cell: Cell, path: KeyPath) -> KeyPath:
     """Where the value at fault was written: in the cell's grid, else in base."""
     key = str(path[0])
     grid = spec.parameters[cell.grid]

@@ -9,15 +9,15 @@ from typing import Any
 
 from flexres_tune.errors import Problem, SpecError
 
-Path = tuple[str | int, ...]  # ("parameters", 1, "lr")
-Finding = tuple[Path, str]  # where and what: a Problem before its line is known
+KeyPath = tuple[str | int, ...]  # ("parameters", 1, "lr")
+Finding = tuple[KeyPath, str]  # where and what: a Problem before its line is known
 
 
 @dataclass(frozen=True)
 class Place:
     """Where a value was written: `file` is a file's name, or `--set key` for an override."""
 
-    path: Path  # as written, so that a value from a profile is reported under `profiles.laptop`
+    path: KeyPath  # as written, so that a value from a profile is reported under `profiles.laptop`
     file: str
     line: int  # from 1; 0 for an override
 
@@ -27,9 +27,9 @@ class Document:
     """A sweep's data before it is checked; a profile or an override that is laid over it keeps its own places."""
 
     data: Any
-    places: Mapping[Path, Place] = field(default_factory=dict)
+    places: Mapping[KeyPath, Place] = field(default_factory=dict)
 
-    def problem(self, path: Path, message: str) -> Problem:
+    def problem(self, path: KeyPath, message: str) -> Problem:
         """The problem at a key path, or at the nearest key above that stands in the file.
 
         Args:
@@ -48,7 +48,7 @@ class Document:
             rest = ()
         return Problem(format_path(place.path + rest), message, show_text(place.file, 300), place.line)
 
-    def _at(self, path: Path) -> Any:
+    def _at(self, path: KeyPath) -> Any:
         value = self.data
         for part in path:
             try:
@@ -57,7 +57,7 @@ class Document:
                 return None
         return value
 
-    def as_written(self, path: Path) -> Path:
+    def as_written(self, path: KeyPath) -> KeyPath:
         """The path without the index of the only grid, where `parameters` is one mapping and not a list."""
         single = isinstance(self.data, Mapping) and isinstance(self.data.get("parameters"), Mapping)
         if single and path[:1] == ("parameters",) and len(path) > 1 and isinstance(path[1], int):
@@ -70,7 +70,7 @@ def sorted_problems(problems: Iterable[Problem]) -> SpecError:
     return SpecError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line))
 
 
-def format_path(path: Path) -> str:
+def format_path(path: KeyPath) -> str:
     """`parameters[1].lr`, with odd characters escaped."""
     text = ""
     for part in path:

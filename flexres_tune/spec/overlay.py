@@ -13,7 +13,7 @@ from typing import Any
 
 from flexres_tune.errors import Problem, SpecError
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.document import Document, Path, Place, show, show_text
+from flexres_tune.spec.document import Document, KeyPath, Place, show, show_text
 from flexres_tune.spec.yaml_file import parse_yaml
 
 
@@ -78,7 +78,7 @@ class _Layered:
         self.data = _copy(document.data)
         self.places = dict(document.places)
 
-    def put(self, path: Path, value: Any, source: Document, source_path: Path) -> None:
+    def put(self, path: KeyPath, value: Any, source: Document, source_path: KeyPath) -> None:
         """Sets `path` to a value and its places to the source's; None removes it."""
         if path == ("base", "model") and isinstance(self.data.get("base"), dict):
             for key in [key for key in self.data["base"] if key.startswith("model.")]:
@@ -104,7 +104,7 @@ class _Layered:
         return Document(self.data, self.places)
 
 
-def _parse_key(key: str, data: Any, file: str) -> Path:
+def _parse_key(key: str, data: Any, file: str) -> KeyPath:
     """`parameters[1].model.channels.values` -> ("parameters", 1, "model.channels", "values"), checked against data."""
 
     def refuse(message: str) -> SpecError:

@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from flexres_tune.errors import Problem, SpecError
-from flexres_tune.spec.document import Document, Path, Place, show_text
+from flexres_tune.spec.document import Document, KeyPath, Place, show_text
 from flexres_tune.spec.yaml_tree import MAX_DEPTH, MAX_NODES, Node, YamlError, compose
 
 MAX_BYTES = 50_000  # under half a second of parsing on a slow core; the sweeps that we know have 2,000
@@ -86,10 +86,10 @@ class _Reader:
 
     def __init__(self, file: str, line: int | None):
         self.file, self.line = file, line
-        self.places: dict[Path, Place] = {(): Place((), file, line or 0)}
+        self.places: dict[KeyPath, Place] = {(): Place((), file, line or 0)}
         self.problems: list[Problem] = []
 
-    def construct(self, node: Node, path: Path) -> Any:
+    def construct(self, node: Node, path: KeyPath) -> Any:
         if len(self.places) > MAX_NODES:  # aliases of aliases: ten lines can stand for ten million values
             raise YamlError(node.line, f"aliases must stand for at most {MAX_NODES:,} values, but stand for more")
         if len(path) > MAX_DEPTH:
@@ -110,11 +110,11 @@ class _Reader:
             self._problem(node, path, str(error))
             return None
 
-    def _child(self, node: Node, line: int, path: Path) -> Any:
+    def _child(self, node: Node, line: int, path: KeyPath) -> Any:
         self.places[path] = Place(path, self.file, line if self.line is None else self.line)
         return self.construct(node, path)
 
-    def _mapping(self, node: Node, path: Path) -> dict[str, Any]:
+    def _mapping(self, node: Node, path: KeyPath) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         first_line: dict[str, int] = {}
         for key_node, value_node in zip(node.children[::2], node.children[1::2], strict=True):
@@ -138,7 +138,7 @@ class _Reader:
             mapping[key] = self._child(value_node, key_node.line, (*path, key))
         return mapping
 
-    def _problem(self, node: Node, path: Path, message: str) -> None:
+    def _problem(self, node: Node, path: KeyPath, message: str) -> None:
         line = node.line if self.line is None else self.line
         places = {path: Place(path, self.file, line)}
         self.problems.append(Document(None, places).problem(path, message))

@@ -12,20 +12,22 @@ from pathlib import Path
 from flexres_tune.errors import ResultsError, StorageError
 from flexres_tune.storage.object_store import AnyPath, RemotePath
 
-SUFFIX = ".tmp"  # with the leading dot: no reader of the folder (pyarrow, pandas, Spark, a glob) takes it for the file
+TEMPORARY_SUFFIX = (
+    ".tmp"  # with the leading dot: no reader of the folder (pyarrow, pandas, Spark, a glob) takes it for the file
+)
 
 
-def aside_of(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """Where this process writes `path`.
 
     The host stands in the name since containers count their processes from 1: while a link is cut, a trial and its
     next attempt elsewhere would write into one file.
     """
-    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}{SUFFIX}")
+    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}{TEMPORARY_SUFFIX}")
 
 
 @contextlib.contextmanager
-def written_aside(path: AnyPath) -> Iterator[Path]:
+def atomic_write(path: AnyPath) -> Iterator[Path]:
     """Yields the temporary path to write; renames it to `path` when the block ends well, removes it otherwise.
 
     Readers see the old file or the new one, whole, and never a torn one, whenever the writer is killed.
@@ -40,7 +42,7 @@ def written_aside(path: AnyPath) -> Iterator[Path]:
             yield aside
             path.write_bytes(aside.read_bytes())
         return
-    aside = aside_of(path)
+    aside = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
@@ -49,13 +51,13 @@ def written_aside(path: AnyPath) -> Iterator[Path]:
         os.replace(aside, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise ResultsError(f"{path}: cannot be written: {describe(error)}") from error
+        raise ResultsError(f"{path}: cannot be written: {describe_os_error(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
 
 
-def describe(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """The system's reason and the way out where there is a usual one."""
     if isinstance(error, StorageError):
         return error.reason

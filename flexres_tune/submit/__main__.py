@@ -61,7 +61,7 @@ def submit(
     ] = None,
 ) -> None:
     """Send the working tree to a cluster's head, run a sweep there, and follow it; exit as it does."""
-    from flexres_tune.display.terminal import harmless, make_console
+    from flexres_tune.display.terminal import escape_for_console, make_console
     from flexres_tune.submit.client import Follower
     from flexres_tune.submit.cluster_file import read_cluster_file
     from flexres_tune.submit.ray_exec import Head
@@ -72,7 +72,7 @@ def submit(
     console = make_console()
 
     def show(line: str) -> None:
-        console.print(harmless(line), soft_wrap=True)
+        console.print(escape_for_console(line), soft_wrap=True)
 
     follower = Follower(head, name, show)
     again = shlex.join(["python", "-m", "flexres_tune.submit", str(cluster), str(sweep)])

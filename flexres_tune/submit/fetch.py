@@ -17,7 +17,7 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import TABLES, SweepPaths
-from flexres_tune.storage.atomic import written_aside
+from flexres_tune.storage.atomic import atomic_write
 
 TRIES = 20
 
@@ -61,10 +61,10 @@ def unpack_results(archive: Path, root: Path, sweep: str, origin: str) -> int:
         with tarfile.open(archive) as source:
             for member in source:
                 target = paths.folder / _safe(member, archive)
-                with written_aside(target) as aside, open(aside, "wb") as file:
+                with atomic_write(target) as aside, open(aside, "wb") as file:
                     shutil.copyfileobj(source.extractfile(member), file)
                 written.add(target)
-        with written_aside(paths.fetched) as aside:  # before any part goes: the next fetch must know them all
+        with atomic_write(paths.fetched) as aside:  # before any part goes: the next fetch must know them all
             prints = {str(path.relative_to(paths.folder)): _print(path) for path in sorted(written)}
             aside.write_text(json.dumps({"origin": origin, "files": prints}))
         for path in before - written:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.names import name_problem
-from flexres_tune.storage.atomic import written_aside
+from flexres_tune.storage.atomic import atomic_write
 
 FOLDER = ".flexres_tune"  # in the head's home
 _PATIENCE_S = 0.5  # is_running() takes the lock for an instant to look; a run that starts just then tries again
@@ -88,7 +88,7 @@ class RunFolder:
 
     def write_record(self, pid: int) -> None:
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        with written_aside(self.record) as aside:
+        with atomic_write(self.record) as aside:
             aside.write_text(json.dumps({"pid": pid, "started_at": started_at}))
 
     def read_record(self) -> dict:
@@ -100,7 +100,7 @@ class RunFolder:
         return record if isinstance(record, dict) else {}
 
     def write_status(self, status: int) -> None:
-        with written_aside(self.status) as aside:
+        with atomic_write(self.status) as aside:
             aside.write_text(f"{status}\n")
 
     def read_status(self) -> int | None:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.results.writer import SweepWriter
-from flexres_tune.sweep.signals import Interrupt
+from flexres_tune.sweep.signals import Signals
 
 PAUSE = 3.0  # times as long as a failing write took is waited: Tune's thread, which waits for it, has trials to hear
 REMIND_S = 60.0  # between two messages about the same thing
 RETRY_S = 2.0
 
 
-class Hold:
+class Backpressure:
     """Writes a sweep's rows, and says what it waits for where they cannot be written.
 
     Trials that run go on: their epochs are a few hundred bytes each. A trial that starts would take a slot for
@@ -45,7 +45,7 @@ class Hold:
                 self._end(now)
         return self._since is not None
 
-    def finish(self, interrupt: Interrupt) -> None:
+    def finish(self, interrupt: Signals) -> None:
         """Write everything, however long it takes; interrupted, once more and no longer.
 
         Raises:

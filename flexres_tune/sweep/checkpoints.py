@@ -14,7 +14,7 @@ from flexres_tune.errors import StorageError
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import PlannedTrial
-from flexres_tune.storage import SUFFIX, RemotePath, names
+from flexres_tune.storage import TEMPORARY_SUFFIX, RemotePath, names
 from flexres_tune.sweep.journal import TrialState
 from flexres_tune.text import format_bytes
 
@@ -35,7 +35,7 @@ class _Config:
         return bool(self.others), -statistics.fmean(self.completed.values()), name
 
 
-class CheckpointKeeper:
+class CheckpointRetention:
     """Deletes the checkpoint of each trial that has ended, but for the best.
 
     A completed trial's file holds its last weights. Without them, a winner would have to be trained again to be used.
@@ -75,7 +75,7 @@ class CheckpointKeeper:
         """Delete what processes that were killed while writing left half written; no trial runs now."""
         if isinstance(self._paths.root, RemotePath):  # an object is written whole or not at all
             return
-        for torn in self._paths.checkpoints.glob(f".*{SUFFIX}"):
+        for torn in self._paths.checkpoints.glob(f".*{TEMPORARY_SUFFIX}"):
             with contextlib.suppress(OSError):
                 torn.unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ from flexres_tune.spec import Metric, PlannedTrial
 WITHOUT_SCORE = (TrialStatus.DIVERGED, TrialStatus.OUT_OF_MEMORY, TrialStatus.FAILED)
 
 
-class Memory:
+class History:
     """Earlier runs of one sweep, by trial_id.
 
     Only `rows` is read at once, which says what is missing. The rest is read on first use, because `epochs` may have
@@ -103,13 +103,13 @@ class Memory:
         }
 
 
-def recall(
+def read_history(
     paths: SweepPaths,
     metric: Metric,
     parameters: Iterable[str] = (),
     retry: Collection[TrialStatus] = (),
     tried: Collection[str] = (),
-) -> Memory:
+) -> History:
     """Read the sweep's tables.
 
     Args:
@@ -119,16 +119,16 @@ def recall(
         tried: trial_ids that have been retried by now.
     """
     if not paths.folder.is_dir():
-        return Memory()
+        return History()
     results = open_results(paths.root)
     if paths.sweep not in results.sweeps():
-        return Memory()
+        return History()
     columns = ["trial_id", "config_id", "seed", "stage", "status", "attempt", "best_val_accuracy"]
     columns += sorted({key.removeprefix("model.") for key in parameters} - set(columns))
     table = results.trials(paths.sweep).select(columns)
     known = {status.value for status in TrialStatus}  # a row of a later version, or of a stranger, is no memory
     rows = {row["trial_id"]: row for row in table.to_pylist() if row["trial_id"] and row["status"] in known}
-    return Memory(rows, source=(results, paths.sweep, metric), retry=retry, tried=tried)
+    return History(rows, source=(results, paths.sweep, metric), retry=retry, tried=tried)
 
 
 def _per_trial(epochs: pa.Table, column: str, function: str) -> Iterable[tuple[str, Any]]:

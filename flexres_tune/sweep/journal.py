@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from flexres_tune.records import Decision, EpochMetrics, EpochRecord, TrialRecord, TrialStatus, Versions
 from flexres_tune.results.writer import SweepWriter
-from flexres_tune.search.early_stopping import RULES, StoppingRule, Verdict
+from flexres_tune.search.early_stopping import STOPPING_RULES, StoppingRule, Verdict
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.sweep.worker import TrialFacts, TrialReport
 
@@ -163,7 +163,7 @@ class Journal:
 
     def _rule(self, epochs: int) -> StoppingRule:
         if epochs not in self._rules:
-            self._rules[epochs] = RULES[self._spec.early_terminate.type](self._spec.early_terminate, epochs)
+            self._rules[epochs] = STOPPING_RULES[self._spec.early_terminate.type](self._spec.early_terminate, epochs)
         return self._rules[epochs]
 
     def _ladder(self, epochs: int) -> str:

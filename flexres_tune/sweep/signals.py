@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a person; Slurm, Kub
 _SHOW_CURSOR = "\x1b[?25h\x1b[0m\n"
 
 
-class Interrupt:
+class Signals:
     """Context in which a signal sets `requested` in place of raising KeyboardInterrupt inside Ray."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Interrupt:
         """Sleep, or less: until a signal comes; whether one has."""
         return self._event.wait(seconds)
 
-    def __enter__(self) -> Interrupt:
+    def __enter__(self) -> Signals:
         self.install()
         return self
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from flexres_tune.errors import CheckpointError, StorageError
-from flexres_tune.storage import AnyPath, RemotePath, aside_of
+from flexres_tune.storage import AnyPath, RemotePath, temporary_path
 
 FORMAT = 1  # of the payload; a file of another format is not read
 KEYS = {"trial_id", "epoch", "history", "device_type", "model", "optimizer", "generators"}
@@ -42,7 +42,7 @@ def save_checkpoint(path: AnyPath, payload: dict[str, Any]) -> None:
     assert payload.keys() == KEYS, payload.keys() ^ KEYS
     if isinstance(path, RemotePath):
         return _upload(path, payload)
-    aside = aside_of(path)
+    aside = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as file:

@@ -17,7 +17,7 @@ from flexres_tune.errors import DivergedError
 from flexres_tune.optim import learning_rate, set_learning_rate
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.execution import Execution
-from flexres_tune.training.state import TrialState
+from flexres_tune.training.state import TrainState
 from flexres_tune.training.step import Network, autocast, train_step
 
 EVALUATION_BATCH_SIZE = 500  # more is not faster, and eight trials may share a GPU
@@ -61,7 +61,7 @@ class Preprocessing:
 
 
 def train_epoch(
-    state: TrialState,
+    state: TrainState,
     forward: Network,
     split: Split,
     preprocessing: Preprocessing,
@@ -136,7 +136,7 @@ def _batches(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(split.images.split(EVALUATION_BATCH_SIZE), split.labels.split(EVALUATION_BATCH_SIZE), strict=True)
 
 
-def _check_finite(loss: float, state: TrialState, where: str) -> None:
+def _check_finite(loss: float, state: TrainState, where: str) -> None:
     if not math.isfinite(loss):
         raise DivergedError(
             f"the training loss is {loss} in epoch {state.epoch + 1}{where} (optimizer {state.config.optimizer}, "

@@ -20,7 +20,7 @@ from flexres_tune.training.checkpoint import DamagedCheckpointError, has_checkpo
 from flexres_tune.training.epoch import Preprocessing, Result, batch_sizes, evaluate, train_epoch
 from flexres_tune.training.execution import Execution
 from flexres_tune.training.network import prepare_network
-from flexres_tune.training.state import TrialState
+from flexres_tune.training.state import TrainState
 from flexres_tune.training.step import Network
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def fit(
     save(unsaved)
 
 
-def _prepare(state: TrialState, data: ImageData, preprocessing: Preprocessing, execution: Execution) -> Network:
+def _prepare(state: TrainState, data: ImageData, preprocessing: Preprocessing, execution: Execution) -> Network:
     """The network for full batches; a trial without one has no use for a faster form."""
     batch_size = state.config.batch_size
     if len(data.train.labels) < batch_size:
@@ -122,8 +122,8 @@ def _prepare(state: TrialState, data: ImageData, preprocessing: Preprocessing, e
         return prepare_network(state.model, execution, lambda: preprocessing.evaluation(first))
 
 
-def _start(config: TrialConfig, data: ImageData, execution: Execution, checkpoint: AnyPath | None) -> TrialState:
-    state = TrialState(config, data.num_classes, data.image_size, execution)
+def _start(config: TrialConfig, data: ImageData, execution: Execution, checkpoint: AnyPath | None) -> TrainState:
+    state = TrainState(config, data.num_classes, data.image_size, execution)
     if checkpoint is None or not has_checkpoint(checkpoint):
         return state
     try:
@@ -134,7 +134,7 @@ def _start(config: TrialConfig, data: ImageData, execution: Execution, checkpoin
             raise DamagedCheckpointError(f"{checkpoint}: does not fit the model or the optimizer: {error}") from error
     except DamagedCheckpointError as error:
         log.warning("%s; the trial starts anew", error)
-        return TrialState(config, data.num_classes, data.image_size, execution)
+        return TrainState(config, data.num_classes, data.image_size, execution)
     if payload["device_type"] != execution.device.type:
         log.warning(
             "%s: written on %s and read on %s: order and augmentation are drawn afresh",
@@ -144,7 +144,7 @@ def _start(config: TrialConfig, data: ImageData, execution: Execution, checkpoin
 
 
 def _metrics(
-    state: TrialState, data: ImageData, train: Result, val: Result, train_seconds: float, seconds: float
+    state: TrainState, data: ImageData, train: Result, val: Result, train_seconds: float, seconds: float
 ) -> EpochMetrics:
     epoch = state.epoch + 1
     if not math.isfinite(val.loss):

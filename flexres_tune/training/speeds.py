@@ -23,7 +23,7 @@ import torch
 from flexres_tune.datasets import DataShape
 from flexres_tune.datasets.cache import DataPaths, lock_if_possible
 from flexres_tune.spec.trial import TrialConfig
-from flexres_tune.storage import aside_of
+from flexres_tune.storage import temporary_path
 from flexres_tune.training.device import device_name
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def _read(file: Path) -> dict[str, dict[str, float]]:
 
 
 def _write(file: Path, speeds: Speeds) -> None:
-    aside = aside_of(file)
+    aside = temporary_path(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(json.dumps(dataclasses.asdict(speeds), indent=1))

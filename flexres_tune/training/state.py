@@ -17,7 +17,7 @@ from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.execution import Execution
 
 
-class TrialState:
+class TrainState:
     """Everything that a trial changes; at each epoch's end `to_payload` has all that is needed to go on.
 
     Two sources of randomness, both from config.seed alone: `generator`, on the device, draws the order of images and

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flexres_tune.training.execution import Execution
-from flexres_tune.training.state import TrialState
+from flexres_tune.training.state import TrainState
 
 Network = Callable[[Tensor], Tensor]  # (B, 3, H, W) float32 -> (B, classes)
 
 
 def train_step(
-    state: TrialState, network: Network, images: Tensor, targets: Tensor, execution: Execution
+    state: TrainState, network: Network, images: Tensor, targets: Tensor, execution: Execution
 ) -> tuple[Tensor, Tensor]:
     """(loss, logits) of a step, on the device: nothing here waits for it.
 

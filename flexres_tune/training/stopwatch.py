@@ -13,7 +13,7 @@ from flexres_tune.datasets import DataShape
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.execution import Execution
 from flexres_tune.training.network import prepare_network
-from flexres_tune.training.state import TrialState
+from flexres_tune.training.state import TrainState
 from flexres_tune.training.step import train_step
 
 BUDGET_S = 1.0  # of measuring an option, after its first step
@@ -54,7 +54,7 @@ class Stepper:
     def __init__(self, config: TrialConfig, shape: DataShape, execution: Execution):
         device = execution.device
         self._execution = execution
-        self._state = TrialState(config, shape.num_classes, shape.image_size, execution)
+        self._state = TrainState(config, shape.num_classes, shape.image_size, execution)
         generator = torch.Generator(device).manual_seed(0)
         size = (config.batch_size, 3, shape.image_size, shape.image_size)
         layout = torch.channels_last if execution.channels_last else torch.contiguous_format

@@ -25,7 +25,7 @@ from flexres_tune.analysis.statistics import compare, mean_interval
 from flexres_tune.records import EpochMetrics, TrialStatus, Versions
 from flexres_tune.search.stages import best_configs, confirm_work, screen_work
 from flexres_tune.spec import PlannedTrial, SweepSpec
-from flexres_tune.sweep.history import Memory
+from flexres_tune.sweep.history import History
 from flexres_tune.sweep.journal import Journal
 from flexres_tune.sweep.worker import TrialFacts, TrialReport
 
@@ -81,7 +81,7 @@ def draw_truth(spec: SweepSpec, rng: np.random.Generator, spread: float, seed_sd
     return Truth(final, pace, seed_sd, seed_sd / 2)
 
 
-def play(spec: SweepSpec, trials: list[PlannedTrial], truth: Truth, rng: np.random.Generator) -> tuple[Memory, int]:
+def play(spec: SweepSpec, trials: list[PlannedTrial], truth: Truth, rng: np.random.Generator) -> tuple[History, int]:
     """Run trials through the journal, CONCURRENT at once, an epoch each in turn; (memory, epochs run)."""
     journal = Journal(spec, NoWriter(), Versions(), None)
     waiting, running, num_epochs = deque(trials), deque(), 0
@@ -104,7 +104,7 @@ def play(spec: SweepSpec, trials: list[PlannedTrial], truth: Truth, rng: np.rand
             running.append((planned, curve))
     rows = {key: {"status": state.record.status, "epochs": 1} for key, state in journal.states.items()}
     scores = {key: state.record.best_val_accuracy for key, state in journal.states.items()}
-    return Memory(rows=rows, scores=scores), num_epochs
+    return History(rows=rows, scores=scores), num_epochs
 
 
 def _curve(planned: PlannedTrial, truth: Truth, rng: np.random.Generator) -> list[tuple[int, float]]:
@@ -170,7 +170,7 @@ def simulate_ladder(
     rng = np.random.default_rng(seed)
     asha = make_spec(27, 27, {"type": "asha", "grace_period": 3, "reduction_factor": 3})
     unstopped = make_spec(27, 27, "none")
-    trials = list(screen_work(asha, Memory()).planned())
+    trials = list(screen_work(asha, History()).planned())
     outcomes, grid_hits = [], 0
     for _ in range(repeats):
         truth = draw_truth(asha, rng, spread, seed_sd, crossing)

@@ -4,8 +4,14 @@ from pathlib import Path
 
 import yaml
 
-from flexres_tune.cluster.connection import Cluster
-from flexres_tune.cluster.resources import NodeSize, grown, grown_nodes, read_bootstrap, share_for
+from flexres_tune.cluster.resources import (
+    ClusterResources,
+    NodeResources,
+    grown,
+    grown_nodes,
+    read_bootstrap,
+    trial_resources,
+)
 from flexres_tune.spec import Resources
 
 GPU_YAML = yaml.safe_load((Path(__file__).parents[2] / "cluster/gpu.yaml").read_text())
@@ -18,8 +24,8 @@ def test_cluster_that_is_only_a_head_yet_counts_the_workers_it_may_start():
 
 def test_trials_of_the_published_sweeps_fill_it():
     resources = grown({}, GPU_YAML)
-    cluster = Cluster(resources["CPU"], resources["GPU"], num_nodes=1, is_local=False)
-    assert share_for(Resources(cpu=4, gpu=0.25), cluster, None).num_concurrent == 32
+    cluster = ClusterResources(resources["CPU"], resources["GPU"], num_nodes=1, is_local=False)
+    assert trial_resources(Resources(cpu=4, gpu=0.25), cluster, None).num_concurrent == 32
 
 
 def test_larger_workers_come_first_where_not_all_fit():
@@ -33,9 +39,9 @@ def test_larger_workers_come_first_where_not_all_fit():
 
 
 def test_nodes_of_a_cluster_that_scales_are_those_that_may_come():
-    nodes = grown_nodes([NodeSize(0, 0)], GPU_YAML)
-    assert len(nodes) == 9 and set(nodes[1:]) == {NodeSize(num_gpus=1, num_cpus=16)}
-    there = [NodeSize(2, 8), NodeSize(1, 8)]
+    nodes = grown_nodes([NodeResources(0, 0)], GPU_YAML)
+    assert len(nodes) == 9 and set(nodes[1:]) == {NodeResources(num_gpus=1, num_cpus=16)}
+    there = [NodeResources(2, 8), NodeResources(1, 8)]
     assert grown_nodes(there, None) == tuple(there)
 
 

@@ -1,9 +1,16 @@
 import pytest
 
 from flexres_tune.cluster import packing
-from flexres_tune.cluster.connection import Cluster
-from flexres_tune.cluster.packing import Packing, Probe, largest_trial, pack_cpu, pack_gpu, remembered, settle
-from flexres_tune.cluster.resources import TrialShare
+from flexres_tune.cluster.packing import (
+    Packing,
+    Probe,
+    cached_packing,
+    largest_trial,
+    pack_cpu,
+    pack_gpu,
+    resolve_auto_resources,
+)
+from flexres_tune.cluster.resources import ClusterResources, TrialResources
 from flexres_tune.spec import PlannedTrial, Resources, TrialConfig
 
 GIB = 2**30
@@ -61,27 +68,27 @@ def test_largest_trial_is_the_one_with_the_most_work_a_step():
 def test_short_sweep_is_not_measured(monkeypatch):
     monkeypatch.setattr(packing, "measure_with_ray", None)
     auto = Resources()
-    assert settle(auto, Cluster(2, 0, 1, True), [trial()]) == (auto, "")
+    assert resolve_auto_resources(auto, ClusterResources(2, 0, 1, True), [trial()]) == (auto, "")
 
 
 def test_explicit_request_is_obeyed(monkeypatch):
     monkeypatch.setattr(packing, "measure_with_ray", None)
     explicit = Resources(cpu=2, gpu=0)
-    assert settle(explicit, Cluster(2, 0, 1, True), [trial(epochs=100_000)]) == (explicit, "")
+    assert resolve_auto_resources(explicit, ClusterResources(2, 0, 1, True), [trial(epochs=100_000)]) == (explicit, "")
 
 
 def test_answer_is_remembered_for_the_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path))
     answers = iter([Packing(1.0, 0.0, 10.0, "one"), Packing(2.0, 0.0, 20.0, "two")])
     config = trial().config
-    assert remembered(config, {"cpu": 2}, lambda: next(answers)).reason == "one"
-    assert remembered(config, {"cpu": 2}, lambda: next(answers)).reason == "one"
-    assert remembered(config, {"cpu": 4}, lambda: next(answers)).reason == "two"
+    assert cached_packing(config, {"cpu": 2}, lambda: next(answers)).reason == "one"
+    assert cached_packing(config, {"cpu": 2}, lambda: next(answers)).reason == "one"
+    assert cached_packing(config, {"cpu": 4}, lambda: next(answers)).reason == "two"
 
 
 def test_trial_that_ran_out_of_memory_gets_a_device_of_its_own():
-    share = TrialShare(cpu=4, gpu=0.25, num_concurrent=8, reason="")
-    alone = share.whole_device(Cluster(num_cpus=32, num_gpus=2, num_nodes=1, is_local=True))
+    share = TrialResources(cpu=4, gpu=0.25, num_concurrent=8, reason="")
+    alone = share.whole_device(ClusterResources(num_cpus=32, num_gpus=2, num_nodes=1, is_local=True))
     assert (alone.gpu, alone.num_concurrent, alone.reason) == (1.0, 2, "a GPU each")
-    on_cpu = TrialShare(cpu=1, gpu=0, num_concurrent=2, reason="")
-    assert on_cpu.whole_device(Cluster(2, 0, 1, True)).num_concurrent == 1
+    on_cpu = TrialResources(cpu=1, gpu=0, num_concurrent=2, reason="")
+    assert on_cpu.whole_device(ClusterResources(2, 0, 1, True)).num_concurrent == 1

@@ -2,14 +2,14 @@
 
 import pytest
 
-from flexres_tune.cluster.connection import Cluster
 from flexres_tune.cluster.probe import remove_mark, seen_marks, write_mark
+from flexres_tune.cluster.resources import ClusterResources
 from flexres_tune.cluster.shared_storage import check_shared
-from flexres_tune.doctor import checks as examine
+from flexres_tune.cluster import shared_storage as examine
 from flexres_tune.errors import ResultsError
 from flexres_tune.storage import make_path, names
 
-THREE = Cluster(num_cpus=6, num_gpus=0, num_nodes=3, is_local=False)
+THREE = ClusterResources(num_cpus=6, num_gpus=0, num_nodes=3, is_local=False)
 
 
 @pytest.mark.parametrize("storage", ["s3://bucket/results", "FOLDER"])
@@ -53,4 +53,4 @@ def test_reason_of_a_node_is_passed_on(monkeypatch, tmp_path):
 
 def test_one_node_is_not_asked(monkeypatch, tmp_path):
     monkeypatch.setattr(examine, "check_sharing", lambda storage: pytest.fail("asked"))
-    check_shared(tmp_path, Cluster(num_cpus=2, num_gpus=0, num_nodes=1, is_local=False))
+    check_shared(tmp_path, ClusterResources(num_cpus=2, num_gpus=0, num_nodes=1, is_local=False))

@@ -3,7 +3,7 @@ import math
 import pyarrow as pa
 import pytest
 
-from flexres_tune.display.format import deserved_digits, display_columns, format_value, sparkline
+from flexres_tune.display.format import display_columns, format_value, significant_decimals, sparkline
 from flexres_tune.text import escape, format_duration, shorten
 
 
@@ -85,7 +85,7 @@ def test_sparkline_spans_the_scale():
     [(0.004, 1), (0.0014, 2), (0.012, 1), (0.03, 0), (0.3, 0), (0.0002, 2), (1e-9, 3), (None, 1), (0.0, 1)],
 )
 def test_percent_has_no_more_digits_than_its_deviation_deserves(sd, digits):
-    assert deserved_digits(sd) == digits
+    assert significant_decimals(sd) == digits
 
 
 def test_each_mean_has_the_digits_its_own_deviation_deserves():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flexres_tune.cluster.probe import NodeFacts
-from flexres_tune.doctor.checks import GIB, Patient, check_up
+from flexres_tune.doctor.checks import GIB, NodeReport, run_checks
 
 FACTS = NodeFacts(
     hostname="n1",
@@ -23,15 +23,15 @@ FACTS = NodeFacts(
 
 
 def patient(name="10.0.0.1", clock=(0.0, 0.01), sees_all_marks=True, num_gpus_ray=1, **changes):
-    return Patient(name, replace(FACTS, **changes), num_gpus_ray, clock, sees_all_marks)
+    return NodeReport(name, replace(FACTS, **changes), num_gpus_ray, clock, sees_all_marks)
 
 
 def wrong(*patients, storage=None):
-    return [finding for finding in check_up(patients, storage) if not finding.is_fine]
+    return [finding for finding in run_checks(patients, storage) if not finding.is_fine]
 
 
 def test_healthy_nodes_share_a_line_each():
-    findings = check_up([patient("a"), patient("b", disk_free=50 * GIB)], "results")
+    findings = run_checks([patient("a"), patient("b", disk_free=50 * GIB)], "results")
     assert all(finding.is_fine for finding in findings)
     assert [finding.check for finding in findings] == [
         "Python",
@@ -82,7 +82,7 @@ def test_slow_answer_is_not_taken_for_a_wrong_clock():
 
 
 def test_node_that_does_not_answer_is_wrong_and_the_others_are_still_judged():
-    findings = wrong(patient("a"), Patient("b", None, problem="no answer in 180 s"), patient("c", torch=None))
+    findings = wrong(patient("a"), NodeReport("b", None, problem="no answer in 180 s"), patient("c", torch=None))
     assert [(finding.check, finding.where) for finding in findings] == [("answers", "b"), ("torch", "c")]
     assert "session_latest/logs" in findings[0].advice
 

@@ -6,12 +6,12 @@ import json
 import os
 import time
 
-from flexres_tune.cluster.resources import share_for
+from flexres_tune.cluster.resources import trial_resources
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.search.sources import ListSource
+from flexres_tune.search.sources import FixedTrials
 from flexres_tune.spec import SweepSpec, expand_trials
-from flexres_tune.sweep.history import Memory
-from flexres_tune.sweep.signals import Interrupt
+from flexres_tune.sweep.history import History
+from flexres_tune.sweep.signals import Signals
 
 
 class Silence:
@@ -55,7 +55,7 @@ def run_witnesses(cluster, folder, requested, num_trials, patience_s=120):
     from flexres_tune.raytune.runner import RunOptions, run_trials
 
     folder.mkdir(exist_ok=True)
-    share = share_for(requested, cluster, None)
+    share = trial_resources(requested, cluster, None)
     spec = SweepSpec.model_validate(
         {
             "name": "witness",
@@ -65,8 +65,8 @@ def run_witnesses(cluster, folder, requested, num_trials, patience_s=120):
     )
     options = RunOptions(trainable=witness(folder, share.num_concurrent, patience_s))
     paths = SweepPaths(folder / "results", spec.name)
-    trials = ListSource(expand_trials(spec))
-    states = run_trials(spec, trials, Memory(), {}, paths, share, Interrupt(), Silence(), options)
+    trials = FixedTrials(expand_trials(spec))
+    states = run_trials(spec, trials, History(), {}, paths, share, Signals(), Silence(), options)
     assert [state.record.status for state in states.values()] == ["completed"] * num_trials
     return share, [json.loads(file.read_text()) for file in folder.glob("*.json")]
 

@@ -1,4 +1,4 @@
-"""Emulated machines (tests/cluster/machines.sh) for the tests marked `cluster`."""
+"""Emulated machines (tests/machines/machines.sh) for the tests marked `cluster`."""
 
 import os
 import shutil

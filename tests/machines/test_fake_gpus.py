@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.witness import most_at_once, run_witnesses
 
-from flexres_tune.cluster.resources import share_for
+from flexres_tune.cluster.resources import trial_resources
 from flexres_tune.errors import DeviceError
 from flexres_tune.results import open_results
 from flexres_tune.spec import Resources
@@ -22,9 +22,9 @@ UNEQUAL = [(4, 1), (8, 2)]
 @pytest.fixture(scope="module")
 def cluster():
     """A node with one GPU and a node with two, on one machine that has none."""
-    from flexres_tune.bench.fake_cluster import pretended
+    from flexres_tune.bench.fake_cluster import fake_cluster
 
-    with pretended(UNEQUAL) as cluster:
+    with fake_cluster(UNEQUAL) as cluster:
         yield cluster
 
 
@@ -54,7 +54,7 @@ def test_trial_of_two_gpus_runs_only_where_two_are_and_sees_both(cluster, tmp_pa
 
 def test_trial_of_three_gpus_is_refused_though_the_cluster_has_three(cluster):
     with pytest.raises(DeviceError, match=r"must fit on one node, but got 1 CPU and 3 GPUs, .* 8 CPUs and 2 GPUs or"):
-        share_for(Resources(cpu=1, gpu=3), cluster, None)
+        trial_resources(Resources(cpu=1, gpu=3), cluster, None)
 
 
 SWEEP = """
@@ -68,8 +68,8 @@ profiles: {laptop: {seeds: [7]}}
 
 RUN = """
 import subprocess, sys
-from flexres_tune.raytune.pretended import start_pretended
-with start_pretended([(2, 2)]) as address:
+from flexres_tune.bench.fake_cluster import start_fake_cluster
+with start_fake_cluster([(2, 2)]) as address:
     sys.exit(subprocess.run([sys.executable, "-m", "flexres_tune.run", *sys.argv[1:], "--address", address]).returncode)
 """
 

@@ -7,7 +7,7 @@ import pytest
 from flexres_tune.analysis.cost import equal_cost, pareto, pareto_front
 from flexres_tune.analysis.diff import diff
 from flexres_tune.analysis.early_stops import stopped_trials, stops_by_rung
-from flexres_tune.analysis.effects import compare_parameter
+from flexres_tune.analysis.effects import parameter_effect
 from flexres_tune.analysis.importance import MIN_TRIALS, parameter_importance
 from flexres_tune.analysis.leaderboard import leaderboard
 from flexres_tune.errors import ResultsError
@@ -52,13 +52,13 @@ def test_compare_averages_whole_configurations_and_counts_the_rest(results):
         (ADAM | {"lr": 0.1}, 1, "completed", 0.82),
         (ADAM | {"lr": 0.2}, 0, "diverged", None),
     )
-    adam, sgd = compare_parameter(opened, "demo", "optimizer").to_pylist()
+    adam, sgd = parameter_effect(opened, "demo", "optimizer").to_pylist()
     assert (sgd["optimizer"], sgd["num_configs"], sgd["num_trials"], sgd["num_stopped"]) == ("sgd", 2, 3, 1)
     assert sgd["best_val_accuracy_mean"] == pytest.approx(0.93) and sgd["highest_val_accuracy"] == 0.95
     assert (sgd["interval_over"], adam["interval_over"], adam["num_failed"]) == ("configurations", "seeds", 1)
     assert adam["best_val_accuracy_low"] == pytest.approx(0.81 - 12.7062 * 0.01, abs=1e-4)  # t of one degree of freedom
     assert adam["best_val_accuracy_high"] == pytest.approx(0.81 + 12.7062 * 0.01, abs=1e-4)
-    grid = compare_parameter(opened, "demo", "optimizer", "lr").to_pylist()
+    grid = parameter_effect(opened, "demo", "optimizer", "lr").to_pylist()
     assert [(row["optimizer"], row["lr"], row["num_configs"]) for row in grid] == [
         *(("adam", 0.1, 1), ("adam", 0.2, 0), ("sgd", 0.1, 1), ("sgd", 0.2, 1), ("sgd", 0.3, 0))
     ]
@@ -76,7 +76,7 @@ def test_compare_averages_whole_configurations_and_counts_the_rest(results):
 def test_compare_refuses_what_it_cannot_compare(results, parameters, message):
     opened = results((SGD, 0, "completed", 0.9), (ADAM, 0, "completed", 0.8))
     with pytest.raises(ResultsError, match=message):
-        compare_parameter(opened, "demo", *parameters)
+        parameter_effect(opened, "demo", *parameters)
 
 
 def test_equal_cost_names_the_best_at_each_budget(results, paths, make_config):

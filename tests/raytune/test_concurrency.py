@@ -3,12 +3,12 @@
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.raytune.concurrency import Slots
+from flexres_tune.raytune.concurrency import ConcurrencyUpdater
 
 
 def slots_of(measure):
     limiter, said = ConcurrencyLimiter(Searcher(), max_concurrent=2), []
-    return limiter, said, Slots(limiter, measure, said.append)
+    return limiter, said, ConcurrencyUpdater(limiter, measure, said.append)
 
 
 def test_grown_cluster_holds_more_trials_and_says_so():

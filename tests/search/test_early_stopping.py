@@ -4,7 +4,14 @@ import random
 import numpy as np
 import pytest
 
-from flexres_tune.search.early_stopping import RULES, AshaRule, HyperbandRule, MedianRule, NoRule, upper_quantile
+from flexres_tune.search.early_stopping import (
+    STOPPING_RULES,
+    AshaRule,
+    HyperbandRule,
+    MedianRule,
+    NoRule,
+    upper_quantile,
+)
 from flexres_tune.spec import EarlyTerminate
 
 
@@ -136,9 +143,9 @@ def test_no_rule_never_looks():
     assert NoRule().judge("a", 1, 0.0) is None
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", STOPPING_RULES)
 def test_every_rule_is_idempotent_and_spares_the_best(name):
-    rule = RULES[name](EarlyTerminate(type=name), 8)
+    rule = STOPPING_RULES[name](EarlyTerminate(type=name), 8)
     for i in range(20):
         score = 0.9 if i == 10 else i % 7 / 10
         for epoch in range(1, 9):

@@ -1,8 +1,8 @@
 import pytest
 
-from flexres_tune.search.sources import ListSource, TpeSource
+from flexres_tune.search.sources import FixedTrials, TpeSearch
 from flexres_tune.spec import SweepSpec, expand_trials, trial_from_assignment
-from flexres_tune.sweep.history import Memory
+from flexres_tune.sweep.history import History
 
 BASE = {"model": "tiny", "dataset": "digits", "epochs": 2}
 
@@ -19,7 +19,7 @@ def tpe_spec(**changes):
 
 
 def tpe_source(spec):
-    return TpeSource(spec, lambda values, seed: trial_from_assignment(spec, values, seed))
+    return TpeSearch(spec, lambda values, seed: trial_from_assignment(spec, values, seed))
 
 
 def drain(source, score=lambda trial: 0.5):
@@ -33,7 +33,7 @@ def drain(source, score=lambda trial: 0.5):
 def test_list_source_keeps_the_order():
     spec = SweepSpec(name="test", base=BASE, parameters=[{"lr": {"values": [0.1, 0.2, 0.3]}}])
     trials = expand_trials(spec)
-    assert drain(ListSource(trials)) == list(trials)
+    assert drain(FixedTrials(trials)) == list(trials)
 
 
 def test_tpe_draws_so_many_configurations_each_with_every_seed():
@@ -86,7 +86,7 @@ def test_tpe_that_goes_on_runs_only_what_is_missing():
             "status": status,
         }
     again = tpe_source(spec)
-    assert again.recall(Memory(rows=rows, scores=dict.fromkeys(rows, 0.5))) == 4
+    assert again.recall(History(rows=rows, scores=dict.fromkeys(rows, 0.5))) == 4
     rest = drain(again)
     assert rest[0] == drawn[4], "what was interrupted comes first"
     assert len(rest) == 8

@@ -3,9 +3,9 @@
 import os
 import platform
 
-from flexres_tune.storage import aside_of
+from flexres_tune.storage import temporary_path
 
 
 def test_aside_is_hidden_beside_the_file_and_of_this_process_alone(tmp_path):
-    aside = aside_of(tmp_path / "a.parquet")
+    aside = temporary_path(tmp_path / "a.parquet")
     assert aside.parent == tmp_path and aside.name == f".a.parquet.{platform.node()}.{os.getpid()}.tmp"

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import pytest
 
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.storage import aside_of, names
-from flexres_tune.sweep.checkpoints import KEPT, KEPT_WHILE_RUNNING, CheckpointKeeper
+from flexres_tune.storage import names, temporary_path
+from flexres_tune.sweep.checkpoints import KEPT, KEPT_WHILE_RUNNING, CheckpointRetention
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def record(config, seed=0, accuracy=0.5, **values):
 
 
 def test_best_three_configurations_of_each_stage_keep_their_best_seed(paths):
-    keeper = CheckpointKeeper(paths, {})
+    keeper = CheckpointRetention(paths, {})
     for config in range(20):
         for seed in (0, 1):
             end(keeper, paths, record(config, seed, 0.5 + 0.01 * config + 0.001 * seed))
@@ -56,7 +56,7 @@ def test_best_three_configurations_of_each_stage_keep_their_best_seed(paths):
 
 
 def test_a_late_seed_that_lifts_a_configuration_is_kept(paths):
-    keeper = CheckpointKeeper(paths, {})
+    keeper = CheckpointRetention(paths, {})
     for config in range(KEPT_WHILE_RUNNING):
         end(keeper, paths, record(config, 0, 0.6))
     end(keeper, paths, record(99, 0, 0.55))
@@ -68,13 +68,13 @@ def test_a_late_seed_that_lifts_a_configuration_is_kept(paths):
 
 @pytest.mark.parametrize("status", ["stopped", "failed", "diverged", "out_of_memory"])
 def test_trials_that_did_not_run_to_their_end_leave_nothing(paths, status):
-    keeper = CheckpointKeeper(paths, {})
+    keeper = CheckpointRetention(paths, {})
     end(keeper, paths, record(1, status=status, best_val_accuracy=0.99))
     assert left(paths) == set()
 
 
 def test_trial_that_will_go_on_keeps_its_checkpoint(paths):
-    keeper = CheckpointKeeper(paths, {})
+    keeper = CheckpointRetention(paths, {})
     end(keeper, paths, record(1, status="interrupted"))
     end(keeper, paths, record(2))
     keeper.update(State(None))
@@ -83,7 +83,7 @@ def test_trial_that_will_go_on_keeps_its_checkpoint(paths):
 
 
 def test_configuration_with_a_stopped_seed_comes_after_whole_ones(paths):
-    keeper = CheckpointKeeper(paths, {})
+    keeper = CheckpointRetention(paths, {})
     for config in range(3):
         end(keeper, paths, record(config))
     end(keeper, paths, record(9, 0, 0.99))
@@ -99,7 +99,7 @@ def test_earlier_runs_are_ranked_too(paths):
     }
     for trial_id in rows:
         paths.checkpoint(trial_id).touch()
-    keeper = CheckpointKeeper(paths, rows)
+    keeper = CheckpointRetention(paths, rows)
     end(keeper, paths, record(7, 0, 0.1))
     keeper.close()
     assert left(paths) == {"c1-0", "c2-0", "c3-0"}
@@ -115,7 +115,7 @@ def test_on_object_storage_only_what_is_there_is_deleted_and_a_server_that_is_aw
         rows[each.trial_id] = {
             name: getattr(each, name) for name in ("config_id", "stage", "status", "best_val_accuracy")
         }
-    keeper = CheckpointKeeper(paths, rows)
+    keeper = CheckpointRetention(paths, rows)
     bucket.go_away()
     before = bucket.num_requests
     keeper.close()
@@ -128,13 +128,13 @@ def test_on_object_storage_only_what_is_there_is_deleted_and_a_server_that_is_aw
 
 def test_what_a_process_killed_while_writing_left_is_deleted(paths):
     def leave_torn():
-        torn = aside_of(paths.checkpoint("c1-0"))
+        torn = temporary_path(paths.checkpoint("c1-0"))
         torn.write_bytes(b"half a checkpoint")
         return torn
 
     paths.checkpoint("c1-0").touch()
     torn = leave_torn()
-    keeper = CheckpointKeeper(paths, {})
+    keeper = CheckpointRetention(paths, {})
     assert not torn.exists() and left(paths) == {"c1-0"}, "of the driver before"
     torn = leave_torn()
     keeper.close()

@@ -12,11 +12,11 @@ def test_checkpoint_is_as_big_as_the_real_one(tmp_path):
 
     from flexres_tune.training import choose_execution
     from flexres_tune.training.checkpoint import save_checkpoint
-    from flexres_tune.training.state import TrialState
+    from flexres_tune.training.state import TrainState
 
     for optimizer in ("sgd", "nesterov", "adam", "adamw", "adadelta", "adagrad"):
         planned = trial(optimizer)
-        state = TrialState(planned.config, 10, 8, choose_execution(planned.config, torch.device("cpu")))
+        state = TrainState(planned.config, 10, 8, choose_execution(planned.config, torch.device("cpu")))
         state.model(torch.zeros(2, 3, 8, 8)).sum().backward()
         state.optimizer.step()
         num_parameters = sum(parameter.numel() for parameter in state.model.parameters())

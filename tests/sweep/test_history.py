@@ -5,7 +5,7 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import Metric, TrialConfig
-from flexres_tune.sweep.history import recall
+from flexres_tune.sweep.history import read_history
 
 
 def config(seed):
@@ -30,27 +30,27 @@ def paths(tmp_path, make_record):
 def test_what_is_missing_is_known_without_reading_epochs(paths, monkeypatch):
     """A sweep of a million epochs with nothing to do must say so at once."""
     monkeypatch.setattr(Results, "epochs", lambda *_: pytest.fail("epochs were read"))
-    memory = recall(paths, Metric())
+    memory = read_history(paths, Metric())
     assert memory.is_done(config(0).trial_id) and memory.is_done(config(1).trial_id)
     assert not memory.is_done(config(2).trial_id)
     assert memory.scores == {config(0).trial_id: 0.7}
 
 
 def test_attempts_count_those_that_left_only_epochs(paths):
-    attempts = recall(paths, Metric()).attempts
+    attempts = read_history(paths, Metric()).attempts
     assert attempts == {config(0).trial_id: 1, config(1).trial_id: 2, config(2).trial_id: 3}
 
 
 def test_loss_scores_the_other_way_round(paths):
-    assert recall(paths, Metric(name="val_loss")).scores == {config(0).trial_id: -0.4}
+    assert read_history(paths, Metric(name="val_loss")).scores == {config(0).trial_id: -0.4}
 
 
 def test_retried_statuses_are_missing_until_they_were_tried(paths):
     retry = (TrialStatus.FAILED,)
-    assert not recall(paths, Metric(), retry=retry).is_done(config(1).trial_id)
-    assert recall(paths, Metric(), retry=retry, tried=[config(1).trial_id]).is_done(config(1).trial_id)
+    assert not read_history(paths, Metric(), retry=retry).is_done(config(1).trial_id)
+    assert read_history(paths, Metric(), retry=retry, tried=[config(1).trial_id]).is_done(config(1).trial_id)
 
 
 def test_sweep_that_never_ran_remembers_nothing(tmp_path):
-    memory = recall(SweepPaths(tmp_path / "none", "test"), Metric())
+    memory = read_history(SweepPaths(tmp_path / "none", "test"), Metric())
     assert (memory.rows, memory.attempts, memory.scores, memory.decisions) == ({}, {}, {}, [])

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from flexres_tune.training.epoch import Preprocessing, batch_sizes, evaluate
-from flexres_tune.training.state import TrialState
+from flexres_tune.training.state import TrainState
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_images_stay_between_0_and_1_without_normalisation(make_config, data, ex
 
 
 def test_evaluation_is_the_mean_over_images_and_not_over_batches(make_config, data, execution, monkeypatch):
-    state = TrialState(make_config(), data.num_classes, data.image_size, execution)
+    state = TrainState(make_config(), data.num_classes, data.image_size, execution)
     preprocessing = Preprocessing(make_config(), data, execution)
     whole = evaluate(state.model, data.val, preprocessing, execution)
     monkeypatch.setattr("flexres_tune.training.epoch.EVALUATION_BATCH_SIZE", 8)  # 21 = 8 + 8 + 5
@@ -61,7 +61,7 @@ def test_evaluation_is_the_mean_over_images_and_not_over_batches(make_config, da
 
 
 def test_evaluation_changes_no_statistics(make_config, data, execution):
-    state = TrialState(make_config(), data.num_classes, data.image_size, execution)
+    state = TrainState(make_config(), data.num_classes, data.image_size, execution)
     before = {key: value.clone() for key, value in state.model.state_dict().items()}
     evaluate(state.model, data.val, Preprocessing(make_config(), data, execution), execution)
     assert all(torch.equal(before[key], value) for key, value in state.model.state_dict().items())
@@ -71,7 +71,7 @@ def test_weights_are_the_same_in_either_memory_format(make_config, data, executi
     plain = dataclasses.replace(execution, channels_last=False)
     vectors = [
         torch.nn.utils.parameters_to_vector(
-            p.contiguous() for p in TrialState(make_config(), 3, 8, e).model.parameters()
+            p.contiguous() for p in TrainState(make_config(), 3, 8, e).model.parameters()
         )
         for e in (execution, plain)
     ]

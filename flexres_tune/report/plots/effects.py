@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flexres_tune.analysis.effects import compare_parameter
+from flexres_tune.analysis.effects import parameter_effect
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, Trial, percent, spaced, value_text
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
@@ -40,7 +40,7 @@ def _few_values(data: ReportData, axis: ParameterAxis) -> Plot | None:
     """A place for each value: its configurations as points, their mean with an interval, the stopped ones counted."""
     import plotly.graph_objects as go
 
-    table = compare_parameter(data.results, data.sweep, axis.name).to_pylist()
+    table = parameter_effect(data.results, data.sweep, axis.name).to_pylist()
     table = [row for row in table if row["dataset"] == data.dataset]
     rows = [row for row in table if row["num_configs"]]
     if len(rows) < 2:

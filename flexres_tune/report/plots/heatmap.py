@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from flexres_tune.analysis.effects import compare_parameter
+from flexres_tune.analysis.effects import parameter_effect
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, percent, spaced
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
@@ -35,7 +35,7 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
     """Whichever has more values stands upright, for a phone's sake."""
     import plotly.graph_objects as go
 
-    rows = compare_parameter(data.results, data.sweep, one, by=other).to_pylist()
+    rows = parameter_effect(data.results, data.sweep, one, by=other).to_pylist()
     rows = [row for row in rows if row["dataset"] == data.dataset and (row["num_configs"] or row["num_stopped"])]
     whole = [row for row in rows if row["num_configs"]]
     if len(whole) < 2:
