@@ -17,10 +17,10 @@ from flexres_tune.cluster.ray_processes import RayLostError, call_unless_ray_die
 from flexres_tune.cluster.resources import (
     ClusterResources,
     NodeResources,
-    grown,
-    grown_nodes,
+    max_nodes,
+    max_resources,
     num_visible_gpus,
-    read_bootstrap,
+    read_autoscaler_config,
 )
 from flexres_tune.errors import DeviceError
 from flexres_tune.storage.filesystem import forwarded_environment
@@ -61,11 +61,11 @@ def connect(address: str | None, verbose: bool = False, ship_code: bool = False)
     if not already_connected:
         try:
             if address:
-                if problem := nobody_at(address):
+                if problem := connection_problem(address):
                     raise ConnectionError(problem)
                 ray.init(address=address, runtime_env=_own_code() if ship_code else _settings(), **options)
             else:
-                with _deaf_children(), _said_in_a_line():
+                with _termination_signals_blocked(), _errors_on_one_line():
                     ray.init(address="local", include_dashboard=False, num_gpus=num_visible_gpus(), **options)
         except ray.exceptions.AuthenticationError as error:
             raise DeviceError(
@@ -80,25 +80,25 @@ def connect(address: str | None, verbose: bool = False, ship_code: bool = False)
                 "`ray up`, or use --local to run on this machine"
             ) from None
     try:
-        yield call_unless_ray_died(lambda: present_cluster(is_local=not address and not already_connected))
+        yield call_unless_ray_died(lambda: read_cluster(is_local=not address and not already_connected))
     finally:
         if not already_connected:
             kill_ray()
 
 
-def present_cluster(is_local: bool) -> ClusterResources:
+def read_cluster(is_local: bool) -> ClusterResources:
     """The connected cluster as it is now."""
     import ray
 
-    config = None if is_local else read_bootstrap()
-    size = grown(ray.cluster_resources(), config)
+    config = None if is_local else read_autoscaler_config()
+    size = max_resources(ray.cluster_resources(), config)
     alive = [node for node in ray.nodes() if node["Alive"]]
     return ClusterResources(
         num_cpus=size["CPU"],
         num_gpus=size["GPU"],
         num_nodes=len(alive),
         is_local=is_local,
-        nodes=grown_nodes([NodeResources.of(node["Resources"]) for node in alive], config),
+        nodes=max_nodes([NodeResources.of(node["Resources"]) for node in alive], config),
     )
 
 
@@ -134,7 +134,7 @@ class RayConnection:
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
+def _termination_signals_blocked() -> Iterator[None]:
     """Processes started inside do not hear SIGTERM and SIGHUP, as Ray already sees to for SIGINT.
 
     Slurm sends SIGTERM to every process of a job, and a lost terminal SIGHUP to its whole group. Were Ray's processes
@@ -151,7 +151,7 @@ def _deaf_children() -> Iterator[None]:
 
 
 @contextmanager
-def _said_in_a_line() -> Iterator[None]:
+def _errors_on_one_line() -> Iterator[None]:
     """Whatever Ray raises where its processes do not come up, or die while they do."""
     try:
         yield
@@ -189,7 +189,7 @@ def find_address(address: str | None, local: bool) -> str | None:
     return address or os.environ.get("RAY_ADDRESS") or _running_here()
 
 
-def nobody_at(address: str) -> str | None:
+def connection_problem(address: str) -> str | None:
     """Why nobody can be reached at host:port; None where somebody can, or where the address is of another form.
 
     Ray would try for minutes.
@@ -211,7 +211,7 @@ def _running_here() -> str | None:
         address = (folder / "ray_current_cluster").read_text().strip()
     except OSError:
         return None
-    return address if address and nobody_at(address) is None else None
+    return address if address and connection_problem(address) is None else None
 
 
 # Activations are tens of MB, which glibc takes from the kernel anew at every step, in pages of 4 KB. Kept, and in huge

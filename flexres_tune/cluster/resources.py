@@ -130,10 +130,10 @@ def _what_fits(nodes: Sequence[NodeResources], cpu: float, gpu: float) -> str:
     )
 
 
-BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # as cluster/*.yaml name it in `ray start --autoscaling-config`
+AUTOSCALER_CONFIG = Path("~/ray_bootstrap_config.yaml")  # as cluster/*.yaml name it in `ray start --autoscaling-config`
 
 
-def grown(now: Mapping[str, float], config: Mapping[str, Any] | None) -> dict[str, float]:
+def max_resources(now: Mapping[str, float], config: Mapping[str, Any] | None) -> dict[str, float]:
     """CPUs and GPUs with as many workers as the file allows, those with most GPUs first; at least what is there now.
 
     Trials are asked for by this number: Ray starts machines for trials that wait, and only for those.
@@ -143,7 +143,7 @@ def grown(now: Mapping[str, float], config: Mapping[str, Any] | None) -> dict[st
     return {name: max(now.get(name, 0), total[name]) for name in ("CPU", "GPU")}
 
 
-def grown_nodes(now: Sequence[NodeResources], config: Mapping[str, Any] | None) -> tuple[NodeResources, ...]:
+def max_nodes(now: Sequence[NodeResources], config: Mapping[str, Any] | None) -> tuple[NodeResources, ...]:
     """The nodes of a cluster that has grown as far as the file allows; those that are there where they are more."""
 
     def total(nodes: Sequence[NodeResources]) -> tuple[float, float]:
@@ -166,7 +166,7 @@ def _allowed(config: Mapping[str, Any] | None) -> list[NodeResources]:
     return nodes
 
 
-def read_bootstrap(path: Path = BOOTSTRAP) -> Mapping[str, Any] | None:
+def read_autoscaler_config(path: Path = AUTOSCALER_CONFIG) -> Mapping[str, Any] | None:
     """The file, or None where this machine is not the head of a cluster that `ray up` has started."""
     from ruamel.yaml import YAML, YAMLError
 

@@ -11,7 +11,7 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.storage import AnyPath, RemotePath, make_path
 
 
-def check_shared(storage: AnyPath, cluster: ClusterResources) -> None:
+def require_shared_storage(storage: AnyPath, cluster: ClusterResources) -> None:
     """Write from every node, before any trial does.
 
     Raises:
@@ -20,7 +20,7 @@ def check_shared(storage: AnyPath, cluster: ClusterResources) -> None:
     if cluster.is_local or cluster.num_nodes <= 1:
         return
 
-    sharing = check_sharing(storage)
+    sharing = probe_sharing(storage)
     if sharing.apart:
         names = ", ".join(sharing.apart[:5]) + (" ..." if len(sharing.apart) > 5 else "")
         why = f" ({'; '.join(sharing.problems[:3])})" if sharing.problems else ", which write to a folder of their own"
@@ -38,7 +38,7 @@ def _way_out(storage: AnyPath) -> str:
 
 
 @dataclass(frozen=True)
-class Sharing:
+class SharingReport:
     """Whether the nodes write to one folder, or one place on object storage."""
 
     storage: AnyPath
@@ -46,11 +46,11 @@ class Sharing:
     problems: tuple[str, ...]
 
 
-def check_sharing(storage: AnyPath) -> Sharing:
+def probe_sharing(storage: AnyPath) -> SharingReport:
     """Write a file from every node of the connected cluster, and look for all of them from this one."""
     from flexres_tune.cluster.nodes import alive_nodes, on_every_node
 
-    nodes, round_, place = alive_nodes(), _new_round(), str(storage.resolve())
+    nodes, round_, place = alive_nodes(), new_mark_prefix(), str(storage.resolve())
     mine = round_ + "driver"
     problem = write_mark(place, mine)
     written = on_every_node(nodes, write_mark, lambda node: (place, round_ + node.node_id))
@@ -69,8 +69,8 @@ def check_sharing(storage: AnyPath) -> Sharing:
         if a.value or a.problem or round_ + a.node.node_id not in here or not sees[a.node.node_id]
     ]
     problems = [text for a in written if (text := a.value or a.problem)]
-    return Sharing(make_path(place), tuple(apart), tuple(dict.fromkeys(problems)))
+    return SharingReport(make_path(place), tuple(apart), tuple(dict.fromkeys(problems)))
 
 
-def _new_round() -> str:
+def new_mark_prefix() -> str:
     return f".writable-{uuid.uuid4().hex[:8]}-"

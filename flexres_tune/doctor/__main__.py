@@ -56,16 +56,16 @@ def doctor(
 
     from flexres_tune.cluster.connection import connect, find_address
     from flexres_tune.cluster.resources import num_visible_gpus
-    from flexres_tune.doctor.checks import examine_cluster, examine_here, run_checks
+    from flexres_tune.doctor.checks import collect_cluster, collect_here, run_checks
     from flexres_tune.storage import make_path
 
     place = make_path(storage) if storage else None
     found = find_address(address, local=here)
     if found is None:
-        patients = examine_here(dataset or (), place, num_visible_gpus() or 0)
+        patients = collect_here(dataset or (), place, num_visible_gpus() or 0)
     else:
         with connect(found):
-            patients = examine_cluster(dataset or (), place)
+            patients = collect_cluster(dataset or (), place)
     findings = run_checks(patients, storage)
     raise typer.Exit(show(findings, len(patients), found, Console(highlight=False)))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from flexres_tune.cluster.probe import NodeFacts, probe_node, remove_mark, seen_marks
-from flexres_tune.cluster.shared_storage import _new_round
+from flexres_tune.cluster.shared_storage import new_mark_prefix
 from flexres_tune.storage import AnyPath
 
 GIB = 1024**3
@@ -169,20 +169,20 @@ def _size(num_bytes: int) -> str:
     return f"{num_bytes / GIB:.1f} GiB"
 
 
-def examine_here(datasets: Sequence[str], storage: AnyPath | None, num_gpus_ray: float) -> list[NodeReport]:
+def collect_here(datasets: Sequence[str], storage: AnyPath | None, num_gpus_ray: float) -> list[NodeReport]:
     """This machine, without Ray."""
-    mark = _new_round() + "here"
+    mark = new_mark_prefix() + "here"
     facts = probe_node(tuple(datasets), _text(storage), mark, None, os.environ.get("RAY_TMPDIR", "/tmp"))
     if storage and not facts.storage_problem:
         remove_mark(str(storage), mark)
     return [NodeReport("this machine", facts, num_gpus_ray)]
 
 
-def examine_cluster(datasets: Sequence[str], storage: AnyPath | None) -> list[NodeReport]:
+def collect_cluster(datasets: Sequence[str], storage: AnyPath | None) -> list[NodeReport]:
     """Every node of the connected cluster."""
     from flexres_tune.cluster.nodes import alive_nodes, clock_offset_s, on_every_node
 
-    nodes, round_, place = alive_nodes(), _new_round(), _text(storage)
+    nodes, round_, place = alive_nodes(), new_mark_prefix(), _text(storage)
     answers = on_every_node(
         nodes, probe_node, lambda node: (tuple(datasets), place, round_ + node.node_id, os.getcwd(), "/tmp")
     )

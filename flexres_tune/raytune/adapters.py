@@ -152,7 +152,10 @@ class JournalCallback(DriverSide, tune.Callback):
             self._on_message(notice)
         if problem and state.trial_id not in self._with_problem:
             self._with_problem.add(state.trial_id)
-            self._on_message(f"{problem}; trial {state.trial_id} goes on, and would start anew if it were interrupted")
+            self._on_message(
+                f"{problem}; trial {state.trial_id} continues, and if it is interrupted now, it resumes from its last "
+                "saved checkpoint"
+            )
         self._on_change(state)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info) -> None:

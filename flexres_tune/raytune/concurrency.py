@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from ray.tune.search import ConcurrencyLimiter
 
-from flexres_tune.cluster.connection import present_cluster
+from flexres_tune.cluster.connection import read_cluster
 from flexres_tune.cluster.resources import ClusterResources, TrialResources, trial_resources
-from flexres_tune.cluster.shared_storage import check_shared
+from flexres_tune.cluster.shared_storage import require_shared_storage
 from flexres_tune.errors import FlexResError
 from flexres_tune.spec import Resources
 from flexres_tune.storage import AnyPath
 
-LOOK_S = 5.0  # between two looks at the cluster; a machine takes a minute to start
+POLL_PERIOD_S = 5.0  # between two looks at the cluster; a machine takes a minute to start
 
 
 class ConcurrencyUpdater:
@@ -66,7 +66,7 @@ class ConcurrencyUpdater:
             self._on_message(f"the cluster has grown: {number} trials at once")
 
     def _run(self) -> None:
-        while not self._is_over.wait(LOOK_S):
+        while not self._is_over.wait(POLL_PERIOD_S):
             self.look()
 
 
@@ -85,9 +85,9 @@ def measure_slots(
 
     def measure() -> int:
         nonlocal num_checked
-        now = present_cluster(is_local=False)
+        now = read_cluster(is_local=False)
         if now.num_nodes > num_checked:
-            check_shared(storage, now)
+            require_shared_storage(storage, now)
             num_checked = now.num_nodes
         return trial_resources(requested, now, max_concurrent).num_concurrent
 

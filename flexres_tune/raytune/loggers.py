@@ -101,7 +101,7 @@ class Logger(DriverSide, tune.Callback):
 def make_logger(name: str, paths: SweepPaths, on_message: Callable[[str], None]) -> Logger:
     """The logger of that name; it writes below paths.logs(name) unless it has a server.
 
-    Its package must be there: logger_names.check_logger() says so before anything starts.
+    Its package must be there: run.check_logger() says so before anything starts.
     """
     return Logger(name, _MAKERS[name](paths), paths, on_message)
 

@@ -38,7 +38,7 @@ class RunOptions:
 
     max_failures: int = 2  # a trial whose process dies is started again so often
     trial_timeout_s: float | None = None  # a trial that reports nothing for so long is ended
-    loggers: tuple[str, ...] = ()  # of logger_names, checked
+    loggers: tuple[str, ...] = ()  # names in raytune/loggers.py, checked
     verbose: bool = False
     num_slots: Callable[[], int] | None = None  # trials that the cluster can hold now; None: as many as at the start
     trainable: Callable[[dict[str, Any]], None] = train_trial  # `bench sweep` runs one that only reports

@@ -9,7 +9,7 @@ from ray.tune.experiment import Trial
 
 from flexres_tune.sweep.journal import Journal
 
-LOOK_S = 0.5
+POLL_PERIOD_S = 0.5
 
 
 class Watchdog:
@@ -26,7 +26,7 @@ class Watchdog:
 
     def look(self, trials: list[Trial], now: float) -> None:
         """End what hangs; its failure comes back as any other process's death, but is not retried."""
-        if self._timeout_s is None or now - self._looked_at < LOOK_S:
+        if self._timeout_s is None or now - self._looked_at < POLL_PERIOD_S:
             return
         self._looked_at = now
         for trial in trials:

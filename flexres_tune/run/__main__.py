@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from enum import StrEnum
@@ -11,7 +12,6 @@ from typing import Annotated
 import typer
 
 from flexres_tune.errors import FlexResError
-from flexres_tune.raytune.logger_names import LoggerName
 from flexres_tune.records import TrialStatus
 
 EPILOG = """
@@ -31,6 +31,17 @@ LOSSES = "FLEXRES_TUNE_RAY_LOSSES"  # environment variable that counts them, fro
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+class LoggerName(StrEnum):
+    """Loggers of Ray Tune that --logger can add; raytune/loggers.py has a row for each."""
+
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    mlflow = "mlflow"
+
+
+LOGGER_PACKAGES = {LoggerName.tensorboard: "tensorboardX", LoggerName.wandb: "wandb", LoggerName.mlflow: "mlflow"}
 
 
 class Stages(StrEnum):
@@ -97,7 +108,32 @@ def run(
         retry=_statuses(retry),
         trial_timeout_s=trial_timeout,
     )
-    raise typer.Exit(session.list_trials() if dry_run else session.run())
+    if dry_run:
+        raise typer.Exit(session.list_trials())
+    for name in logger or ():
+        check_logger(name)
+    raise typer.Exit(session.run())
+
+
+def check_logger(name: LoggerName) -> None:
+    """Raise FlexResError if a logger cannot work: its package is missing, or wandb has no account. Imports no ray."""
+    package = LOGGER_PACKAGES[name]
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise FlexResError(f"--logger {name} needs the package {package}: {error}; pip install {package}") from None
+    if name == LoggerName.wandb and not _has_wandb_account():
+        raise FlexResError(
+            "--logger wandb needs an account: run `wandb login`, set WANDB_API_KEY, or set WANDB_MODE=offline to write "
+            "below the results folder"
+        )
+
+
+def _has_wandb_account() -> bool:
+    import wandb
+
+    offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
+    return offline or bool(os.environ.get("WANDB_API_KEY") or getattr(wandb.api, "api_key", None))
 
 
 def _statuses(text: str | None) -> tuple[TrialStatus, ...]:

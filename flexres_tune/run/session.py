@@ -16,12 +16,11 @@ from flexres_tune.cluster.connection import RayConnection, find_address
 from flexres_tune.cluster.packing import resolve_auto_resources
 from flexres_tune.cluster.ray_processes import call_unless_ray_died
 from flexres_tune.cluster.resources import ClusterResources, has_nvidia_gpu, trial_resources
-from flexres_tune.cluster.shared_storage import check_shared
+from flexres_tune.cluster.shared_storage import require_shared_storage
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.datasets.verify import verify_dataset
 from flexres_tune.display.terminal import escape_for_console, make_console
 from flexres_tune.errors import FlexResError
-from flexres_tune.raytune.logger_names import check_logger
 from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.results.folder import check_folder, compact_if_needed
 from flexres_tune.results.lock import SweepLock
@@ -77,8 +76,6 @@ class Session:
 
     def run(self) -> int:
         """Run what is missing; the exit status: 0, 130 if interrupted, 1 if no trial ended well."""
-        for name in self.loggers:
-            check_logger(name)
         address = find_address(self.address, self.local)
         with Signals() as interrupt, RayConnection(address, self.verbose) as ray:
             if address:  # a cluster's GPUs are seen only from inside it
@@ -129,7 +126,7 @@ class Session:
                     with interrupt.nothing_to_lose(self._how_to_go_on):  # a download may take minutes
                         self._check_data(memory.missing(work.planned()), spec)
                 cluster = self._start(ray, interrupt)
-                check_shared(paths.root, cluster)
+                require_shared_storage(paths.root, cluster)
                 listed = [*screen.planned(), *(work.planned() if work is not screen else ())]
                 write_plan(paths, make_plan(spec, listed, self._command))
                 started = self._train(spec, work, memory, paths, cluster, interrupt)

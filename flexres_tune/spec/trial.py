@@ -6,19 +6,36 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from flexres_tune.spec.architecture import Architecture, did_you_mean, parse_architecture
 
-OptimizerName = Literal["sgd", "nesterov", "adam", "adamw", "adadelta", "adagrad"]
+
+class OptimizerTraits(NamedTuple):
+    """What has to be known of an optimizer without torch; optim/optimizers.py builds it."""
+
+    num_state_slots: int  # tensors that it keeps per parameter, each of the parameter's shape
+    has_momentum: bool = False
+
+
+OPTIMIZER_TRAITS: Mapping[str, OptimizerTraits] = {
+    "sgd": OptimizerTraits(1, has_momentum=True),
+    "nesterov": OptimizerTraits(1, has_momentum=True),
+    "adam": OptimizerTraits(2),
+    "adamw": OptimizerTraits(2),
+    "adadelta": OptimizerTraits(2),
+    "adagrad": OptimizerTraits(1),
+}
+
+OptimizerName = Literal[tuple(OPTIMIZER_TRAITS)]
 ScheduleName = Literal["constant", "cosine", "step", "onecycle"]
 AugmentationName = Literal["crop", "flip", "rotation", "perspective", "autoaugment", "trivialaugment", "cutout"]
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 
-OPTIMIZER_NAMES: tuple[str, ...] = get_args(OptimizerName)
+OPTIMIZER_NAMES: tuple[str, ...] = tuple(OPTIMIZER_TRAITS)
 SCHEDULE_NAMES: tuple[str, ...] = get_args(ScheduleName)
 AUGMENTATION_NAMES: tuple[str, ...] = get_args(AugmentationName)
 DATASET_NAMES = ("digits", "cifar10")  # and parquet:PATH
@@ -115,7 +132,7 @@ class TrialConfig(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> TrialConfig:
-        has_momentum = self.optimizer in ("sgd", "nesterov")
+        has_momentum = OPTIMIZER_TRAITS[self.optimizer].has_momentum
         if self.momentum is not None and not has_momentum:
             raise ValueError(
                 f"momentum belongs to sgd and nesterov, but optimizer is {self.optimizer} and momentum "

@@ -14,6 +14,7 @@ from flexres_tune.errors import StorageError
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import PlannedTrial
+from flexres_tune.spec.trial import OPTIMIZER_TRAITS
 from flexres_tune.storage import TEMPORARY_SUFFIX, RemotePath, names
 from flexres_tune.sweep.journal import TrialState
 from flexres_tune.text import format_bytes
@@ -114,8 +115,6 @@ class CheckpointRetention:
                 continue
 
 
-SLOTS = {"sgd": 1, "nesterov": 1, "adam": 2, "adamw": 2, "adadelta": 2, "adagrad": 1}  # tensors a parameter, by name
-
 CHECKPOINT_BYTES = 40_000  # of generators, history, names and batch norm's running moments, beside the parameters
 
 # Measured on 1,000,000 epochs of random numbers and on the footers of parts with one row (pyarrow 26, zstd).
@@ -131,7 +130,7 @@ PARTS_BYTES = 6_000_000  # at most 64 parts of each of three sizes a table, unti
 def checkpoint_bytes(trial: PlannedTrial) -> int:
     """Size of one checkpoint: the weights and what the optimizer keeps for each of them, in float32."""
     config = trial.config
-    slots = SLOTS[config.optimizer] if config.momentum != 0 else 0
+    slots = OPTIMIZER_TRAITS[config.optimizer].num_state_slots if config.momentum != 0 else 0
     return trial.num_parameters * 4 * (1 + slots) + CHECKPOINT_BYTES
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from flexres_tune.cluster import shared_storage as examine
 from flexres_tune.cluster.probe import remove_mark, seen_marks, write_mark
 from flexres_tune.cluster.resources import ClusterResources
-from flexres_tune.cluster.shared_storage import check_shared
-from flexres_tune.cluster import shared_storage as examine
+from flexres_tune.cluster.shared_storage import require_shared_storage
 from flexres_tune.errors import ResultsError
 from flexres_tune.storage import make_path, names
 
@@ -29,28 +29,28 @@ def test_node_that_cannot_write_to_object_storage_says_why(bucket):
 
 
 def test_nodes_without_credentials_are_named_and_what_they_need(monkeypatch):
-    apart = examine.Sharing(make_path("s3://b/x"), ("10.0.0.2",), ("s3://b/x: cannot be written: AWS refuses",))
-    monkeypatch.setattr(examine, "check_sharing", lambda storage: apart)
+    apart = examine.SharingReport(make_path("s3://b/x"), ("10.0.0.2",), ("s3://b/x: cannot be written: AWS refuses",))
+    monkeypatch.setattr(examine, "probe_sharing", lambda storage: apart)
     with pytest.raises(ResultsError, match=r"s3://b/x: .*10\.0\.0\.2 \(.*refuses\); give every node credentials"):
-        check_shared(make_path("s3://b/x"), THREE)
+        require_shared_storage(make_path("s3://b/x"), THREE)
 
 
 def test_nodes_with_folders_of_their_own_are_named(monkeypatch, tmp_path):
-    apart = examine.Sharing(tmp_path, ("10.0.0.2", "10.0.0.3"), ())
-    monkeypatch.setattr(examine, "check_sharing", lambda storage: apart)
+    apart = examine.SharingReport(tmp_path, ("10.0.0.2", "10.0.0.3"), ())
+    monkeypatch.setattr(examine, "probe_sharing", lambda storage: apart)
     with pytest.raises(
         ResultsError, match=r"3 nodes must share it, but 2 do not: 10\.0\.0\.2, 10\.0\.0\.3, which write"
     ):
-        check_shared(tmp_path, THREE)
+        require_shared_storage(tmp_path, THREE)
 
 
 def test_reason_of_a_node_is_passed_on(monkeypatch, tmp_path):
-    apart = examine.Sharing(tmp_path, ("10.0.0.2",), ("/mnt/results: Permission denied",))
-    monkeypatch.setattr(examine, "check_sharing", lambda storage: apart)
+    apart = examine.SharingReport(tmp_path, ("10.0.0.2",), ("/mnt/results: Permission denied",))
+    monkeypatch.setattr(examine, "probe_sharing", lambda storage: apart)
     with pytest.raises(ResultsError, match=r"Permission denied.*--storage a folder that all nodes share"):
-        check_shared(tmp_path, THREE)
+        require_shared_storage(tmp_path, THREE)
 
 
 def test_one_node_is_not_asked(monkeypatch, tmp_path):
-    monkeypatch.setattr(examine, "check_sharing", lambda storage: pytest.fail("asked"))
-    check_shared(tmp_path, ClusterResources(num_cpus=2, num_gpus=0, num_nodes=1, is_local=False))
+    monkeypatch.setattr(examine, "probe_sharing", lambda storage: pytest.fail("asked"))
+    require_shared_storage(tmp_path, ClusterResources(num_cpus=2, num_gpus=0, num_nodes=1, is_local=False))

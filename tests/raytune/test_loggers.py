@@ -7,10 +7,10 @@ import pytest
 from ray.tune.logger import LoggerCallback
 
 from flexres_tune.errors import FlexResError
-from flexres_tune.raytune.logger_names import LoggerName, check_logger
 from flexres_tune.raytune.loggers import Logger, make_logger
 from flexres_tune.records import EpochMetrics, TrialStatus
 from flexres_tune.results.paths import SweepPaths
+from flexres_tune.run.__main__ import LoggerName, check_logger
 from flexres_tune.spec import TrialConfig
 from flexres_tune.sweep.worker import TrialReport
 

@@ -1,4 +1,5 @@
 from flexres_tune.spec import PlannedTrial, TrialConfig
+from flexres_tune.spec.trial import OPTIMIZER_NAMES
 from flexres_tune.sweep.checkpoints import checkpoint_bytes, checkpoint_period_s, describe_disk
 
 
@@ -14,7 +15,7 @@ def test_checkpoint_is_as_big_as_the_real_one(tmp_path):
     from flexres_tune.training.checkpoint import save_checkpoint
     from flexres_tune.training.state import TrainState
 
-    for optimizer in ("sgd", "nesterov", "adam", "adamw", "adadelta", "adagrad"):
+    for optimizer in OPTIMIZER_NAMES:
         planned = trial(optimizer)
         state = TrainState(planned.config, 10, 8, choose_execution(planned.config, torch.device("cpu")))
         state.model(torch.zeros(2, 3, 8, 8)).sum().backward()
