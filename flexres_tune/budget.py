@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flexres_tune import cli
+from flexres_tune.cli import Format
 from flexres_tune.errors import FlexResError, Problem, SpecError
 from flexres_tune.spec.architecture import Architecture, preset
 from flexres_tune.spec.document import show
@@ -40,13 +41,6 @@ layer that is due next in the ratio, until no layer can have one more.
 """
 
 
-class Format(StrEnum):
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    MARKDOWN = "markdown"
-
-
 def _of_model(name: str) -> Any:
     """An option for a field of the architecture; its text is read as YAML."""
     description = Architecture.model_fields[name].description
@@ -67,7 +61,9 @@ def budget(
     ] = None,
     image_size: Annotated[int, typer.Option(min=1, max=4096, help="Height and width of the images.")] = 32,
     num_classes: Annotated[int, typer.Option(min=1, max=100_000, help="Outputs of the classifier.")] = 10,
-    format: Annotated[Format, typer.Option(help="How to print the layers.")] = Format.TABLE,
+    format: Annotated[Format, typer.Option(help="How to print the layers.", metavar="[table|csv|json|markdown]")] = (
+        Format.TABLE
+    ),
     blocks: Annotated[str | None, _of_model("blocks")] = None,
     channels: Annotated[str | None, _of_model("channels")] = None,
     block: Annotated[str | None, _of_model("block")] = None,
@@ -81,6 +77,8 @@ def budget(
     dropout: Annotated[str | None, _of_model("dropout")] = None,
 ) -> None:
     """List a model layer by layer: shape, parameters, FLOPs and share; or find the widest model under a budget."""
+    if format is Format.PARQUET:
+        raise FlexResError("--format must be table, csv, json or markdown, but got parquet, which is not text; use csv")
     texts = {name: text for name, text in locals().items() if name in Architecture.model_fields and text is not None}
     row = _read_model(model, texts)
     wants_fit = max_parameters is not None or "channels" not in row
@@ -207,12 +205,7 @@ def _totals(layers: Sequence[Layer]) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Entry point: errors meant for the user are printed as they are, with exit status 2."""
-    try:
-        app(prog_name="python -m flexres_tune.budget")
-    except FlexResError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(error.exit_status) from None
+    cli.main(app)
 
 
 if __name__ == "__main__":

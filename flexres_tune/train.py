@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flexres_tune.errors import DivergedError, FlexResError
+from flexres_tune import cli
+from flexres_tune.errors import DivergedError
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.storage import AnyPath, make_path
 from flexres_tune.trial_options import read_config, with_trial_options
@@ -31,9 +32,6 @@ Examples:
 
 Lists are written with commas. With --checkpoint the same command goes on where it was interrupted.
 """
-
-EXIT_NOT_TRAINED = 1  # diverged, or out of memory
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -102,15 +100,15 @@ def run_trial(
                 progress.epoch(metrics)
         except DivergedError as error:
             print(f"diverged: {error}", file=sys.stderr)
-            return EXIT_NOT_TRAINED
+            return cli.EXIT_FAILED
         except (RuntimeError, MemoryError) as error:
             if not device.is_out_of_memory(error):
                 raise
             print(f"out of memory: {error}; use a smaller --batch-size than {config.batch_size}", file=sys.stderr)
-            return EXIT_NOT_TRAINED
+            return cli.EXIT_FAILED
     if len(history) < config.epochs:
         print(_how_to_go_on(len(history), checkpoint), file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return cli.EXIT_INTERRUPTED
     print(_summary(config, history, num_parameters))
     return 0
 
@@ -154,12 +152,7 @@ def _how_to_go_on(num_epochs: int, checkpoint: AnyPath | None) -> str:
 
 
 def main() -> None:
-    """Entry point: errors meant for the user are printed as they are, with exit status 2."""
-    try:
-        app()
-    except FlexResError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(error.exit_status) from None
+    cli.main(app)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flexres_tune import cli
 from flexres_tune.errors import FlexResError
 
 if TYPE_CHECKING:
@@ -147,12 +148,7 @@ def _print(result: Bench, as_json: bool) -> None:
 
 
 def main() -> None:
-    """Entry point: errors meant for the user are printed as they are, with exit status 2."""
-    try:
-        app()
-    except FlexResError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(error.exit_status) from None
+    cli.main(app)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flexres_tune.errors import FlexResError
+from flexres_tune import cli
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,8 +27,6 @@ Examples:
 
 The exit status is 1 if anything is wrong.
 """
-
-EXIT_FAILED = 1
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -89,18 +86,11 @@ def show(findings: Sequence[Check], num_nodes: int, address: str | None, console
     place = f"{num_nodes} nodes at {address}" if address else "this machine"
     verdict = f"{place}: {len(wrong)} things are wrong" if wrong else f"{place}: all is well"
     console.print(verdict, style="bold red" if wrong else "bold green", markup=False, soft_wrap=True)
-    return EXIT_FAILED if wrong else 0
+    return cli.EXIT_FAILED if wrong else 0
 
 
 def main() -> None:
-    """Entry point: errors meant for the user are printed as they are, with exit status 2."""
-    try:
-        app()
-    except FlexResError as error:
-        from flexres_tune.text import escape
-
-        print(escape(str(error), keep="\n"), file=sys.stderr)
-        raise SystemExit(error.exit_status) from None
+    cli.main(app)
 
 
 if __name__ == "__main__":

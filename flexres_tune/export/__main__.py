@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from typing import Annotated
 
 import typer
 
+from flexres_tune import cli
 from flexres_tune.errors import FlexResError
 
 EPILOG = """
@@ -66,14 +66,7 @@ def best(
 
 
 def main() -> None:
-    """Entry point: errors meant for the user are printed as they are, with exit status 2."""
-    try:
-        app(prog_name="python -m flexres_tune.export")
-    except FlexResError as error:
-        from flexres_tune.text import escape
-
-        print(escape(str(error), keep="\n"), file=sys.stderr)
-        raise SystemExit(error.exit_status) from None
+    cli.main(app)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import re
 import sys
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flexres_tune.errors import FlexResError, ResultsError
+from flexres_tune import cli
+from flexres_tune.cli import Format
+from flexres_tune.errors import ResultsError
 
 if TYPE_CHECKING:
     from flexres_tune.query.views import Answer
@@ -49,14 +49,6 @@ EXAMPLES = """Examples:
 """
 
 
-class Format(StrEnum):
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    MARKDOWN = "markdown"
-    PARQUET = "parquet"
-
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -84,25 +76,15 @@ def query(
     if what is None:
         typer.echo(context.get_help())
         return
-    try:
-        if format is Format.PARQUET and out is None:
-            raise ResultsError("--format parquet is no text: add --out FILE, such as --out answer.parquet")
-        from flexres_tune.storage import make_path
+    if format is Format.PARQUET and out is None:
+        raise ResultsError("--format parquet is no text: add --out FILE, such as --out answer.parquet")
+    from flexres_tune.storage import make_path
 
-        file = None if out is None else make_path(out)
-        if file is not None and file.is_dir():
-            raise ResultsError(f"{file}: --out must be a file, but is a folder")
-        _check_arguments(what, arguments or [], by)
-        _write(_answer(what, make_path(results), sweep, limit, arguments or [], by), format, file, limit)
-    except FlexResError as error:
-        from flexres_tune.text import escape
-
-        typer.echo(escape(str(error), keep="\n"), err=True)
-        raise typer.Exit(error.exit_status) from None
-    except BrokenPipeError:  # `| head` has seen enough
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes
-        raise typer.Exit(141) from None
+    file = None if out is None else make_path(out)
+    if file is not None and file.is_dir():
+        raise ResultsError(f"{file}: --out must be a file, but is a folder")
+    _check_arguments(what, arguments or [], by)
+    _write(_answer(what, make_path(results), sweep, limit, arguments or [], by), format, file, limit)
 
 
 def _check_arguments(what: str, arguments: list[str], by: str | None) -> None:
@@ -208,7 +190,7 @@ def _tolerant(stream) -> None:
 
 
 def main() -> None:
-    app(prog_name="python -m flexres_tune.query")
+    cli.main(app)
 
 
 if __name__ == "__main__":

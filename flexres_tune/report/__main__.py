@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from flexres_tune.errors import FlexResError, ResultsError
+from flexres_tune import cli
+from flexres_tune.errors import ResultsError
 
 EXAMPLES = """Examples:
 
@@ -39,34 +40,28 @@ def report(
     index: Annotated[bool, typer.Option("--index", help="Write one page over all sweeps instead.")] = False,
 ) -> None:
     """Write results/<sweep>/report.html: one file that opens offline in any browser."""
-    try:
-        _check(sweep, png, watch, port, index)
-        from flexres_tune.results import open_results
-        from flexres_tune.storage import make_path
+    _check(sweep, png, watch, port, index)
+    from flexres_tune.results import open_results
+    from flexres_tune.storage import make_path
 
-        opened = open_results(results)
-        if watch:
-            _serve(opened, _one(opened, sweep, "--watch"), port or 0)
-        elif index:
-            from flexres_tune.report.files import write_index
+    opened = open_results(results)
+    if watch:
+        _serve(opened, _one(opened, sweep, "--watch"), port or 0)
+    elif index:
+        from flexres_tune.report.files import write_index
 
-            typer.echo(write_index(opened))
-        elif png is not None:
-            from flexres_tune.report.data import read_data
-            from flexres_tune.report.png import write_pictures
+        typer.echo(write_index(opened))
+    elif png is not None:
+        from flexres_tune.report.data import read_data
+        from flexres_tune.report.png import write_pictures
 
-            for path in write_pictures(read_data(opened, _one(opened, sweep, "--png")), make_path(png)):
-                typer.echo(path)
-        else:
-            from flexres_tune.report.files import write_report
+        for path in write_pictures(read_data(opened, _one(opened, sweep, "--png")), make_path(png)):
+            typer.echo(path)
+    else:
+        from flexres_tune.report.files import write_report
 
-            for name in opened.choose(sweep):
-                typer.echo(write_report(opened, name))
-    except FlexResError as error:
-        from flexres_tune.text import escape
-
-        typer.echo(escape(str(error), keep="\n"), err=True)
-        raise typer.Exit(error.exit_status) from None
+        for name in opened.choose(sweep):
+            typer.echo(write_report(opened, name))
 
 
 def _check(sweep: str | None, png: str | None, watch: bool, port: int | None, index: bool) -> None:
@@ -97,5 +92,9 @@ def _serve(opened, sweep: str, port: int) -> None:
             server.serve_forever(poll_interval=0.2)
 
 
+def main() -> None:
+    cli.main(app)
+
+
 if __name__ == "__main__":
-    app()
+    main()

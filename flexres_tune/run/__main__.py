@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from flexres_tune import cli
 from flexres_tune.errors import FlexResError
 from flexres_tune.records import TrialStatus
 
@@ -28,7 +29,6 @@ Running the same command again runs only what is missing.
 
 MAX_RAY_LOSSES = 3  # so often the command starts itself again where Ray's own processes died
 LOSSES = "FLEXRES_TUNE_RAY_LOSSES"  # environment variable that counts them, from one process to the next
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -112,7 +112,12 @@ def run(
         raise typer.Exit(session.list_trials())
     for name in logger or ():
         check_logger(name)
-    raise typer.Exit(session.run())
+    from flexres_tune.cluster.ray_processes import RayLostError
+
+    try:
+        raise typer.Exit(session.run())
+    except RayLostError as error:
+        _start_again(error)
 
 
 def check_logger(name: LoggerName) -> None:
@@ -147,25 +152,15 @@ def _statuses(text: str | None) -> tuple[TrialStatus, ...]:
 
 
 def main() -> None:
-    """Entry point: errors meant for the user are printed as they are, with exit status 2."""
+    """Entry point. After an interruption all rows are written; Python's own exit would wait for Ray's threads."""
     try:
-        app()
-    except FlexResError as error:
-        from flexres_tune.cluster.ray_processes import RayLostError
-        from flexres_tune.text import escape
-
-        if isinstance(error, RayLostError):
-            _start_again(error)
-        print(escape(str(error), keep="\n"), file=sys.stderr)  # a stranger's file may hold what steers a terminal
-        raise SystemExit(error.exit_status) from None
+        cli.main(app)
     except SystemExit as end:
-        if end.code == EXIT_INTERRUPTED:  # all rows are written; Python's own end would wait for Ray's threads
+        if end.code == cli.EXIT_INTERRUPTED:
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(EXIT_INTERRUPTED)
+            os._exit(cli.EXIT_INTERRUPTED)
         raise
-    except KeyboardInterrupt:  # while modules are imported
-        os._exit(EXIT_INTERRUPTED)
 
 
 def _start_again(error: Exception) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from flexres_tune.cli import EXIT_INTERRUPTED
 from flexres_tune.cluster.connection import RayConnection, find_address
 from flexres_tune.cluster.packing import resolve_auto_resources
 from flexres_tune.cluster.ray_processes import call_unless_ray_died
@@ -34,7 +35,7 @@ from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials, load_sweep
 from flexres_tune.storage import AnyPath, RemotePath
 from flexres_tune.sweep.history import History, read_history
 from flexres_tune.sweep.reuse import reuse_rows
-from flexres_tune.sweep.signals import EXIT_INTERRUPTED, Signals
+from flexres_tune.sweep.signals import Signals
 from flexres_tune.text import plural
 
 MAX_PASSES = 3  # Ray forgets a trial whose process could not be reused in time: it is run in the next pass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import shlex
 import signal
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import flexres_tune
+from flexres_tune import cli
 from flexres_tune.errors import FlexResError
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ Examples, after `ray up -y ~/gpu.yaml`:
 
 Any other option is one of `run`, and goes along. Ctrl-C, or a closed laptop, ends the watching and not the run.
 """
-EXIT_DETACHED = 130
 EXIT_NOT_FOUND = 127  # a shell's, where there is no such command
 REFUSED = {
     "dry_run": "--dry-run lists trials without a cluster: python -m flexres_tune.run SWEEP --dry-run",
@@ -174,7 +173,7 @@ def _leave(follower: Follower, again: str) -> NoReturn:
         follower.show(f"detached: the run goes on; to follow it again: {again} --attach; to end it: {again} --stop")
     else:
         follower.show(f"interrupted before the head had answered; whether the run is there, says: {again} --attach")
-    raise SystemExit(EXIT_DETACHED)
+    raise SystemExit(cli.EXIT_INTERRUPTED)
 
 
 def _with_way_back(error: FlexResError, follower: Follower, again: str) -> str:
@@ -182,17 +181,11 @@ def _with_way_back(error: FlexResError, follower: Follower, again: str) -> str:
 
 
 def main() -> None:
-    """Entry point: errors meant for the user are printed as they are, with exit status 2."""
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no `ray exec` is left behind
-        if signal.getsignal(number) != signal.SIG_IGN:  # under nohup, a closed terminal ends nothing
+    """Entry point. SIGTERM and SIGHUP do what Ctrl-C does, so that no `ray exec` is left running."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP, and so do we then
             signal.signal(number, signal.default_int_handler)
-    try:
-        app(prog_name="python -m flexres_tune.submit")
-    except FlexResError as error:
-        from flexres_tune.text import escape
-
-        print(escape(str(error), keep="\n"), file=sys.stderr)
-        raise SystemExit(error.exit_status) from None
+    cli.main(app)
 
 
 if __name__ == "__main__":

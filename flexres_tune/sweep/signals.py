@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells expect; the same for the other signals, for scripts need one number
+from flexres_tune.cli import EXIT_INTERRUPTED
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a person; Slurm, Kubernetes, a spot notice; a lost terminal
 _SHOW_CURSOR = "\x1b[?25h\x1b[0m\n"
 

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from helpers.command import invoke
 
 from flexres_tune.analysis.published import published_rows, rows_of, varied_settings
 from flexres_tune.errors import ResultsError
@@ -240,7 +240,7 @@ def test_leaderboard_of_another_sweep_names_none(write):
 
 
 def query(*args):
-    done = CliRunner().invoke(app, ["published", *map(str, args)])
+    done = invoke(app, "published", *args)
     assert done.exit_code == 0, done.output
     return done.stdout
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
+from helpers.command import invoke
 
 from flexres_tune.query.__main__ import COMMANDS, app
 from flexres_tune.records import EpochRecord, TrialRecord, TrialStatus, Versions
@@ -95,7 +95,7 @@ def root(tmp_path):
 def ask(root):
     def ask(*arguments, columns="200", code=0):
         environment = {"COLUMNS": columns} if columns else {}
-        result = CliRunner().invoke(app, [*arguments, "--results", str(root)], env=environment)
+        result = invoke(app, *arguments, "--results", root, env=environment)
         assert result.exit_code == code, result.output
         assert "Traceback" not in result.output
         return result.stdout if code == 0 else result.stderr
@@ -290,12 +290,12 @@ def test_errors_say_what_to_do_and_exit_with_2(ask, arguments, words):
 
 
 def test_missing_results_folder_says_how_to_make_one(tmp_path):
-    result = CliRunner().invoke(app, ["leaderboard", "--results", str(tmp_path / "none")])
+    result = invoke(app, "leaderboard", "--results", tmp_path / "none")
     assert result.exit_code == 2 and "run `python -m flexres_tune.run sweeps/optim.yaml` first" in result.stderr
 
 
 def test_without_argument_help_with_examples_is_printed():
-    result = CliRunner().invoke(app, [])
+    result = invoke(app)
     assert result.exit_code == 0 and "Examples:" in result.stdout and "SELECT optimizer" in result.stdout
     assert all(name in result.stdout for name in COMMANDS)
 

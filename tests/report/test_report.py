@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from typer.testing import CliRunner
+from helpers.command import invoke
 
 from flexres_tune.report.__main__ import app
 from flexres_tune.results.paths import SweepPaths
@@ -22,7 +22,7 @@ def folder(tmp_path, make_record):
 
 
 def report(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return invoke(app, *arguments)
 
 
 def test_a_report_a_sweep_is_written(folder):
