@@ -8,12 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas
 import pyarrow.parquet as pq
 import pytest
-from helpers.driver_process import ROOT, Driver
+from helpers.driver_process import ROOT, Driver, command_line
 
 from flexres_tune.results import open_results
 
@@ -196,20 +195,13 @@ def test_second_ctrl_c_ends_the_command_at_once(sweep, tmp_path):
 
 def test_ctrl_c_while_ray_starts_ends_the_command_at_once(sweep, tmp_path):
     driver = sweep("[0.1]", 3)
-    driver.wait_for(lambda: any("gcs_server" in _command_of(pid) for pid in driver.descendants()))
+    driver.wait_for(lambda: any("gcs_server" in command_line(process) for process in driver.descendants()))
     driver.process.send_signal(signal.SIGINT)
     asked = time.monotonic()
     assert driver.wait() == 130, driver.text()
     assert time.monotonic() - asked < 10
     assert "to go on: python -m flexres_tune.run" in driver.text()
     assert "Traceback" not in driver.text()
-
-
-def _command_of(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
 
 
 @pytest.mark.slow

@@ -3,15 +3,15 @@ does from where the driver stands."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from flexres_tune.bench.figures import Bench, Figure
-from flexres_tune.bench.process import cpu_seconds, descendants, resident_bytes
 from flexres_tune.cluster.resources import TrialResources
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.search.sources import FixedTrials
@@ -20,7 +20,7 @@ from flexres_tune.sweep.history import History
 from flexres_tune.sweep.journal import TrialState
 from flexres_tune.sweep.signals import Signals
 
-RAY_PROCESSES = ("/raylet/raylet ", "/gcs/gcs_server ")
+RAY_PROCESSES = ("raylet", "gcs_server")
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,18 @@ class Marks:
     def __init__(self, at: Collection[int]):
         self._at = frozenset(at)
         self._started = time.perf_counter()
-        self._ray = [pid for command in RAY_PROCESSES for pid in descendants(os.getpid(), command)]
+        self._driver = psutil.Process()
+        self._ray = [child for child in self._driver.children(recursive=True) if child.name() in RAY_PROCESSES]
         self._num_trials = self._num_reports = 0
         self._heard: dict[str, int] = {}
         self.marks: list[Mark] = []
 
     def mark(self) -> Mark:
         """What has been used until now."""
-        me = os.getpid()
-        ray_cpu_s = sum(map(cpu_seconds, self._ray))
+        ray_cpu_s = sum(map(_cpu_s, self._ray))
         seconds = time.perf_counter() - self._started
-        return Mark(self._num_trials, self._num_reports, seconds, cpu_seconds(me), resident_bytes(me), ray_cpu_s)
+        resident_bytes = self._driver.memory_info().rss
+        return Mark(self._num_trials, self._num_reports, seconds, _cpu_s(self._driver), resident_bytes, ray_cpu_s)
 
     def update(self, state: TrialState) -> None:
         """A trial has started, reported or ended."""
@@ -66,6 +67,11 @@ class Marks:
 
     def message(self, text: str) -> None:
         """No line."""
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def bench_scale(num_slots: int, num_trials: int, growth: int, epoch_s: float) -> Bench:

@@ -1,90 +1,85 @@
-"""Ray's own processes (raylet, gcs_server): seen when they die, and ended when the command ends."""
+"""Ray's own processes on this machine (raylet, gcs_server): noticing that they died, and killing them at the end.
+
+Ray reports neither. Without its raylet Tuner.fit waits for ever, and ray.shutdown() waits for processes that do not
+answer. What this file uses of Ray is private to it, so a new version of Ray may need changes here.
+"""
 
 from __future__ import annotations
 
 import atexit
-import os
-import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TypeVar
+
+import psutil
 
 from flexres_tune.errors import FlexResError
 
 T = TypeVar("T")
-TUNE_THREAD = "tune"  # the thread in which Tuner.fit runs
+TUNE_THREAD = "tune"  # name of the thread in which Tuner.fit runs
+POLL_PERIOD_S = 0.1
 
 
 class RayLostError(FlexResError):
-    """Ray's own processes on this machine died; what had happened by then is in the tables.
+    """Ray's own processes on this machine died; everything until then is in the tables.
 
-    The process cannot go on: Tune's thread waits for an answer for ever, and Ray cannot be started a second time beside
-    it. Another process can.
+    This process cannot continue: Tune's thread waits for ever, and a second Ray cannot be started next to it. A new
+    process can.
     """
 
     exit_status = 1
 
 
 def dead_ray_processes() -> list[str]:
-    """Those of Ray's own processes (raylet, gcs_server) that this process started and that are gone.
-
-    Ray does not say so: without its raylet, Tuner.fit waits for ever.
-    """
+    """Names (raylet, gcs_server) of the processes of Ray that this process started and that have ended."""
     import ray
 
     node = ray._private.worker._global_node
     if node is None:
         return []
-    vital = ("raylet", "gcs_server")
-    daemons = [(kind, info.process) for kind in vital for info in node.all_processes.get(kind, ())]
-    return [kind for kind, daemon in daemons if daemon.poll() is not None or _is_dead(daemon.pid)]
+    started = [(name, info.process) for name in ("raylet", "gcs_server") for info in node.all_processes.get(name, ())]
+    return [name for name, process in started if process.poll() is not None or _has_ended(process.pid)]
 
 
-def call_unless_ray_died(ask: Callable[[], T]) -> T:
-    """ask(), which asks Ray something; in a thread that is left behind where Ray's own processes die meanwhile.
+def call_unless_ray_died(function: Callable[[], T]) -> T:
+    """function(), which queries Ray. It runs in a thread, which is abandoned if Ray's own processes die meanwhile.
 
     Raises:
         RayLostError: they died.
     """
-    answers: list[T] = []
+    results: list[T] = []
     errors: list[Exception] = []
 
     def run() -> None:
         try:
-            answers.append(ask())
-        except Exception as error:  # raised where it was asked
+            results.append(function())
+        except Exception as error:  # raised again in the calling thread
             errors.append(error)
 
-    thread = threading.Thread(target=run, name="ask", daemon=True)
+    thread = threading.Thread(target=run, name="ray call", daemon=True)
     thread.start()
     while thread.is_alive() and not dead_ray_processes():
-        thread.join(0.1)
+        thread.join(POLL_PERIOD_S)
     if dead := dead_ray_processes():
         raise RayLostError(f"Ray's own processes ({', '.join(dead)}) died")
     if errors:
         raise errors[0]
-    return answers[0]
+    return results[0]
 
 
 def kill_children() -> None:
-    """End whatever processes this one has started, and theirs; before another program takes its place."""
-    todo = _children(os.getpid())
-    while todo:
-        pid = todo.pop()
-        todo += _children(pid)
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    """Kill all descendants of this process, before another program replaces it."""
+    _for_each(psutil.Process().children(recursive=True), psutil.Process.kill)
 
 
 def kill_ray() -> None:
-    """ray.shutdown() without its politeness: it would send SIGTERM, to which they are deaf, and wait a second each.
+    """Disconnect from Ray and kill the processes that ray.init started here, without waiting for them.
 
-    Nothing is lost: what happened is in the tables, and Ray's own state is read by nobody. Where a daemon is dead
-    already, or Tune's thread was left behind after a signal, the rest is only killed: ray.shutdown() would wait for
-    them (seen on a slow machine: until Ray's client ended the process after 60 s, with exit status 1), and a thread
-    that still waits for an answer would start another Ray as soon as this one is gone.
+    ray.shutdown() would send them SIGTERM, which they block, and wait a second for each. Killing them loses nothing:
+    results are in the tables, and nothing reads Ray's own state. ray.shutdown() is left out if a process of Ray is dead
+    already, or if Tune's thread was abandoned after a signal, because it would wait for them (on a slow machine until
+    Ray's client ended the process after 60 s with exit status 1).
     """
     import ray
 
@@ -92,8 +87,8 @@ def kill_ray() -> None:
     if node is None:
         return ray.shutdown()
     is_lost = bool(dead_ray_processes()) or any(thread.name == TUNE_THREAD for thread in threading.enumerate())
-    agents = [pid for _, daemon in node.live_processes() for pid in _children(daemon.pid)]
-    _send(agents, signal.SIGSTOP)  # else they report the raylet's death: its log would be our last words
+    agents = [agent for _, process in node.live_processes() for agent in _children(process.pid)]
+    _for_each(agents, psutil.Process.suspend)  # Ray's agents would print the raylet's log after our last line
     kill = node.kill_all_processes
     node.kill_all_processes = lambda **options: kill(check_alive=False, allow_graceful=False)
     if is_lost:
@@ -101,28 +96,25 @@ def kill_ray() -> None:
         node.kill_all_processes()
     else:
         ray.shutdown()
-    _send(agents, signal.SIGKILL)  # none of them is anything but the raylet's child
+    _for_each(agents, psutil.Process.kill)  # all of them are children of the raylet
 
 
-def _send(pids: list[int], number: int) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _children(parent: int) -> list[int]:
-    """Processes whose parent is this one, by /proc; none where there is no /proc."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, ValueError, IndexError):
-            if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(status.parent.name))
-    return found
-
-
-def _is_dead(pid: int) -> bool:
-    """By /proc, because Popen.poll() says nothing while another thread waits for the same process, as Ray's does."""
+def _has_ended(pid: int) -> bool:
+    """Zombies included: Popen.poll() returns None while another thread waits for the same process, as Ray's does."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return Path("/proc/self/stat").exists()
+        return psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _for_each(processes: list[psutil.Process], action: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            action(process)

@@ -1,4 +1,4 @@
-"""Driver: `python -m flexres_tune.run` as a process of its own, whose own processes a test may kill."""
+"""Driver: `python -m flexres_tune.run` as a separate process, whose descendants a test may kill."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
 
 
 class Driver:
-    """A running sweep. Kills only what it has started itself: its descendants, by /proc."""
+    """A running sweep. Kills only its own descendants."""
 
     def __init__(self, *args: object, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()):
         self.output = b""
@@ -28,35 +30,30 @@ class Driver:
             cwd=ROOT,
             env=os.environ | (env or {}),
             start_new_session=True,
-            preexec_fn=_hear_hang_ups,
+            preexec_fn=_receive_hang_ups,
         )
         os.close(write)
         os.set_blocking(read, False)
-        self._known: set[int] = set()
+        self._known: set[psutil.Process] = set()
 
-    def descendants(self) -> list[int]:
-        """Processes that this driver has started, and those that they have."""
-        children: dict[int, list[int]] = {}
-        for folder in Path("/proc").glob("[0-9]*"):
-            if (parent := _parent(int(folder.name))) is not None:
-                children.setdefault(parent, []).append(int(folder.name))
-        found, todo = [], [self.process.pid]
-        while todo:
-            for child in children.get(todo.pop(), []):
-                found.append(child)
-                todo.append(child)
+    def descendants(self) -> list[psutil.Process]:
+        """Processes that this driver has started, and those that they have started."""
+        try:
+            found = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            found = []
         self._known.update(found)
         return found
 
     def trials(self) -> list[int]:
         """Processes of trials."""
-        return [pid for pid in self.descendants() if _command(pid).startswith("ray::ImplicitFunc")]
+        return [process.pid for process in self.descendants() if command_line(process).startswith("ray::ImplicitFunc")]
 
     def raylets(self) -> list[int]:
-        return [pid for pid in self.descendants() if "/raylet/raylet " in _command(pid)]
+        return [process.pid for process in self.descendants() if "/raylet/raylet " in command_line(process)]
 
     def kill(self, pid: int) -> bool:
-        """SIGKILL one of its processes; whether it was still there."""
+        """Send SIGKILL to one of its processes; returns whether it still existed."""
         try:
             os.kill(pid, signal.SIGKILL)
             return True
@@ -64,7 +61,7 @@ class Driver:
             return False
 
     def wait_for(self, condition, timeout_s: float = 120) -> None:
-        """Until condition() is true; fails with the output where the driver ends before."""
+        """Wait until condition() is true; fails with the output if the driver ends before."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.text()}"
@@ -89,31 +86,25 @@ class Driver:
         return self.output.decode(errors="replace")
 
     def clean_up(self) -> None:
-        """Kill what is left of it: orphans, too, as far as they were seen."""
+        """Kill what is left of it, including orphans that were seen before."""
         known = self._known | set(self.descendants())
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        for pid in known:
-            if "ray" in _command(pid):  # a number may have gone to another process by now
-                self.kill(pid)
+        for process in known:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it checks that the number is not another process's
+                process.kill()
         os.close(self._read)
 
 
-def _hear_hang_ups() -> None:
-    """The tests themselves may run under nohup, whose children ignore SIGHUP."""
+def _receive_hang_ups() -> None:
+    """Undo nohup, under which the tests may run: its children ignore SIGHUP."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def _parent(pid: int) -> int | None:
+def command_line(process: psutil.Process) -> str:
+    """Its command and arguments, joined by spaces; empty if it has ended."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, IndexError):
-        return None
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return ""

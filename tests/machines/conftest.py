@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +70,7 @@ class Machines:
 
     def is_alive(self, name):
         pid = self.lab / name / "pid"
-        return pid.exists() and Path(f"/proc/{pid.read_text().strip()}").exists()
+        return pid.exists() and psutil.pid_exists(int(pid.read_text()))
 
     def start(self, name, script):
         """Start a shell script on a machine, and do not wait for it."""

@@ -11,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
-from helpers.driver_process import _command, _parent
+from helpers.driver_process import command_line
 
 from flexres_tune.results import open_results
 
@@ -64,26 +65,20 @@ class Job:
         self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=self.output, stderr=self.output)
 
     def processes(self):
-        """All of the job's, by id; the first is its script."""
-        found, todo = [], [self.process.pid]
-        parents = {int(path.name): _parent(int(path.name)) for path in Path("/proc").glob("[0-9]*")}
-        while todo:
-            below = sorted(child for child, parent in parents.items() if parent == todo[0])
-            found += below
-            todo = todo[1:] + below
-        return found[1:]  # the first is process 1 of the namespace, which is no part of the job
+        """All processes of the job except process 1 of the namespace, which is not part of it; the script is first."""
+        return psutil.Process(self.process.pid).children(recursive=True)[1:]
 
-    def tell_the_script(self, number):
+    def signal_the_script(self, number):
         """As --signal=B:USR1@120 does."""
-        script = next(pid for pid in self.processes() if "cluster/slurm.sh" in _command(pid))
-        os.kill(script, number)
+        script = next(process for process in self.processes() if "cluster/slurm.sh" in command_line(process))
+        script.send_signal(number)
 
     def end(self):
         """As a requeued job is ended: SIGTERM to all of it, and SIGKILL half a minute later (KillWait)."""
         for number, wait_s in ((signal.SIGTERM, 30), (signal.SIGKILL, 30)):
-            for pid in self.processes():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+            for process in self.processes():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
             try:
                 return self.process.wait(wait_s)
             except subprocess.TimeoutExpired:
@@ -151,7 +146,7 @@ def is_under_way(folder):
 def test_job_whose_time_is_up_is_requeued_and_computes_no_epoch_again(start, folder):
     job = start()
     wait_for(lambda: is_under_way(folder), job, folder)
-    job.tell_the_script(signal.SIGUSR1)
+    job.signal_the_script(signal.SIGUSR1)
     wait_for(lambda: (folder / "requeued").exists(), job, folder)
     job.end()
     assert (folder / "requeued").read_text() == "4711\n"

@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flexres_tune.submit import __main__ as submit
@@ -98,8 +99,7 @@ def test_run_whose_processes_were_killed_says_so(lab):
     process, _ = lab.submit_until("trial 1 of 2")
     run = RunFolder(lab.home, "täglich")
     pid = run.read_record()["pid"]
-    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(parent, signal.SIGKILL)
+    os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
     output = lab.rest(process)
     assert process.returncode == 1
