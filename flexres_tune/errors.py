@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,3 +71,20 @@ class CheckpointError(FlexResError):
 
 class DivergedError(FlexResError):
     """A loss that is not finite: the trial ends as `diverged`."""
+
+
+def describe_os_error(error: OSError) -> str:
+    """The system's reason, and what to do about it if there is a usual remedy."""
+    if isinstance(error, StorageError):
+        return error.reason
+    reason = error.strerror or str(error) or type(error).__name__
+    remedy = {
+        "ENOSPC": "free some space",
+        "EDQUOT": "free some of your quota",
+        "EROFS": "choose a writable folder with --storage",
+        "ENOENT": "choose a writable folder with --storage",
+        "EACCES": "choose a writable folder with --storage",
+        "ENOTDIR": "a file stands where a folder must be; move it away or choose another folder with --storage",
+        "EEXIST": "a file stands where a folder must be; move it away or choose another folder with --storage",
+    }.get(errno.errorcode.get(error.errno or 0, ""))
+    return f"{reason}; {remedy}" if remedy else reason

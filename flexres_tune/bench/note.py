@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
 from flexres_tune.bench.figures import Bench
 from flexres_tune.errors import FlexResError
-from flexres_tune.storage import temporary_path
+from flexres_tune.storage import atomic_write_text
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 def write_note(file: Path, benches: Sequence[Bench], command: str) -> None:
-    """Put the benches' table between the marks of the file, written aside and renamed.
+    """Put the benches' table between the marks of the file, in one atomic write.
 
     Raises:
         FlexResError: the file has no such marks.
@@ -24,9 +23,7 @@ def write_note(file: Path, benches: Sequence[Bench], command: str) -> None:
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise FlexResError(f"{file}: must have a line {BEGIN} and after it a line {END}, once each; add them")
     before, rest = text.split(BEGIN)
-    aside = temporary_path(file)
-    aside.write_text(f"{before}{BEGIN}\n{to_markdown(benches, command)}{END}{rest.split(END)[1]}", encoding="utf-8")
-    os.replace(aside, file)
+    atomic_write_text(file, f"{before}{BEGIN}\n{to_markdown(benches, command)}{END}{rest.split(END)[1]}")
 
 
 def to_markdown(benches: Sequence[Bench], command: str) -> str:

@@ -22,7 +22,7 @@ from flexres_tune.cluster.resources import ClusterResources
 from flexres_tune.datasets import DataShape, describe_dataset
 from flexres_tune.datasets.cache import DataPaths
 from flexres_tune.spec import PlannedTrial, Resources, TrialConfig, count_flops
-from flexres_tune.storage import temporary_path
+from flexres_tune.storage import atomic_write_text
 
 MEASURE_S = 2.0  # of steps, all trials of a packing at once
 MIN_GAIN = 1.05  # one more trial must bring so much: it also costs memory, and each trial takes longer
@@ -159,12 +159,9 @@ def cached_packing(config: TrialConfig, resources: dict[str, float], pack: Calla
     except (OSError, ValueError, TypeError):
         packing = pack()
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside = temporary_path(file)
-        aside.write_text(json.dumps(asdict(packing)))
-        os.replace(aside, file)
+        atomic_write_text(file, json.dumps(asdict(packing)))
     except OSError as error:
-        log.warning("%s: not written, so the next sweep measures again: %s", file, error)
+        log.warning("%s; the next sweep measures again", error)
     return packing
 
 

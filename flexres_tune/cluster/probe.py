@@ -92,7 +92,7 @@ def seen_marks(storage: str, prefix: str) -> list[str]:
     """Names of the files of a writing round that this node sees."""
     try:
         place = _place(storage)
-        names = os.listdir(place) if isinstance(place, Path) else place.listing()
+        names = os.listdir(place) if isinstance(place, Path) else place.list_folder()
         return sorted(name for name in names if name.startswith(prefix))
     except (OSError, ImportError):
         return []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flexres_tune.cluster.probe import remove_mark, seen_marks, write_mark
 from flexres_tune.cluster.resources import ClusterResources
 from flexres_tune.errors import ResultsError
-from flexres_tune.storage import AnyPath, RemotePath, make_path
+from flexres_tune.storage import AnyPath, is_remote, make_path
 
 
 def require_shared_storage(storage: AnyPath, cluster: ClusterResources) -> None:
@@ -32,7 +32,7 @@ def require_shared_storage(storage: AnyPath, cluster: ClusterResources) -> None:
 
 
 def _way_out(storage: AnyPath) -> str:
-    if isinstance(storage, RemotePath):
+    if is_remote(storage):
         return "give every node credentials for it (a role, or the environment that `ray start` was typed in)"
     return "give --storage a folder that all nodes share (NFS, EFS) at the same path, or s3:// or gs://"
 

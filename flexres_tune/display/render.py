@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pyarrow as pa
 
 from flexres_tune.display.format import Column, display_columns
-from flexres_tune.storage import AnyPath
-from flexres_tune.storage.atomic import atomic_write
+from flexres_tune.storage import AnyPath, atomic_write
 from flexres_tune.text import escape, shorten
 
 if TYPE_CHECKING:

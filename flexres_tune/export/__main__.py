@@ -38,14 +38,14 @@ def best(
     """Write the best confirmed model, or the best completed one where nothing was confirmed."""
     from flexres_tune.export.best import find_best
     from flexres_tune.results import open_results
-    from flexres_tune.storage import RemotePath, make_path
+    from flexres_tune.storage import is_remote, make_path
 
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise FlexResError(
             f"export needs packages that are not installed: {', '.join(missing)}; pip install {' '.join(missing)}"
         )
     folder = make_path(out)
-    if isinstance(folder, RemotePath):
+    if is_remote(folder):
         raise FlexResError(
             f"--out {out}: must be a folder, for its files are checked there; copy them to the bucket then"
         )

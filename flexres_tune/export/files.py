@@ -21,7 +21,7 @@ from flexres_tune.datasets.images import ImageData
 from flexres_tune.errors import CheckpointError
 from flexres_tune.export.best import BestTrial
 from flexres_tune.models import build_model
-from flexres_tune.storage.atomic import atomic_write
+from flexres_tune.storage import atomic_write, atomic_write_bytes
 from flexres_tune.training.checkpoint import load_checkpoint
 
 TOLERANCE = 1e-4  # largest difference of a logit that ONNX Runtime may have
@@ -115,8 +115,8 @@ def _description(best: BestTrial, sweep: str, data: ImageData, mean: Tensor, std
 def _write_weights(network: nn.Module, path: Path) -> None:
     from safetensors.torch import save
 
-    with atomic_write(path) as aside:  # save_file() would leave a file that only its owner may read
-        aside.write_bytes(save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
+    # save_file() would leave a file that only its owner may read.
+    atomic_write_bytes(path, save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
 
 
 def _write_text(text: str, path: Path) -> None:

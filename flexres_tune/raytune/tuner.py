@@ -19,7 +19,7 @@ from flexres_tune.cluster.ray_processes import TUNE_THREAD, dead_ray_processes
 from flexres_tune.cluster.resources import TrialResources
 from flexres_tune.raytune.adapters import DriverSide, JournalScheduler, SourceSearcher
 from flexres_tune.raytune.concurrency import ConcurrencyUpdater
-from flexres_tune.storage import AnyPath, RemotePath
+from flexres_tune.storage import AnyPath, is_remote
 from flexres_tune.sweep.journal import Journal
 from flexres_tune.sweep.signals import Signals
 
@@ -98,7 +98,7 @@ def run_tuner(
             name="sweep",
             storage_path=folder,
             callbacks=[*callbacks, *([] if verbose else [Silence()])],
-            stop=_StopAll(interrupt, REMOTE_SAVE_S if isinstance(stop_file, RemotePath) else SAVE_S),
+            stop=_StopAll(interrupt, REMOTE_SAVE_S if is_remote(stop_file) else SAVE_S),
             failure_config=tune.FailureConfig(max_failures=max_failures),
             verbose=0,
         ),

@@ -15,8 +15,7 @@ from flexres_tune.report.sections import report_html
 from flexres_tune.results.paths import SweepPaths, index_path
 from flexres_tune.results.plan import read_plan
 from flexres_tune.results.reader import Results
-from flexres_tune.storage import AnyPath
-from flexres_tune.storage.atomic import atomic_write
+from flexres_tune.storage import AnyPath, atomic_write_text
 from flexres_tune.text import escape as spell_out
 from flexres_tune.text import format_duration, plural
 
@@ -28,8 +27,7 @@ def write_report(results: Results, sweep: str) -> AnyPath:
         ResultsError: no such sweep, or the folder cannot be written.
     """
     path = SweepPaths(results.root, sweep).report
-    with atomic_write(path) as aside:
-        aside.write_text(report_html(read_data(results, sweep), str(results.root)), encoding="utf-8", newline="")
+    atomic_write_text(path, report_html(read_data(results, sweep), str(results.root)))
     return path
 
 
@@ -64,8 +62,7 @@ def write_index(results: Results) -> AnyPath:
         f"{''.join(failed)}"
     )
     path = index_path(results.root)
-    with atomic_write(path) as aside:
-        aside.write_text(page_html("flexres_tune: all sweeps", table, [], ""), encoding="utf-8", newline="")
+    atomic_write_text(path, page_html("flexres_tune: all sweeps", table, [], ""))
     return path
 
 

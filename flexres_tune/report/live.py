@@ -9,13 +9,12 @@ from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from flexres_tune.errors import FlexResError, ResultsError
+from flexres_tune.errors import FlexResError, ResultsError, describe_os_error
 from flexres_tune.report.data import read_data
 from flexres_tune.report.sections import report_html
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.results.reader import Results
-from flexres_tune.storage import AnyPath, RemotePath
-from flexres_tune.storage.atomic import describe_os_error
+from flexres_tune.storage import change_marker
 from flexres_tune.text import escape as spell_out
 
 HOST = "127.0.0.1"
@@ -37,7 +36,7 @@ class LiveReport:
         places = [self._paths.plan, self._paths.lock, *(self._paths.table(name) for name in TABLES)]
         for place in places:
             try:
-                seen.update(f"{place}{_change(place)}".encode())
+                seen.update(f"{place}{change_marker(place)}".encode())
             except OSError:
                 seen.update(f"{place}-".encode())
         return seen.hexdigest()[:16]
@@ -50,13 +49,6 @@ class LiveReport:
                 html = report_html(data, str(self._results.root), version)
                 self._made = (version, html.encode("utf-8", "replace"))
             return self._made[1]
-
-
-def _change(place: AnyPath) -> object:
-    """What is another after a change: a folder on object storage has no time of its own, so its names."""
-    if isinstance(place, RemotePath) and not place.name.endswith(".json"):
-        return sorted(place.listing())
-    return place.stat().st_mtime_ns
 
 
 def make_server(results: Results, sweep: str, port: int = 0) -> ThreadingHTTPServer:

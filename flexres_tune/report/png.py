@@ -9,12 +9,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from flexres_tune.errors import ResultsError
+from flexres_tune.errors import ResultsError, describe_os_error
 from flexres_tune.report.data import ReportData
 from flexres_tune.report.plots.style import Plot, template
 from flexres_tune.report.sections import all_plots
-from flexres_tune.storage import AnyPath
-from flexres_tune.storage.atomic import atomic_write, describe_os_error
+from flexres_tune.storage import AnyPath, atomic_write_bytes
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 _WIDTH = 720  # px at scale 1: a column and a half of a paper
@@ -42,8 +41,7 @@ def write_pictures(data: ReportData, folder: AnyPath) -> list[AnyPath]:
     paths = []
     for plot, picture in zip(plots, pictures, strict=True):
         path = folder / f"{plot.name}.png"
-        with atomic_write(path) as aside:
-            aside.write_bytes(picture)
+        atomic_write_bytes(path, picture)
         paths.append(path)
     return paths
 

@@ -8,7 +8,7 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import TABLES, SweepPaths
-from flexres_tune.storage.atomic import atomic_write
+from flexres_tune.storage import atomic_write_bytes
 
 
 def check_folder(paths: SweepPaths) -> None:
@@ -19,8 +19,7 @@ def check_folder(paths: SweepPaths) -> None:
     """
     for folder in (*map(paths.table, TABLES), paths.checkpoints):
         probe = folder / ".probe"
-        with atomic_write(probe) as aside:
-            aside.write_bytes(b"a full disk may still take a name, but no content" * 100)
+        atomic_write_bytes(probe, b"a full disk may still take a name, but no content" * 100)
         probe.unlink(missing_ok=True)
 
 

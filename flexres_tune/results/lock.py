@@ -14,11 +14,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from flexres_tune.errors import ResultsError
+from flexres_tune.errors import ResultsError, describe_os_error
 from flexres_tune.results.object_lock import HeldError, RemoteLock, lost_for, refusal, remote_holder
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.storage import RemotePath
-from flexres_tune.storage.atomic import describe_os_error
+from flexres_tune.storage import RemotePath, is_remote
 
 _PATIENCE_S = 0.5  # holder() takes the lock for an instant to look; a driver that starts just then tries again
 
@@ -52,7 +51,7 @@ class SweepLock:
 
     def acquire(self) -> None:
         path = self.paths.lock
-        if isinstance(path, RemotePath):
+        if is_remote(path):
             return self._claim(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +95,7 @@ class SweepLock:
 
 def holder(paths: SweepPaths) -> dict | None:
     """`host`, `pid` and `started_at` of the driver that runs the sweep now; None if none does."""
-    if isinstance(paths.lock, RemotePath):
+    if is_remote(paths.lock):
         return remote_holder(paths.lock)
     try:
         with open(paths.lock, "rb") as file:

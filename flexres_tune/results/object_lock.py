@@ -158,7 +158,7 @@ def refusal(folder: RemotePath, sweep: str, who: str) -> ResultsError:
 def _claims(folder: RemotePath) -> dict[str, int]:
     """Names of the claims, and when each was last written, in ns by the server's clock."""
     try:
-        listing = folder.listing()
+        listing = folder.list_folder()
     except FileNotFoundError:
         return {}
     return {name: stat.st_mtime_ns for name, stat in listing.items() if stat is not None and name.endswith(".json")}

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flexres_tune.errors import ResultsError, StorageError
+from flexres_tune.errors import ResultsError, StorageError, describe_os_error
 from flexres_tune.results.schema import KEYS, table_schema
-from flexres_tune.storage import AnyPath, RemotePath, names
-from flexres_tune.storage.atomic import atomic_write, describe_os_error
+from flexres_tune.storage import AnyPath, atomic_write, list_folder, open_for_arrow
 
 _NAME = re.compile(r"part-(\d{8,})-(\d{8,})\.parquet")
 
@@ -47,7 +46,7 @@ def make_part(folder: AnyPath, first: int, last: int) -> Part:
 def list_parts(folder: AnyPath) -> tuple[list[Part], list[Part]]:
     """(parts to read, in the order they were written; parts that a wider one covers). A missing folder has none."""
     try:
-        entries = folder.listing() if isinstance(folder, RemotePath) else dict.fromkeys(names(folder))
+        entries = list_folder(folder)
     except FileNotFoundError:
         return [], []
     except StorageError:
@@ -88,7 +87,7 @@ def read_part(part: Part, name: str, columns: Sequence[str] | None = None) -> pa
         ResultsError: it is damaged, or a column has a type that today's schema cannot take.
     """
     # Apart from parsing: a server that is away says nothing about the part.
-    source = part.path if not isinstance(part.path, RemotePath) else pa.BufferReader(part.path.read_bytes())
+    source = open_for_arrow(part.path)
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
             known = None if columns is None else [c for c in columns if c in file.schema_arrow.names]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.names import name_problem
-from flexres_tune.storage import AnyPath, RemotePath, make_path
+from flexres_tune.storage import AnyPath, is_remote, make_path
 
 TABLES = ("trials", "epochs", "decisions")
 
@@ -61,7 +61,7 @@ class SweepPaths:
 
         They append to their files for as long as a trial runs, and an object cannot be appended to.
         """
-        if isinstance(self.root, RemotePath):
+        if is_remote(self.root):
             return Path("results") / self.sweep / "logs" / name
         return self.folder / "logs" / name
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from flexres_tune.errors import ResultsError
+from flexres_tune.errors import ResultsError, describe_os_error
 from flexres_tune.provenance import versions
 from flexres_tune.records import Stage, Versions
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import PlannedTrial, SweepSpec
-from flexres_tune.storage.atomic import atomic_write, describe_os_error
+from flexres_tune.storage import atomic_write_text
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ def write_plan(paths: SweepPaths, plan: Plan) -> None:
         ResultsError: the folder cannot be written.
     """
     values = dataclasses.asdict(plan) | {"created_at": plan.created_at.isoformat()}
-    with atomic_write(paths.plan) as aside:
-        aside.write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
+    atomic_write_text(paths.plan, json.dumps(values, indent=1, ensure_ascii=False))
 
 
 def read_plan(paths: SweepPaths) -> Plan | None:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from flexres_tune.errors import ResultsError, StorageError
+from flexres_tune.errors import ResultsError, StorageError, describe_os_error
 from flexres_tune.names import name_problem
 from flexres_tune.results.parts import Part, join, last_written, list_parts, read_part
 from flexres_tune.results.paths import TABLES, SweepPaths
-from flexres_tune.storage import AnyPath, RemotePath, folder_names, make_path
-from flexres_tune.storage.atomic import describe_os_error
+from flexres_tune.storage import AnyPath, is_remote, list_folder, make_path
 
 NUM_READERS = 16  # parts fetched at once from object storage, where each is a round trip
 START = "python -m flexres_tune.run sweeps/optim.yaml"
@@ -51,7 +50,7 @@ class Results:
     def sweeps(self) -> list[str]:
         """Names of the sweeps in the folder, sorted."""
         try:
-            names = sorted(folder_names(self.root))
+            names = sorted(name for name, stat in list_folder(self.root).items() if stat is None)
         except StorageError:
             raise
         except OSError as error:
@@ -153,7 +152,7 @@ def _read_all(name: str, parts: Sequence[Part]) -> Iterator[tuple[Part, pa.Table
         except ResultsError as error:
             return error
 
-    if len(parts) > 1 and isinstance(parts[0].path, RemotePath):
+    if len(parts) > 1 and is_remote(parts[0].path):
         with ThreadPoolExecutor(NUM_READERS) as readers:
             yield from zip(parts, readers.map(read, parts), strict=True)
     else:

@@ -12,14 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from flexres_tune.errors import ResultsError, StorageError
+from flexres_tune.errors import ResultsError, StorageError, describe_os_error
 from flexres_tune.records import Decision, EpochRecord, TrialRecord
 from flexres_tune.results.parts import Part, join, last_written, list_parts, make_part, read_part, write_part
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.results.schema import table_schema
 from flexres_tune.spec import TrialConfig
-from flexres_tune.storage import TEMPORARY_SUFFIX, AnyPath, RemotePath
-from flexres_tune.storage.atomic import describe_os_error
+from flexres_tune.storage import AnyPath, is_remote, remove_temporary_files
 
 FLUSH_INTERVAL_S = 2.0
 TRIAL_INTERVAL_S = 0.25  # a finished trial shows up this soon; short trials share a part instead of an fsync each
@@ -42,7 +41,7 @@ class SweepWriter:
 
     def __init__(self, paths: SweepPaths):
         self.paths = paths
-        self._is_remote = isinstance(paths.root, RemotePath)
+        self._is_remote = is_remote(paths.root)
         self._rows: dict[str, list[dict]] = {name: [] for name in TABLES}
         self._last_flush = -math.inf
         self._next: dict[str, int] = {}
@@ -197,9 +196,9 @@ class SweepWriter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             parts, covered = list_parts(folder)
-            torn = () if self._is_remote else folder.glob(f".part-*{TEMPORARY_SUFFIX}")
-            for stale in (*(part.path for part in covered), *torn):
-                stale.unlink(missing_ok=True)
+            for part in covered:
+                part.path.unlink(missing_ok=True)
+            remove_temporary_files(folder, "part-")
         except OSError as error:
             raise ResultsError(f"{folder}: cannot be written: {describe_os_error(error)}") from error
         return max((part.last for part in parts), default=0) + 1

@@ -32,7 +32,7 @@ from flexres_tune.run.progress import SweepProgress
 from flexres_tune.search.sources import FixedTrials
 from flexres_tune.search.stages import Work, confirm_work, screen_work
 from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials, load_sweep
-from flexres_tune.storage import AnyPath, RemotePath
+from flexres_tune.storage import AnyPath, is_remote
 from flexres_tune.sweep.history import History, read_history
 from flexres_tune.sweep.reuse import reuse_rows
 from flexres_tune.sweep.signals import Signals
@@ -188,7 +188,7 @@ class Session:
             )
         share = trial_resources(requested, cluster, self.max_concurrent)
         name = spec.name if work.stage is Stage.SCREEN else f"{spec.name}: confirm"
-        for logger in self.loggers if isinstance(paths.root, RemotePath) else ():
+        for logger in self.loggers if is_remote(paths.root) else ():
             self._say(f"--logger {logger}: what it writes to files is on this machine, in {paths.logs(logger)}")
         done = f", {work.num_done} already done" if work.num_done else ""
         self._say(

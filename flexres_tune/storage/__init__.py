@@ -1,7 +1,26 @@
-"""Places: where results lie: a folder (pathlib.Path) or an address of object storage, s3:// or gs:// (RemotePath)."""
+"""Storage: a folder (pathlib.Path) or object storage, s3:// or gs:// (RemotePath), behind one interface."""
 
-from flexres_tune.storage.atomic import TEMPORARY_SUFFIX, temporary_path
-from flexres_tune.storage.object_store import AnyPath, RemotePath, folder_names, names
-from flexres_tune.storage.url import make_path
+from flexres_tune.storage.atomic import (
+    atomic_write,
+    atomic_write_bytes,
+    atomic_write_text,
+    remove_temporary_files,
+    temporary_path,
+)
+from flexres_tune.storage.object_store import RemotePath
+from flexres_tune.storage.paths import AnyPath, change_marker, is_remote, list_folder, make_path, open_for_arrow
 
-__all__ = ["TEMPORARY_SUFFIX", "AnyPath", "RemotePath", "temporary_path", "folder_names", "make_path", "names"]
+__all__ = [
+    "AnyPath",
+    "RemotePath",
+    "atomic_write",
+    "atomic_write_bytes",
+    "atomic_write_text",
+    "change_marker",
+    "is_remote",
+    "list_folder",
+    "make_path",
+    "open_for_arrow",
+    "remove_temporary_files",
+    "temporary_path",
+]

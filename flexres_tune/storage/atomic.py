@@ -1,4 +1,8 @@
-"""A file is written aside and renamed: .NAME.HOST.PID.tmp, in the same folder, then NAME."""
+"""Atomic writes: content goes to a temporary file in the same folder, which then replaces the file.
+
+Readers see the old file or the new one, complete, whenever the writer is killed. An object of object storage is written
+in one request, which gives the same guarantee without a temporary object.
+"""
 
 from __future__ import annotations
 
@@ -9,79 +13,77 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from flexres_tune.errors import ResultsError, StorageError
-from flexres_tune.storage.object_store import AnyPath, RemotePath
+from flexres_tune.errors import StorageError, describe_os_error
+from flexres_tune.storage.object_store import RemotePath
+from flexres_tune.storage.paths import AnyPath
 
-TEMPORARY_SUFFIX = (
-    ".tmp"  # with the leading dot: no reader of the folder (pyarrow, pandas, Spark, a glob) takes it for the file
-)
+TEMPORARY_SUFFIX = ".tmp"
 
 
 def temporary_path(path: Path) -> Path:
-    """Where this process writes `path`.
+    """.NAME.HOST.PID.tmp in the folder of `path`: the leading dot hides it from pyarrow, pandas, Spark and globs.
 
-    The host stands in the name since containers count their processes from 1: while a link is cut, a trial and its
-    next attempt elsewhere would write into one file.
+    The host is part of the name because containers count their processes from 1: while a link is down, a trial and its
+    next attempt on another node would otherwise write to the same file.
     """
     return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}{TEMPORARY_SUFFIX}")
 
 
 @contextlib.contextmanager
 def atomic_write(path: AnyPath) -> Iterator[Path]:
-    """Yields the temporary path to write; renames it to `path` when the block ends well, removes it otherwise.
-
-    Readers see the old file or the new one, whole, and never a torn one, whenever the writer is killed.
+    """Yield a temporary path to write to, which replaces `path` if the block succeeds and is removed if it fails.
 
     Raises:
-        ResultsError: the folder or file cannot be written (disk full, read-only, a file in its place).
-        StorageError: the server does not answer, or refuses.
+        StorageError: the folder or file cannot be written (disk full, read-only, a file in place of a folder), or the
+            server does not answer or refuses.
     """
     if isinstance(path, RemotePath):
         with tempfile.TemporaryDirectory(prefix="flexres_tune_") as folder:
-            aside = Path(folder) / path.name
-            yield aside
-            path.write_bytes(aside.read_bytes())
+            temporary = Path(folder) / path.name
+            yield temporary
+            path.write_bytes(temporary.read_bytes())
         return
-    aside = temporary_path(path)
+    temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        with open(aside, "rb+") as file:
-            os.fsync(file.fileno())  # else a power cut after the rename could leave a name without content
-        os.replace(aside, path)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # otherwise a power cut after the rename could leave a name without content
+        os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise ResultsError(f"{path}: cannot be written: {describe_os_error(error)}") from error
+        reason = describe_os_error(error)
+        raise StorageError(f"{path}: cannot be written: {reason}", reason) from error
     finally:
         with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
-def describe_os_error(error: OSError) -> str:
-    """The system's reason and the way out where there is a usual one."""
-    if isinstance(error, StorageError):
-        return error.reason
-    reason = error.strerror or str(error) or type(error).__name__
-    way_out = {
-        "ENOSPC": "free some space; nothing was lost, the rows wait in memory",
-        "EDQUOT": "free some of your quota; nothing was lost, the rows wait in memory",
-        "EROFS": "choose a writable folder with --storage",
-        "ENOENT": "choose a writable folder with --storage",
-        "EACCES": "choose a writable folder with --storage",
-        "ENOTDIR": "a file stands where a folder must be; move it away or choose another folder with --storage",
-        "EEXIST": "a file stands where a folder must be; move it away or choose another folder with --storage",
-    }.get(_name(error))
-    return f"{reason}; {way_out}" if way_out else reason
+def atomic_write_bytes(path: AnyPath, content: bytes | memoryview) -> None:
+    """Write a whole file, as `atomic_write` does; an object is sent from memory."""
+    if isinstance(path, RemotePath):
+        return path.write_bytes(content)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
 
 
-def _name(error: OSError) -> str:
-    import errno
+def atomic_write_text(path: AnyPath, text: str) -> None:
+    """Write a whole file in UTF-8 with the line ends that `text` has, as `atomic_write` does."""
+    atomic_write_bytes(path, text.encode())
 
-    return errno.errorcode.get(error.errno or 0, "")
+
+def remove_temporary_files(folder: AnyPath, prefix: str = "") -> None:
+    """Delete what killed processes left of files whose names begin with `prefix`; object storage has no such files.
+
+    Nobody may be writing in the folder.
+    """
+    if not isinstance(folder, RemotePath):
+        for temporary in folder.glob(f".{prefix}*{TEMPORARY_SUFFIX}"):
+            temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable; some file systems refuse to, and nothing can be done about it."""
+    """Make the rename durable. Some file systems refuse to sync a folder; the rename is then as durable as they are."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

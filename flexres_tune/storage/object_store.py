@@ -1,22 +1,20 @@
-"""RemotePath: a place on object storage, with those methods of pathlib.Path that results need.
+"""RemotePath: a path on object storage, with those methods of pathlib.Path that results need.
 
-A folder is a prefix: it is there while something lies in it. An object is written in one piece, so that a reader sees
-the old one, the new one, or none; nothing needs to be renamed.
+A folder is a prefix: it exists while an object below it exists. An object is written in one piece, so a reader sees the
+old one, the new one, or none.
 """
 
 from __future__ import annotations
 
 import errno
 import mimetypes
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexres_tune.errors import StorageError
-from flexres_tune.storage.filesystem import connect, reason
+from flexres_tune.storage.filesystem import connect, describe_error
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stat:
-    """Size in bytes and time of the last change, by the server's clock; a folder has neither."""
+    """Size in bytes, and time of the last change by the server's clock; both 0 for a folder on object storage."""
 
     st_size: int
     st_mtime_ns: int
@@ -32,10 +30,10 @@ class Stat:
 
 @dataclass(frozen=True)
 class RemotePath:
-    """`kind`://`key`[?`query`]; plain values, as it crosses process borders.
+    """`kind`://`key`[?`query`]; plain values, so that it can be sent to other processes.
 
-    Every method that asks the server raises StorageError where it does not answer or refuses, and FileNotFoundError
-    where it has no such object.
+    Every method that sends a request raises StorageError if the server does not answer or refuses, and
+    FileNotFoundError if there is no such object.
     """
 
     kind: str  # s3 | gs
@@ -54,14 +52,14 @@ class RemotePath:
 
     @property
     def parent(self) -> RemotePath:
-        """The folder above; a bucket's is itself."""
+        """The folder above; the parent of a bucket is the bucket."""
         return replace(self, key=self.key.rpartition("/")[0] or self.key)
 
     def with_name(self, name: str) -> RemotePath:
         return self.parent / name
 
     def resolve(self) -> RemotePath:
-        """Itself: an address means the same everywhere."""
+        """Itself: an address means the same on every machine."""
         return self
 
     def exists(self) -> bool:
@@ -76,15 +74,16 @@ class RemotePath:
             raise self._missing()
         return _stat(info)
 
-    def listing(self) -> dict[str, Stat | None]:
-        """Names in the folder, and of each object its size and time, in one request a thousand; None for a folder.
+    def list_folder(self) -> dict[str, Stat | None]:
+        """Names in the folder, each with the object's Stat, or None for a folder; one request per 1,000 names.
 
-        On Google Cloud Storage everything below is listed: pyarrow shows a folder there only if an object marks it.
+        On Google Cloud Storage everything below is listed, because pyarrow shows a folder there only if an object
+        marks it.
         """
         from pyarrow.fs import FileSelector
 
-        with self._asking("listed"):
-            infos = self._files().get_file_info(FileSelector(self.key, recursive=self.kind == "gs"))
+        with self._explain_errors("listed"):
+            infos = self._filesystem().get_file_info(FileSelector(self.key, recursive=self.kind == "gs"))
         found: dict[str, Stat | None] = {}
         for info in infos:
             name, _, below = info.path.removeprefix(self.key).strip("/").partition("/")
@@ -93,22 +92,22 @@ class RemotePath:
         return found
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Nothing: a folder comes with its first object."""
+        """Do nothing: the first object in a folder creates it."""
 
     def read_bytes(self) -> bytes:
-        with self._asking("read"), self._files().open_input_file(self.key) as file:
+        with self._explain_errors("read"), self._filesystem().open_input_file(self.key) as file:
             return file.read()
 
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
 
-    def write_bytes(self, content: bytes) -> None:
-        kind = mimetypes.guess_type(self.name)[0] or "application/octet-stream"  # a browser asks for a report's
-        kind += "; charset=utf-8" if kind.startswith("text/") else ""
+    def write_bytes(self, content: bytes | memoryview) -> None:
+        media_type = mimetypes.guess_type(self.name)[0] or "application/octet-stream"  # so that browsers show a report
+        media_type += "; charset=utf-8" if media_type.startswith("text/") else ""
         try:
             with (
-                self._asking("written"),
-                self._files().open_output_stream(self.key, metadata={"Content-Type": kind}) as file,
+                self._explain_errors("written"),
+                self._filesystem().open_output_stream(self.key, metadata={"Content-Type": media_type}) as file,
             ):
                 file.write(content)
         except FileNotFoundError as error:
@@ -122,26 +121,27 @@ class RemotePath:
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            with self._asking("deleted"):
-                self._files().delete_file(self.key)
+            with self._explain_errors("deleted"):
+                self._filesystem().delete_file(self.key)
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def rename(self, target: RemotePath) -> None:
-        """Copy, then delete: killed between the two, both are there."""
-        with self._asking("renamed"):
-            self._files().move(self.key, target.key)
+        """Copy, then delete: a process killed between the two leaves both."""
+        with self._explain_errors("renamed"):
+            self._filesystem().move(self.key, target.key)
 
     def _info(self) -> FileInfo:
-        with self._asking("looked up"):
-            return self._files().get_file_info(self.key)
+        with self._explain_errors("looked up"):
+            return self._filesystem().get_file_info(self.key)
 
-    def _files(self) -> FileSystem:
+    def _filesystem(self) -> FileSystem:
         return connect(self.kind, self.key.partition("/")[0], self.query)
 
     @contextmanager
-    def _asking(self, done: str) -> Iterator[None]:
+    def _explain_errors(self, done: str) -> Iterator[None]:
+        """Turn pyarrow's errors into FileNotFoundError or into StorageError("...: cannot be `done`: reason")."""
         import pyarrow as pa
 
         try:
@@ -149,40 +149,16 @@ class RemotePath:
         except FileNotFoundError:
             raise self._missing() from None
         except (OSError, pa.ArrowException) as error:
-            if "No such file or directory" in str(error):  # GcsFileSystem's of a folder, without the type
+            if "No such file or directory" in str(error):  # GcsFileSystem raises a plain OSError for a missing folder
                 raise self._missing() from None
             raise self._error(error, done) from error
 
     def _error(self, error: Exception, done: str) -> StorageError:
-        why = reason(error, self.kind, self.key.partition("/")[0], self.query)
-        return StorageError(f"{self}: cannot be {done}: {why}", why)
+        reason = describe_error(error, self.kind, self.key.partition("/")[0], self.query)
+        return StorageError(f"{self}: cannot be {done}: {reason}", reason)
 
     def _missing(self) -> FileNotFoundError:
         return FileNotFoundError(errno.ENOENT, "no such object", str(self))
-
-
-AnyPath = Path | RemotePath
-
-
-def names(folder: AnyPath) -> list[str]:
-    """What lies in a folder.
-
-    Raises:
-        OSError: it is not there, or cannot be read.
-    """
-    return os.listdir(folder) if isinstance(folder, Path) else list(folder.listing())
-
-
-def folder_names(folder: AnyPath) -> list[str]:
-    """The folders in a folder.
-
-    Raises:
-        OSError: it is not there, or cannot be read.
-    """
-    if isinstance(folder, Path):
-        with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if entry.is_dir()]
-    return [name for name, stat in folder.listing().items() if stat is None]
 
 
 def _stat(info: FileInfo) -> Stat:

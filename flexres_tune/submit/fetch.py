@@ -17,7 +17,7 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import TABLES, SweepPaths
-from flexres_tune.storage.atomic import atomic_write
+from flexres_tune.storage import atomic_write, atomic_write_text
 
 TRIES = 20
 
@@ -64,9 +64,9 @@ def unpack_results(archive: Path, root: Path, sweep: str, origin: str) -> int:
                 with atomic_write(target) as aside, open(aside, "wb") as file:
                     shutil.copyfileobj(source.extractfile(member), file)
                 written.add(target)
-        with atomic_write(paths.fetched) as aside:  # before any part goes: the next fetch must know them all
-            prints = {str(path.relative_to(paths.folder)): _print(path) for path in sorted(written)}
-            aside.write_text(json.dumps({"origin": origin, "files": prints}))
+        prints = {str(path.relative_to(paths.folder)): _print(path) for path in sorted(written)}
+        # Before any part is deleted: the next fetch must know all of them.
+        atomic_write_text(paths.fetched, json.dumps({"origin": origin, "files": prints}))
         for path in before - written:
             path.unlink()
     return len(written)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.names import name_problem
-from flexres_tune.storage.atomic import atomic_write
+from flexres_tune.storage import atomic_write_text
 
 FOLDER = ".flexres_tune"  # in the head's home
 _PATIENCE_S = 0.5  # is_running() takes the lock for an instant to look; a run that starts just then tries again
@@ -88,8 +88,7 @@ class RunFolder:
 
     def write_record(self, pid: int) -> None:
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        with atomic_write(self.record) as aside:
-            aside.write_text(json.dumps({"pid": pid, "started_at": started_at}))
+        atomic_write_text(self.record, json.dumps({"pid": pid, "started_at": started_at}))
 
     def read_record(self) -> dict:
         """`pid` of the run and `started_at`; empty where it has not begun."""
@@ -100,8 +99,7 @@ class RunFolder:
         return record if isinstance(record, dict) else {}
 
     def write_status(self, status: int) -> None:
-        with atomic_write(self.status) as aside:
-            aside.write_text(f"{status}\n")
+        atomic_write_text(self.status, f"{status}\n")
 
     def read_status(self) -> int | None:
         """Exit status of the last run; None where nobody was left to write it."""

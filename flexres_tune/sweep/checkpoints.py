@@ -15,7 +15,7 @@ from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import PlannedTrial
 from flexres_tune.spec.trial import OPTIMIZER_TRAITS
-from flexres_tune.storage import TEMPORARY_SUFFIX, RemotePath, names
+from flexres_tune.storage import list_folder, remove_temporary_files
 from flexres_tune.sweep.journal import TrialState
 from flexres_tune.text import format_bytes
 
@@ -54,9 +54,8 @@ class CheckpointRetention:
         self._ended: set[str] = set()  # trial_ids whose files may be there and need not be
         for trial_id, row in rows.items():
             self._note(trial_id, row["config_id"], row["stage"], row["status"], row["best_val_accuracy"])
-        if isinstance(paths.root, RemotePath):  # a listing is one request, and each file that need not be there another
-            with contextlib.suppress(FileNotFoundError, StorageError):
-                self._ended &= {name.removesuffix(".pt") for name in names(paths.checkpoints)}
+        with contextlib.suppress(OSError):  # one listing, not one request per file that may no longer exist
+            self._ended &= {name.removesuffix(".pt") for name in list_folder(paths.checkpoints)}
         self._sweep()
 
     def update(self, state: TrialState) -> None:
@@ -74,11 +73,8 @@ class CheckpointRetention:
 
     def _sweep(self) -> None:
         """Delete what processes that were killed while writing left half written; no trial runs now."""
-        if isinstance(self._paths.root, RemotePath):  # an object is written whole or not at all
-            return
-        for torn in self._paths.checkpoints.glob(f".*{TEMPORARY_SUFFIX}"):
-            with contextlib.suppress(OSError):
-                torn.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            remove_temporary_files(self._paths.checkpoints)
 
     def _note(self, trial_id: str, config_id: str, stage: str, status: str, accuracy: float | None) -> None:
         config = self._configs.setdefault(stage, {}).setdefault(config_id, _Config())

@@ -18,7 +18,7 @@ from typing import Any
 
 from flexres_tune.errors import DivergedError, FlexResError, StorageError
 from flexres_tune.records import EpochMetrics, TrialStatus
-from flexres_tune.storage import RemotePath, make_path
+from flexres_tune.storage import is_remote, make_path
 
 STOP_PERIOD_S = 0.25  # between two looks for the stop file: on a network file system each takes a round trip
 REMOTE_STOP_PERIOD_S = 1.0  # on object storage each look is paid for, and is taken beside the training
@@ -140,7 +140,7 @@ class _Steps:
         self.have_begun = False
 
     def __enter__(self) -> _Steps:
-        if isinstance(self._stop_file, RemotePath):
+        if self._stop_file is not None and is_remote(self._stop_file):
             threading.Thread(target=self._watch, name="stop file", daemon=True).start()
         return self
 
@@ -153,7 +153,7 @@ class _Steps:
         if self._stop_file is None or now - self._looked_at < STOP_PERIOD_S:
             return False
         self._looked_at = now
-        return self._is_there.is_set() if isinstance(self._stop_file, RemotePath) else self._stop_file.exists()
+        return self._is_there.is_set() if is_remote(self._stop_file) else self._stop_file.exists()
 
     def _watch(self) -> None:
         while not self._is_over.wait(REMOTE_STOP_PERIOD_S):

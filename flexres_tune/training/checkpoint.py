@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 
-from flexres_tune.errors import CheckpointError, StorageError
-from flexres_tune.storage import AnyPath, RemotePath, temporary_path
+from flexres_tune.errors import CheckpointError, StorageError, describe_os_error
+from flexres_tune.storage import AnyPath, atomic_write
 
 FORMAT = 1  # of the payload; a file of another format is not read
 KEYS = {"trial_id", "epoch", "history", "device_type", "model", "optimizer", "generators"}
@@ -40,20 +39,13 @@ def save_checkpoint(path: AnyPath, payload: dict[str, Any]) -> None:
         CheckpointError: the folder cannot be written, the disk is full, or the server does not answer.
     """
     assert payload.keys() == KEYS, payload.keys() ^ KEYS
-    if isinstance(path, RemotePath):
-        return _upload(path, payload)
-    aside = temporary_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
+        with atomic_write(path) as temporary, open(temporary, "wb") as file:
             torch.save({"format": FORMAT, **payload}, file)
-            file.flush()
-            os.fsync(file.fileno())  # without it a machine that loses power may keep the name and lose the bytes
-        os.replace(aside, path)
-    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
-        raise CheckpointError(f"{path}: cannot be written: {error}; free the disk or give another folder") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(str(error)) from error
+    except RuntimeError as error:  # torch's writer may report a full disk as a RuntimeError
+        raise CheckpointError(f"{path}: cannot be written: {error}; free some space") from error
 
 
 def has_checkpoint(path: AnyPath) -> bool:
@@ -78,8 +70,7 @@ def load_checkpoint(path: AnyPath, trial_id: str) -> dict[str, Any]:
     try:
         content = _patiently(path.read_bytes)  # apart from parsing, whose complaints are OSErrors too
     except OSError as error:
-        why = error.reason if isinstance(error, StorageError) else error.strerror
-        raise CheckpointError(f"{path}: cannot be read: {why}") from error
+        raise CheckpointError(f"{path}: cannot be read: {describe_os_error(error)}") from error
     try:
         payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds, by the byte that is wrong
@@ -106,12 +97,3 @@ def _patiently(ask: Callable[[], T]) -> T:
                 raise
             log.warning("%s; waiting for it", error)
         time.sleep(AWAY_RETRY_S)
-
-
-def _upload(path: RemotePath, payload: dict[str, Any]) -> None:
-    content = io.BytesIO()
-    torch.save({"format": FORMAT, **payload}, content)
-    try:
-        path.write_bytes(content.getvalue())
-    except StorageError as error:
-        raise CheckpointError(str(error)) from error

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ import torch
 from flexres_tune.datasets import DataShape
 from flexres_tune.datasets.cache import DataPaths, lock_if_possible
 from flexres_tune.spec.trial import TrialConfig
-from flexres_tune.storage import temporary_path
+from flexres_tune.storage import atomic_write_text
 from flexres_tune.training.device import device_name
 
 log = logging.getLogger(__name__)
@@ -87,10 +86,7 @@ def _read(file: Path) -> dict[str, dict[str, float]]:
 
 
 def _write(file: Path, speeds: Speeds) -> None:
-    aside = temporary_path(file)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(dataclasses.asdict(speeds), indent=1))
-        os.replace(aside, file)
+        atomic_write_text(file, json.dumps(dataclasses.asdict(speeds), indent=1))
     except OSError as error:
-        log.warning("%s: not written, so other processes measure again: %s", file, error)
+        log.warning("%s; other processes measure the speeds again", error)

@@ -7,7 +7,7 @@ from flexres_tune.cluster.probe import remove_mark, seen_marks, write_mark
 from flexres_tune.cluster.resources import ClusterResources
 from flexres_tune.cluster.shared_storage import require_shared_storage
 from flexres_tune.errors import ResultsError
-from flexres_tune.storage import make_path, names
+from flexres_tune.storage import list_folder, make_path
 
 THREE = ClusterResources(num_cpus=6, num_gpus=0, num_nodes=3, is_local=False)
 
@@ -19,7 +19,7 @@ def test_node_writes_its_mark_sees_the_others_and_removes_its_own(bucket, tmp_pa
         assert write_mark(storage, mark) is None
     assert seen_marks(storage, ".writable-1-") == [".writable-1-a", ".writable-1-b"]
     remove_mark(storage, ".writable-1-a")
-    assert sorted(names(make_path(storage))) == [".writable-1-b", ".writable-2-c"]
+    assert sorted(list_folder(make_path(storage))) == [".writable-1-b", ".writable-2-c"]
 
 
 def test_node_that_cannot_write_to_object_storage_says_why(bucket):

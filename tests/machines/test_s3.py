@@ -12,7 +12,7 @@ from helpers.driver_process import ROOT, Driver
 from helpers.object_storage import S3Server
 
 from flexres_tune.results import open_results
-from flexres_tune.storage import make_path, names
+from flexres_tune.storage import list_folder, make_path
 from flexres_tune.storage.filesystem import connect
 
 pytestmark = [
@@ -90,7 +90,7 @@ def say(*command):
 
 def num_checkpoints():
     try:
-        return len([name for name in names(make_path(STORAGE) / "test" / "checkpoints") if name.endswith(".pt")])
+        return len([name for name in list_folder(make_path(STORAGE) / "test" / "checkpoints") if name.endswith(".pt")])
     except FileNotFoundError:
         return 0
 
@@ -169,7 +169,7 @@ def test_killed_and_stopped_drivers_are_gone_on_with_and_two_never_run_at_once(s
     assert third.wait(30) == 130, third.text()
     assert time.monotonic() - began < 15
     assert sorted(table("trials")["status"]) == ["interrupted"] * 2
-    assert len(names(make_path(STORAGE) / "test" / "driver.lock")) == 0
+    assert len(list_folder(make_path(STORAGE) / "test" / "driver.lock")) == 0
 
     fourth = sweep(values)
     assert fourth.wait(300) == 0, fourth.text()
@@ -230,4 +230,4 @@ def test_every_node_of_a_cluster_writes_there(address, sweep):
     driver = sweep("[0.05, 0.1, 0.2]", "--address", address, "--set", "base.epochs=2")
     assert driver.wait(300) == 0, driver.text()
     assert sorted(table("trials")["status"]) == ["completed"] * 3
-    assert not [name for name in names(make_path(STORAGE)) if name.startswith(".writable")]
+    assert not [name for name in list_folder(make_path(STORAGE)) if name.startswith(".writable")]

@@ -10,7 +10,7 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.results import object_lock as remote_lock
 from flexres_tune.results.lock import SweepLock, holder
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.storage import names
+from flexres_tune.storage import list_folder
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def test_second_driver_is_refused_until_the_first_lets_go(paths):
         assert holder(paths)["pid"] == os.getpid()
         with pytest.raises(ResultsError, match=rf"s3://.*already run by another driver, on host .*, pid {os.getpid()}"):
             SweepLock(paths).acquire()
-        assert len(names(paths.lock)) == 1
-    assert holder(paths) is None and names(paths.lock) == []
+        assert len(list_folder(paths.lock)) == 1
+    assert holder(paths) is None and list(list_folder(paths.lock)) == []
     with SweepLock(paths):
         pass
 
@@ -55,7 +55,7 @@ def test_silent_driver_of_another_machine_is_dead_after_a_while(paths):
     leave(paths)
     assert holder(paths)["host"] == "elsewhere"  # heard of within the last minute
     with SweepLock(paths):
-        assert len(names(paths.lock)) == 1 and holder(paths)["pid"] == os.getpid()
+        assert len(list_folder(paths.lock)) == 1 and holder(paths)["pid"] == os.getpid()
 
 
 def test_driver_of_another_machine_whose_heart_beats_is_left_alone(paths):
@@ -71,7 +71,7 @@ def test_driver_of_another_machine_whose_heart_beats_is_left_alone(paths):
     try:
         with pytest.raises(ResultsError, match="already run by another driver, on host elsewhere, pid 7, started 2026"):
             SweepLock(paths).acquire()
-        assert names(paths.lock) == ["0123.json"]
+        assert list(list_folder(paths.lock)) == ["0123.json"]
     finally:
         over.set()
         thread.join()
@@ -79,7 +79,7 @@ def test_driver_of_another_machine_whose_heart_beats_is_left_alone(paths):
 
 def test_heartbeat_writes_the_claim_anew_and_survives_a_server_that_is_away(bucket, paths):
     with SweepLock(paths):
-        claim = paths.lock / names(paths.lock)[0]
+        claim = paths.lock / list(list_folder(paths.lock))[0]
         first = claim.stat().st_mtime_ns
         _wait(lambda: claim.stat().st_mtime_ns > first)
         bucket.go_away()
@@ -93,9 +93,9 @@ def test_heartbeat_writes_the_claim_anew_and_survives_a_server_that_is_away(buck
 def test_driver_that_was_taken_for_dead_hears_it(paths):
     heard = threading.Event()
     with SweepLock(paths, on_lost=heard.set):
-        (paths.lock / names(paths.lock)[0]).unlink()
+        (paths.lock / list(list_folder(paths.lock))[0]).unlink()
         assert heard.wait(5)
-    assert names(paths.lock) == []
+    assert list(list_folder(paths.lock)) == []
 
 
 def test_of_drivers_that_start_at_once_one_runs(paths):

@@ -11,7 +11,7 @@ from flexres_tune.results.folder import check_folder
 from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import REMOTE_INTERVAL_S, SweepWriter
-from flexres_tune.storage import names
+from flexres_tune.storage import list_folder
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_rows_are_read_back_and_compacted(paths, write):
         ]
         assert results.epochs("demo").num_rows == 3
         SweepWriter(paths).compact()
-    assert names(paths.trials) == ["part-00000001-00000003.parquet"]
+    assert list(list_folder(paths.trials)) == ["part-00000001-00000003.parquet"]
 
 
 def test_parts_that_were_read_are_not_fetched_again(bucket, paths, write):
@@ -123,7 +123,7 @@ def test_damaged_part_is_skipped_and_set_aside(paths, write, caplog):
     assert open_results("s3://bucket/results").trials()["trial_id"].to_pylist() == [ids[0], ids[2]]
     assert "part-00000002-00000002.parquet: skipped, damaged" in caplog.text
     SweepWriter(paths).compact()
-    assert sorted(names(paths.trials)) == [
+    assert sorted(list_folder(paths.trials)) == [
         ".part-00000002-00000002.parquet.damaged",
         "part-00000001-00000003.parquet",
     ]
@@ -145,7 +145,7 @@ def test_reports_and_status_are_made_there(paths, write):
 
 def test_place_is_tried_before_anything_starts(bucket, paths, monkeypatch):
     check_folder(paths)
-    assert names(paths.trials) == names(paths.checkpoints) == []
+    assert list(list_folder(paths.trials)) == list(list_folder(paths.checkpoints)) == []
 
     def missing(key, metadata=None):
         raise FileNotFoundError(2, "Bucket 'bucket' not found")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.storage import names, temporary_path
+from flexres_tune.storage import list_folder, temporary_path
 from flexres_tune.sweep.checkpoints import KEPT, KEPT_WHILE_RUNNING, CheckpointRetention
 
 
@@ -122,7 +122,7 @@ def test_on_object_storage_only_what_is_there_is_deleted_and_a_server_that_is_aw
     assert bucket.num_requests == before + 1
     bucket.come_back()
     keeper.close()
-    assert names(paths.checkpoints) == []
+    assert list(list_folder(paths.checkpoints)) == []
     assert bucket.num_requests <= before + 1 + KEPT_WHILE_RUNNING + 1, "50 trials, ten files"
 
 

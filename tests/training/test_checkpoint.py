@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flexres_tune.errors import CheckpointError
-from flexres_tune.storage import make_path, names
+from flexres_tune.storage import list_folder, make_path
 from flexres_tune.training import checkpoint
 from flexres_tune.training.checkpoint import (
     KEYS,
@@ -34,7 +34,7 @@ def test_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"x\.pt: cannot be written: .*No space left.*free the disk"):
+    with pytest.raises(CheckpointError, match=r"x\.pt: cannot be written: .*No space left.*free some space"):
         save_checkpoint(file, {**PAYLOAD, "epoch": 9})
     assert load_checkpoint(file, "abc-0")["epoch"] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
@@ -71,7 +71,7 @@ def test_checkpoint_on_object_storage_is_one_object(bucket):
     file = make_path("s3://bucket/results/demo/checkpoints/x.pt")
     assert not has_checkpoint(file)
     save_checkpoint(file, PAYLOAD)
-    assert has_checkpoint(file) and names(file.parent) == ["x.pt"]
+    assert has_checkpoint(file) and list(list_folder(file.parent)) == ["x.pt"]
     assert load_checkpoint(file, "abc-0")["trial_id"] == "abc-0"
     file.write_bytes(b"half")
     with pytest.raises(DamagedCheckpointError, match=r"s3://bucket/results/demo/checkpoints/x\.pt: is damaged"):

@@ -3,7 +3,7 @@
 import pytest
 
 from flexres_tune.errors import ResultsError, StorageError
-from flexres_tune.storage import folder_names, make_path, names
+from flexres_tune.storage import list_folder, make_path
 
 
 @pytest.fixture
@@ -25,9 +25,10 @@ def test_what_is_written_is_read(place):
 def test_folder_lists_its_names_as_a_local_one_does(place, tmp_path):
     (place / "b").write_bytes(b"12")
     (place / "a" / "deep" / "er").touch()
-    assert sorted(names(place)) == sorted(names(tmp_path / "bucket/results")) == ["a", "b"]
-    assert folder_names(place) == folder_names(tmp_path / "bucket/results") == ["a"]
-    assert place.listing()["b"].st_size == 2 and place.listing()["a"] is None
+    assert sorted(list_folder(place)) == sorted(list_folder(tmp_path / "bucket/results")) == ["a", "b"]
+    for folder in (place, tmp_path / "bucket/results"):
+        listed = list_folder(folder)
+        assert listed["a"] is None and listed["b"].st_size == 2 and listed["b"].st_mtime_ns > 0
 
 
 def test_missing_object_is_a_missing_file(place):
@@ -36,7 +37,7 @@ def test_missing_object_is_a_missing_file(place):
     with pytest.raises(FileNotFoundError):
         (place / "x").stat()
     with pytest.raises(FileNotFoundError):
-        (place / "x").listing()
+        (place / "x").list_folder()
     with pytest.raises(FileNotFoundError):
         (place / "x").unlink()
     (place / "x").unlink(missing_ok=True)
@@ -58,7 +59,7 @@ def test_object_is_renamed_and_deleted(place):
             "curlCode: 7, Couldn't connect to server",
             r"AWS does not answer \(AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 7.*AWS_ENDP",
         ),
-        ("AWS Error NO_SUCH_BUCKET during PutObject", "there is no bucket bucket at AWS; make it"),
+        ("AWS Error NO_SUCH_BUCKET during PutObject", "there is no bucket bucket at AWS; create it"),
         ("AWS Error ACCESS_DENIED during PutObject", r"AWS refuses \(AWS Error ACCESS_DENIED.*AWS_ACCESS_KEY_ID"),
         ("AWS Error SIGNATURE_DOES_NOT_MATCH during x", "AWS refuses.*AWS_SECRET_ACCESS_KEY"),
         ("AWS Error UNKNOWN (HTTP status 507) during PutObject", r"AWS: AWS Error UNKNOWN \(HTTP status 507\)"),
@@ -66,7 +67,7 @@ def test_object_is_renamed_and_deleted(place):
 )
 def test_errors_name_the_place_the_reason_and_the_way_out(place, bucket, error, message):
     bucket.error = OSError(error)
-    for ask in (place.exists, place.listing, (place / "x").read_bytes, (place / "x").touch, (place / "x").unlink):
+    for ask in (place.exists, place.list_folder, (place / "x").read_bytes, (place / "x").touch, (place / "x").unlink):
         with pytest.raises(StorageError, match=rf"s3://bucket/results.*: cannot be \w.*: {message}"):
             ask()
 
@@ -82,11 +83,11 @@ def test_folder_on_google_is_seen_by_what_lies_below_it(bucket):
     place = make_path("gs://bucket/results")
     (place / "demo" / "trials" / "part").touch()
     (place / "index.html").touch()
-    assert sorted(names(place)) == ["demo", "index.html"] and folder_names(place) == ["demo"]
-    assert place.listing()["index.html"].st_mtime_ns > 0
+    assert sorted(list_folder(place)) == ["demo", "index.html"] and list_folder(place)["demo"] is None
+    assert place.list_folder()["index.html"].st_mtime_ns > 0
 
 
 def test_missing_folder_on_google_is_a_missing_folder(bucket):
     bucket.error = OSError("No such file or directory 'bucket/results'")
     with pytest.raises(FileNotFoundError, match="gs://bucket/results"):
-        make_path("gs://bucket/results").listing()
+        make_path("gs://bucket/results").list_folder()

@@ -1,0 +1,128 @@
+"""Paths: a folder on this machine (pathlib.Path) or on object storage (RemotePath), made from text and read the same way.
+
+Both have the methods that results need (`/`, exists, is_dir, stat, mkdir, read_bytes, read_text, write_bytes, unlink,
+rename). The functions here cover what differs, so that only this room asks which of the two a path is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+from urllib.parse import parse_qsl
+
+from flexres_tune.errors import ResultsError
+from flexres_tune.storage.filesystem import credentials_advice
+from flexres_tune.storage.object_store import RemotePath, Stat
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AnyPath = Path | RemotePath
+
+# What may follow the `?` of an address: how to reach the server. No credentials: addresses are printed and saved.
+SETTINGS = {
+    "s3": ("endpoint_override", "scheme", "region", "anonymous"),
+    "gs": ("endpoint_override", "scheme", "anonymous"),
+}
+_OTHER_KINDS = ("abfs", "abfss", "az", "azure", "gcs", "hdfs", "http", "https", "ftp", "sftp", "file", "s3a", "s3n")
+_RULE = "must be a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
+
+
+def is_remote(path: AnyPath) -> TypeGuard[RemotePath]:
+    """Whether a path is on object storage, where each look is a request that takes time and is paid for."""
+    return isinstance(path, RemotePath)
+
+
+def list_folder(folder: AnyPath) -> dict[str, Stat | None]:
+    """Names in a folder, each with the size and time of the file, or None for a folder.
+
+    Raises:
+        OSError: the folder does not exist or cannot be read.
+    """
+    if isinstance(folder, RemotePath):
+        return folder.list_folder()
+    found: dict[str, Stat | None] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found[entry.name] = None if entry.is_dir() else Stat(0, 0)
+            with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                if found[entry.name] is not None:
+                    status = entry.stat()
+                    found[entry.name] = Stat(status.st_size, status.st_mtime_ns)
+    return found
+
+
+def change_marker(path: AnyPath) -> object:
+    """A value that changes when the file is written, or when names are added to the folder or removed from it.
+
+    Raises:
+        OSError: the path does not exist or cannot be read.
+    """
+    time_ns = path.stat().st_mtime_ns
+    return sorted(list_folder(path)) if is_remote(path) and not time_ns else time_ns
+
+
+def open_for_arrow(path: AnyPath) -> Path | pa.BufferReader:
+    """What pyarrow reads: the file itself, or the whole content of an object, fetched in one request.
+
+    Raises:
+        OSError: an object that does not exist, or a server that does not answer.
+    """
+    if not isinstance(path, RemotePath):
+        return path
+    import pyarrow as pa
+
+    return pa.BufferReader(path.read_bytes())
+
+
+def make_path(text: AnyPath | str) -> AnyPath:
+    """The path that a folder's name or an address names. Opens nothing and sends no request.
+
+    Raises:
+        ResultsError: an address of a kind that is not supported, or an incomplete one.
+    """
+    if isinstance(text, Path | RemotePath):
+        return text
+    kind, colon, rest = text.partition(":")
+    if not colon or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+", kind):
+        return Path(text)
+    if kind not in SETTINGS:
+        if kind.lower() in (*_OTHER_KINDS, *SETTINGS) or rest.startswith("//"):
+            raise ResultsError(f"{text}: {_RULE}, but is an address of kind {kind}:; {_remedy(kind.lower())}")
+        return Path(text)
+    return _parse_address(text, kind, rest)
+
+
+def _parse_address(text: str, kind: str, rest: str) -> RemotePath:
+    location, _, query = rest.partition("?")
+    segments = [segment for segment in location.split("/") if segment]
+    if not location.startswith("//") or not segments or location.startswith("///"):
+        raise ResultsError(f"{text}: {_RULE}, but names no bucket after two slashes; give {kind}://BUCKET/FOLDER")
+    if "@" in segments[0]:
+        raise ResultsError(
+            f"{kind}://...@{segments[0].rpartition('@')[2]}: must contain no credentials, because addresses are "
+            f"printed and saved in plan.json, but has text before the @; {credentials_advice(kind)}"
+        )
+    if {".", ".."} & set(segments):
+        raise ResultsError(f"{text}: must not contain . or .. because object storage has no parent folders; remove it")
+    settings = parse_qsl(query, keep_blank_values=True)
+    if unknown := [name for name, value in settings if name not in SETTINGS[kind] or not value]:
+        raise ResultsError(
+            f"{kind}:{location}: the settings after the ? must be among {', '.join(SETTINGS[kind])}, each with =VALUE, "
+            f"but got {unknown[0]!r}; {credentials_advice(kind)}"
+        )
+    return RemotePath(kind, "/".join(segments), query)
+
+
+def _remedy(kind: str) -> str:
+    return {
+        "s3": "write it in lower case",
+        "gs": "write it in lower case",
+        "s3a": "write s3://",
+        "s3n": "write s3://",
+        "gcs": "write gs://",
+        "file": "remove file://",
+    }.get(kind, "use one of those and copy the results from there later")
