@@ -11,13 +11,12 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexres_tune.errors import FlexResError
-from flexres_tune.text import escape
+from flexres_tune.text import did_you_mean, escape
 
 if TYPE_CHECKING:
     import typer
@@ -80,8 +79,7 @@ def flexres_tune() -> None:
         return
     name, *rest = arguments
     if name not in COMMANDS:
-        near = get_close_matches(name[:50], COMMANDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; commands: {', '.join(COMMANDS)}"
+        hint = did_you_mean(name, COMMANDS) or f"; commands: {', '.join(COMMANDS)}"
         print(f"{program}: must be followed by a command, but got {name[:50]!r}{hint}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE)
     sys.argv = [f"{program} {name}", *rest]  # Typer takes the program's name from here

@@ -1,8 +1,9 @@
-"""TODO: text."""
+"""Words, numbers and quoted text as messages and tables show them."""
 
 from __future__ import annotations
 
-import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 def plural(count: int, word: str) -> str:
@@ -31,21 +32,29 @@ def format_bytes(count: float) -> str:
 
 
 def escape(text: str, keep: str = "") -> str:
-    r"""Control, direction and unpaired characters spelled out (ESC -> \x1b): a value cannot steer a terminal."""
-    if text.isascii() and text.isprintable():
+    r"""Text with every character that is not printable spelled out: ESC -> \x1b, no-break space -> \xa0.
+
+    So a value that somebody else wrote cannot steer the terminal, and a wrong character in it is visible.
+    """
+    if text.isprintable():
         return text
-    return "".join(
-        c if c in keep or not unicodedata.category(c).startswith(("C", "Zl", "Zp")) else _spelled_out(c) for c in text
-    )
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def shorten(text: str, width: int) -> str:
-    """At most `width` characters, the middle left out: both ends of an id, path or message tell something."""
+    """At most `width` characters, the middle left out: both ends of an id, path or message are informative."""
     if len(text) <= width:
         return text
-    head = (width - 1 + 1) // 2
+    head = width // 2
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
-def _spelled_out(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+def excerpt(text: object, width: int = 80) -> str:
+    """A text as a message quotes it: at most `width` characters of it, escaped."""
+    return escape(shorten(str(text), width))
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """`; did you mean X?` with the known name that is closest to a misspelt one; "" if none is close."""
+    near = get_close_matches(str(name)[:100], list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

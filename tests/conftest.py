@@ -29,6 +29,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--regen", action="store_true", help="rewrite golden files with what the code prints now, instead of comparing"
+    )
+
+
+@pytest.fixture
+def regen(request):
+    """Whether golden files are rewritten."""
+    return request.config.getoption("--regen")
+
+
 @pytest.fixture
 def make_record():
     """A TrialRecord of a TrialConfig, plausible where nothing else is asked."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import read_plan
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import config_columns
+from flexres_tune.text import did_you_mean
 
 _SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("kind", "what", "a", "b")]
@@ -66,10 +66,8 @@ def _trials_of(trials: pa.Table, text: str, sweeps: Sequence[str]) -> list[dict]
 
 
 def _unknown(text: str, sweeps: Sequence[str]) -> str:
-    near = get_close_matches(text[:100], sweeps, n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
     return (
-        f"{text[:50]!r} is neither a sweep nor the beginning of a config_id{meant}; "
+        f"{text[:50]!r} is neither a sweep nor the beginning of a config_id{did_you_mean(text, sweeps)}; "
         f"sweeps: {', '.join(sweeps) or 'none'}; config_ids: query leaderboard --format csv"
     )
 

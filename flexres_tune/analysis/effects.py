@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import pyarrow as pa
 
@@ -14,6 +13,7 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import config_columns, table_schema
+from flexres_tune.text import did_you_mean
 
 _FAILED = (TrialStatus.DIVERGED, TrialStatus.OUT_OF_MEMORY, TrialStatus.FAILED)
 
@@ -57,8 +57,8 @@ def check_parameter(name: str, trials: pa.Table, sweep: str) -> None:
     varied = varied_columns(trials)
     there = f"varied in {sweep}: {', '.join(varied) or 'nothing'}"
     if name not in config_columns():
-        near = get_close_matches(name[:50].lower(), varied, n=1) or get_close_matches(name[:50], config_columns(), n=1)
-        raise ResultsError(f"no parameter {name[:50]!r}{f'; did you mean {near[0]}?' if near else ''}; {there}")
+        meant = did_you_mean(name.lower(), varied) or did_you_mean(name, config_columns())
+        raise ResultsError(f"no parameter {name[:50]!r}{meant}; {there}")
     if name not in varied:
         only = trials[name][0].as_py() if trials.num_rows else None
         raise ResultsError(f"{name} must vary to be compared, but is {only} in all trials; {there}")

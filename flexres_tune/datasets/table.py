@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexres_tune.errors import DataError
-from flexres_tune.spec.architecture import did_you_mean
+from flexres_tune.text import did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np

@@ -101,13 +101,11 @@ def _answer(
     what: str, folder: AnyPath, sweep: str | None, limit: int | None, arguments: list[str], by: str | None
 ) -> Answer:
     if re.fullmatch(r"[\w.-]*", what := what.strip()) and what not in COMMANDS:
-        from difflib import get_close_matches
+        from flexres_tune.text import did_you_mean
 
-        near = get_close_matches(what.lower()[:50], COMMANDS, n=1)
-        meant = f"; did you mean {near[0]}?" if near else ""
         raise ResultsError(
-            f"no command {what[:50]!r}{meant}; commands: {', '.join(COMMANDS)}; or a query in quotes, such as "
-            '"SELECT * FROM trials"'
+            f"no command {what[:50]!r}{did_you_mean(what.lower(), COMMANDS)}; commands: {', '.join(COMMANDS)}; "
+            'or a query in quotes, such as "SELECT * FROM trials"'
         )
     from flexres_tune.query import views as answers
     from flexres_tune.results import open_results

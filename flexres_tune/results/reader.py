@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from difflib import get_close_matches
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from flexres_tune.names import name_problem
 from flexres_tune.results.parts import Part, join, last_written, list_parts, read_part
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.storage import AnyPath, is_remote, list_folder, make_path
+from flexres_tune.text import did_you_mean
 
 NUM_READERS = 16  # parts fetched at once from object storage, where each is a round trip
 START = "python -m flexres_tune.run sweeps/optim.yaml"
@@ -67,8 +67,7 @@ class Results:
         if sweep is None and not sweeps:
             raise ResultsError(f"{self.root}: no sweep in this folder; run `{START}` first, or name another --results")
         if sweep is not None and sweep not in sweeps:
-            near = get_close_matches(sweep[:100], sweeps, n=1)
-            meant = f"; did you mean {near[0]}?" if near else ""
+            meant = did_you_mean(sweep, sweeps)
             raise ResultsError(f"{self.root}: no sweep {sweep[:100]!r}{meant}; sweeps: {', '.join(sweeps) or 'none'}")
         return sweeps if sweep is None else [sweep]
 

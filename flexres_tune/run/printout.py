@@ -20,6 +20,7 @@ from flexres_tune.spec.document import show
 from flexres_tune.spec.expand import count_trials
 from flexres_tune.storage import AnyPath
 from flexres_tune.sweep.checkpoints import describe_disk
+from flexres_tune.text import plural
 
 
 def print_listing(
@@ -117,23 +118,19 @@ def describe_plan(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> PlanTable:
 def _totals(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:
     if spec.method == "tpe":
         return (
-            f"{_many(count_trials(spec), 'trial')}: {_many(spec.num_trials or 0, 'configuration')} to be drawn while "
-            f"the sweep runs x {_many(len(spec.seeds), 'seed')}"
+            f"{plural(count_trials(spec), 'trial')}: {plural(spec.num_trials or 0, 'configuration')} to be drawn while "
+            f"the sweep runs x {plural(len(spec.seeds), 'seed')}"
         )
     configurations = {trial.config.config_id for trial in trials}
     epochs = sum(trial.config.epochs for trial in trials)
     text = (
-        f"{_many(len(trials), 'trial')}: {_many(len(configurations), 'configuration')} x "
-        f"{_many(len(spec.seeds), 'seed')}; {_many(epochs, 'epoch')} in all if none is stopped early"
+        f"{plural(len(trials), 'trial')}: {plural(len(configurations), 'configuration')} x "
+        f"{plural(len(spec.seeds), 'seed')}; {plural(epochs, 'epoch')} in all if none is stopped early"
     )
     if excluded := count_trials(spec) - len(trials):
-        text += f"; {_many(excluded, 'trial')} excluded"
+        text += f"; {plural(excluded, 'trial')} excluded"
     if redrawn := sum(trial.num_redrawn for trial in trials):
-        text += f"; {_many(redrawn, 'draw')} over max_parameters={spec.max_parameters:,} drawn again"
+        text += f"; {plural(redrawn, 'draw')} over max_parameters={spec.max_parameters:,} drawn again"
     if spec.confirm:
-        text += f"; then the best {spec.confirm.top} again on {_many(len(spec.confirm.seeds), 'fresh seed')}"
+        text += f"; then the best {spec.confirm.top} again on {plural(len(spec.confirm.seeds), 'fresh seed')}"
     return text
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from flexres_tune.errors import ArchitectureError
 from flexres_tune.spec.presets import PRESETS
+from flexres_tune.text import did_you_mean
 
 Count = Annotated[int, Field(ge=1, le=100_000, strict=True)]
 Kernel = Annotated[int, Field(ge=1, le=31, strict=True)]
@@ -166,12 +166,6 @@ def preset(name: str) -> dict[str, Any]:
             f"{did_you_mean(name, PRESETS)}; presets: {', '.join(PRESETS)}"
         )
     return dict(PRESETS[name])
-
-
-def did_you_mean(name: str, known) -> str:
-    """`; did you mean X?`, or nothing where no known name is near."""
-    near = get_close_matches(str(name)[:100], list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _preset_name(architecture: Architecture) -> str | None:

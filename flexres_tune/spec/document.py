@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flexres_tune.errors import Problem, SpecError
+from flexres_tune.text import excerpt
 
 KeyPath = tuple[str | int, ...]  # ("parameters", 1, "lr")
 Finding = tuple[KeyPath, str]  # where and what: a Problem before its line is known
@@ -46,7 +47,7 @@ class Document:
         rest = path[len(known) :]
         if not isinstance(self._at(known), Mapping):  # not a missing key, but inside a short form such as a preset
             rest = ()
-        return Problem(format_path(place.path + rest), message, show_text(place.file, 300), place.line)
+        return Problem(format_path(place.path + rest), message, excerpt(place.file, 300), place.line)
 
     def _at(self, path: KeyPath) -> Any:
         value = self.data
@@ -74,7 +75,7 @@ def format_path(path: KeyPath) -> str:
     """`parameters[1].lr`, with odd characters escaped."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else ("." if text else "") + show_text(part, 60)
+        text += f"[{part}]" if isinstance(part, int) else ("." if text else "") + excerpt(part, 60)
     return text
 
 
@@ -84,21 +85,14 @@ def show(value: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def show_text(text: Any, limit: int = 80) -> str:
-    """Text with what a terminal would not print escaped, and cut."""
-    text = str(text)
-    text = text if len(text) <= limit else text[: limit - 1] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def show_cells(values: Mapping[str, Any]) -> str:
     """`lr=0.1, batch_size=8`: what a trial varies."""
-    return ", ".join(f"{show_text(key)}={show(value, 40)}" for key, value in values.items()) or "the only trial"
+    return ", ".join(f"{excerpt(key)}={show(value, 40)}" for key, value in values.items()) or "the only trial"
 
 
 def _flow(value: Any, limit: int) -> str:
     if isinstance(value, Mapping):
-        inner = (f"{show_text(key, 40)}: {_flow(item, limit)}" for key, item in value.items())
+        inner = (f"{excerpt(key, 40)}: {_flow(item, limit)}" for key, item in value.items())
         return "{" + _joined(inner, limit) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + _joined((_flow(item, limit) for item in value), limit) + "]"
@@ -107,7 +101,7 @@ def _flow(value: Any, limit: int) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, str):
-        text = show_text(value, limit)
+        text = excerpt(value, limit)
         return text if text and text == text.strip() and not _is_ambiguous(value) else json.dumps(text)
     return str(value)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from flexres_tune.errors import Problem, SpecError
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.document import Document, KeyPath, Place, show, show_text
+from flexres_tune.spec.document import Document, KeyPath, Place, show
 from flexres_tune.spec.yaml_file import parse_yaml
+from flexres_tune.text import did_you_mean, excerpt
 
 
 def with_profile(document: Document, name: str) -> Document:
@@ -26,9 +26,8 @@ def with_profile(document: Document, name: str) -> Document:
     profiles = document.data.get("profiles")
     profiles = profiles if isinstance(profiles, dict) else {}
     if name not in profiles:
-        near = get_close_matches(name, list(profiles), n=1)
-        way_out = f"did you mean {near[0]}?" if near else f"the file has {show(list(profiles))}; or say none"
-        message = f"--profile must be a profile of the file, auto or none, but got {show(name)}; {way_out}"
+        way_out = did_you_mean(name, profiles) or f"; the file has {show(list(profiles))}"
+        message = f"--profile must be a profile of the file, auto or none, but got {show(name)}{way_out}"
         raise SpecError([document.problem(("profiles",), message)])
     overlay = profiles[name]
     layered = _Layered(document)
@@ -53,7 +52,7 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
     layered, problems = _Layered(document), []
     for override in overrides:
         key, equals, text = override.partition("=")
-        file = f"--set {show_text(key.strip(), 100)}"
+        file = f"--set {excerpt(key.strip(), 100)}"
         try:
             if not equals or not key.strip():
                 message = f"must be key=value, but got {show(override)}; for example --set base.epochs=2"

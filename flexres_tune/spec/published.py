@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from flexres_tune.spec.architecture import did_you_mean
 from flexres_tune.spec.document import show
+from flexres_tune.text import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from flexres_tune.spec.architecture import Architecture, did_you_mean
+from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.distribution import Distribution, RangeName
 from flexres_tune.spec.sweep import GOALS, Confirm, EarlyTerminate, Method, Metric, Resources, SchedulerName, SweepSpec
 from flexres_tune.spec.trial import AUGMENTATION_NAMES, OPTIMIZER_NAMES, SCHEDULE_NAMES, Compile, Precision, TrialConfig
+from flexres_tune.text import did_you_mean
 
 # what other tools call a thing -> what to write here; empty: nothing
 KEYS: Mapping[str, str] = {

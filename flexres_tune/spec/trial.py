@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from flexres_tune.spec.architecture import Architecture, did_you_mean, parse_architecture
+from flexres_tune.spec.architecture import Architecture, parse_architecture
+from flexres_tune.text import did_you_mean
 
 
 class OptimizerTraits(NamedTuple):

@@ -10,13 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from flexres_tune.errors import ArchitectureError
-from flexres_tune.spec.architecture import Architecture, did_you_mean, parse_architecture, preset
+from flexres_tune.spec.architecture import Architecture, parse_architecture, preset
 from flexres_tune.spec.document import Finding, show
 from flexres_tune.spec.messages import findings
 from flexres_tune.spec.parameters import count_quickly
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.width import width_problem, with_ratio
+from flexres_tune.text import did_you_mean
 
 MODEL_KEYS = tuple(f"model.{name}" for name in Architecture.model_fields)
 

@@ -8,8 +8,9 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from flexres_tune.errors import Problem, SpecError
-from flexres_tune.spec.document import Document, KeyPath, Place, show_text
+from flexres_tune.spec.document import Document, KeyPath, Place
 from flexres_tune.spec.yaml_tree import MAX_DEPTH, MAX_NODES, Node, YamlError, compose
+from flexres_tune.text import excerpt
 
 MAX_BYTES = 50_000  # under half a second of parsing on a slow core; the sweeps that we know have 2,000
 MAX_DIGITS = 40  # of a number; Python refuses to print integers of more than 4,300
@@ -32,7 +33,7 @@ def read_yaml(path: str) -> Document:
     Raises:
         SpecError: no such file, too large, not UTF-8, not YAML, or not one mapping with text as keys.
     """
-    file = show_text(path, 300)
+    file = excerpt(path, 300)
     try:
         with FilePath(path).open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
@@ -75,7 +76,7 @@ def parse_yaml(text: str, file: str, line: int | None = None) -> Document:
         data = None if root is None else reader.construct(root, ())
     except YamlError as error:
         place = error.line if line is None else line
-        raise SpecError([Problem("", error.message, show_text(file, 300), place)]) from None
+        raise SpecError([Problem("", error.message, excerpt(file, 300), place)]) from None
     if reader.problems:
         raise SpecError(sorted(reader.problems, key=lambda problem: problem.line))
     return Document(data, reader.places)
@@ -98,7 +99,7 @@ class _Reader:
             )
         if node.tag and node.tag != "!":
             self._problem(
-                node, path, f"tags have no meaning in a sweep file, but got {show_text(node.tag, 40)}; remove it"
+                node, path, f"tags have no meaning in a sweep file, but got {excerpt(node.tag, 40)}; remove it"
             )
         if node.kind == "sequence":
             return [self._child(child, child.line, (*path, i)) for i, child in enumerate(node.children)]
@@ -120,7 +121,7 @@ class _Reader:
         for key_node, value_node in zip(node.children[::2], node.children[1::2], strict=True):
             key = key_node.text
             if key_node.kind != "scalar" or (key_node.plain and not isinstance(_key(key_node), str)):
-                what = show_text(key, 40) if key_node.kind == "scalar" else f"a {key_node.kind}"
+                what = excerpt(key, 40) if key_node.kind == "scalar" else f"a {key_node.kind}"
                 self._problem(
                     key_node, path, f"keys must be text, but got {what or 'nothing'}; write a name before ':'"
                 )
@@ -166,9 +167,7 @@ def _scalar(node: Node) -> Any:
     if not (is_integer or is_other or _FLOAT.fullmatch(text)):
         return text
     if len(text) > MAX_DIGITS:
-        raise ValueError(
-            f"a number must have at most {MAX_DIGITS} characters, but got {show_text(text, 30)}; shorten it"
-        )
+        raise ValueError(f"a number must have at most {MAX_DIGITS} characters, but got {excerpt(text, 30)}; shorten it")
     if is_other:
         return int(text, 0)
     digits = text.replace("_", "")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from flexres_tune.spec.document import show_text
+from flexres_tune.text import excerpt
 
 MAX_DEPTH = 40
 MAX_NODES = 20_000  # the longest sweep that we know has 300
@@ -71,7 +71,7 @@ def compose(text: str) -> Node | None:
             node, anchor = Node("scalar", line, event.value, event.implicit[0], event.tag), event.anchor
         elif kind == "AliasEvent":
             if event.anchor not in anchors:  # also one inside the node it names, which would never end
-                name = show_text(event.anchor, 40)
+                name = excerpt(event.anchor, 40)
                 raise YamlError(line, f"an alias must follow the anchor that it names, but *{name} does not; move it")
             node, anchor = anchors[event.anchor], None
         else:
@@ -118,7 +118,7 @@ def _events(text: str) -> Iterator[tuple[Any, str, int]]:
         what = " ".join(part for part in (error.context, error.problem) if part)
         if "'\\t'" in what:
             what += "; indent with spaces"
-        raise YamlError(mark.line + 1 if mark else line, f"must be YAML 1.2, but: {show_text(what, 200)}") from None
+        raise YamlError(mark.line + 1 if mark else line, f"must be YAML 1.2, but: {excerpt(what, 200)}") from None
     except ReaderError as error:
         where = text.count("\n", 0, error.position) + 1
         raise YamlError(

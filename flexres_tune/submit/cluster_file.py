@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from flexres_tune.errors import FlexResError
+from flexres_tune.text import did_you_mean
 
 BLOCK = "flexres_tune"
 KEYS = {"python": "~/venv/bin/python", "storage": "/mnt/results"}  # what to set, with an example
@@ -58,8 +58,7 @@ def read_cluster_file(path: Path, python: str | None = None, storage: str | None
     if not isinstance(block, dict):
         raise ClusterError(f"{path}: provider.{BLOCK}: must be a mapping, but got {block!r:.60}; write {_example()}")
     if unknown := [key for key in block if key not in KEYS]:
-        near = get_close_matches(str(unknown[0]), KEYS, n=1)
-        meant = f"; did you mean {near[0]}?" if near else f"; it takes {' and '.join(KEYS)}"
+        meant = did_you_mean(unknown[0], KEYS) or f"; it takes {' and '.join(KEYS)}"
         raise ClusterError(f"{path}: provider.{BLOCK}: no such key: {unknown[0]!r:.60}{meant}")
     values = {}
     for key, given in {"python": python, "storage": storage}.items():
