@@ -262,7 +262,7 @@ def test_full_disk_holds_the_sweep_until_there_is_space(sweep, small_disk, sabot
         pq.read_table(part)
     filler.unlink()
     assert driver.wait(300) == 0, driver.text()
-    assert "the sweep goes on" in driver.text()
+    assert "the sweep continues" in driver.text()
     assert len(begun) == 1
     assert_whole(small_disk, 3, 20)
 

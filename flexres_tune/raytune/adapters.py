@@ -17,7 +17,6 @@ from flexres_tune.raytune.watchdog import Watchdog
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.sources import TrialSearch
 from flexres_tune.spec import PlannedTrial
-from flexres_tune.sweep.backpressure import Backpressure
 from flexres_tune.sweep.journal import Journal, TrialState
 from flexres_tune.sweep.worker import TrialJob
 
@@ -47,8 +46,7 @@ class SourceSearcher(DriverSide, Searcher):
         is_over: Callable[[], bool],
     ):
         """Args:
-        is_held: whether no trial may start for the time being. It is here that waiting rows must be tried again:
-            with no trial alive, Ray asks for the next one in a loop of its own, in which no callback is called.
+        is_held: whether no trial may start for the time being.
         is_over: whether no trial will start any more, because a signal has come.
         """
         super().__init__()
@@ -105,7 +103,6 @@ class JournalCallback(DriverSide, tune.Callback):
     def __init__(
         self,
         journal: Journal,
-        hold: Backpressure,
         watch: Watchdog,
         searcher: SourceSearcher,
         source: TrialSearch,
@@ -121,7 +118,6 @@ class JournalCallback(DriverSide, tune.Callback):
         on_message: the display, told what a person should know.
         """
         self._journal = journal
-        self._hold = hold
         self._watch = watch
         self._searcher = searcher
         self._source = source
@@ -173,9 +169,6 @@ class JournalCallback(DriverSide, tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info) -> None:
         self._watch.look(trials, time.monotonic())
-        with self._journal.lock:
-            if not self._journal.is_closed:
-                self._hold.flush(time.monotonic())
 
     def _finish(self, trial_id: str, status: TrialStatus | None = None, error: str | None = None) -> None:
         with self._journal.lock:

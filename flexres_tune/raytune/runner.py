@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -69,8 +68,8 @@ def run_trials(
         ResultsError: interrupted while rows could not be written.
     """
     writer = SweepWriter(paths)
-    hold = Backpressure(writer, display.message)
     journal = Journal(spec, writer, versions(), git_commit())
+    backpressure = Backpressure(writer, journal.lock, display.message)
     journal.replay(memory.epochs, budgets, memory.decisions)
     stop_file = paths.folder.resolve() / f".stop-{uuid.uuid4().hex[:12]}"  # a name of its own: none is left from before
 
@@ -93,14 +92,9 @@ def run_trials(
         keeper.update(state)
         display.update(state)
 
-    def is_held() -> bool:
-        with journal.lock:
-            return journal.is_closed or hold.flush(time.monotonic())
-
-    searcher = SourceSearcher(source, make_job, is_held, is_over=lambda: interrupt.requested)
+    searcher = SourceSearcher(source, make_job, backpressure.must_wait, is_over=lambda: interrupt.requested)
     callback = JournalCallback(
         journal,
-        hold,
         Watchdog(journal, options.trial_timeout_s),
         searcher,
         source,
@@ -110,22 +104,23 @@ def run_trials(
         on_message=display.message,
     )
     callbacks = [callback, *(make_logger(name, paths, display.message) for name in options.loggers)]
-    outcome = run_tuner(
-        journal,
-        searcher,
-        callbacks,
-        share,
-        interrupt,
-        stop_file,
-        options.trainable,
-        options.max_failures,
-        options.verbose,
-        options.num_slots,
-        display.message,
-    )
+    with backpressure:
+        outcome = run_tuner(
+            journal,
+            searcher,
+            callbacks,
+            share,
+            interrupt,
+            stop_file,
+            options.trainable,
+            options.max_failures,
+            options.verbose,
+            options.num_slots,
+            display.message,
+        )
     for state in journal.close():
         on_change(state)
-    hold.finish(interrupt)
+    backpressure.finish(interrupt)
     keeper.close()
     with contextlib.suppress(FlexResError):  # the small parts are as good as one
         writer.compact()

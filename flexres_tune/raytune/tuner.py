@@ -21,9 +21,7 @@ from flexres_tune.raytune.adapters import DriverSide, JournalScheduler, SourceSe
 from flexres_tune.raytune.concurrency import ConcurrencyUpdater
 from flexres_tune.storage import AnyPath, is_remote
 from flexres_tune.sweep.journal import Journal
-from flexres_tune.sweep.signals import Signals
-
-WIND_DOWN_S = 6.0  # Tune's time to end once a signal has come; the command is to be over after 10 s
+from flexres_tune.sweep.signals import REMOTE_SAVE_S, SAVE_S, WIND_DOWN_S, Signals
 
 
 @dataclass
@@ -32,10 +30,6 @@ class Outcome:
 
     error: Exception | None = None
     dead: list[str] = field(default_factory=list)  # Ray's own processes that died
-
-
-SAVE_S = 1.5  # between a signal and the end of trials that have not ended by themselves: they look four times a second
-REMOTE_SAVE_S = 4.0  # on object storage they look once a second, and upload what they save
 
 
 class _StopAll(DriverSide, tune.Stopper):
@@ -49,7 +43,7 @@ class _StopAll(DriverSide, tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self._interrupt.seconds >= self._save_s
+        return self._interrupt.seconds_since >= self._save_s
 
 
 class Silence(DriverSide, TrialProgressCallback):
@@ -116,7 +110,7 @@ def run_tuner(
     thread.start()
     try:
         with ConcurrencyUpdater(limiter, num_slots, on_message):
-            while thread.is_alive() and interrupt.seconds < WIND_DOWN_S:
+            while thread.is_alive() and interrupt.seconds_since < WIND_DOWN_S:
                 thread.join(0.1)
                 if interrupt.requested and not is_marked:
                     with contextlib.suppress(OSError):  # a full disk: the trials are ended where they are

@@ -35,11 +35,10 @@ from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials, load_sweep
 from flexres_tune.storage import AnyPath, is_remote
 from flexres_tune.sweep.history import History, read_history
 from flexres_tune.sweep.reuse import reuse_rows
-from flexres_tune.sweep.signals import Signals
+from flexres_tune.sweep.signals import REPORT_WITHIN_S, Signals
 from flexres_tune.text import plural
 
 MAX_PASSES = 3  # Ray forgets a trial whose process could not be reused in time: it is run in the next pass
-REPORT_WITHIN_S = 5.0  # of a signal; later there is no time for it, as the command is to be over after 10 s
 ENDED_WELL = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
 
 
@@ -106,7 +105,7 @@ class Session:
             check_folder(paths)
             statuses = self._run_stages(spec, paths, ray, interrupt)
         if interrupt.requested:
-            if statuses and interrupt.seconds < REPORT_WITHIN_S:
+            if statuses and interrupt.seconds_since < REPORT_WITHIN_S:
                 self._say(write_report(paths))
             self._say(self._how_to_go_on)
             return EXIT_INTERRUPTED
@@ -124,7 +123,7 @@ class Session:
                 if work.num_todo == 0 or interrupt.requested:
                     break
                 if not ray.is_connected:
-                    with interrupt.nothing_to_lose(self._how_to_go_on):  # a download may take minutes
+                    with interrupt.exit_on_first(self._how_to_go_on):  # a download may take minutes
                         self._check_data(memory.missing(work.planned()), spec)
                 cluster = self._start(ray, interrupt)
                 require_shared_storage(paths.root, cluster)
@@ -154,11 +153,11 @@ class Session:
     def _start(self, ray: RayConnection, interrupt: Signals) -> ClusterResources:
         """Connected; a signal that comes meanwhile ends the command at once, for nothing has been started."""
         if not ray.is_connected:
-            with interrupt.nothing_to_lose(self._how_to_go_on):
+            with interrupt.exit_on_first(self._how_to_go_on):
                 try:
                     ray.connect()
                 except SystemExit:  # from the handler that Ray has for SIGTERM while it starts
-                    interrupt.leave()
+                    interrupt.exit_now()
             interrupt.install()  # joining a cluster, too, Ray has taken SIGTERM
         return ray.cluster
 
@@ -181,7 +180,7 @@ class Session:
         from flexres_tune.raytune.concurrency import measure_slots
         from flexres_tune.raytune.runner import RunOptions, run_trials  # ray: only now
 
-        with interrupt.nothing_to_lose(self._how_to_go_on):  # trials are measured, none is run
+        with interrupt.exit_on_first(self._how_to_go_on):  # trials are measured, none is run
             trials = memory.missing(work.planned())
             requested, why = call_unless_ray_died(
                 lambda: resolve_auto_resources(spec.resources_per_trial, cluster, trials)

@@ -1,4 +1,8 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first winds the sweep down, the second ends the process at once; without ray."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first stops the sweep in an orderly way, the second ends the process at once.
+
+The constants below are all times of an interruption, in the order in which it proceeds. The command must end within
+10 s of the signal: `docker stop`, for example, sends SIGKILL then.
+"""
 
 from __future__ import annotations
 
@@ -14,30 +18,43 @@ from typing import NoReturn
 
 from flexres_tune.cli import EXIT_INTERRUPTED
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a person; Slurm, Kubernetes, a spot notice; a lost terminal
+# 0 s: the driver creates the stop file, and starts no further trial. Every worker polls for the file between two
+# training steps, saves a checkpoint and ends:
+STOP_PERIOD_S = 0.25  # polling a file: on a network file system each poll takes a round trip
+REMOTE_STOP_PERIOD_S = 1.0  # polling object storage, in a thread beside the training: each request costs money
+# Tune stops the trials that have not ended by themselves. They must have had time for a poll, a step and a checkpoint:
+SAVE_S = 1.5  # > STOP_PERIOD_S
+REMOTE_SAVE_S = 4.0  # > REMOTE_STOP_PERIOD_S, and the checkpoint is uploaded
+# The driver no longer waits for Tune's thread, and writes the rows of all trials:
+WIND_DOWN_S = 6.0  # > REMOTE_SAVE_S; leaves time to write the rows within the 10 s
+# All rows are written. The report is written only if this time has not passed, so that the command ends in time:
+REPORT_WITHIN_S = 5.0  # < WIND_DOWN_S: no report if Tune did not end by itself
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C; Slurm, Kubernetes, spot machines; a lost terminal
 _SHOW_CURSOR = "\x1b[?25h\x1b[0m\n"
 
 
 class Signals:
-    """Context in which a signal sets `requested` in place of raising KeyboardInterrupt inside Ray."""
+    """Context in which a signal sets `requested` instead of raising KeyboardInterrupt inside Ray."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self._requested_at = 0.0
         self._old: dict[int, object] = {}
-        self._farewell: str | None = None
+        self._message: str | None = None  # None: the first signal does not end the process
 
     @property
     def requested(self) -> bool:
+        """Whether a signal has arrived."""
         return self._event.is_set()
 
     @property
-    def seconds(self) -> float:
-        """Since the first signal; 0 where none has come."""
+    def seconds_since(self) -> float:
+        """Seconds since the first signal; 0 before it."""
         return time.monotonic() - self._requested_at if self.requested else 0.0
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, or less: until a signal comes; whether one has."""
+        """Sleep until a signal arrives, at most `seconds`; whether one has arrived."""
         return self._event.wait(seconds)
 
     def __enter__(self) -> Signals:
@@ -50,38 +67,39 @@ class Signals:
         self._old = {}
 
     def install(self) -> None:
-        """Take the signals; once more after `ray.init`, which takes SIGTERM for itself."""
-        if threading.current_thread() is not threading.main_thread():  # elsewhere Python allows no handlers
+        """Install the handlers; call it again after `ray.init`, which replaces the one for SIGTERM."""
+        if threading.current_thread() is not threading.main_thread():  # Python allows handlers only there
             return
         for number in SIGNALS:
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
-                continue  # under nohup: the person has said that the sweep is to outlive the terminal
+                continue  # under nohup the sweep must outlive the terminal
             old = signal.signal(number, self._handle)
             self._old.setdefault(number, old)
 
     @contextlib.contextmanager
-    def nothing_to_lose(self, farewell: str) -> Iterator[None]:
-        """While Ray starts, which nothing can hurry: the first signal already ends the process, saying farewell.
+    def exit_on_first(self, message: str) -> Iterator[None]:
+        """Context in which the first signal prints `message` and ends the process at once.
 
-        The processes that Ray has started by then die with this one (PR_SET_PDEATHSIG).
+        For steps that cannot be interrupted and before which nothing is lost: Ray starts, data are downloaded,
+        devices are measured. Processes that Ray has started end with this one (PR_SET_PDEATHSIG).
         """
-        self._farewell = farewell
+        self._message = message
         try:
             yield
         finally:
-            self._farewell = None
+            self._message = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._event.is_set() or self._farewell is not None:
-            self.leave()
+        if self._event.is_set() or self._message is not None:
+            self.exit_now()
         self._requested_at = time.monotonic()
         self._event.set()
 
-    def leave(self) -> NoReturn:
-        """End the process, without cleaning up or a traceback: it loses what a killed driver loses, and no more."""
+    def exit_now(self) -> NoReturn:
+        """End the process without cleaning up and without a traceback; it loses what `kill -9` loses."""
         with contextlib.suppress(OSError, ValueError):
             if sys.stdout.isatty():
-                os.write(sys.stdout.fileno(), _SHOW_CURSOR.encode())  # the bar has hidden it
-            if self._farewell:
-                os.write(sys.stdout.fileno(), (self._farewell + "\n").encode(errors="replace"))
+                os.write(sys.stdout.fileno(), _SHOW_CURSOR.encode())  # the progress bar has hidden the cursor
+            if self._message:
+                os.write(sys.stdout.fileno(), (self._message + "\n").encode(errors="replace"))
         os._exit(EXIT_INTERRUPTED)

@@ -19,9 +19,7 @@ from typing import Any
 from flexres_tune.errors import DivergedError, FlexResError, StorageError
 from flexres_tune.records import EpochMetrics, TrialStatus
 from flexres_tune.storage import is_remote, make_path
-
-STOP_PERIOD_S = 0.25  # between two looks for the stop file: on a network file system each takes a round trip
-REMOTE_STOP_PERIOD_S = 1.0  # on object storage each look is paid for, and is taken beside the training
+from flexres_tune.sweep.signals import REMOTE_STOP_PERIOD_S, STOP_PERIOD_S
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,23 @@
+import os
+import signal
+import threading
+import time
+
 import pytest
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.sweep import backpressure as module
-from flexres_tune.sweep.backpressure import PAUSE, Backpressure
+from flexres_tune.sweep.backpressure import BACKOFF_FACTOR, REMIND_S, Backpressure
 from flexres_tune.sweep.signals import Signals
 
 
 class Disk:
-    """A writer whose disk is full for a while."""
+    """A writer whose disk is full for a number of attempts."""
 
-    def __init__(self, full_for):
-        self.full_for, self.num_waiting = full_for, 3
+    def __init__(self, full_for, on_attempt=lambda: None):
+        self.full_for, self.num_waiting, self.on_attempt = full_for, 3, on_attempt
 
     def maybe_flush(self, now):
+        self.on_attempt()
         self.full_for -= 1
         if self.full_for >= 0:
             raise ResultsError("part-1: cannot be written: No space left on device")
@@ -22,46 +27,98 @@ class Disk:
         self.maybe_flush(0)
 
 
-def test_sweep_is_held_while_rows_wait_and_says_so_once():
-    said = []
-    hold = Backpressure(Disk(full_for=3), said.append)
-    assert [hold.flush(now) for now in (0, 2, 4, 6)] == [True, True, True, False]
-    assert len(said) == 2
-    assert "No space left on device; no trial starts until 3 waiting rows are written" in said[0]
-    assert said[1] == "all rows are written, after 6 s; the sweep goes on"
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
 
 
-def test_person_is_reminded_every_minute():
-    said = []
-    hold = Backpressure(Disk(full_for=100), said.append)
-    for now in range(0, 130, 2):
-        hold.flush(now)
-    assert len(said) == 3
+class NoWait(Signals):
+    """Signals of a sweep that nobody interrupts; waiting takes no time."""
+
+    num_waits = 0
+
+    def wait(self, seconds):
+        self.num_waits += 1
 
 
-def test_end_of_a_sweep_waits_for_space(monkeypatch):
-    said = []
-    interrupt = Signals()
-    waited = []
-    monkeypatch.setattr(interrupt, "wait", waited.append)
-    Backpressure(Disk(full_for=2), said.append).finish(interrupt)
-    assert len(waited) == 2
-    assert said[-1].endswith("the sweep goes on")
+def make(disk, on_message=print, clock=time.monotonic):
+    return Backpressure(disk, threading.RLock(), on_message, clock)
+
+
+def flush_at(backpressure, clock, now):
+    clock.now = now
+    backpressure.flush()
+    return backpressure.must_wait()
+
+
+def test_trials_wait_while_rows_wait_and_one_message_says_so():
+    messages, clock = [], Clock()
+    backpressure = make(Disk(full_for=3), messages.append, clock)
+    assert [flush_at(backpressure, clock, now) for now in (0, 2, 4, 6)] == [True, True, True, False]
+    assert len(messages) == 2
+    assert "No space left on device; no trial starts until 3 waiting rows are written" in messages[0]
+    assert messages[1] == "all rows are written, after 6 s; the sweep continues"
+
+
+def test_message_is_repeated_every_minute():
+    messages, clock = [], Clock()
+    backpressure = make(Disk(full_for=100), messages.append, clock)
+    for now in range(0, int(2 * REMIND_S) + 10, 2):
+        flush_at(backpressure, clock, now)
+    assert len(messages) == 3
+
+
+def test_end_of_a_sweep_waits_for_space():
+    messages, signals = [], NoWait()
+    make(Disk(full_for=2), messages.append).finish(signals)
+    assert signals.num_waits == 2
+    assert messages[-1].endswith("the sweep continues")
 
 
 def test_interrupted_while_the_disk_is_full_says_what_is_lost():
-    interrupt = Signals()
-    interrupt._handle(2, None)
-    with pytest.raises(ResultsError, match="No space left on device; 3 rows were lost: the same command runs"):
-        Backpressure(Disk(full_for=9), print).finish(interrupt)
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(ResultsError, match="No space left on device; 3 rows are lost: the same command runs"):
+            make(Disk(full_for=9)).finish(signals)
 
 
-def test_write_that_took_long_to_fail_is_not_tried_again_at_once(monkeypatch):
-    """Tune's thread waits for it, and has trials to hear."""
-    disk, clock = Disk(full_for=2), iter([0.0, 5.0, 100.0, 105.0, 200.0, 200.0])
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    hold = Backpressure(disk, lambda text: None)
-    assert [hold.flush(now) for now in (0, 2, 5 + 5 * PAUSE - 1)] == [True] * 3
+def test_write_that_took_long_to_fail_is_not_retried_at_once():
+    """It holds the lock that Tune's thread needs for the reports of running trials."""
+    clock = Clock()
+
+    def take_five_seconds():
+        clock.now += 5
+
+    disk = Disk(full_for=2, on_attempt=take_five_seconds)
+    backpressure = make(disk, lambda text: None, clock)
+    pause = 5 * BACKOFF_FACTOR
+    assert [flush_at(backpressure, clock, now) for now in (0, 6, 5 + pause - 1)] == [True] * 3
     assert disk.full_for == 1
-    assert hold.flush(5 + 5 * PAUSE) and disk.full_for == 0
-    assert hold.flush(1000) is False
+    assert flush_at(backpressure, clock, 5 + pause) and disk.full_for == 0
+    assert not flush_at(backpressure, clock, 1000)
+
+
+def test_rows_are_written_while_the_context_is_open_and_the_lock_is_free():
+    written, lock = threading.Event(), threading.RLock()
+    backpressure = Backpressure(Disk(full_for=0, on_attempt=written.set), lock, print)
+    with lock:
+        with backpressure:
+            assert not written.wait(0.3), "the journal's lock is held"
+    assert not written.is_set(), "the context ended before the lock was free"
+    with Backpressure(Disk(full_for=0, on_attempt=written.set), lock, print):
+        assert written.wait(10)
+
+
+def test_error_that_is_no_full_disk_ends_the_sweep():
+    def fail():
+        raise TypeError("a bug")
+
+    backpressure = make(Disk(full_for=0, on_attempt=fail))
+    deadline = time.monotonic() + 10
+    with backpressure, pytest.raises(TypeError, match="a bug"):
+        while time.monotonic() < deadline:
+            backpressure.must_wait()
+            time.sleep(0.01)
