@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 
@@ -13,9 +14,10 @@ import pyarrow as pa
 from flexres_tune.records import Decision, EpochRecord, TrialRecord
 from flexres_tune.spec import Architecture, TrialConfig
 
+# The first columns of `trials`; the configuration's follow, then the rest of TrialRecord.
 IDENTITY = ("sweep", "trial_id", "config_id", "seed", "stage", "profile", "status", "error", "attempt")
+# Primary keys within one sweep: of rows with equal keys, the one written last counts.
 KEYS = {"trials": ("trial_id", "stage"), "epochs": ("trial_id", "epoch"), "decisions": ("trial_id", "epoch", "ladder")}
-"""What makes a row of a sweep the same row, written again: of equal ones the last written counts."""
 
 
 @cache
@@ -38,8 +40,48 @@ def config_columns() -> tuple[str, ...]:
 
 
 def architecture_columns() -> tuple[str, ...]:
-    """Those of config_columns() that spell out what `model` names."""
+    """Those of config_columns() that hold the architecture which `model` names."""
     return tuple(Architecture.model_fields)
+
+
+@cache
+def _column_units() -> dict[str, str]:
+    schemas = map(table_schema, KEYS)
+    return {field.name: (field.metadata or {}).get(b"unit", b"").decode() for schema in schemas for field in schema}
+
+
+def unit_of(field: pa.Field) -> str:
+    """Unit of a column, such as "s", "fraction" or "bytes"; "" if it has none.
+
+    It is the `unit` in the field's metadata. SQL drops metadata, so a field without it has the unit of the tables' column
+    of the same name.
+    """
+    given = (field.metadata or {}).get(b"unit")
+    return _column_units().get(field.name, "") if given is None else given.decode()
+
+
+def with_units(table: pa.Table, units: Mapping[str, str]) -> pa.Table:
+    """The table with units, by column name, in its fields' metadata: for columns that a query has computed."""
+    fields = (
+        field.with_metadata((field.metadata or {}) | {b"unit": units[field.name].encode()})
+        if field.name in units
+        else field
+        for field in table.schema
+    )
+    return table.cast(pa.schema(fields, table.schema.metadata))
+
+
+def columns_markdown() -> str:
+    """The columns of every table in Markdown: name, type, unit and meaning. docs/results.md contains this text."""
+    lines = []
+    for name in KEYS:
+        lines += [f"### {name}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        for field in table_schema(name):
+            kind = str(field.type).replace("item: ", "").replace("element: ", "")
+            meaning = field.metadata[b"meaning"].decode().replace("|", "\\|")
+            lines.append(f"| `{field.name}` | {kind} | {unit_of(field)} | {meaning} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def _record_fields(record: type) -> list[pa.Field]:
@@ -54,7 +96,7 @@ def _config_fields() -> list[pa.Field]:
         return _field(name, _arrow_type(info.annotation, integer=pa.int32()), meaning=info.description or "")
 
     own = {name: info for name, info in TrialConfig.model_fields.items() if name not in ("model", "seed")}
-    model = _field("model", pa.string(), meaning="preset's name, or the shape where no preset has it")
+    model = _field("model", pa.string(), meaning="name of the preset, or the architecture in short if it is no preset")
     architecture = [described(name, info) for name, info in Architecture.model_fields.items()]
     return [model, *architecture, *(described(name, info) for name, info in own.items())]
 
@@ -64,7 +106,7 @@ def _field(name: str, kind: pa.DataType, meaning: str = "", unit: str = "") -> p
 
 
 def _arrow_type(hint: typing.Any, integer: pa.DataType | None = None) -> pa.DataType:
-    """Arrow type of a Python annotation; every column may be null, so `| None` says nothing here."""
+    """Arrow type of a Python annotation; every column may be null, so `| None` changes nothing."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return _arrow_type(args[0], integer)
@@ -85,3 +127,7 @@ def _arrow_type(hint: typing.Any, integer: pa.DataType | None = None) -> pa.Data
         datetime: pa.timestamp("us", tz="UTC"),
     }
     return simple[hint]
+
+
+if __name__ == "__main__":
+    print(columns_markdown(), end="")

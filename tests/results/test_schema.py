@@ -5,7 +5,15 @@ import pytest
 
 from flexres_tune.records import Decision, EpochRecord, TrialRecord
 from flexres_tune.results.paths import TABLES
-from flexres_tune.results.schema import IDENTITY, KEYS, config_columns, table_schema
+from flexres_tune.results.schema import (
+    IDENTITY,
+    KEYS,
+    columns_markdown,
+    config_columns,
+    table_schema,
+    unit_of,
+    with_units,
+)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -38,3 +46,24 @@ def test_units_and_types_are_in_the_schema():
     assert trials.field("augmentation").type == pa.list_(pa.string())
     assert trials.field("momentum").type == pa.float64()
     assert trials.field("seed").type == pa.int64()
+
+
+def test_unit_is_the_fields_own_or_that_of_the_tables_column_of_its_name():
+    assert unit_of(table_schema("epochs").field("val_loss")) == "nats"
+    assert unit_of(pa.field("train_seconds", pa.float64())) == "s"
+    assert unit_of(pa.field("train_seconds", pa.float64(), metadata={"unit": "h"})) == "h"
+    assert unit_of(pa.field("cutoff_in_words", pa.string())) == "" == unit_of(table_schema("trials").field("lr"))
+
+
+def test_computed_columns_can_be_given_units():
+    table = with_units(pa.table({"lowest": [0.5], "n": [1]}), {"lowest": "fraction"})
+    assert [unit_of(field) for field in table.schema] == ["fraction", ""]
+    assert table.to_pylist() == [{"lowest": 0.5, "n": 1}]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_markdown_lists_every_column_with_type_unit_and_meaning(name):
+    section = columns_markdown().split(f"### {name}\n")[1].split("###")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == table_schema(name).names
+    assert all(row.replace("\\|", "").count("|") == 5 for row in rows)
