@@ -1,1 +1,1 @@
-"""A run on a cluster that `ray up` started, from one's own laptop: sent, followed, fetched. Without torch and ray."""
+"""Run a sweep from a laptop on a cluster that `ray up` started: send it, follow it, fetch its tables. No torch, no ray."""

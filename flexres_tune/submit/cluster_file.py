@@ -1,6 +1,6 @@
-"""ClusterFile: what a file for `ray up` says of its head: name, provider, which Python runs there, where results go.
+"""ClusterFile: what `submit` reads in a file for `ray up`: name, provider, Python and results folder of the head.
 
-The last two stand in `provider.flexres_tune`, for a provider's keys are the only ones that Ray's schema leaves open:
+The last two are in `provider.flexres_tune`. Ray's schema leaves only the keys of a provider open:
 
     provider:
       type: aws
@@ -20,80 +20,80 @@ from ruamel.yaml.error import YAMLError
 from flexres_tune.errors import FlexResError
 from flexres_tune.text import did_you_mean
 
-BLOCK = "flexres_tune"
-KEYS = {"python": "~/venv/bin/python", "storage": "/mnt/results"}  # what to set, with an example
-PLACE = "-YOURS"  # what a file's header says to replace
+SETTINGS = "flexres_tune"  # the mapping under `provider`
+EXAMPLES = {"python": "~/venv/bin/python", "storage": "/mnt/results"}  # its keys
+PLACEHOLDER = "-YOURS"  # ends every value that the user must replace
 MAX_BYTES = 200_000
 
 
 class ClusterError(FlexResError):
-    """A cluster that is not up, cannot be reached, or whose file does not say what is needed."""
+    """A cluster that is not up or cannot be reached, or a cluster file without the settings that `submit` needs."""
 
 
 @dataclass(frozen=True)
 class ClusterFile:
-    """A cluster as `submit` needs it."""
+    """The settings that `submit` uses."""
 
     path: Path
     name: str
     provider: str
-    python: str  # path on the head; ~ is the head's
+    python: str  # path on the head; ~ is the head's home
     storage: str  # results folder on the head, absolute or under ~
 
 
 def read_cluster_file(path: Path, python: str | None = None, storage: str | None = None) -> ClusterFile:
-    """The cluster file, where `python` and `storage` are given in place of the file's own.
+    """Read a cluster file. `python` and `storage` take precedence over its own settings.
 
-    Raises:
-        ClusterError: no file for `ray up`, places in it that are not filled in, or no Python or storage named.
+    Raises ClusterError if it is not a file for `ray up`, if placeholders are not replaced, or if no Python or storage
+    is named.
     """
     config = _read(path)
     provider = config["provider"]
-    if places := sorted({value for value in _texts(config) if PLACE in value}):
+    if placeholders := sorted({value for value in _texts(config) if PLACEHOLDER in value}):
         raise ClusterError(
-            f"{path}: what is yours must be filled in, but {len(places)} values hold {PLACE}, such as "
-            f"{places[0][:60]!r}; the file's header says how"
+            f"{path}: every {PLACEHOLDER} must be replaced, but {len(placeholders)} values have one, such as "
+            f"{placeholders[0][:60]!r}; the header of the file says how"
         )
-    block = provider.get(BLOCK) or {}
-    if not isinstance(block, dict):
-        raise ClusterError(f"{path}: provider.{BLOCK}: must be a mapping, but got {block!r:.60}; write {_example()}")
-    if unknown := [key for key in block if key not in KEYS]:
-        meant = did_you_mean(unknown[0], KEYS) or f"; it takes {' and '.join(KEYS)}"
-        raise ClusterError(f"{path}: provider.{BLOCK}: no such key: {unknown[0]!r:.60}{meant}")
+    settings = provider.get(SETTINGS) or {}
+    if not isinstance(settings, dict):
+        raise ClusterError(
+            f"{path}: provider.{SETTINGS}: must be a mapping, but got {settings!r:.60}; write {_example()}"
+        )
+    if unknown := [key for key in settings if key not in EXAMPLES]:
+        hint = did_you_mean(unknown[0], EXAMPLES) or f"; its keys are {' and '.join(EXAMPLES)}"
+        raise ClusterError(f"{path}: provider.{SETTINGS}: no such key: {unknown[0]!r:.60}{hint}")
     values = {}
-    for key, given in {"python": python, "storage": storage}.items():
-        value = block.get(key) if given is None else given
-        where = f"{path}: provider.{BLOCK}.{key}" if given is None else f"--{key}"
+    for key, option in {"python": python, "storage": storage}.items():
+        value = settings.get(key) if option is None else option
+        place = f"{path}: provider.{SETTINGS}.{key}" if option is None else f"--{key}"
         if value is None:
-            raise ClusterError(f"{where}: must be there, but is not; add {_example()}, or give --{key}")
+            raise ClusterError(f"{place}: must be set, but is missing; add {_example()}, or give --{key}")
         if not isinstance(value, str) or not value.startswith(("/", "~/")):
-            raise ClusterError(f"{where}: must be a path that begins with / or ~/, but got {value!r:.100}")
+            raise ClusterError(f"{place}: must be a path that begins with / or ~/, but got {value!r:.100}")
         values[key] = value
     return ClusterFile(path, config["cluster_name"], provider["type"], **values)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The file as a mapping that has what every file for `ray up` has."""
+    """The file as a mapping that has the keys of every file for `ray up`."""
     try:
         raw = path.read_bytes()[: MAX_BYTES + 1]
         if len(raw) > MAX_BYTES:
             raise ClusterError(f"{path}: a cluster file must have at most {MAX_BYTES:,} bytes, but has more")
         config = YAML(typ="safe", pure=True).load(raw.decode("utf-8-sig"))
     except OSError as error:
-        raise ClusterError(
-            f"{path}: must be a cluster file that can be read, but: {error.strerror}; check the path"
-        ) from None
+        raise ClusterError(f"{path}: must be a readable cluster file, but: {error.strerror}; check the path") from None
     except (YAMLError, UnicodeDecodeError) as error:
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise ClusterError(f"{place}: must be one YAML document for `ray up`, but: {reason}") from None
     provider = config.get("provider") if isinstance(config, dict) else None
-    is_one = isinstance(provider, dict) and isinstance(provider.get("type"), str)
-    if not is_one or not isinstance(config.get("cluster_name"), str):
+    has_type = isinstance(provider, dict) and isinstance(provider.get("type"), str)
+    if not has_type or not isinstance(config.get("cluster_name"), str):
         raise ClusterError(
             f"{path}: must be a file for `ray up`, with cluster_name and provider.type, but is not; "
-            "cluster/gpu.yaml is one"
+            "cluster/gpu.yaml is an example"
         )
     return config
 
@@ -110,4 +110,4 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _example() -> str:
-    return f"{BLOCK}: {{{', '.join(f'{key}: {value}' for key, value in KEYS.items())}}}"
+    return f"{SETTINGS}: {{{', '.join(f'{key}: {value}' for key, value in EXAMPLES.items())}}}"

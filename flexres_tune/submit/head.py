@@ -1,4 +1,9 @@
-"""What `submit` does on the head: `python -m flexres_tune.submit.head OPTIONS -- start|follow|stop|pack SWEEP`."""
+"""The head's side of `submit`: `python -m flexres_tune.submit.head OPTIONS -- start|follow|stop|pack SWEEP`.
+
+What it prints is read by client.py. A line of the run's log has LINE_MARK at both ends, so that it differs from what
+Ray and ssh print when the connection is lost, and from half a line. The log begins with SKIPPED_MARK and the number of
+lines that are left out.
+"""
 
 from __future__ import annotations
 
@@ -12,118 +17,104 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from flexres_tune.cli import EXIT_FAILED, EXIT_USAGE
 from flexres_tune.errors import FlexResError
 from flexres_tune.submit.bundle import unpack_tree
 from flexres_tune.submit.run_folder import FOLDER, RunFolder
-from flexres_tune.submit.supervisor import start_keeper
+from flexres_tune.submit.supervisor import start_supervisor
 
-LOOK_S = 0.2
-OLD_S = 86_400  # an archive that nobody fetched
-POSITION = "\x1e"  # begins the line that says how many lines of the log are left out
-EDGE = "\x1f"  # begins and ends each line of the log: what Ray and ssh say of a lost connection, and half lines, do not
-EXIT_NEVER = 2
-EXIT_UNKNOWN = 1
+SKIPPED_MARK = "\x1e"
+LINE_MARK = "\x1f"
+POLL_PERIOD_S = 0.2
+STALE_ARCHIVE_S = 86_400  # then an archive that was not fetched is removed
 
 
-def start(run: RunFolder, sent: Path, storage: Path, arguments: Sequence[str]) -> int:
-    """Put what was sent in its place, start the run in it, and follow it.
+def start(run: RunFolder, bundle: Path, storage: Path, arguments: Sequence[str]) -> int:
+    """Unpack the bundle, start the run in it, and follow it.
 
-    Args:
-        arguments: the sweep file, as it lies in the tree, and the options of `run`.
+    `arguments` are the path of the sweep file in the bundle, and options of `run`.
     """
     lock = run.acquire()
     if lock is None:
         since = run.read_record().get("started_at", "just now")
-        print(f"{run.sweep} already runs on this cluster, since {since}: --attach follows it, --stop ends it")
-        sent.unlink(missing_ok=True)
-        return EXIT_NEVER
-    run.begin()
-    fresh = run.folder / f"tree-{secrets.token_hex(4)}"
-    unpack_tree(sent, fresh)
-    run.replace_tree(fresh)
+        print(f"{run.sweep} is already running on this cluster, since {since}: --attach follows it, --stop stops it")
+        bundle.unlink(missing_ok=True)
+        return EXIT_USAGE
+    run.clear()
+    folder = run.folder / f"tree-{secrets.token_hex(4)}"
+    unpack_tree(bundle, folder)
+    run.replace_tree(folder)
     sweep, *options = arguments
-    # auto: a Ray that is gone from the head is an error, and not a reason to train there
-    command = [
-        sys.executable,
-        "-m",
-        "flexres_tune.run",
-        sweep,
-        "--storage",
-        str(storage),
-        "--address",
-        "auto",
-        *options,
-    ]
-    start_keeper(run, lock, command, {"PYTHONUNBUFFERED": "1"})
-    sent.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "flexres_tune.run", sweep, "--storage", str(storage)]
+    command += ["--address", "auto"]  # if Ray is not running here, this is an error; else the head would train alone
+    start_supervisor(run, lock, [*command, *options], {"PYTHONUNBUFFERED": "1"})
+    bundle.unlink(missing_ok=True)
     return follow(run, sys.stdout.buffer)
 
 
 def follow(run: RunFolder, out: BinaryIO, skip: int = 0, last: int | None = None) -> int:
-    """Copy the log as it grows until the run ends; the run's exit status.
+    """Copy the log as it grows, until the run ends; returns the run's exit status.
 
-    Args:
-        skip: lines that were seen before.
-        last: begin with so many lines before the log's end; None for all.
+    It begins after `skip` lines, or with the `last` lines if that is not None.
     """
     if not run.log.exists():
         print(f"{run.sweep} was never submitted to this cluster from this account")
-        return EXIT_NEVER
+        return EXIT_USAGE
     if last is not None:
         skip = max(0, num_lines(run) - last)
-    out.write(f"{POSITION}{skip}\n".encode())
+    out.write(f"{SKIPPED_MARK}{skip}\n".encode())
     with open(run.log, "rb") as log:
         while True:
-            has_ended = not run.is_running()  # asked first: what it wrote last is still read below
+            has_ended = not run.is_running()  # before reading: the last lines are still copied below
             while line := log.readline():
                 if not line.endswith(b"\n") and not has_ended:
-                    log.seek(-len(line), os.SEEK_CUR)  # half a line: the rest comes
+                    log.seek(-len(line), os.SEEK_CUR)  # half a line: wait for the rest
                     break
                 if skip:
                     skip -= 1
                 else:
-                    out.write(EDGE.encode() + line.rstrip(b"\r\n") + EDGE.encode() + b"\n")
+                    out.write(LINE_MARK.encode() + line.rstrip(b"\r\n") + LINE_MARK.encode() + b"\n")
             out.flush()
             if has_ended:
                 break
-            time.sleep(LOOK_S)
+            time.sleep(POLL_PERIOD_S)
     status = run.read_status()
     if status is None:
         print(
-            f"{run.sweep}: nobody was left to say how it ended: the head was started again, or its processes were "
-            "killed; the same submit goes on"
+            f"{run.sweep}: has no exit status: the head was restarted, or the run's processes were killed; submit it "
+            "again to resume"
         )
-        return EXIT_UNKNOWN
+        return EXIT_FAILED
     return status
 
 
 def stop(run: RunFolder) -> int:
-    """Ctrl-C for the run, and follow it until it has saved and ended."""
+    """Send the run what Ctrl-C sends, and follow it until it has saved and ended."""
     pid = run.read_record().get("pid")
     if not run.is_running() or not isinstance(pid, int):
-        print(f"{run.sweep} does not run on this cluster")
-        return EXIT_NEVER
-    seen = num_lines(run)
+        print(f"{run.sweep} is not running on this cluster")
+        return EXIT_USAGE
+    skip = num_lines(run)
     os.kill(pid, signal.SIGINT)
-    follow(run, sys.stdout.buffer, seen)
+    follow(run, sys.stdout.buffer, skip)
     return 0
 
 
 def num_lines(run: RunFolder) -> int:
-    """Whole lines of the log by now."""
+    """Whole lines in the log."""
     with open(run.log, "rb") as log:
         return sum(line.endswith(b"\n") for line in log)
 
 
 def pack(run: RunFolder, storage: Path, with_checkpoints: bool) -> int:
-    """Put the sweep's tables in an archive for `submit --fetch`, and print its path."""
+    """Pack the sweep's tables into an archive for `submit --fetch`, and print its path."""
     from flexres_tune.submit.fetch import pack_results
 
     folder = run.home / FOLDER / ".fetch"  # hidden: no sweep has such a name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for left in folder.iterdir():
-        if time.time() - left.stat().st_mtime > OLD_S:
-            left.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if time.time() - path.stat().st_mtime > STALE_ARCHIVE_S:
+            path.unlink(missing_ok=True)
     archive = folder / f"{secrets.token_hex(8)}.tar"
     pack_results(storage, run.sweep, with_checkpoints, archive)
     print(archive.relative_to(run.home))
@@ -131,7 +122,7 @@ def pack(run: RunFolder, storage: Path, with_checkpoints: bool) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and do; the exit status."""
+    """Run one verb; returns the exit status."""
     parser = argparse.ArgumentParser(prog="head", allow_abbrev=False)
     parser.add_argument("verb", choices=("start", "follow", "stop", "pack"))
     parser.add_argument("sweep")
@@ -158,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_status
     except OSError as error:
         print(f"{run.folder}: {error}; free some space on the head, or make the folder writable")
-        return 2
+        return EXIT_USAGE
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Head: a cluster's head node, through Ray's own `ray exec`, `ray rsync-up` and `ray rsync-down`."""
+"""HeadNode: a cluster's head, reached by Ray's own commands `ray exec`, `ray rsync-up` and `ray rsync-down`."""
 
 from __future__ import annotations
 
@@ -17,60 +17,57 @@ from pathlib import Path
 
 from flexres_tune.submit.cluster_file import ClusterError, ClusterFile
 
-MAX_SAID = 12  # lines of Ray's that a message repeats
-PATIENCE_S = 10.0  # for a `ray exec` that has said its last word
+MAX_QUOTED_LINES = 12  # of Ray's output, in an error message
+EXIT_TIMEOUT_S = 10.0  # for a `ray exec` whose output has ended
+REASONS = re.compile(r"ssh: |Permission denied|rsync: |rsync error|Error: |: error")
 
 
-class Head:
-    """Commands on the head, and files to and from it.
+class HeadNode:
+    """Runs scripts on the head, and copies files to and from it.
 
-    `ray exec` mixes its own lines, those of the login shell and the command's, and makes 1 of any failure. So a command
-    stands between two marks that nothing else can write, of which the second carries its exit status.
+    `ray exec` mixes its own lines and those of the login shell with the script's, and exits with 1 on any failure. So
+    the script runs between two lines with a random mark. The second one carries its exit status.
     """
 
     def __init__(self, cluster: ClusterFile, ray: str | None = None):
         self.cluster = cluster
         self._ray = ray or find_ray()
 
-    def run(self, script: str, show: Callable[[str], None]) -> int | None:
-        """Run a shell script on the head; its exit status, or None where the connection was lost meanwhile.
+    def run(self, script: str, on_line: Callable[[str], None]) -> int | None:
+        """Run a bash script in the head's home; returns its exit status, or None if the connection was lost.
 
-        Args:
-            script: for bash, in the head's home.
-            show: is called with each line of its output, without its end.
-
-        Raises:
-            ClusterError: it was not even started: no such cluster, no way to it.
+        `on_line` is called with each line of its output, without the line end. Raises ClusterError if the script did
+        not start, for example because the cluster is not up.
         """
         mark = f"flexres_tune-{secrets.token_hex(8)}"
         end = re.compile(rf"{mark} ended (\d+)")
-        said: list[str] = []
-        has_begun = False
+        output_before: list[str] = []
+        has_started = False
         with self._exec(f"echo {mark} begins; ( {script} ); echo {mark} ended $?") as lines:
             for line in lines:
                 if match := end.fullmatch(line):
                     return int(match[1])
-                if has_begun:
-                    show(line)
+                if has_started:
+                    on_line(line)
                 elif line == f"{mark} begins":
-                    has_begun = True
+                    has_started = True
                 else:
-                    said.append(line)
-        if has_begun:
+                    output_before.append(line)
+        if has_started:
             return None
-        raise self._error(said)
+        raise self._error(output_before)
 
     def put(self, source: Path, target: str) -> None:
-        """Send one file. `target` is a path on the head without characters that a shell reads."""
+        """Copy one file to the head. `target` is a path there without characters that are special in a shell."""
         self._rsync("rsync-up", str(source), target)
 
     def get(self, source: str, target: Path) -> None:
-        """Bring one file."""
+        """Copy one file from the head."""
         self._rsync("rsync-down", source, str(target))
 
     @contextmanager
     def _exec(self, script: str) -> Iterator[Iterator[str]]:
-        """Lines of `ray exec`, in a session of its own: Ctrl-C is for this process, and not for the run."""
+        """The lines of `ray exec`. It has its own session: Ctrl-C interrupts this process, and not the run."""
         command = [self._ray, "exec", str(self.cluster.path), script]
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
@@ -78,7 +75,7 @@ class Head:
         try:
             yield (line.decode(errors="replace").rstrip("\r\n") for line in process.stdout)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE_S)
+                process.wait(EXIT_TIMEOUT_S)
         finally:
             if process.poll() is None:
                 with suppress(ProcessLookupError):
@@ -87,7 +84,7 @@ class Head:
             process.stdout.close()
 
     def _rsync(self, verb: str, source: str, target: str) -> None:
-        # into a file: ssh leaves a process behind that keeps a pipe open for ten seconds
+        # its output goes to a file: ssh leaves a process running that would keep a pipe open for ten seconds
         with tempfile.TemporaryFile() as output:
             command = [self._ray, verb, str(self.cluster.path), source, target]
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
@@ -95,33 +92,34 @@ class Head:
             if done.returncode != 0:
                 raise self._error(output.read().decode(errors="replace").splitlines())
 
-    def _error(self, said: Sequence[str]) -> ClusterError:
-        """What Ray said, in a message that names the way out where it is known."""
+    def _error(self, output: Sequence[str]) -> ClusterError:
+        """Ray's output as an error, with the remedy if the cause is known."""
         path, name = self.cluster.path, self.cluster.name
-        text = "\n".join(said)
+        text = "\n".join(output)
         if "Head node of cluster" in text or "not found!" in text:
-            here = " (with provider local, Ray knows it only on the machine that started it)"
+            is_local = self.cluster.provider == "local"
+            note = " (with provider local, only the machine that started it can reach it)" if is_local else ""
             return ClusterError(
-                f"{path}: cluster {name} must be up, but is not{here if self.cluster.provider == 'local' else ''}; "
-                f"start it with: ray up -y {shlex.quote(str(path))}"
+                f"{path}: cluster {name} must be up, but is not{note}; start it with: "
+                f"ray up -y {shlex.quote(str(path))}"
             )
-        lines = [line.rstrip() for line in said if line.strip() and not line.startswith("Shared connection to")]
-        reasons = [
-            line for line in lines if re.search(r"ssh: |Permission denied|rsync: |rsync error|Error: |: error", line)
-        ]
-        shown = "\n".join(f"    {line[:300]}" for line in (reasons or lines or ["nothing"])[-MAX_SAID:])
-        return ClusterError(f"{path}: the head of cluster {name} must answer, but Ray says:\n{shown}")
+        lines = [line.rstrip() for line in output if line.strip() and not line.startswith("Shared connection to")]
+        reasons = [line for line in lines if REASONS.search(line)]
+        quoted = "\n".join(f"    {line[:300]}" for line in (reasons or lines or ["nothing"])[-MAX_QUOTED_LINES:])
+        return ClusterError(f"{path}: the head of cluster {name} must answer, but Ray prints:\n{quoted}")
 
 
 def find_ray() -> str:
-    """The `ray` command: of the shell, else of this Python."""
-    beside = Path(sys.executable).with_name("ray")
-    found = shutil.which("ray") or (str(beside) if beside.exists() else None)
+    """The `ray` command on the PATH, or else the one next to this Python."""
+    sibling = Path(sys.executable).with_name("ray")
+    found = shutil.which("ray") or (str(sibling) if sibling.exists() else None)
     if found is None:
-        raise ClusterError("ray: the command must be installed here, but is not; pip install -r requirements.txt")
+        raise ClusterError(
+            "ray: the command must be installed on this machine, but is not; pip install -r requirements.txt"
+        )
     return found
 
 
 def quote(path: str) -> str:
-    """A path for a shell; ~ at its beginning stays the head's home."""
+    """A path quoted for a shell, except for a leading ~, which the head expands."""
     return f"~/{shlex.quote(path[2:])}" if path.startswith("~/") else shlex.quote(path)

@@ -1,4 +1,4 @@
-"""RunFolder: ~/.flexres_tune/<sweep>/ on the head: the tree that was sent, the log, the exit status, and a lock."""
+"""RunFolder: ~/.flexres_tune/<sweep>/ on the head: the code that was sent, the log, the exit status, and a lock."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from flexres_tune.names import name_problem
 from flexres_tune.storage import atomic_write_text
 
 FOLDER = ".flexres_tune"  # in the head's home
-_PATIENCE_S = 0.5  # is_running() takes the lock for an instant to look; a run that starts just then tries again
+LOCK_TIMEOUT_S = 0.5  # is_running() holds the lock for an instant; a run that starts at that moment tries again
+LOCK_POLL_PERIOD_S = 0.05
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Files of the last run of a sweep that was submitted; `home` is the user's on the head."""
+    """Files of the last run of a sweep that was submitted; `home` is the user's home on the head."""
 
     home: Path
     sweep: str
@@ -37,7 +38,7 @@ class RunFolder:
 
     @property
     def tree(self) -> Path:
-        """Of this sweep alone: another that is submitted does not change the code of one that runs."""
+        """The code that was sent. Each sweep has its own: submitting one does not change the code of another's run."""
         return self.folder / "tree"
 
     @property
@@ -57,10 +58,10 @@ class RunFolder:
         return self.folder / "lock"
 
     def acquire(self) -> int | None:
-        """The lock as a file descriptor, which the run's keeper inherits; None where a run holds it."""
+        """The lock as a file descriptor, which the run's supervisor inherits; None if a run holds it."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
-        end = time.monotonic() + _PATIENCE_S
+        end = time.monotonic() + LOCK_TIMEOUT_S
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,10 +70,10 @@ class RunFolder:
                 if time.monotonic() > end:
                     os.close(handle)
                     return None
-                time.sleep(0.05)
+                time.sleep(LOCK_POLL_PERIOD_S)
 
     def is_running(self) -> bool:
-        """Whether a run holds the lock; the kernel lets go of it when the run's keeper dies."""
+        """Whether a run holds the lock; the kernel releases it when the run's supervisor ends."""
         with contextlib.suppress(FileNotFoundError), open(self.lock, "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -80,18 +81,24 @@ class RunFolder:
                 return True
         return False
 
-    def begin(self) -> None:
-        """Forget the last run: under the lock, before the next."""
+    def clear(self) -> None:
+        """Remove log, record and status of the last run. Call it with the lock held."""
         self.status.unlink(missing_ok=True)
         self.record.unlink(missing_ok=True)
         self.log.write_bytes(b"")
+
+    def replace_tree(self, folder: Path) -> None:
+        """Move a folder to `tree`, in place of the code that was sent before."""
+        if self.tree.exists():
+            shutil.rmtree(self.tree)
+        os.rename(folder, self.tree)
 
     def write_record(self, pid: int) -> None:
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
         atomic_write_text(self.record, json.dumps({"pid": pid, "started_at": started_at}))
 
     def read_record(self) -> dict:
-        """`pid` of the run and `started_at`; empty where it has not begun."""
+        """`pid` of the run and `started_at`; empty if it has not started."""
         try:
             record = json.loads(self.record.read_text())
         except (OSError, ValueError):
@@ -102,14 +109,8 @@ class RunFolder:
         atomic_write_text(self.status, f"{status}\n")
 
     def read_status(self) -> int | None:
-        """Exit status of the last run; None where nobody was left to write it."""
+        """Exit status of the last run; None if its supervisor was killed before it could write one."""
         try:
             return int(self.status.read_text())
         except (OSError, ValueError):
             return None
-
-    def replace_tree(self, fresh: Path) -> None:
-        """A folder that was made beside takes the tree's place."""
-        if self.tree.exists():
-            shutil.rmtree(self.tree)
-        os.rename(fresh, self.tree)

@@ -1,4 +1,4 @@
-"""Keeper: the process on the head that starts a run, outlives the connection, and writes the run's exit status."""
+"""The process on the head that starts a run, outlives the connection, and writes the run's exit status."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from types import FrameType
 from flexres_tune.submit.run_folder import RunFolder
 
 
-def start_keeper(run: RunFolder, lock: int, command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Start a keeper in a session of its own: neither a lost connection nor a closed terminal reaches it.
+def start_supervisor(run: RunFolder, lock: int, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Start a supervisor, which runs `command` in the code that was sent and holds the lock `lock` until it ends.
 
-    Args:
-        lock: descriptor of the run's lock, which the keeper holds from now on.
-        command: the run, which is started in the tree that was sent.
+    It has its own session, so that neither a lost connection nor a closed terminal sends it a signal.
     """
     with open(run.log, "ab") as log:
         subprocess.Popen(
@@ -34,21 +32,19 @@ def start_keeper(run: RunFolder, lock: int, command: Sequence[str], environment:
     os.close(lock)
 
 
-def keep(run: RunFolder, command: Sequence[str]) -> int:
-    """Run the command to its end; its exit status as a shell would say it."""
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # at a shutdown, too, the run ends first
-        signal.signal(number, _stay)  # a handler, and not SIG_IGN, which the run would inherit
+def supervise(run: RunFolder, command: Sequence[str]) -> None:
+    """Run the command to its end and write its exit status, which is 128 + N if signal N ended it."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # at a shutdown, too, the run must end first
+        signal.signal(number, _ignore)  # not SIG_IGN, which the run would inherit
     process = subprocess.Popen(command)
     run.write_record(process.pid)
     status = process.wait()
-    status = 128 - status if status < 0 else status
-    run.write_status(status)
-    return status
+    run.write_status(128 - status if status < 0 else status)
 
 
-def _stay(number: int, frame: FrameType | None) -> None:
+def _ignore(number: int, frame: FrameType | None) -> None:
     pass
 
 
 if __name__ == "__main__":
-    keep(RunFolder(Path(sys.argv[1]), sys.argv[2]), sys.argv[3:])
+    supervise(RunFolder(Path(sys.argv[1]), sys.argv[2]), sys.argv[3:])

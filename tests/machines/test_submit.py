@@ -1,7 +1,6 @@
 """From a laptop to a cluster and back: `submit`, a lid that closes, `--attach`, a lost connection, `--fetch`."""
 
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -38,7 +37,7 @@ def test_run_outlives_the_laptop_and_is_picked_up_and_fetched(cluster):
 
     status, output = cluster.on("cli", submit)
     assert status == 2, output
-    assert "laptop already runs on this cluster" in output
+    assert "laptop is already running on this cluster" in output
 
     again = cluster.start("cli", f"{submit} --attach")
     output = again.stdout.readline()
@@ -46,7 +45,10 @@ def test_run_outlives_the_laptop_and_is_picked_up_and_fetched(cluster):
         "the run was to be cut off from its watcher"
     )
     cluster.do("cut", "cli")
-    time.sleep(25)  # ssh gives a silent connection up after 15 s
+    while "the connection to the head was lost" not in output:  # ssh closes a silent connection after 15 s
+        line = again.stdout.readline()
+        assert line, output
+        output += line
     cluster.do("mend", "cli")
     output += again.stdout.read()  # communicate() would lose what stands in its buffer
     assert again.wait(timeout=60) == 0, output

@@ -1,4 +1,4 @@
-"""A laptop and a head without a network: a stand-in for `ray`, whose head is a folder of this machine."""
+"""A laptop and a head without a network: a fake `ray` command, whose head is a folder of this machine."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Says what Ray says, runs what it is given in a home of its own, makes 1 of any failure, ends lines as a terminal does
+# Prints what Ray prints, runs scripts with the head's home, exits with 1 on any failure, ends lines as a terminal does
 RAY = """#!{python}
 import json, os, subprocess, sys
 with open({lab!r} + "/calls", "a") as calls:
@@ -33,12 +33,12 @@ source, target = map(place, rest)
 sys.exit(min(subprocess.run(["cp", source, target]).returncode, 1))
 """
 
-# Takes the place of `run`'s last lines in the tree that is sent: says what it was given, and waits to be let go
+# Replaces the last lines of `run` in the tree that is sent: prints its arguments, and waits for the file `go`
 RUN = """
 import os, sys, time
 from pathlib import Path
 print("arguments:", sys.argv[1:])
-print("told:", {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "COLUMNS", "FLEXRES_TUNE_GIT_COMMIT")})
+print("environment:", {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "COLUMNS", "FLEXRES_TUNE_GIT_COMMIT")})
 print("trial 1 of 2, für Käthe")
 try:
     while not Path.home().joinpath("go").exists():
@@ -54,14 +54,14 @@ SWEEP = "name: täglich\nbase: {dataset: digits, model: tiny, epochs: 1}\nparame
 
 
 class Lab:
-    """A working tree whose `run` is a stand-in, a cluster file, and a head with its home."""
+    """A working tree with a fake `run`, a cluster file, and the home of a head."""
 
     def __init__(self, folder: Path):
         self.folder, self.home, self.tree = folder, folder / "köpf home", folder / "my work"
         self.home.mkdir()
         for name in ("flexres_tune", "sweeps"):
             shutil.copytree(ROOT / name, self.tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-        run = self.tree / "flexres_tune/run.py"
+        run = self.tree / "flexres_tune/run/__main__.py"
         source, found, _ = run.read_text().partition('if __name__ == "__main__":')
         assert found
         run.write_text(f"{source}{found}{RUN.replace(chr(10), chr(10) + '    ')}\n")
@@ -78,7 +78,7 @@ class Lab:
         self.file.write_text(f"cluster_name: flexres-tune\nprovider:\n  type: aws\n  flexres_tune: {block}\n")
 
     def start(self, *options, sweep=None):
-        """`submit`, as a process that can be signalled."""
+        """Start `submit` as a process that can receive signals."""
         command = [sys.executable, "-m", "flexres_tune.submit", str(self.file), str(sweep or self.sweep), *options]
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
         return subprocess.Popen(
@@ -91,13 +91,13 @@ class Lab:
         )
 
     def submit(self, *options, sweep=None):
-        """(exit status, what it said)."""
+        """Run `submit`: (exit status, output)."""
         process = self.start(*options, sweep=sweep)
         output, _ = process.communicate(timeout=90)
         return process.returncode, output
 
     def submit_until(self, text, *options):
-        """`submit`, once it has said so much: (process, lines by then)."""
+        """Start `submit` and read until a line has the text: (process, output so far)."""
         process, lines = self.start(*options), []
         for line in process.stdout:
             lines.append(line)
@@ -106,7 +106,7 @@ class Lab:
         raise AssertionError("".join(lines))
 
     def rest(self, process):
-        """What it says until it ends; communicate() would lose what submit_until() has read ahead."""
+        """The rest of its output; communicate() would lose what submit_until() has buffered."""
         watchdog = threading.Timer(90, process.kill)  # read() has no timeout
         watchdog.start()
         output = process.stdout.read()
@@ -116,7 +116,7 @@ class Lab:
         return output
 
     def let_go(self):
-        """The run may end, and has."""
+        """Let the run end, and wait until it has."""
         (self.home / "go").touch()
         end = time.monotonic() + 90
         while not list(self.home.glob(".flexres_tune/*/status")):
@@ -129,4 +129,4 @@ def lab(tmp_path):
     lab = Lab(tmp_path)
     yield lab
     lab.home.mkdir(exist_ok=True)
-    (lab.home / "go").touch()  # a run that a failed test has left
+    (lab.home / "go").touch()  # ends a run that a failed test has left

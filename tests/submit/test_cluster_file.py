@@ -1,4 +1,4 @@
-"""What `submit` reads of a cluster file, and what it says of one that it cannot use."""
+"""The settings that `submit` reads in a cluster file, and the errors of files that it cannot use."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ GOOD = "cluster_name: c\nprovider: {type: aws, flexres_tune: {python: ~/venv/bin
         ("onprem", "/srv/flexres_tune/.venv/bin/python", "/srv/flexres_tune/results"),
     ],
 )
-def test_files_of_the_house_say_where_python_and_results_are(tmp_path, name, python, storage):
+def test_cluster_files_of_this_project_name_python_and_results(tmp_path, name, python, storage):
     text = (ROOT / f"cluster/{name}.yaml").read_text()
     file = tmp_path / "filled.yaml"
     file.write_text(text.replace("FOLDER-YOURS", "/srv/flexres_tune").replace("-YOURS", "-1"))
@@ -27,12 +27,12 @@ def test_files_of_the_house_say_where_python_and_results_are(tmp_path, name, pyt
 
 
 @pytest.mark.parametrize("name", ["gpu", "gcp", "onprem"])
-def test_file_that_is_not_filled_in_is_named(name):
-    with pytest.raises(ClusterError, match=r"what is yours must be filled in, but \d+ values hold -YOURS"):
+def test_placeholders_that_are_left_are_named(name):
+    with pytest.raises(ClusterError, match=r"every -YOURS must be replaced, but \d+ values have one"):
         read_cluster_file(ROOT / f"cluster/{name}.yaml")
 
 
-def test_options_go_before_the_file(tmp_path):
+def test_options_take_precedence_over_the_file(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("cluster_name: c\nprovider: {type: local}\n")
     cluster = read_cluster_file(file, python="/py", storage="~/r")
@@ -49,14 +49,14 @@ def test_options_go_before_the_file(tmp_path):
         ("- 1\n", "must be a file for `ray up`"),
         (
             "cluster_name: c\nprovider: {type: aws}\n",
-            r"flexres_tune.python: must be there, but is not; add .* or give --python",
+            r"flexres_tune.python: must be set, but is missing; add .* or give --python",
         ),
         (GOOD.replace("storage", "storag"), "no such key: 'storag'; did you mean storage?"),
         (GOOD.replace("/mnt/results", "results"), r"flexres_tune.storage: must be a path that begins with / or ~/"),
         (GOOD.replace("{python: ~/venv/bin/python, storage: /mnt/results}", "x"), "must be a mapping, but got 'x'"),
     ],
 )
-def test_what_is_wrong_with_a_file(tmp_path, text, message):
+def test_problem_of_a_file_is_named(tmp_path, text, message):
     file = tmp_path / "c.yaml"
     if text is not None:
         file.write_text(text)
@@ -64,6 +64,6 @@ def test_what_is_wrong_with_a_file(tmp_path, text, message):
         read_cluster_file(file)
 
 
-def test_kuberay_is_no_file_for_ray_up():
+def test_kuberay_file_is_not_for_ray_up():
     with pytest.raises(ClusterError, match="must be one YAML document for `ray up`"):
         read_cluster_file(ROOT / "cluster/kuberay.yaml")

@@ -1,4 +1,4 @@
-"""`python -m flexres_tune.submit` as a person types it, to a head that is a folder of this machine."""
+"""`python -m flexres_tune.submit` as a user types it; the head is a folder of this machine."""
 
 import ast
 import json
@@ -16,7 +16,7 @@ from flexres_tune.submit.run_folder import RunFolder
 SWEEP = "name: x\nbase: {dataset: digits, model: tiny, epochs: 1}\nparameters: {lr: {values: [0.1]}}\n"
 
 
-def test_run_is_followed_to_its_end_and_its_status_becomes_ones_own(lab):
+def test_run_is_followed_to_its_end_and_its_exit_status_returned(lab):
     (lab.home / "go").touch()
     status, output = lab.submit("--profile", "none", "--set", "base.epochs=2")
     assert status == 3, output
@@ -29,15 +29,15 @@ def test_run_is_followed_to_its_end_and_its_status_becomes_ones_own(lab):
     ]
     assert "'RAY_AUTH_MODE': 'token', 'COLUMNS': '117'" in output
     assert lines[-2:] == ["trial 1 of 2, für Käthe", "trial 2 of 2"]
-    assert "Fetched IP" not in output, "Ray's own lines are not the run's"
+    assert "Fetched IP" not in output, "lines of Ray itself are not shown"
     tree = RunFolder(lab.home, "täglich").tree
     assert (tree / "sweeps/jeden Tag.yaml").read_text() == lab.sweep.read_text()
-    assert not list(lab.home.glob(".*.zip")), "what was sent is unpacked and gone"
+    assert not list(lab.home.glob(".*.zip")), "the archive is removed once it is unpacked"
     calls = [json.loads(line) for line in (lab.folder / "calls").read_text().splitlines()]
     assert [call[:2] for call in calls] == [["rsync-up", str(lab.file)], ["exec", str(lab.file)]], "Ray's own commands"
 
 
-def test_tree_on_the_head_is_exactly_the_last_one_sent(lab):
+def test_code_on_the_head_is_exactly_what_was_sent_last(lab):
     (lab.home / "go").touch()
     extra = lab.tree / "flexres_tune/extra.py"
     extra.write_text('"""One."""')
@@ -47,18 +47,18 @@ def test_tree_on_the_head_is_exactly_the_last_one_sent(lab):
     assert not (RunFolder(lab.home, "täglich").tree / "flexres_tune/extra.py").exists()
 
 
-def test_ctrl_c_detaches_and_attach_picks_the_run_up(lab):
+def test_ctrl_c_detaches_and_attach_follows_again(lab):
     process, _ = lab.submit_until("trial 1 of 2")
     process.send_signal(signal.SIGINT)
     output = lab.rest(process)
     assert process.returncode == 130
-    assert "detached: the run goes on" in output
+    assert "detached: the run continues" in output
     assert "--attach" in output and "--stop" in output
     assert RunFolder(lab.home, "täglich").is_running()
 
     status, output = lab.submit()
     assert status == 2
-    assert "täglich already runs on this cluster, since 20" in output
+    assert "täglich is already running on this cluster, since 20" in output
     assert "--attach" in output
 
     process, seen = lab.submit_until("trial 1 of 2", "--attach", "--last", "1")
@@ -68,16 +68,16 @@ def test_ctrl_c_detaches_and_attach_picks_the_run_up(lab):
     assert (process.returncode, output) == (3, "trial 2 of 2\n")
 
     status, output = lab.submit("--attach")
-    assert status == 3, "also after its end"
+    assert status == 3, "it works after the end, too"
     assert [line.split(":")[0] for line in output.splitlines()] == [
         "arguments",
-        "told",
+        "environment",
         "trial 1 of 2, für Käthe",
         "trial 2 of 2",
     ]
 
 
-def test_killed_laptop_does_not_reach_the_run(lab):
+def test_run_continues_when_the_laptop_is_killed(lab):
     process, _ = lab.submit_until("trial 1 of 2")
     process.kill()
     process.communicate()
@@ -85,17 +85,17 @@ def test_killed_laptop_does_not_reach_the_run(lab):
     assert RunFolder(lab.home, "täglich").read_status() == 3
 
 
-def test_stop_is_ctrl_c_for_the_run(lab):
+def test_stop_interrupts_the_run(lab):
     process, _ = lab.submit_until("trial 1 of 2")
     status, output = lab.submit("--stop")
     assert (status, output) == (0, "interrupted\n")
-    assert process.wait(timeout=90) == 130, "whoever follows it sees how it ended"
+    assert process.wait(timeout=90) == 130, "a client that follows it sees how it ended"
     process.stdout.close()
     status, output = lab.submit("--stop")
-    assert (status, output) == (2, "täglich does not run on this cluster\n")
+    assert (status, output) == (2, "täglich is not running on this cluster\n")
 
 
-def test_run_whose_processes_were_killed_says_so(lab):
+def test_run_whose_processes_were_killed_has_no_exit_status(lab):
     process, _ = lab.submit_until("trial 1 of 2")
     run = RunFolder(lab.home, "täglich")
     pid = run.read_record()["pid"]
@@ -103,10 +103,10 @@ def test_run_whose_processes_were_killed_says_so(lab):
     os.kill(pid, signal.SIGKILL)
     output = lab.rest(process)
     assert process.returncode == 1
-    assert "nobody was left to say how it ended" in output
+    assert "has no exit status" in output
 
 
-def test_sweep_file_from_elsewhere_takes_no_other_files_place(lab):
+def test_sweep_file_of_another_folder_replaces_none_of_the_tree(lab):
     (lab.home / "go").touch()
     elsewhere = lab.folder / "optim.yaml"
     elsewhere.write_text(lab.sweep.read_text())
@@ -130,21 +130,21 @@ def test_tables_are_fetched(lab):
     status, output = lab.submit("--fetch", "--checkpoints", "--into", "my results")
     assert status == 0, output
     assert (lab.tree / "my results/täglich/checkpoints/a.pt").read_bytes() == b"weights"
-    assert [path.name for path in lab.home.rglob("*") if path.is_file()] == [], "nothing is left on the head"
+    assert [path.name for path in lab.home.rglob("*") if path.is_file()] == [], "no temporary file is left on the head"
 
 
-def test_run_that_never_was(lab):
+def test_attach_to_a_run_that_was_never_submitted(lab):
     status, output = lab.submit("--attach")
     assert (status, output) == (2, "täglich was never submitted to cluster flexres-tune from this account\n")
 
 
-def test_nothing_to_fetch(lab):
+def test_fetch_without_tables_names_the_folder(lab):
     status, output = lab.submit("--fetch")
     assert status == 2
-    assert f"{lab.storage}/täglich: no tables of sweep täglich are there yet" in output
+    assert f"{lab.storage}/täglich: has no tables of sweep täglich yet" in output
 
 
-def test_cluster_that_is_not_up(lab):
+def test_cluster_that_is_not_up_is_named_with_the_command_to_start_it(lab):
     lab.home.rmdir()
     status, output = lab.submit()
     assert status == 2
@@ -152,7 +152,7 @@ def test_cluster_that_is_not_up(lab):
     assert "Traceback" not in output
 
 
-def test_python_that_is_not_there(lab):
+def test_missing_python_is_named(lab):
     status, output = lab.submit("--python", "~/no such/python")
     assert status == 2
     assert "~/no such/python: must be a Python on the head" in output
@@ -164,12 +164,12 @@ def test_python_that_is_not_there(lab):
         (["--profil", "none"], "No such option"),
         (["--max-concurrent", "0"], "--max-concurrent"),
         (["--profile", "gpux"], "gpux"),
-        (["--dry-run"], "--dry-run lists trials without a cluster"),
+        (["--dry-run"], "--dry-run needs no cluster"),
         (["--local"], "--local would train on the head alone"),
-        (["--address", "10.0.0.1:6379"], "--address is the head's own"),
+        (["--address", "10.0.0.1:6379"], "--address must be that of the head"),
         (["--storage", "results"], "--storage: must be a path that begins with / or ~/, but got 'results'"),
-        (["--attach", "--fetch"], "--attach and --fetch: one at a time"),
-        (["--attach", "--profile", "none"], "--attach takes none of run's options, but got --profile none"),
+        (["--attach", "--fetch"], "--attach and --fetch exclude each other"),
+        (["--attach", "--profile", "none"], "--attach takes no options of run, but got --profile none"),
         (["--last", "3"], "--last needs --attach"),
         (["--into", "x"], "need --fetch"),
         (["--python", "python3"], "--python: must be a path that begins with / or ~/"),
@@ -181,9 +181,9 @@ def test_wrong_options_are_named_before_anything_is_sent(refused, options, messa
 
 
 def test_sweep_file_is_checked_before_anything_is_sent(refused):
-    said = refused("name: x\nmetod: grid\nparameters: {lr: {values: []}}\n")
-    assert "x.yaml:2: metod: " in said
-    assert "x.yaml:3: parameters.lr" in said
+    errors = refused("name: x\nmetod: grid\nparameters: {lr: {values: []}}\n")
+    assert "x.yaml:2: metod: " in errors
+    assert "x.yaml:3: parameters.lr" in errors
 
 
 def test_cluster_file_is_checked_before_anything_is_sent(refused):
@@ -193,7 +193,7 @@ def test_cluster_file_is_checked_before_anything_is_sent(refused):
 
 @pytest.fixture
 def refused(tmp_path, monkeypatch, capsys):
-    """What `submit` says of a sweep file and options, without calling Ray; in this process, which is faster."""
+    """The error of `submit` about a sweep file and options; in this process, which is faster, and without Ray."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     monkeypatch.setattr("flexres_tune.submit.ray_exec.subprocess", None)

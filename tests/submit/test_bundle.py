@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from flexres_tune.errors import FlexResError
-from flexres_tune.submit import bundle as tree
+from flexres_tune.submit import bundle as bundle_module
 from flexres_tune.submit.bundle import list_tree, pack_tree, unpack_tree
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_every_file_of_the_package_that_git_knows_is_sent():
-    """A new kind of data file in the package must not stay behind in silence."""
+    """A data file of a new kind must be added to the patterns."""
     command = ["git", "ls-files", "-z", "--cached", "flexres_tune", "sweeps"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
@@ -49,7 +49,7 @@ def test_nothing_else_is_sent(tmp_path):
     assert sent == ["cluster/constraints.txt", "flexres_tune/__init__.py", "sweeps/deep/er/x.yaml"]
 
 
-def test_archive_of_this_tree_is_small_and_comes_out_as_it_went_in(tmp_path):
+def test_archive_of_this_tree_is_small_and_unpacks_to_the_same_files(tmp_path):
     sweep = tmp_path / "böse Datei.yaml"
     sweep.write_text("name: ü")
     sent = pack_tree(ROOT, sweep, tmp_path / "sent.zip")
@@ -60,7 +60,7 @@ def test_archive_of_this_tree_is_small_and_comes_out_as_it_went_in(tmp_path):
     assert sum(path.is_file() for path in (tmp_path / "out").rglob("*")) == sent.num_files
 
 
-def test_sweep_of_the_tree_keeps_its_place_and_is_sent_whatever_it_is_called(tmp_path):
+def test_sweep_of_the_tree_keeps_its_path_and_is_sent_by_any_name(tmp_path):
     make_tree(tmp_path, "mine/x.yml")
     sent = pack_tree(tmp_path, tmp_path / "mine/../mine/x.yml", tmp_path / "sent.zip")
     assert sent.sweep == "mine/x.yml"
@@ -68,7 +68,7 @@ def test_sweep_of_the_tree_keeps_its_place_and_is_sent_whatever_it_is_called(tmp
 
 
 def test_large_tree_is_refused_with_its_largest_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(tree, "MAX_BYTES", 100)
+    monkeypatch.setattr(bundle_module, "MAX_BYTES", 100)
     make_tree(tmp_path, "sweeps/x.yaml")
     (tmp_path / "flexres_tune/dump.csv").write_text("1," * 100)
     with pytest.raises(FlexResError, match=r"at most 100 bytes.*largest is flexres_tune/dump.csv with 200"):
@@ -77,5 +77,5 @@ def test_large_tree_is_refused_with_its_largest_file(tmp_path, monkeypatch):
 
 def test_folder_without_the_package_is_refused(tmp_path):
     (tmp_path / "x.yaml").touch()
-    with pytest.raises(FlexResError, match="must be the working tree that holds flexres_tune/"):
+    with pytest.raises(FlexResError, match="must be the working tree that contains flexres_tune/"):
         pack_tree(tmp_path, tmp_path / "x.yaml", tmp_path / "sent.zip")
