@@ -13,6 +13,7 @@ import pandas
 import pyarrow.parquet as pq
 import pytest
 from helpers.driver_process import ROOT, Driver, command_line
+from helpers.sabotage import ALL, faults
 
 from flexres_tune.results import open_results
 
@@ -23,85 +24,24 @@ parameters: {lr: {values: VALUES}}
 resources_per_trial: {cpu: 1, gpu: 0}
 """
 
-# Run by Python itself at the start of every process that has it on PYTHONPATH, trials included.
-SABOTAGE = """
-import flexres_tune.sweep.worker as job
-
-_train = job._train
-
-def sabotaged(trial, facts):
-    import ctypes
-    import flexres_tune.training as training
-    lr = trial.config["lr"]
-    if lr == 0.666:
-        raise RuntimeError("sabotage: this trial raises")
-    if lr == 0.667:
-        raise MemoryError("sabotage: no memory")
-    if lr == 0.668:
-        ctypes.PyDLL(None).sleep(1000)  # in C, with the interpreter's lock held: no Python can run in this process
-    if lr in (0.669, 0.67):  # an epoch takes so long that there is a checkpoint before the last
-        real = training.fit
-        def slow(*args, **kwargs):
-            import time
-            for metrics in real(*args, **kwargs):
-                yield metrics
-                time.sleep(0.3)
-        training.fit, before = slow, real
-        try:
-            yield from _train(trial, facts)
-        finally:
-            training.fit = before
-        return
-    yield from _train(trial, facts)
-
-job._train = sabotaged
-"""
-
-# The same, for a clock that is put back by a day once the file MOVED is there.
-PUT_BACK = """
-import datetime, os, time
-import flexres_tune.sweep.journal as journal
-
-real = time.time
-
-def now_s():
-    return real() - 86400 * os.path.exists(os.environ["MOVED"])
-
-class PutBack(datetime.datetime):
-    @classmethod
-    def now(cls, zone=None):
-        return datetime.datetime.fromtimestamp(now_s(), zone)
-
-time.time = now_s
-journal.datetime = PutBack
-"""
-
 
 @pytest.fixture
 def sweep(tmp_path):
     """Start the sweep in tmp_path: sweep(values, epochs, *options) -> Driver; ended when the test is."""
     drivers = []
 
-    def start(values="[0.1]", epochs=3, *options, name="test", folder=tmp_path, **environment):
+    def start(values="[0.1]", epochs=3, *options, name="test", folder=tmp_path, env=None, run=("flexres_tune.run",)):
+        module, *before = run
         file = folder / f"{name}.yaml"
         text = SWEEP.replace("name: test", f"name: {name}").replace("VALUES", values).replace("EPOCHS", str(epochs))
         file.write_text(text)
-        arguments = (file, "--profile", "none", "--storage", folder / "results", *options)
-        drivers.append(Driver(*arguments, env=environment))
+        arguments = (*before, file, "--profile", "none", "--storage", folder / "results", *options)
+        drivers.append(Driver(*arguments, env=env, module=module))
         return drivers[-1]
 
     yield start
     for driver in drivers:
         driver.clean_up()
-
-
-@pytest.fixture
-def sabotage(tmp_path):
-    """PYTHONPATH of a folder that sabotages trials by their learning rate."""
-    folder = tmp_path / "sabotage"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(SABOTAGE)
-    return f"{folder}{os.pathsep}{ROOT}"  # the package must be found before the command has put its folder on the path
 
 
 def fill(path):
@@ -135,8 +75,8 @@ def assert_whole(tmp_path, trials, epochs, sweep="test"):
 
 
 @pytest.mark.slow
-def test_killed_trial_goes_on_from_its_checkpoint_without_a_hole_or_a_double(sweep, tmp_path, sabotage):
-    driver = sweep("[0.669, 0.67]", 45, PYTHONPATH=sabotage)
+def test_killed_trial_goes_on_from_its_checkpoint_without_a_hole_or_a_double(sweep, tmp_path):
+    driver = sweep("[0.1, 0.05]", 45, env=faults(tmp_path / "notes", slow=ALL))
     driver.wait_for(lambda: num_checkpoints(tmp_path) == 2)
     assert driver.kill(driver.trials()[0])
     assert driver.wait() == 0, driver.text()
@@ -146,14 +86,14 @@ def test_killed_trial_goes_on_from_its_checkpoint_without_a_hole_or_a_double(swe
 
 
 @pytest.mark.slow
-def test_killed_driver_leaves_tables_that_can_be_read_and_the_same_command_goes_on(sweep, tmp_path, sabotage):
-    driver = sweep("[0.669, 0.67]", 45, PYTHONPATH=sabotage)
+def test_killed_driver_leaves_tables_that_can_be_read_and_the_same_command_goes_on(sweep, tmp_path):
+    driver = sweep("[0.1, 0.05]", 45, env=faults(tmp_path / "notes", slow=ALL))
     driver.wait_for(lambda: num_checkpoints(tmp_path) == 2)
     driver.kill(driver.process.pid)
     driver.wait()
     before = table(tmp_path, "epochs")
     assert len(before)
-    assert sweep("[0.669, 0.67]", 45).wait() == 0
+    assert sweep("[0.1, 0.05]", 45).wait() == 0
     assert_whole(tmp_path, 2, 45)
     after = table(tmp_path, "epochs")
     assert (after["attempt"] == 1).sum() > 0, "epochs that the checkpoint had were computed by the first attempt"
@@ -215,24 +155,25 @@ def test_dead_raylet_is_replaced_and_the_sweep_goes_on(sweep, tmp_path):
 
 
 @pytest.mark.slow
-def test_each_way_to_fail_is_a_row_with_its_reason_and_the_slot_is_free_again(sweep, tmp_path, sabotage):
-    values = "[0.666, 0.667, 0.668, 1.0e+30, 0.1]"
-    driver = sweep(values, 2, "--trial-timeout", "25", PYTHONPATH=sabotage)
+def test_each_way_to_fail_is_a_row_with_its_reason_and_the_slot_is_free_again(sweep, tmp_path):
+    values = "[0.01, 0.02, 0.03, 1.0e+30, 0.1]"
+    env = faults(tmp_path / "notes", raises=[0.01], runs_out_of_memory=[0.02], hangs=[0.03])
+    driver = sweep(values, 2, "--trial-timeout", "25", env=env)
     assert driver.wait(300) == 0, driver.text()
     rows = table(tmp_path, "trials").set_index("lr")
     assert rows["status"].to_dict() == {
-        0.666: "failed", 0.667: "out_of_memory", 0.668: "failed", 1e30: "diverged", 0.1: "completed",
+        0.01: "failed", 0.02: "out_of_memory", 0.03: "failed", 1e30: "diverged", 0.1: "completed",
     }  # fmt: skip
-    assert "Traceback" in rows["error"][0.666] and "sabotage: this trial raises" in rows["error"][0.666]
-    assert "sabotage: no memory" in rows["error"][0.667]
-    assert "no report for 25 s (--trial-timeout)" in rows["error"][0.668]
+    assert "Traceback" in rows["error"][0.01] and "sabotage: this trial raises" in rows["error"][0.01]
+    assert "sabotage: no memory" in rows["error"][0.02]
+    assert "no report for 25 s (--trial-timeout)" in rows["error"][0.03]
     assert "loss" in rows["error"][1e30]
     again = sweep(values, 2, "--retry", "failed,out_of_memory")
     assert again.wait() == 0, again.text()
     assert "3 trials to run, 2 already done" in again.text()
     rows = table(tmp_path, "trials").set_index("lr")
-    assert rows["status"].to_dict() == dict.fromkeys((0.666, 0.667, 0.668, 0.1), "completed") | {1e30: "diverged"}
-    assert rows["attempt"][0.666] == 2
+    assert rows["status"].to_dict() == dict.fromkeys((0.01, 0.02, 0.03, 0.1), "completed") | {1e30: "diverged"}
+    assert rows["attempt"][0.01] == 2
 
 
 @pytest.fixture
@@ -248,22 +189,24 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow
-def test_full_disk_holds_the_sweep_until_there_is_space(sweep, small_disk, sabotage):
-    driver = sweep("[0.669, 0.05, 0.02]", 20, "--max-concurrent", "1", folder=small_disk, PYTHONPATH=sabotage)
+def test_full_disk_holds_the_sweep_until_there_is_space(sweep, small_disk, tmp_path):
+    notes = tmp_path / "notes"
+    env = faults(notes, slow=[0.1])
+    driver = sweep("[0.1, 0.05, 0.02]", 20, "--max-concurrent", "1", folder=small_disk, env=env)
     driver.wait_for(lambda: num_epochs(small_disk) >= 2)
     filler = small_disk / "filler"
     fill(filler)
     driver.wait_for(lambda: "No space left on device" in driver.text(), 60)
     assert "no trial starts until" in driver.text()
-    time.sleep(10)  # the running trial may end; no other may begin
-    begun = set(table(small_disk, "epochs")["trial_id"])
+    driver.wait_for(lambda: "1/3  completed" in driver.text(), 60)
+    time.sleep(2)  # the next trial would start in the same process, at once
+    assert [note.name for note in notes.iterdir()] == ["0.1"]
     assert not list((small_disk / "results" / "test").rglob("*.tmp")), "no torn file"
     for part in (small_disk / "results" / "test").rglob("part-*.parquet"):
         pq.read_table(part)
     filler.unlink()
     assert driver.wait(300) == 0, driver.text()
     assert "the sweep continues" in driver.text()
-    assert len(begun) == 1
     assert_whole(small_disk, 3, 20)
 
 
@@ -363,12 +306,12 @@ def test_clock_locale_odd_paths_and_long_values_work(sweep, tmp_path):
     environment = {"LC_ALL": "de_DE.UTF-8", "LANG": "de_DE.UTF-8", "TZ": "Pacific/Kiritimati"}
     dataset = f"base.dataset=parquet:{images}"
     assert len(str(images)) > 250
-    first = sweep("[0.1]", 2, "--set", dataset, folder=folder, **environment)
+    first = sweep("[0.1]", 2, "--set", dataset, folder=folder, env=environment)
     assert first.wait() == 0, first.text()
     future = time.time() + 10 * 365 * 86400  # as if the clock had been put back ten years since
     for file in (folder / "results").rglob("*"):
         os.utime(file, (future, future))
-    second = sweep("[0.1, 0.05]", 2, "--set", dataset, folder=folder, **environment)
+    second = sweep("[0.1, 0.05]", 2, "--set", dataset, folder=folder, env=environment)
     assert second.wait() == 0, second.text()
     assert "1 trial to run, 1 already done" in second.text()
     assert_whole(folder, 2, 2)
@@ -376,22 +319,24 @@ def test_clock_locale_odd_paths_and_long_values_work(sweep, tmp_path):
 
 
 @pytest.mark.slow
-def test_clock_that_is_put_back_in_the_middle_costs_no_row(sweep, tmp_path, sabotage):
-    moved = tmp_path / "moved"
-    (tmp_path / "sabotage/sitecustomize.py").write_text(SABOTAGE + PUT_BACK)
-    environment = {"PYTHONPATH": sabotage, "MOVED": str(moved)}
-    first = sweep("[0.669, 0.67]", 20, **environment)
+def test_clock_that_is_set_back_in_the_middle_costs_no_row(sweep, tmp_path):
+    flag = tmp_path / "set back"
+    options = {
+        "run": ("helpers.run_with_clock_set_back", flag),
+        "env": faults(tmp_path / "notes", slow=[0.05, 0.02]),
+    }
+    first = sweep("[0.05, 0.02]", 20, **options)
     first.wait_for(lambda: num_epochs(tmp_path) > 0)
-    moved.touch()
+    flag.touch()
     first.process.send_signal(signal.SIGINT)
     assert first.wait() == 130, first.text()
     rows = table(tmp_path, "trials")
-    assert (rows["finished_at"] < rows["started_at"]).any(), "the clock was put back while it ran"
-    second = sweep("[0.669, 0.67, 0.1]", 20, **environment)
+    assert (rows["finished_at"] < rows["started_at"]).any(), "the clock was set back while it ran"
+    second = sweep("[0.05, 0.02, 0.1]", 20, **options)
     assert second.wait() == 0, second.text()
     assert_whole(tmp_path, 3, 20)
     assert set(table(tmp_path, "trials")["attempt"]) == {1, 2}
-    again = sweep("[0.669, 0.67, 0.1]", 20, **environment)
+    again = sweep("[0.05, 0.02, 0.1]", 20, **options)
     assert again.wait() == 0, again.text()
     assert "nothing to do" in again.text()
 

@@ -1,12 +1,17 @@
-"""One trial as a worker process runs it: job -> stream of reports, the last of which says how it ended.
+"""One trial in a worker process: job -> stream of reports, the last of which says how the trial ended.
 
-Nothing here imports ray, so the stream can be tested without it. Every fact the tables need travels inside a report,
-because nothing runs in a trial after its last one: a stopped trial gets SystemExit at the report itself.
+Imports no ray, so the stream can be tested without it. Every fact that the tables need is part of a report, because
+nothing runs in a trial after its last one: a stopped trial gets SystemExit at the report itself.
+
+A test can make trials slow or let them fail: if the environment variable FLEXRES_TUNE_TRIAL_HOOK of a worker names
+`module:function`, its trials report what function(job, reports) yields instead of `reports`, the stream of the real
+trial. Nothing but this file reads the variable.
 """
 
 from __future__ import annotations
 
 import os
+import pkgutil
 import platform
 import socket
 import threading
@@ -21,19 +26,21 @@ from flexres_tune.records import EpochMetrics, TrialStatus
 from flexres_tune.storage import is_remote, make_path
 from flexres_tune.sweep.signals import REMOTE_STOP_PERIOD_S, STOP_PERIOD_S
 
+TRIAL_HOOK = "FLEXRES_TUNE_TRIAL_HOOK"
+
 
 @dataclass(frozen=True)
 class TrialJob:
-    """What a worker needs to run one trial; plain values, as it crosses process borders."""
+    """What a worker needs to run one trial: plain values, because it is sent to another process."""
 
     trial_id: str
     config: dict[str, Any]  # TrialConfig.to_dict()
-    checkpoint: str | None  # the trial's one place; a trial that starts looks there, whoever started it and why
+    checkpoint: str | None  # fixed per trial_id; every attempt resumes from it if it exists
     checkpoint_period_s: float
     num_threads: int
-    folder: str = "."  # where the command was typed: relative data paths mean what they mean there
-    stop_file: str | None = None  # once it is there, the trial saves where it is and ends
-    num_gpus: float = 0.0  # that Ray has lent it
+    folder: str = "."  # the command's working directory, to which relative data paths refer
+    stop_file: str | None = None  # as soon as it exists, the trial saves a checkpoint and ends
+    num_gpus: float = 0.0  # that Ray has assigned to it
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,8 @@ class TrialFacts:
     peak_memory_bytes: int | None = None
     torch_version: str = ""
     python_version: str = ""
-    problem: str | None = None  # what the trial goes on in spite of: a checkpoint that cannot be written
-    notice: str | None = None  # what is amiss with its node, and is said once
+    problem: str | None = None  # a checkpoint that could not be written; the trial continues
+    notice: str | None = None  # a defect of the node, shown once per sweep
 
 
 @dataclass(frozen=True)
@@ -58,23 +65,25 @@ class TrialReport:
 
     metrics: EpochMetrics | None
     facts: TrialFacts = field(default_factory=TrialFacts)
-    status: TrialStatus | None = None  # None: the trial goes on
+    status: TrialStatus | None = None  # None: the trial continues
     error: str | None = None
-    is_repeat: bool = False  # an epoch of the checkpoint's history, computed by an earlier attempt
+    is_repeat: bool = False  # an epoch from the checkpoint's history, computed by an earlier attempt
 
 
 def run_job(job: TrialJob) -> Iterator[TrialReport]:
-    """Reports of one trial. Whatever goes wrong inside becomes the last report: an exception never leaves."""
+    """Reports of one trial. An exception inside becomes the last report; none leaves this function."""
     facts = TrialFacts(hostname=socket.gethostname(), python_version=platform.python_version())
     try:
-        if os.path.isdir(job.folder):  # Ray has moved this process to a folder of its own
+        if os.path.isdir(job.folder):  # Ray has moved this process to another folder
             os.chdir(job.folder)
-        yield from _train(job, facts)
+        reports = _train(job, facts)
+        hook = os.environ.get(TRIAL_HOOK)
+        yield from pkgutil.resolve_name(hook)(job, reports) if hook else reports
     except DivergedError as error:
         yield TrialReport(None, facts, TrialStatus.DIVERGED, str(error))
     except FlexResError as error:
         yield TrialReport(None, facts, TrialStatus.FAILED, f"{type(error).__name__}: {error}")
-    except Exception as error:  # the sweep goes on; the row carries the traceback
+    except Exception as error:  # the sweep continues, and the trial's row has the traceback
         from flexres_tune.training.device import is_out_of_memory
 
         status = TrialStatus.OUT_OF_MEMORY if is_out_of_memory(error) else TrialStatus.FAILED
@@ -82,7 +91,7 @@ def run_job(job: TrialJob) -> Iterator[TrialReport]:
 
 
 def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
-    import torch  # here, so that importing this module costs the driver nothing
+    import torch  # not above: the driver imports this module without torch
 
     from flexres_tune.datasets import load_dataset
     from flexres_tune.spec import TrialConfig
@@ -93,7 +102,7 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
     config = TrialConfig.model_validate(job.config)
     device = devices.pick_device()
     if device.type == "cpu":
-        torch.set_num_threads(job.num_threads)  # per thread under OpenMP, hence here and for every trial
+        torch.set_num_threads(job.num_threads)  # OpenMP keeps it per thread, so each trial sets it in its own
     execution = choose_execution(config, device)
     devices.reset_peak_memory(device)
     facts = replace(
@@ -103,60 +112,63 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
         compile_used=execution.compile,
         execution=execution.label,
         torch_version=torch.__version__,
-        notice=_no_gpu(facts.hostname, torch.__version__) if job.num_gpus and device.type == "cpu" else None,
+        notice=_missing_gpu(facts.hostname, torch.__version__) if job.num_gpus and device.type == "cpu" else None,
     )
     data = load_dataset(config.dataset, device, config.num_train_images)
     checkpoint = make_path(job.checkpoint) if job.checkpoint else None
-    with _Steps(job.stop_file) as steps:
+    with StopCheck(job.stop_file) as must_stop:
         problems: list[FlexResError] = []
-        for metrics in fit(config, data, execution, checkpoint, job.checkpoint_period_s, steps, problems.append):
+        for metrics in fit(config, data, execution, checkpoint, job.checkpoint_period_s, must_stop, problems.append):
             problem = str(problems[-1]) if problems else None
             facts = replace(facts, peak_memory_bytes=devices.peak_memory_bytes(device), problem=problem)
             problems.clear()
             is_last = metrics.epoch == config.epochs
             status = TrialStatus.COMPLETED if is_last else None
-            yield TrialReport(metrics, facts, status, is_repeat=not steps.have_begun)
+            yield TrialReport(metrics, facts, status, is_repeat=not must_stop.was_called)
 
 
-def _no_gpu(hostname: str | None, torch_version: str) -> str:
+def _missing_gpu(hostname: str | None, torch_version: str) -> str:
     return (
         f"{hostname}: torch must see the GPU that a trial holds, but torch {torch_version} sees none, so trials train "
-        "on the CPU there; python -m flexres_tune.doctor says more, and --set resources_per_trial.gpu=0 asks for none"
+        "on the CPU there; run python -m flexres_tune.doctor for details, or use --set resources_per_trial.gpu=0"
     )
 
 
-class _Steps:
-    """fit's question before each step: whether to stop. Until it is first asked, no epoch has been computed here.
+class StopCheck:
+    """Whether to stop, which fit() asks before each step. Until its first call, no epoch was computed here.
 
-    On object storage a thread looks, so that no step waits for a server, and least of all for one that is away.
+    On object storage a thread looks for the stop file, so that no step waits for a server, even one that is down.
     """
 
-    def __init__(self, stop_file: str | None):
+    def __init__(
+        self, stop_file: str | None, period_s: float = STOP_PERIOD_S, remote_period_s: float = REMOTE_STOP_PERIOD_S
+    ):
         self._stop_file = make_path(stop_file) if stop_file else None
-        self._looked_at = 0.0
-        self._is_there, self._is_over = threading.Event(), threading.Event()
-        self.have_begun = False
+        self._period_s, self._remote_period_s = period_s, remote_period_s
+        self._checked_at = 0.0
+        self._exists, self._has_ended = threading.Event(), threading.Event()
+        self.was_called = False
 
-    def __enter__(self) -> _Steps:
+    def __enter__(self) -> StopCheck:
         if self._stop_file is not None and is_remote(self._stop_file):
             threading.Thread(target=self._watch, name="stop file", daemon=True).start()
         return self
 
     def __exit__(self, *exc_info) -> None:
-        self._is_over.set()
+        self._has_ended.set()
 
     def __call__(self) -> bool:
-        self.have_begun = True
+        self.was_called = True
         now = time.monotonic()
-        if self._stop_file is None or now - self._looked_at < STOP_PERIOD_S:
+        if self._stop_file is None or now - self._checked_at < self._period_s:
             return False
-        self._looked_at = now
-        return self._is_there.is_set() if is_remote(self._stop_file) else self._stop_file.exists()
+        self._checked_at = now
+        return self._exists.is_set() if is_remote(self._stop_file) else self._stop_file.exists()
 
     def _watch(self) -> None:
-        while not self._is_over.wait(REMOTE_STOP_PERIOD_S):
+        while not self._has_ended.wait(self._remote_period_s):
             try:
                 if self._stop_file.exists():
-                    return self._is_there.set()
+                    return self._exists.set()
             except StorageError:
                 continue

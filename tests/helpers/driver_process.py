@@ -18,9 +18,15 @@ ROOT = Path(__file__).parents[2]
 class Driver:
     """A running sweep. Kills only its own descendants."""
 
-    def __init__(self, *args: object, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        *args: object,
+        env: dict[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+        module: str = "flexres_tune.run",
+    ):
         self.output = b""
-        command = [*prefix, sys.executable, "-m", "flexres_tune.run", *map(str, args)]
+        command = [*prefix, sys.executable, "-m", module, *map(str, args)]
         read, write = os.pipe()
         self._read = read
         self.process = subprocess.Popen(

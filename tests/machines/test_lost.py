@@ -126,7 +126,7 @@ def test_partition_of_20_seconds_changes_no_row(cluster):
     driver = start(cluster, "partition")  # while Ray may still count the machine of the test before
     wait_for_checkpoints(cluster, driver, "partition")
     cluster.do("cut", "n2")
-    time.sleep(20)
+    time.sleep(20)  # the fault itself: Ray counts a node as dead after about 30 s, and this must stay below
     cluster.do("mend", "n2")
     wait_for_end(driver)
     rows_of(cluster, "partition")

@@ -1,4 +1,4 @@
-"""One trial's stream of reports, without Ray; its question before each step: the stop file, wherever it lies."""
+"""One trial's stream of reports without Ray, its stop file on each kind of storage, and the hook that tests use."""
 
 import time
 
@@ -7,46 +7,49 @@ import torch
 
 from flexres_tune.spec import TrialConfig
 from flexres_tune.storage import make_path
-from flexres_tune.sweep import worker as job
-from flexres_tune.sweep.worker import TrialJob, _Steps, run_job
+from flexres_tune.sweep.worker import TRIAL_HOOK, StopCheck, TrialJob, run_job
+
+REMOTE_FILE = "s3://bucket/results/.stop-1"
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(job, "STOP_PERIOD_S", 0.0)
-    monkeypatch.setattr(job, "REMOTE_STOP_PERIOD_S", 0.02)
+def make_job(**values):
+    config = TrialConfig(model="tiny", dataset="digits", epochs=1, num_train_images=64, augmentation=[])
+    return TrialJob(config.trial_id, config.to_dict(), None, 10.0, num_threads=1, **values)
 
 
-def comes(is_so):
+def make_check(stop_file):
+    return StopCheck(stop_file, period_s=0.0, remote_period_s=0.02)
+
+
+def becomes_true(condition):
     for _ in range(1000):
-        if is_so():
+        if condition():
             return True
         time.sleep(0.01)
     return False
 
 
 @pytest.mark.parametrize("place", ["FOLDER", "s3://bucket/results"])
-def test_stop_file_is_seen_once_it_is_there(bucket, tmp_path, place):
-    folder = make_path(place.replace("FOLDER", str(tmp_path)))
-    stop_file = folder / ".stop-1"
-    with _Steps(str(stop_file)) as steps:
-        assert not steps.have_begun and not steps() and steps.have_begun
+def test_stop_file_is_seen_after_it_is_created(bucket, tmp_path, place):
+    stop_file = make_path(place.replace("FOLDER", str(tmp_path))) / ".stop-1"
+    with make_check(str(stop_file)) as must_stop:
+        assert not must_stop.was_called and not must_stop() and must_stop.was_called
         stop_file.touch()
-        assert comes(steps)
+        assert becomes_true(must_stop)
 
 
-def test_step_does_not_wait_for_a_server_that_is_away(bucket):
+def test_step_does_not_wait_for_a_server_that_is_down(bucket):
     bucket.go_away()
-    with _Steps("s3://bucket/results/.stop-1") as steps:
-        assert comes(lambda: bucket.num_requests > 2), "the thread goes on looking"
-        assert not steps()
+    with make_check(REMOTE_FILE) as must_stop:
+        assert becomes_true(lambda: bucket.num_requests > 2), "the thread keeps checking"
+        assert not must_stop()
         bucket.come_back()
-        make_path("s3://bucket/results/.stop-1").touch()
-        assert comes(steps)
+        make_path(REMOTE_FILE).touch()
+        assert becomes_true(must_stop)
 
 
-def test_nobody_looks_once_the_trial_is_over(bucket):
-    with _Steps("s3://bucket/results/.stop-1"):
+def test_no_request_is_made_after_the_trial(bucket):
+    with make_check(REMOTE_FILE):
         pass
     time.sleep(0.1)
     before = bucket.num_requests
@@ -55,16 +58,27 @@ def test_nobody_looks_once_the_trial_is_over(bucket):
 
 
 def test_trial_without_a_stop_file_is_not_stopped():
-    with _Steps(None) as steps:
-        assert not steps()
+    with make_check(None) as must_stop:
+        assert not must_stop()
+
+
+def fail(job, reports):
+    yield next(reports)
+    raise MemoryError(job.trial_id)
+
+
+def test_hook_replaces_the_reports_and_its_exception_is_the_trials(monkeypatch):
+    monkeypatch.setenv(TRIAL_HOOK, f"{__name__}:fail")
+    job = make_job()
+    first, last = run_job(job)
+    assert first.metrics.epoch == 1
+    assert last.status == "out_of_memory" and job.trial_id in last.error
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU here")
 @pytest.mark.parametrize(("num_gpus", "says_so"), [(0.25, True), (0.0, False)])
 def test_trial_that_holds_a_gpu_which_torch_does_not_see_says_so(num_gpus, says_so):
-    config = TrialConfig(model="tiny", dataset="digits", epochs=1, num_train_images=64, augmentation=[])
-    job = TrialJob(config.trial_id, config.to_dict(), None, 10.0, num_threads=1, num_gpus=num_gpus)
-    (report,) = run_job(job)
+    (report,) = run_job(make_job(num_gpus=num_gpus))
     assert report.status == "completed"
     assert bool(report.facts.notice) is says_so
     if says_so:
