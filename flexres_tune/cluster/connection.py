@@ -1,4 +1,4 @@
-"""The Ray cluster a sweep runs on: started here, or joined."""
+"""Connecting to Ray: which cluster a command joins or starts, Ray's settings, and how the connection ends."""
 
 from __future__ import annotations
 
@@ -25,85 +25,70 @@ from flexres_tune.cluster.resources import (
 from flexres_tune.errors import DeviceError
 from flexres_tune.storage.filesystem import forwarded_environment
 
-# What Ray would otherwise say, write or do behind the user's back. Set before ray is imported; a user's own
-# setting of the same variable wins.
+CONNECT_TIMEOUT_S = 3.0
+
+# Ray's settings, which must be in the environment before ray is imported. A variable that the user has set wins.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; unset, it warns about it in every trial
-    "RAY_memory_monitor_refresh_ms": "0",  # its kill would crash the whole sweep, whatever max_failures says
-    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints a box even when told to be silent
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default; if unset, Ray warns about it in every trial
+    "RAY_memory_monitor_refresh_ms": "0",  # a trial that it kills ends the whole sweep, whatever max_failures says
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints a box even with verbose=0
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nobody reads Ray's snapshots; each costs the driver a pause
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Ray's snapshots are not used, and each one stops the driver for a while
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that failed reports no metric
     "TUNE_WARN_THRESHOLD_S": "30",
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "10",  # a stopped trial's thread ends at its report; wait for it, then reuse
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "10",  # time for a stopped trial's thread to end; its actor is then reused
 }
 
+# Activations are tens of MB, which glibc requests from the kernel at every step, in pages of 4 KB. If it keeps them, in
+# huge pages, resnet22_2 at batch 128 trains 1.08 (1.07 to 1.10) times as fast (AMD EPYC, 2 cores, torch 2.15.0, bf16
+# compiled, 5 pairs of epochs in turn), with 1.6 GB of memory instead of 1.3. Other C libraries ignore the variable.
+PROCESS_ENVIRONMENT = MappingProxyType(
+    {
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824"
+        ":glibc.malloc.trim_threshold=17179869184"
+    }
+)
 
-@contextmanager
-def connect(address: str | None, verbose: bool = False, ship_code: bool = False) -> Iterator[ClusterResources]:
-    """Join the cluster at `address`, or start one on this machine for the length of the context.
 
-    `ship_code` sends this package along: all nodes of a joined cluster run the driver's code, whatever they have.
+def find_address(address: str | None, local: bool) -> str | None:
+    """Address of the cluster to join, or None to start Ray here.
 
-    Raises:
-        DeviceError: nothing answers at the address.
+    The first of: `address`, $RAY_ADDRESS, a cluster that `ray start` has started or joined on this machine. `local`
+    ignores all three.
     """
-    for name, value in (ENVIRONMENT | PROCESS_ENVIRONMENT).items():  # Ray's processes hand the latter on to trials
-        os.environ.setdefault(name, value)
-    import ray
+    if local:
+        return None
+    return address or os.environ.get("RAY_ADDRESS") or _address_on_this_machine()
 
-    if not verbose:
-        logging.getLogger("ray").setLevel(logging.ERROR)
-    level = logging.INFO if verbose else logging.ERROR
-    options = {"log_to_driver": verbose, "logging_level": level, "configure_logging": True}
-    already_connected = ray.is_initialized()  # by a test's session
-    if not already_connected:
-        try:
-            if address:
-                if problem := connection_problem(address):
-                    raise ConnectionError(problem)
-                ray.init(address=address, runtime_env=_own_code() if ship_code else _settings(), **options)
-            else:
-                with _termination_signals_blocked(), _errors_on_one_line():
-                    ray.init(address="local", include_dashboard=False, num_gpus=num_visible_gpus(), **options)
-        except ray.exceptions.AuthenticationError as error:
-            raise DeviceError(
-                f"the cluster at {address} must accept this token, but: {_first_line(error)}; set RAY_AUTH_MODE=token, "
-                "and copy the head's ~/.ray/auth_token here; or use --local to stay out of it"
-            ) from None
-        except (ConnectionError, ValueError, RuntimeError) as error:  # RuntimeError: another version of Ray or Python
-            if address is None:
-                raise
-            raise DeviceError(
-                f"a Ray cluster must answer at --address {address}, but: {_first_line(error)}; start one with "
-                "`ray up`, or use --local to run on this machine"
-            ) from None
+
+def _address_on_this_machine() -> str | None:
+    """Content of `ray start`'s file ray_current_cluster if the cluster answers: the file remains after its end."""
+    folder = Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "ray"
     try:
-        yield call_unless_ray_died(lambda: read_cluster(is_local=not address and not already_connected))
-    finally:
-        if not already_connected:
-            kill_ray()
+        address = (folder / "ray_current_cluster").read_text().strip()
+    except OSError:
+        return None
+    return address if address and connection_problem(address) is None else None
 
 
-def read_cluster(is_local: bool) -> ClusterResources:
-    """The connected cluster as it is now."""
-    import ray
+def connection_problem(address: str) -> str | None:
+    """Why host:port does not accept connections; None if it does, or if the address has another form.
 
-    config = None if is_local else read_autoscaler_config()
-    size = max_resources(ray.cluster_resources(), config)
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    return ClusterResources(
-        num_cpus=size["CPU"],
-        num_gpus=size["GPU"],
-        num_nodes=len(alive),
-        is_local=is_local,
-        nodes=max_nodes([NodeResources.of(node["Resources"]) for node in alive], config),
-    )
+    Without this check Ray would try for minutes.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "://" in address:
+        return None
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        return str(error.strerror or error)
+    return None
 
 
 class RayConnection:
-    """Ray, started or joined when first needed, and stopped or left at the end of the context."""
+    """A connection that is made when it is first needed, and closed at the end of the context."""
 
     def __init__(self, address: str | None, verbose: bool):
         self._address, self._verbose = address, verbose
@@ -120,9 +105,7 @@ class RayConnection:
         return self._cluster
 
     def connect(self) -> None:
-        """Raises:
-        DeviceError: nothing answers at the address.
-        """
+        """Connect unless connected. Raises DeviceError if no cluster answers at the address."""
         if self._cluster is None:
             self._cluster = self._stack.enter_context(connect(self._address, self._verbose, ship_code=True))
 
@@ -134,11 +117,97 @@ class RayConnection:
 
 
 @contextmanager
-def _termination_signals_blocked() -> Iterator[None]:
-    """Processes started inside do not hear SIGTERM and SIGHUP, as Ray already sees to for SIGINT.
+def connect(address: str | None, verbose: bool = False, ship_code: bool = False) -> Iterator[ClusterResources]:
+    """Join the cluster at `address`, or start Ray on this machine for the duration of the context.
 
-    Slurm sends SIGTERM to every process of a job, and a lost terminal SIGHUP to its whole group. Were Ray's processes
-    to end at once, no trial could save where it is, and this process would be aborted inside Ray before it wrote a row.
+    With `ship_code`, all nodes of a joined cluster run the driver's copy of this package, even if they have another.
+
+    Raises:
+        DeviceError: no cluster answers at the address.
+        RayLostError: Ray did not start here.
+    """
+    for name, value in (ENVIRONMENT | PROCESS_ENVIRONMENT).items():  # trials inherit both from Ray's processes
+        os.environ.setdefault(name, value)
+    import ray
+
+    if not verbose:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+    already_connected = ray.is_initialized()  # by a test's session
+    if not already_connected:
+        level = logging.INFO if verbose else logging.ERROR
+        options = {"log_to_driver": verbose, "logging_level": level, "configure_logging": True}
+        if address:
+            _join(address, ship_code, options)
+        else:
+            _start(options)
+    try:
+        yield call_unless_ray_died(lambda: read_cluster(is_local=not address and not already_connected))
+    finally:
+        if not already_connected:
+            kill_ray()
+
+
+def read_cluster(is_local: bool) -> ClusterResources:
+    """The connected cluster as it is now; if it scales, with the nodes that it may still start."""
+    import ray
+
+    config = None if is_local else read_autoscaler_config()
+    total = max_resources(ray.cluster_resources(), config)
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return ClusterResources(
+        num_cpus=total["CPU"],
+        num_gpus=total["GPU"],
+        num_nodes=len(alive),
+        is_local=is_local,
+        nodes=max_nodes([NodeResources.of(node["Resources"]) for node in alive], config),
+    )
+
+
+def _join(address: str, ship_code: bool, options: dict[str, Any]) -> None:
+    import ray
+
+    try:
+        if problem := connection_problem(address):
+            raise ConnectionError(problem)
+        ray.init(address=address, runtime_env=_runtime_env(ship_code), **options)
+    except ray.exceptions.AuthenticationError as error:
+        raise DeviceError(
+            f"the cluster at {address} must accept this token, but: {_first_line(error)}; set RAY_AUTH_MODE=token, "
+            "and copy the head's ~/.ray/auth_token to this machine; or use --local to start Ray here"
+        ) from None
+    except (ConnectionError, ValueError, RuntimeError) as error:  # RuntimeError: another version of Ray or Python
+        raise DeviceError(
+            f"a Ray cluster must answer at --address {address}, but: {_first_line(error)}; start one with "
+            "`ray up`, or use --local to run on this machine"
+        ) from None
+
+
+def _runtime_env(ship_code: bool) -> dict[str, Any] | None:
+    """What nodes get from this machine: how to reach object storage, and with `ship_code` this package."""
+    storage = forwarded_environment()
+    if ship_code:
+        code = {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"]}
+        return code | {"env_vars": dict(PROCESS_ENVIRONMENT) | storage}
+    return {"env_vars": storage} if storage else None
+
+
+def _start(options: dict[str, Any]) -> None:
+    import ray
+
+    try:
+        with _termination_signals_blocked():
+            ray.init(address="local", include_dashboard=False, num_gpus=num_visible_gpus(), **options)
+    except Exception as error:  # Ray raises many types if its processes do not start or die while they do
+        raise RayLostError(f"Ray did not start: {_first_line(error)[:300]}") from error
+
+
+@contextmanager
+def _termination_signals_blocked() -> Iterator[None]:
+    """Processes that are started inside inherit SIGTERM and SIGHUP blocked; Ray itself does the same for SIGINT.
+
+    Slurm sends SIGTERM to every process of a job, and a terminal that is lost sends SIGHUP to its whole group. If Ray's
+    processes ended at once, no trial could save a checkpoint, and this process would be aborted inside Ray before it
+    wrote a row.
     """
     handler = signal.getsignal(signal.SIGTERM)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
@@ -146,80 +215,9 @@ def _termination_signals_blocked() -> Iterator[None]:
         yield
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # ray.init has taken it, to end the process at once
+            signal.signal(signal.SIGTERM, handler)  # ray.init has replaced it by one that ends the process at once
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _errors_on_one_line() -> Iterator[None]:
-    """Whatever Ray raises where its processes do not come up, or die while they do."""
-    try:
-        yield
-    except Exception as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise RayLostError(f"Ray did not start: {lines[0][:300]}") from error
-
-
-def _own_code() -> dict[str, Any]:
-    return {
-        "py_modules": [str(Path(__file__).parents[1])],
-        "excludes": ["__pycache__"],
-        "env_vars": dict(PROCESS_ENVIRONMENT) | forwarded_environment(),
-    }
-
-
-def _settings() -> dict[str, Any] | None:
-    """How this machine reaches object storage, where it was told: nodes are asked to write there."""
-    return {"env_vars": found} if (found := forwarded_environment()) else None
 
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-CONNECT_TIMEOUT_S = 3.0
-
-
-def find_address(address: str | None, local: bool) -> str | None:
-    """Address of the cluster to join: the one given, $RAY_ADDRESS, one that `ray start` has started or joined on this
-    machine, or None for a Ray of our own. `local` stays out of all of them.
-    """
-    if local:
-        return None
-    return address or os.environ.get("RAY_ADDRESS") or _running_here()
-
-
-def connection_problem(address: str) -> str | None:
-    """Why nobody can be reached at host:port; None where somebody can, or where the address is of another form.
-
-    Ray would try for minutes.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "://" in address:
-        return None
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        return str(error.strerror or error)
-    return None
-
-
-def _running_here() -> str | None:
-    """What `ray start` left in ray_current_cluster, if somebody still answers there: the file outlives its cluster."""
-    folder = Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "ray"
-    try:
-        address = (folder / "ray_current_cluster").read_text().strip()
-    except OSError:
-        return None
-    return address if address and connection_problem(address) is None else None
-
-
-# Activations are tens of MB, which glibc takes from the kernel anew at every step, in pages of 4 KB. Kept, and in huge
-# pages, resnet22_2 at batch 128 trains 1.08 (1.07 to 1.10) times as fast (AMD EPYC, 2 cores, torch 2.15.0, bf16
-# compiled, 5 pairs of epochs in turn), for 1.6 GB in place of 1.3. Other C libraries do not look at it.
-PROCESS_ENVIRONMENT = MappingProxyType(
-    {
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824"
-        ":glibc.malloc.trim_threshold=17179869184"
-    }
-)

@@ -1,4 +1,4 @@
-"""The nodes of a connected cluster, and one function run on each of them."""
+"""The nodes of a connected cluster, and calling one function on each of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flexres_tune.cluster import probe
 
-ANSWER_TIMEOUT_S = 180.0  # a first torch import, and a data set decoded
+RESULT_TIMEOUT_S = 180.0  # enough for the first import of torch and for decoding a data set
+CLOCK_TIMEOUT_S = 30.0
 NUM_CLOCK_READINGS = 5
 
 
@@ -29,7 +30,7 @@ class Node:
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What a function returned on a node, or why there is nothing."""
+    """What a function returned on a node, or why it returned nothing."""
 
     node: Node
     value: Any = None
@@ -37,7 +38,7 @@ class NodeResult:
 
 
 def alive_nodes() -> list[Node]:
-    """Nodes of the connected cluster, by address."""
+    """Nodes of the connected cluster, ordered by address."""
     nodes = [
         Node(
             node["NodeID"], node["NodeManagerAddress"], node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)
@@ -48,50 +49,48 @@ def alive_nodes() -> list[Node]:
     return sorted(nodes, key=lambda node: (node.address, node.node_id))
 
 
-def on_every_node(
+def call_on_nodes(
     nodes: Sequence[Node],
     function: Callable[..., Any],
     arguments: Callable[[Node], tuple[Any, ...]] = lambda node: (),
-    timeout_s: float = ANSWER_TIMEOUT_S,
+    timeout_s: float = RESULT_TIMEOUT_S,
 ) -> list[NodeResult]:
-    """Call a function of raytune/probe.py on every node at once; it takes no CPU that a trial could have."""
-    ray.cloudpickle.register_pickle_by_value(probe)  # the node may lack this package
-    try:
-        references = {
-            _task(function, node).remote(*arguments(node)): node for node in nodes
-        }  # pickled here, while the module is registered
+    """Call a function of cluster/probe.py on all nodes at once. The calls take no CPU away from trials."""
+    ray.cloudpickle.register_pickle_by_value(probe)  # a node may lack this package
+    try:  # .remote() pickles the function, so the module must be registered now
+        references = {_task(function, node).remote(*arguments(node)): node for node in nodes}
     finally:
         ray.cloudpickle.unregister_pickle_by_value(probe)
     done, late = ray.wait(list(references), num_returns=len(references), timeout=timeout_s)
-    answers = {}
+    results = {}
     for reference in done:
         node = references[reference]
         try:
-            answers[node] = NodeResult(node, ray.get(reference))
-        except Exception as error:  # a node that dies or cannot run the function is an answer, too
-            answers[node] = NodeResult(node, problem=f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}")
+            results[node] = NodeResult(node, ray.get(reference))
+        except Exception as error:  # the node died, or cannot run the function
+            results[node] = NodeResult(node, problem=f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}")
     for reference in late:
         ray.cancel(reference, force=True)
-        answers[references[reference]] = NodeResult(references[reference], problem=f"no answer in {timeout_s:g} s")
-    return [answers[node] for node in nodes]
+        results[references[reference]] = NodeResult(references[reference], problem=f"no answer in {timeout_s:g} s")
+    return [results[node] for node in nodes]
 
 
 def clock_offset_s(node: Node) -> tuple[float, float] | None:
-    """(a node's clock minus this one's, its uncertainty), in seconds; None where the node does not answer.
+    """(a node's clock minus this machine's, uncertainty) in seconds; None if the node does not answer.
 
-    Of several round trips the shortest counts: the remote reading lies somewhere within it.
+    The shortest of several round trips is used: the node read its clock at some time during it.
     """
     readings = []
     for _ in range(NUM_CLOCK_READINGS):
         before = time.time()
-        (answer,) = on_every_node([node], probe.clock, timeout_s=30.0)
+        (result,) = call_on_nodes([node], probe.clock, timeout_s=CLOCK_TIMEOUT_S)
         after = time.time()
-        if answer.problem is None:
-            readings.append((after - before, answer.value - statistics.fmean((before, after))))
+        if result.problem is None:
+            readings.append((after - before, result.value - statistics.fmean((before, after))))
     if not readings:
         return None
-    duration, offset = min(readings)
-    return offset, duration / 2
+    round_trip_s, offset_s = min(readings)
+    return offset_s, round_trip_s / 2
 
 
 def _task(function: Callable[..., Any], node: Node) -> Any:

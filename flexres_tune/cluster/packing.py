@@ -1,8 +1,8 @@
-"""How many trials share a device: measured, largest trial first, by running them side by side.
+"""Packing: how many trials share a device if `resources_per_trial` is auto, measured with the largest trial.
 
-A GPU takes 1, 2, 3 ... trials while their images a second together still grow by MIN_GAIN and their memory fits. On
-CPUs the question is threads a trial: one trial on all cores, or as many as there are cores on one each. An answer is
-remembered by file for the machine.
+GPU: 1, 2, 3 ... copies of the trial run at the same time on one GPU, as long as their total of images per second grows
+by MIN_GAIN and their memory fits. CPU: threads per trial, from one trial on all cores to one trial per core. Results
+are cached in a file per machine.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from flexres_tune.datasets import DataShape, describe_dataset
 from flexres_tune.datasets.cache import DataPaths
 from flexres_tune.spec import PlannedTrial, Resources, TrialConfig, count_flops
 from flexres_tune.storage import atomic_write_text
+from flexres_tune.text import plural
 
 MEASURE_S = 2.0  # of steps, all trials of a packing at once
-MIN_GAIN = 1.05  # one more trial must bring so much: it also costs memory, and each trial takes longer
+MIN_GAIN = 1.05  # required of one more trial, which also costs memory and makes every trial slower
 MAX_PER_GPU = 8
-MIN_FLOPS_CPU = 1e13  # of a whole sweep: shorter ones end before measuring would, on two cores
-MIN_FLOPS_GPU = 1e16  # likewise, on a GPU
-MEMORY_SHARE = 0.9  # of a GPU's memory that may be planned; fragmentation takes some
+MIN_FLOPS_CPU = 1e13  # of a sweep; on two cores a shorter one ends before a measurement would
+MIN_FLOPS_GPU = 1e16  # the same on a GPU
+MEMORY_SHARE = 0.9  # of a GPU's memory that trials may use; fragmentation takes some
 
 log = logging.getLogger(__name__)
 
@@ -40,38 +41,37 @@ class Packing:
 
     cpu: float
     gpu: float
-    images_per_second: float  # of all trials of a device or node together
+    images_per_second: float  # total of all trials of a GPU, or of a node without GPUs
     reason: str
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What one of several trials running side by side measured."""
+class StepRate:
+    """What one of several concurrent trials measured."""
 
     images_per_second: float
     memory_bytes: int  # of the device; 0 on a CPU
     device_memory_bytes: int
 
 
-Measure = Callable[[float, float, int], Sequence[Probe]]  # (cpu, gpu, how many at once) -> a probe each
+Measure = Callable[[float, float, int], Sequence[StepRate]]  # (cpu, gpu, number of concurrent trials) -> one each
 
 
 def resolve_auto_resources(
     requested: Resources, cluster: ClusterResources, trials: Sequence[PlannedTrial]
 ) -> tuple[Resources, str]:
-    """The request with `auto` measured on the connected cluster, and why; as it is where measuring would not pay.
+    """(the request with `auto` replaced by a measurement on the connected cluster, the reason).
 
-    Args:
-        trials: those to be run; the largest is measured.
+    The largest of `trials`, those that will be run, is measured. The request is returned unchanged, with an empty
+    reason, if nothing is `auto` or the sweep is too short for a measurement.
     """
     largest = largest_trial(trials)
     on_gpu = bool(cluster.num_gpus) and requested.gpu != 0
     is_auto = requested.gpu == "auto" if on_gpu else requested.cpu == "auto"
-    threshold = MIN_FLOPS_GPU if on_gpu else MIN_FLOPS_CPU
     if largest is None or not is_auto:
         return requested, ""
     describe = functools.cache(describe_dataset)
-    if sum(_training_flops(trial, describe) for trial in trials) < threshold:
+    if sum(_training_flops(trial, describe) for trial in trials) < (MIN_FLOPS_GPU if on_gpu else MIN_FLOPS_CPU):
         return requested, ""
     measure = measure_with_ray(largest.config)
     resources = {"cpu": cluster.num_cpus, "gpu": cluster.num_gpus, "nodes": cluster.num_nodes}
@@ -93,9 +93,8 @@ def _training_flops(trial: PlannedTrial, describe: Callable[[str], DataShape]) -
 
 
 def largest_trial(trials: Sequence[PlannedTrial]) -> PlannedTrial | None:
-    """The trial whose step is the most work, and so the one that must fit; None of none."""
-
-    describe = functools.cache(describe_dataset)  # each look opens the files
+    """The trial with the most work per step, which also needs the most memory; None if there are no trials."""
+    describe = functools.cache(describe_dataset)  # it opens files
 
     def work(trial: PlannedTrial) -> int:
         shape = describe(trial.config.dataset)
@@ -105,49 +104,43 @@ def largest_trial(trials: Sequence[PlannedTrial]) -> PlannedTrial | None:
 
 
 def pack_gpu(measure: Measure, cpus_per_gpu: float) -> Packing:
-    """The number of trials a GPU, from 1 upwards.
-
-    Args:
-        measure: runs so many trials at once on one GPU.
-        cpus_per_gpu: CPUs that a GPU's trials share.
-    """
-    rates: dict[int, float] = {}
+    """The number of trials per GPU, counted up from 1; `cpus_per_gpu` is divided among them."""
+    rates: dict[int, float] = {}  # images per second by number of trials
     best, most = 1, MAX_PER_GPU
     while len(rates) < most:
         number = len(rates) + 1
-        probes = measure(max(1.0, cpus_per_gpu // number), math.floor(1e4 / number) / 1e4, number)
-        rates[number] = sum(probe.images_per_second for probe in probes)
+        measured = measure(max(1.0, cpus_per_gpu // number), math.floor(1e4 / number) / 1e4, number)
+        rates[number] = sum(trial.images_per_second for trial in measured)
         if number == 1:
-            (alone,) = probes
+            (alone,) = measured
             most = max(1, min(most, int(MEMORY_SHARE * alone.device_memory_bytes / max(1, alone.memory_bytes))))
         elif rates[number] < MIN_GAIN * rates[best]:
             break
         else:
             best = number
-    measured = ", ".join(f"{number}: {rate:,.0f}" for number, rate in rates.items())
+    table = ", ".join(f"{number}: {rate:,.0f}" for number, rate in rates.items())
     reason = (
-        f"{best} to a GPU (images/s together, by trials a GPU: {measured}; "
+        f"{best} per GPU (images/s in all by trials per GPU: {table}; "
         f"the largest takes {alone.memory_bytes / 2**30:.1f} of {alone.device_memory_bytes / 2**30:.0f} GiB)"
     )
     return Packing(max(1.0, cpus_per_gpu // best), math.floor(1e4 / best) / 1e4, rates[best], reason)
 
 
 def pack_cpu(measure: Measure, num_cpus: int) -> Packing:
-    """Threads a trial: 1, 2, 4 ... all, whichever trains the most images a second on the whole node."""
-    rates: dict[int, float] = {}
+    """Threads per trial: of 1, 2, 4 ... num_cpus the number that trains the most images per second on the node."""
+    rates: dict[int, float] = {}  # images per second by threads per trial
     threads = 1
     while threads <= num_cpus:
-        rates[threads] = sum(probe.images_per_second for probe in measure(threads, 0, num_cpus // threads))
+        rates[threads] = sum(trial.images_per_second for trial in measure(threads, 0, num_cpus // threads))
         threads *= 2
     best = max(rates, key=lambda threads: rates[threads])
-    measured = ", ".join(f"{threads}: {rate:,.0f}" for threads, rate in rates.items())
-    plural = "" if best == 1 else "s"
-    reason = f"{best} thread{plural} a trial (images/s of the node, by threads a trial: {measured})"
+    table = ", ".join(f"{threads}: {rate:,.0f}" for threads, rate in rates.items())
+    reason = f"{plural(best, 'thread')} per trial (images/s of the node by threads per trial: {table})"
     return Packing(float(best), 0.0, rates[best], reason)
 
 
 def cached_packing(config: TrialConfig, resources: dict[str, float], pack: Callable[[], Packing]) -> Packing:
-    """`pack()`, or what it said on this machine for the same work before."""
+    """`pack()`, or its earlier result on this machine for the same work."""
     work = {"model": config.model.model_dump(mode="json"), "batch_size": config.batch_size, "dataset": config.dataset}
     precision = {"precision": config.precision, "compile": config.compile}
     key = json.dumps([work, precision, resources, MEASURE_S], sort_keys=True)
@@ -166,7 +159,7 @@ def cached_packing(config: TrialConfig, resources: dict[str, float], pack: Calla
 
 
 class StepBenchmark:
-    """One of several trials side by side: built and warmed up when made, measured by `run`."""
+    """One of several concurrent trials: the constructor builds it and warms it up, `run` measures it."""
 
     def __init__(self, config: dict[str, Any], num_threads: int, folder: str):
         from flexres_tune.training import choose_execution
@@ -184,7 +177,7 @@ class StepBenchmark:
             self._stepper.step()
 
     def _memory(self) -> tuple[int, int]:
-        """(used, all) bytes of the device: torch's tensors and what CUDA itself takes; zeros on a CPU."""
+        """(used, total) bytes of the device, with what CUDA itself takes; (0, 0) on a CPU."""
         import torch
 
         if self._device.type != "cuda":
@@ -192,25 +185,25 @@ class StepBenchmark:
         free, total = torch.cuda.mem_get_info(self._device)
         return max(total - free, torch.cuda.max_memory_reserved(self._device)), total
 
-    def run(self, seconds: float) -> Probe:
-        """Step for so long, beside the others."""
+    def run(self, seconds: float) -> StepRate:
+        """Train for this time while the others do, too."""
         started, num_steps = time.perf_counter(), 0
         while num_steps < 2 or time.perf_counter() - started < seconds:
             self._stepper.step()
             num_steps += 1
         rate = num_steps * self._batch_size / (time.perf_counter() - started)
-        return Probe(rate, *self._memory())
+        return StepRate(rate, *self._memory())
 
 
 def measure_with_ray(config: TrialConfig) -> Measure:
-    """Measure by actors on the connected cluster: each holds its share, and all step at the same time."""
+    """Measures with Ray actors on the connected cluster; all of them train at the same time."""
     import ray
 
-    def measure(cpu: float, gpu: float, number: int) -> Sequence[Probe]:
+    def measure(cpu: float, gpu: float, number: int) -> Sequence[StepRate]:
         actor = ray.remote(num_cpus=cpu, num_gpus=gpu)(StepBenchmark)
         actors = [actor.remote(config.to_dict(), max(1, int(cpu)), os.getcwd()) for _ in range(number)]
         try:
-            ray.get([one.run.remote(0.0) for one in actors])  # all are built and warm before any is measured
+            ray.get([one.run.remote(0.0) for one in actors])  # returns as soon as all are warm
             return ray.get([one.run.remote(MEASURE_S) for one in actors])
         finally:
             for one in actors:

@@ -1,6 +1,7 @@
-"""What one node has: look() runs there. Only the standard library is imported, for the node may lack everything else.
+"""Functions that run on a node and return what it has: versions, GPUs, memory, disk, data, storage, clock.
 
-It travels to the node by value (raytune/nodes.py), so it also runs where flexres_tune is missing.
+cluster/nodes.py sends them to the node by value. A node may lack every package, even this one, so only the standard
+library is imported at the top.
 """
 
 from __future__ import annotations
@@ -18,40 +19,40 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-TORCH_TIMEOUT_S = 120  # its first import from a cold network file system
+TORCH_TIMEOUT_S = 120  # its first import from a network file system takes long
 
-# In a process of its own: Ray hides the GPUs from a task that has asked for none.
+# Runs in a new process: Ray hides the GPUs from a task that requested none.
 _COUNT_GPUS = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
 
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What was found on a node. Sizes in bytes; None where it could not be found out."""
+    """What was found on a node. Sizes are in bytes. None: could not be determined."""
 
     hostname: str
     python: str
     torch: str | None
     ray: str | None
-    code: str | None  # flexres_tune's version and the digest of its source; None where it cannot be imported
+    code: str | None  # version and digest of flexres_tune's source; None if it cannot be imported
     num_gpus_torch: int | None
     torch_problem: str | None
     memory_available: int | None
     shm_free: int | None
-    disk_used_fraction: float  # of the disk that Ray's files lie on
+    disk_used_fraction: float  # of the disk that holds Ray's files
     disk_free: int
-    data_problems: dict[str, str | None] = field(default_factory=dict)  # by data set; None where it is sound
+    data_problems: dict[str, str | None] = field(default_factory=dict)  # by data set; None: it can be read
     storage_problem: str | None = None
 
 
 def probe_node(
     datasets: tuple[str, ...], storage: str | None, mark: str, folder: str | None, ray_folder: str = "/tmp"
 ) -> NodeFacts:
-    """Look at this machine.
+    """Facts of this machine.
 
     Args:
-        datasets: those whose images are to be read, as the first trial would.
-        storage: folder or address to write a file named `mark` to.
-        folder: where the command was typed; relative data paths mean what they mean there.
+        datasets: data sets whose images are read, as the first trial would read them.
+        storage: folder or address where a file named `mark` is written.
+        folder: working directory of the command, to which relative data paths refer.
     """
     if folder and os.path.isdir(folder):
         os.chdir(folder)
@@ -76,20 +77,20 @@ def probe_node(
 
 
 def write_mark(storage: str, mark: str) -> str | None:
-    """Write a file into the folder; the problem, or None."""
+    """Write a file into the folder; returns the problem, or None."""
     try:
         place = _place(storage)
         place.mkdir(parents=True, exist_ok=True)
         (place / mark).write_text(socket.gethostname())
     except ImportError as error:
-        return f"{storage}: what writes there is missing: {error}"
+        return f"{storage}: a package that writes there is missing: {error}"
     except OSError as error:
         return f"{storage}: {error.strerror}" if error.strerror else str(error)
     return None
 
 
 def seen_marks(storage: str, prefix: str) -> list[str]:
-    """Names of the files of a writing round that this node sees."""
+    """Names of the marks with this prefix that this node sees."""
     try:
         place = _place(storage)
         names = os.listdir(place) if isinstance(place, Path) else place.list_folder()
@@ -99,12 +100,12 @@ def seen_marks(storage: str, prefix: str) -> list[str]:
 
 
 def remove_mark(storage: str, mark: str) -> None:
-    """Remove what write_mark wrote, from the node that wrote it."""
+    """Remove a mark; called on the node that wrote it."""
     (_place(storage) / mark).unlink(missing_ok=True)
 
 
 def _place(storage: str):
-    """A folder needs nothing but the standard library; object storage needs this package and pyarrow on the node."""
+    """A folder needs only the standard library; object storage needs this package and pyarrow on the node."""
     if "://" not in storage:
         return Path(storage)
     from flexres_tune.storage import make_path
@@ -118,7 +119,7 @@ def clock() -> float:
 
 
 def code_version() -> str | None:
-    """`0.1.0 (5e1c0f4a)`: flexres_tune's version and a digest of its source; None where it cannot be imported."""
+    """`0.1.0 (5e1c0f4a)`: flexres_tune's version and a digest of its source; None if it cannot be imported."""
     try:
         spec = importlib.util.find_spec("flexres_tune")
         if spec is None or not spec.submodule_search_locations:
@@ -142,7 +143,7 @@ def _version(package: str) -> str | None:
 
 
 def _count_gpus() -> tuple[int | None, str | None]:
-    """(GPUs that torch sees, what kept it from looking)."""
+    """(number of GPUs that torch sees, why it is unknown)."""
     environment = {k: v for k, v in os.environ.items() if not (k == "CUDA_VISIBLE_DEVICES" and v == "")}
     try:
         done = subprocess.run(
@@ -153,7 +154,7 @@ def _count_gpus() -> tuple[int | None, str | None]:
             env=environment,
         )
         if done.returncode:
-            return None, (done.stderr.strip().splitlines() or ["ended without a message"])[-1]
+            return None, (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]
         return int(done.stdout.split()[-1]), None
     except (OSError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
         return None, f"{type(error).__name__}: {error}"
@@ -171,11 +172,11 @@ def _memory_available() -> int | None:
 
 def _data_problem(name: str, has_code: bool) -> str | None:
     if not has_code:
-        return "flexres_tune is missing there, which reads it"
+        return "flexres_tune, which reads it, is missing on this node"
     try:
         from flexres_tune.datasets.verify import verify_dataset
 
         verify_dataset(name)
-    except Exception as error:  # whatever it is, the first trial would meet it
+    except Exception as error:  # the first trial would fail with the same error
         return f"{type(error).__name__}: {error}"
     return None

@@ -1,4 +1,4 @@
-"""Cluster: what Ray offers in all, and node by node; without ray."""
+"""CPUs and GPUs: what a node has, what the cluster has in all, and what one trial takes of it. Imports no ray."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from typing import Any
 from flexres_tune.errors import DeviceError
 from flexres_tune.spec import Resources
 
+AUTOSCALER_CONFIG = Path("~/ray_bootstrap_config.yaml")  # as in `ray start --autoscaling-config` in cluster/*.yaml
+
 
 @dataclass(frozen=True, order=True)
 class NodeResources:
-    """What trials may take of one node."""
+    """What trials may use of one node. Nodes are ordered by their GPUs, then by their CPUs."""
 
-    num_gpus: float  # first, so that nodes are ordered by it
+    num_gpus: float
     num_cpus: float
 
     @classmethod
     def of(cls, resources: Mapping[str, float]) -> NodeResources:
-        """Of a node's resources as Ray names them."""
+        """From Ray's names: {"CPU": 16.0, "GPU": 1.0, ...}."""
         return cls(resources.get("GPU", 0), resources.get("CPU", 0))
 
 
 @dataclass(frozen=True)
 class ClusterResources:
-    """What Ray offers; of a cluster that scales, what it may grow to."""
+    """What Ray offers; if the cluster scales, what it can grow to."""
 
     num_cpus: float
     num_gpus: float
-    num_nodes: int
+    num_nodes: int  # that are there now
     is_local: bool  # started for this run, and stopped with it
-    nodes: tuple[NodeResources, ...] = ()  # each by itself; none given: one node has it all
+    nodes: tuple[NodeResources, ...] = ()  # empty: one node has everything
 
     @property
     def sizes(self) -> tuple[NodeResources, ...]:
@@ -41,13 +43,13 @@ class ClusterResources:
 
     @property
     def cpus_per_gpu(self) -> float:
-        """CPUs that each GPU's trials can have on every node with GPUs; a head without GPUs lends none of its own."""
+        """CPUs available to the trials of each GPU on every node with GPUs. A head without GPUs does not count."""
         return min((node.num_cpus / node.num_gpus for node in self.sizes if node.num_gpus), default=0.0)
 
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What one trial takes, and how many run at once."""
+    """What one trial takes, and how many trials run at once."""
 
     cpu: float
     gpu: float
@@ -59,7 +61,7 @@ class TrialResources:
         return max(1, int(self.cpu))
 
     def whole_device(self, cluster: ClusterResources) -> TrialResources:
-        """For trials that ran out of memory beside others: a GPU each, or one at a time where there is none."""
+        """For trials that ran out of memory next to others: one GPU each, or without GPUs one trial at a time."""
         if self.gpu:
             alone = replace(self, gpu=max(1.0, self.gpu), reason="a GPU each")
             return replace(alone, num_concurrent=max(1, num_slots(cluster.sizes, alone.cpu, alone.gpu)))
@@ -67,7 +69,7 @@ class TrialResources:
 
 
 def trial_resources(requested: Resources, cluster: ClusterResources, max_concurrent: int | None) -> TrialResources:
-    """What each trial takes. `auto` is one GPU a trial where there are any, and an equal share of the CPUs.
+    """What each trial takes. `auto` is one GPU per trial if there are GPUs, and an equal share of the CPUs.
 
     Raises:
         DeviceError: no node of the cluster can ever hold one trial; Ray would wait for ever.
@@ -93,27 +95,26 @@ def trial_resources(requested: Resources, cluster: ClusterResources, max_concurr
         have = " or ".join(_amounts(node.num_cpus, node.num_gpus) for node in sorted(set(cluster.sizes), reverse=True))
         raise DeviceError(
             f"resources_per_trial must fit on one node, but got {_amounts(cpu, gpu)}, and a node has {have}; use "
-            f"{_what_fits(cluster.sizes, cpu, gpu)}"
+            f"{_options_that_fit(cluster.sizes, cpu, gpu)}"
         )
     num_concurrent = min(slots, max_concurrent or slots)
-    return TrialResources(
-        float(cpu), float(gpu), num_concurrent, f"{num_concurrent} at once, {_amounts(cpu, gpu)} each"
-    )
+    reason = f"{num_concurrent} at once, {_amounts(cpu, gpu)} each"
+    return TrialResources(float(cpu), float(gpu), num_concurrent, reason)
 
 
 def num_slots(nodes: Sequence[NodeResources], cpu: float, gpu: float) -> int:
-    """Trials that can run at once, node by node: what is left over on two nodes makes no slot."""
+    """Trials that can run at once, counted per node: remainders of two nodes cannot be joined to a slot."""
     return sum(_slots(node, cpu, gpu) for node in nodes)
 
 
 def _slots(node: NodeResources, cpu: float, gpu: float) -> int:
-    slots = [_fits(node.num_cpus, cpu)]
-    if gpu:  # Ray never lends a trial parts of two GPUs
-        slots.append(_fits(node.num_gpus, gpu) if gpu >= 1 else _fits(1, gpu) * int(node.num_gpus))
+    slots = [_times(node.num_cpus, cpu)]
+    if gpu:  # Ray never gives a trial parts of two GPUs
+        slots.append(_times(node.num_gpus, gpu) if gpu >= 1 else _times(1, gpu) * int(node.num_gpus))
     return min(slots)
 
 
-def _fits(whole: float, part: float) -> int:
+def _times(whole: float, part: float) -> int:
     return int(whole / part + 1e-9)  # 0.3 / 0.1 is a little less than 3
 
 
@@ -121,53 +122,51 @@ def _amounts(cpu: float, gpu: float) -> str:
     return f"{cpu:g} CPU" + ("s" if cpu != 1 else "") + (f" and {gpu:g} GPU" + ("s" if gpu > 1 else "") if gpu else "")
 
 
-def _what_fits(nodes: Sequence[NodeResources], cpu: float, gpu: float) -> str:
-    """What the largest node can hold, as options of the command."""
+def _options_that_fit(nodes: Sequence[NodeResources], cpu: float, gpu: float) -> str:
+    """The most that the largest node can hold, as options of the command."""
     largest = max(nodes)
     options = {"gpu": (gpu, largest.num_gpus), "cpu": (cpu, largest.num_cpus)}
     return " ".join(
-        f"--set resources_per_trial.{name}={most:g}" for name, (asked, most) in options.items() if asked > most
+        f"--set resources_per_trial.{name}={most:g}" for name, (requested, most) in options.items() if requested > most
     )
 
 
-AUTOSCALER_CONFIG = Path("~/ray_bootstrap_config.yaml")  # as cluster/*.yaml name it in `ray start --autoscaling-config`
-
-
 def max_resources(now: Mapping[str, float], config: Mapping[str, Any] | None) -> dict[str, float]:
-    """CPUs and GPUs with as many workers as the file allows, those with most GPUs first; at least what is there now.
+    """CPUs and GPUs with as many workers as the cluster file allows; at least what is there now.
 
-    Trials are asked for by this number: Ray starts machines for trials that wait, and only for those.
+    As many trials are started as fit into this: Ray starts machines for waiting trials, and only for those.
     """
-    nodes = _allowed(config)
+    nodes = _allowed_nodes(config)
     total = {"CPU": sum(node.num_cpus for node in nodes), "GPU": sum(node.num_gpus for node in nodes)}
     return {name: max(now.get(name, 0), total[name]) for name in ("CPU", "GPU")}
 
 
 def max_nodes(now: Sequence[NodeResources], config: Mapping[str, Any] | None) -> tuple[NodeResources, ...]:
-    """The nodes of a cluster that has grown as far as the file allows; those that are there where they are more."""
+    """The nodes with as many workers as the cluster file allows, or those that are there now if they have more."""
 
     def total(nodes: Sequence[NodeResources]) -> tuple[float, float]:
         return sum(node.num_gpus for node in nodes), sum(node.num_cpus for node in nodes)
 
-    return tuple(max(now, _allowed(config), key=total))
+    return tuple(max(now, _allowed_nodes(config), key=total))
 
 
-def _allowed(config: Mapping[str, Any] | None) -> list[NodeResources]:
-    """The head and as many workers as the file allows, those with most GPUs first."""
-    types = (config or {}).get("available_node_types") or {}
-    head = (config or {}).get("head_node_type")
-    left = int((config or {}).get("max_workers") or 0)
+def _allowed_nodes(config: Mapping[str, Any] | None) -> list[NodeResources]:
+    """The head and as many workers as the cluster file allows, those with the most GPUs first."""
+    config = config or {}
+    types = config.get("available_node_types") or {}
+    head = config.get("head_node_type")
+    num_left = int(config.get("max_workers") or 0)
     sizes = {name: NodeResources.of(node_type.get("resources") or {}) for name, node_type in types.items()}
     nodes = [sizes[head]] if head in sizes else []
     for name in sorted((name for name in types if name != head), key=sizes.__getitem__, reverse=True):
-        count = min(left, int(types[name].get("max_workers", left)))
-        left -= count
+        count = min(num_left, int(types[name].get("max_workers", num_left)))
+        num_left -= count
         nodes += [sizes[name]] * count
     return nodes
 
 
 def read_autoscaler_config(path: Path = AUTOSCALER_CONFIG) -> Mapping[str, Any] | None:
-    """The file, or None where this machine is not the head of a cluster that `ray up` has started."""
+    """The cluster file, or None if this machine is not the head of a cluster that `ray up` has started."""
     from ruamel.yaml import YAML, YAMLError
 
     try:
@@ -177,12 +176,12 @@ def read_autoscaler_config(path: Path = AUTOSCALER_CONFIG) -> Mapping[str, Any] 
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether this machine shows an NVIDIA GPU to this process; without torch, so that `--dry-run` answers at once."""
+    """Whether this process may use an NVIDIA GPU; found without torch, so that `--dry-run` answers at once."""
     return (num_visible_gpus() or 0) > 0
 
 
 def num_visible_gpus() -> int | None:
-    """NVIDIA GPUs that this process may use; None where it sees none and nothing says so."""
+    """NVIDIA GPUs that this process may use; None if it sees none and CUDA_VISIBLE_DEVICES is unset."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([part for part in visible.split(",") if part.strip() not in ("", "-1", "NoDevFiles")])

@@ -180,18 +180,18 @@ def collect_here(datasets: Sequence[str], storage: AnyPath | None, num_gpus_ray:
 
 def collect_cluster(datasets: Sequence[str], storage: AnyPath | None) -> list[NodeReport]:
     """Every node of the connected cluster."""
-    from flexres_tune.cluster.nodes import alive_nodes, clock_offset_s, on_every_node
+    from flexres_tune.cluster.nodes import alive_nodes, call_on_nodes, clock_offset_s
 
     nodes, round_, place = alive_nodes(), new_mark_prefix(), _text(storage)
-    answers = on_every_node(
+    answers = call_on_nodes(
         nodes, probe_node, lambda node: (tuple(datasets), place, round_ + node.node_id, os.getcwd(), "/tmp")
     )
     marks = {round_ + a.node.node_id for a in answers if a.value is not None and not a.value.storage_problem}
     sees = {}
     if place:
-        for answer in on_every_node(nodes, seen_marks, lambda node: (place, round_)):
+        for answer in call_on_nodes(nodes, seen_marks, lambda node: (place, round_)):
             sees[answer.node.node_id] = set(answer.value or ()) >= marks
-        on_every_node(nodes, remove_mark, lambda node: (place, round_ + node.node_id))
+        call_on_nodes(nodes, remove_mark, lambda node: (place, round_ + node.node_id))
     return [
         NodeReport(
             name=answer.node.address,

@@ -1,15 +1,12 @@
-"""Where results may be: refused before anything starts, with what to give instead."""
+"""Storage that nodes do not share: an error before anything starts, with the advice."""
 
 import pytest
 
-from flexres_tune.cluster import shared_storage as examine
 from flexres_tune.cluster.probe import remove_mark, seen_marks, write_mark
 from flexres_tune.cluster.resources import ClusterResources
-from flexres_tune.cluster.shared_storage import require_shared_storage
+from flexres_tune.cluster.shared_storage import SharingReport, check_sharing, require_shared_storage
 from flexres_tune.errors import ResultsError
 from flexres_tune.storage import list_folder, make_path
-
-THREE = ClusterResources(num_cpus=6, num_gpus=0, num_nodes=3, is_local=False)
 
 
 @pytest.mark.parametrize("storage", ["s3://bucket/results", "FOLDER"])
@@ -28,29 +25,25 @@ def test_node_that_cannot_write_to_object_storage_says_why(bucket):
     assert seen_marks("s3://bucket/x", "m") == []
 
 
-def test_nodes_without_credentials_are_named_and_what_they_need(monkeypatch):
-    apart = examine.SharingReport(make_path("s3://b/x"), ("10.0.0.2",), ("s3://b/x: cannot be written: AWS refuses",))
-    monkeypatch.setattr(examine, "probe_sharing", lambda storage: apart)
+def test_nodes_without_credentials_are_named_with_the_advice():
+    report = SharingReport(apart=("10.0.0.2",), problems=("s3://b/x: cannot be written: AWS refuses",))
     with pytest.raises(ResultsError, match=r"s3://b/x: .*10\.0\.0\.2 \(.*refuses\); give every node credentials"):
-        require_shared_storage(make_path("s3://b/x"), THREE)
+        check_sharing(make_path("s3://b/x"), 3, report)
 
 
-def test_nodes_with_folders_of_their_own_are_named(monkeypatch, tmp_path):
-    apart = examine.SharingReport(tmp_path, ("10.0.0.2", "10.0.0.3"), ())
-    monkeypatch.setattr(examine, "probe_sharing", lambda storage: apart)
-    with pytest.raises(
-        ResultsError, match=r"3 nodes must share it, but 2 do not: 10\.0\.0\.2, 10\.0\.0\.3, which write"
-    ):
-        require_shared_storage(tmp_path, THREE)
+def test_nodes_that_write_to_another_folder_are_named(tmp_path):
+    report = SharingReport(apart=("10.0.0.2", "10.0.0.3"), problems=())
+    message = r"3 nodes must share it, but 2 do not: 10\.0\.0\.2, 10\.0\.0\.3, which write"
+    with pytest.raises(ResultsError, match=message):
+        check_sharing(tmp_path, 3, report)
 
 
-def test_reason_of_a_node_is_passed_on(monkeypatch, tmp_path):
-    apart = examine.SharingReport(tmp_path, ("10.0.0.2",), ("/mnt/results: Permission denied",))
-    monkeypatch.setattr(examine, "probe_sharing", lambda storage: apart)
+def test_problem_of_a_node_is_part_of_the_message(tmp_path):
+    report = SharingReport(apart=("10.0.0.2",), problems=("/mnt/results: Permission denied",))
     with pytest.raises(ResultsError, match=r"Permission denied.*--storage a folder that all nodes share"):
-        require_shared_storage(tmp_path, THREE)
+        check_sharing(tmp_path, 3, report)
 
 
-def test_one_node_is_not_asked(monkeypatch, tmp_path):
-    monkeypatch.setattr(examine, "probe_sharing", lambda storage: pytest.fail("asked"))
-    require_shared_storage(tmp_path, ClusterResources(num_cpus=2, num_gpus=0, num_nodes=1, is_local=False))
+def test_nothing_is_written_if_there_is_one_node(tmp_path):
+    require_shared_storage(tmp_path / "results", ClusterResources(num_cpus=2, num_gpus=0, num_nodes=1, is_local=False))
+    assert not (tmp_path / "results").exists()

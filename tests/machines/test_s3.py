@@ -33,6 +33,7 @@ parameters: {{lr: {{values: VALUES}}}}
 resources_per_trial: {{cpu: 1, gpu: 0}}
 """
 
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     folder = tmp_path / "server"
