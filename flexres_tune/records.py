@@ -40,7 +40,7 @@ class Stage(StrEnum):
     CONFIRM = "confirm"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EpochMetrics:
     """One epoch of one trial, measured: a row of `epochs`, less the trial it belongs to."""
 
@@ -59,7 +59,7 @@ class EpochMetrics:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EpochRecord(EpochMetrics):
     """A row of `epochs`."""
 
@@ -68,7 +68,7 @@ class EpochRecord(EpochMetrics):
     attempt: int = column("attempt of the trial that computed this epoch, from 1", default=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     """What the scheduler decided about a trial at a rung, and why: a row of `decisions`."""
 
@@ -82,7 +82,7 @@ class Decision:
     sweep: str = column("sweep's name", default="")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Versions:
     """The versions a trial ran with; a struct column, so `versions.torch` in SQL."""
 
@@ -92,7 +92,7 @@ class Versions:
     python: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrialRecord:
     """How one trial of a sweep ended: a row of `trials`, less its configuration.
 

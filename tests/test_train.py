@@ -7,11 +7,11 @@ import sys
 import time
 
 import pytest
+from helpers.factories import make_metrics
 from rich.console import Console
 from typer.testing import CliRunner
 
 from flexres_tune.errors import DataError, SpecError
-from flexres_tune.records import EpochMetrics
 from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.trial import AUGMENTATION_NAMES, OPTIMIZER_NAMES, TrialConfig
 from flexres_tune.train import app
@@ -162,7 +162,7 @@ def test_bar_shows_steps_and_time_left_on_a_terminal():
 
     console = Console(force_terminal=True, width=150, record=True)
     with TrialProgress(2, 4, console) as progress:
-        progress.epoch(EpochMetrics(1, 1.0, 0.5, 1.0, 0.5, 0.1, 2.0, 100.0))  # without steps: from a checkpoint
+        progress.epoch(make_metrics())  # without steps: from a checkpoint
         progress.step()
         progress.step()
     text = console.export_text()

@@ -58,7 +58,16 @@ def sleep_and_report(epoch_s: float, num_at_once: int, folder: Path) -> Callable
 def _report(epoch_s: float) -> None:
     for epoch in range(1, NUM_REPORTS + 1):
         time.sleep(epoch_s)
-        metrics = EpochMetrics(epoch, 1.0, 0.5, 1.0, 0.5, 0.1, 0.01, 1000.0)
+        metrics = EpochMetrics(
+            epoch=epoch,
+            train_loss=1.0,
+            train_accuracy=0.5,
+            val_loss=1.0,
+            val_accuracy=0.5,
+            lr=0.1,
+            epoch_seconds=0.01,
+            images_per_second=1000.0,
+        )
         is_last = epoch == NUM_REPORTS
         tune.report(
             {REPORT_KEY: TrialReport(metrics, status=TrialStatus.COMPLETED if is_last else None), "done": is_last}

@@ -55,16 +55,27 @@ def write_sweep(root: Path, num_trials: int) -> None:
             )
             for epoch in range(1, NUM_EPOCHS + 1):
                 accuracy = 0.5 + 0.4 * epoch / NUM_EPOCHS - 0.1 * (index % 7) / 7
-                writer.add_epoch(
-                    EpochRecord(
-                        epoch, 1.0, accuracy, 1.0, accuracy, 0.1, 1.0, 1000.0, None, "bench", config.trial_id, 1
-                    )
-                )
+                writer.add_epoch(_epoch(epoch, accuracy, config.trial_id))
             writer.add_trial(_record(config, accuracy, now), config)
             if index % 500 == 499:
                 writer.flush()
         writer.flush()
         writer.compact()
+
+
+def _epoch(epoch: int, accuracy: float, trial_id: str = "") -> EpochRecord:
+    return EpochRecord(
+        epoch=epoch,
+        train_loss=1.0,
+        train_accuracy=accuracy,
+        val_loss=1.0,
+        val_accuracy=accuracy,
+        lr=0.1,
+        epoch_seconds=1.0,
+        images_per_second=1000.0,
+        sweep="bench",
+        trial_id=trial_id,
+    )
 
 
 def _record(config: TrialConfig, accuracy: float, now: datetime) -> TrialRecord:
@@ -95,7 +106,7 @@ def _record(config: TrialConfig, accuracy: float, now: datetime) -> TrialRecord:
 def write_ray_experiment(folder: Path, num_trials: int) -> None:
     """Result files as Ray Tune's JSON logger leaves them: a folder a trial, result.json with a line a report."""
     config = TrialConfig(model="tiny", dataset="digits").columns()
-    metrics = asdict(EpochRecord(1, 1.0, 0.5, 1.0, 0.5, 0.1, 1.0, 1000.0))
+    metrics = asdict(_epoch(1, 0.5))
     own = {"time_this_iter_s": 1.0, "done": False, "training_iteration": 1, "trial_id": "x", "date": "x", "pid": 1}
     line = json.dumps(metrics | own | {"hostname": "x", "node_ip": "127.0.0.1", "config": config})
     for index in range(num_trials):

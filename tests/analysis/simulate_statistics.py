@@ -20,9 +20,11 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from helpers.factories import make_metrics
+
 from flexres_tune.analysis.leaderboard import separation
 from flexres_tune.analysis.statistics import compare, mean_interval
-from flexres_tune.records import EpochMetrics, TrialStatus, Versions
+from flexres_tune.records import TrialStatus, Versions
 from flexres_tune.search.stages import best_configs, confirm_work, screen_work
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.sweep.history import History
@@ -93,7 +95,7 @@ def play(spec: SweepSpec, trials: list[PlannedTrial], truth: Truth, rng: np.rand
         planned, curve = running.popleft()
         epoch, accuracy = next(curve)
         is_last = epoch == planned.config.epochs
-        metrics = EpochMetrics(epoch, 1.0, accuracy, 1.0, accuracy, 0.1, 1.0, 1.0)
+        metrics = make_metrics(epoch, accuracy)
         report = TrialReport(metrics, TrialFacts(), TrialStatus.COMPLETED if is_last else None)
         num_epochs += 1
         stop = journal.should_stop(planned.config.trial_id, report)

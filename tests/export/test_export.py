@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 import torch
+from helpers.factories import make_trial
 from typer.testing import CliRunner
 
 from flexres_tune.datasets import load_dataset
 from flexres_tune.errors import FlexResError, ResultsError
 from flexres_tune.export.__main__ import app
 from flexres_tune.export.best import config_of, find_best, train_command
-from flexres_tune.records import TrialRecord, TrialStatus, Versions
+from flexres_tune.records import TrialStatus
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
@@ -31,13 +32,8 @@ def make(lr, seed=0, **values):
 
 
 def write(paths, config, accuracy, stage="screen", status=TrialStatus.COMPLETED):
-    known = {"sweep": paths.sweep, "trial_id": config.trial_id, "config_id": config.config_id, "seed": config.seed}
-    known |= {"stage": stage, "status": status, "num_parameters": 24_794, "best_val_accuracy": accuracy}
-    known |= {"last_val_accuracy": accuracy, "started_at": NOW, "finished_at": NOW, "versions": Versions()}
-    known |= {"profile": "none", "attempt": 1, "epochs_run": 1, "train_seconds": 1.0}
-    row = {field: None for field in TrialRecord.__dataclass_fields__} | known
     with SweepWriter(paths) as writer:
-        writer.add_trial(TrialRecord(**row), config)
+        writer.add_trial(make_trial(config, status, accuracy, stage=stage, last_val_accuracy=accuracy), config)
 
 
 @pytest.fixture

@@ -32,8 +32,9 @@ def witness(folder, num_at_once, patience_s):
         from ray import tune
 
         from flexres_tune.raytune.trainable import REPORT_KEY
-        from flexres_tune.records import EpochMetrics, TrialStatus
+        from flexres_tune.records import TrialStatus
         from flexres_tune.sweep.worker import TrialReport
+        from helpers.factories import make_metrics
 
         note = {"node": ray.get_runtime_context().get_node_id(), "devices": os.environ.get("CUDA_VISIBLE_DEVICES")}
         note["from"] = time.time()
@@ -44,7 +45,7 @@ def witness(folder, num_at_once, patience_s):
         time.sleep(0.3)
         note["until"] = time.time()
         (folder / f"{config['trial_id']}.json").write_text(json.dumps(note))
-        metrics = EpochMetrics(1, 1.0, 0.5, 1.0, 0.5, 0.1, 0.01, 1000.0)
+        metrics = make_metrics()
         tune.report({REPORT_KEY: TrialReport(metrics, status=TrialStatus.COMPLETED), "done": True})
 
     return trial

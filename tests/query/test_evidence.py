@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from helpers.factories import make_decision, make_epoch
 
 from flexres_tune.analysis.cost import equal_cost, pareto, pareto_front
 from flexres_tune.analysis.diff import diff
@@ -11,7 +12,6 @@ from flexres_tune.analysis.effects import parameter_effect
 from flexres_tune.analysis.importance import MIN_TRIALS, parameter_importance
 from flexres_tune.analysis.leaderboard import leaderboard
 from flexres_tune.errors import ResultsError
-from flexres_tune.records import Decision, EpochRecord
 from flexres_tune.results import open_results
 from flexres_tune.results.writer import SweepWriter
 
@@ -36,7 +36,7 @@ def results(paths, make_config, make_trial):
 def curve(paths, trial_id, accuracies, seconds=1.0):
     with SweepWriter(paths) as writer:
         for epoch, accuracy in enumerate(accuracies, 1):
-            writer.add_epoch(EpochRecord(epoch, 1.0, 0.5, 1.0, accuracy, 0.1, seconds, 1.0, trial_id=trial_id))
+            writer.add_epoch(make_epoch(trial_id, epoch, val_accuracy=accuracy, epoch_seconds=seconds))
 
 
 SGD, ADAM = {"optimizer": "sgd"}, {"optimizer": "adam"}
@@ -128,8 +128,8 @@ def test_stops_say_rung_cutoff_and_what_was_saved(results, paths, make_config):
     )
     trial_id = make_config(lr=0.2, epochs=9).trial_id
     with SweepWriter(paths) as writer:
-        writer.add_decision(Decision(trial_id, 1, 0, 0.2, None, "continue", "asha, 9 epochs"))
-        writer.add_decision(Decision(trial_id, 3, 1, 0.3, 0.5, "stop", "asha, 9 epochs"))
+        writer.add_decision(make_decision(trial_id, epoch=1, rung=0, value=0.2, cutoff=None, action="continue"))
+        writer.add_decision(make_decision(trial_id, epoch=3, rung=1, value=0.3, cutoff=0.5))
     stops = stopped_trials(opened, "demo")
     (row,) = stops.to_pylist()
     assert (row["rung"], row["epoch"], row["value"], row["cutoff"]) == (1, 3, 0.3, 0.5)

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 import pyarrow.parquet as pq
 import pytest
 from helpers.command import invoke
+from helpers.factories import make_epoch, make_trial
 
 from flexres_tune.query.__main__ import COMMANDS, app
-from flexres_tune.records import EpochRecord, TrialRecord, TrialStatus, Versions
+from flexres_tune.records import TrialStatus, Versions
 from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import Plan, PlanRow, write_plan
@@ -34,21 +35,17 @@ def _write(root, sweep, rows):
             config = TrialConfig(model="tiny", dataset="digits", lr=lr, seed=seed, epochs=3)
             planned.append(PlanRow(config.trial_id, config.config_id, seed, "screen"))
             for epoch, value in enumerate(curve, 1):
-                writer.add_epoch(
-                    EpochRecord(epoch, 1.0, 0.5, 1.0, value, lr, 2.0, 100.0, sweep=sweep, trial_id=config.trial_id)
-                )
+                writer.add_epoch(make_epoch(config.trial_id, epoch, val_accuracy=value, lr=lr))
             if status is None:
                 continue
-            ids = (sweep, config.trial_id, config.config_id, seed, "screen", "laptop", status)
             best = max(curve, default=None)
             last = curve[-1] if curve else None
             writer.add_trial(
-                TrialRecord(
-                    *ids,
+                make_trial(
+                    config,
+                    status,
+                    best,
                     error=EVIL if status == "failed" else None,
-                    attempt=1,
-                    num_parameters=24_794,
-                    best_val_accuracy=best,
                     best_epoch=1 + curve.index(best) if curve else None,
                     last_val_accuracy=last,
                     test_accuracy=last if status == "completed" else None,
@@ -56,12 +53,6 @@ def _write(root, sweep, rows):
                     train_seconds=3720.0,
                     images_per_second=1234.5,
                     peak_memory_bytes=3 * 2**29,
-                    device="cpu",
-                    precision_used="fp32",
-                    compile_used=False,
-                    execution="fp32",
-                    hostname="here",
-                    node_ip="127.0.0.1",
                     started_at=NOW,
                     finished_at=NOW,
                     versions=Versions(torch="2.11"),

@@ -4,11 +4,12 @@ import struct
 from types import SimpleNamespace
 
 import pytest
+from helpers.factories import make_metrics
 from ray.tune.logger import LoggerCallback
 
 from flexres_tune.errors import FlexResError
 from flexres_tune.raytune.loggers import Logger, make_logger
-from flexres_tune.records import EpochMetrics, TrialStatus
+from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.run.__main__ import LoggerName, check_logger
 from flexres_tune.spec import TrialConfig
@@ -44,7 +45,7 @@ def play(logger, epochs=3, repeated=0):
     logger.setup()
     logger.on_trial_start(0, [], TRIAL)
     for epoch in range(1, epochs + 1):
-        metrics = EpochMetrics(epoch, 1.0, 0.5, 0.9, 0.1 * epoch, 0.05, 2.0, 100.0)
+        metrics = make_metrics(epoch, val_accuracy=0.1 * epoch, val_loss=0.9, lr=0.05)
         report = TrialReport(metrics, status=TrialStatus.COMPLETED if epoch == epochs else None)
         report = TrialReport(metrics, report.facts, report.status, is_repeat=epoch <= repeated)
         logger.on_trial_result(epoch, [], TRIAL, {"report": report, "done": epoch == epochs, "pid": 1})

@@ -5,8 +5,8 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from helpers.factories import VERSIONS
 
-from flexres_tune.records import Versions
 from flexres_tune.results import open_results
 from flexres_tune.results.plan import Plan, write_plan
 from flexres_tune.results.writer import SweepWriter
@@ -76,7 +76,7 @@ def make_plan(description, num_trials):
         trials=(),
         num_trials=num_trials,
         created_at=START,
-        versions=Versions("0.1.0", "2.11", "2.60", "3.11"),
+        versions=VERSIONS,
         host="here",
         pid=1,
         spec={"name": "demo", "description": description, "base": {"dataset": "digits"}},

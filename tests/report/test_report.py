@@ -4,6 +4,7 @@ import re
 
 import pytest
 from helpers.command import invoke
+from helpers.factories import make_trial
 
 from flexres_tune.report.__main__ import app
 from flexres_tune.results.paths import SweepPaths
@@ -12,12 +13,12 @@ from flexres_tune.spec import TrialConfig
 
 
 @pytest.fixture
-def folder(tmp_path, make_record):
+def folder(tmp_path):
     root = tmp_path / "results"
     for name in ("one", "two"):
         config = TrialConfig.model_validate({"model": "tiny", "dataset": "digits"})
         with SweepWriter(SweepPaths(root, name)) as writer:
-            writer.add_trial(make_record(config, sweep=name, best_val_accuracy=0.9), config)
+            writer.add_trial(make_trial(config), config)
     return root
 
 

@@ -2,9 +2,9 @@ import io
 from datetime import UTC, datetime
 
 import pytest
+from helpers.factories import make_metrics, make_trial
 from rich.console import Console
 
-from flexres_tune.records import EpochMetrics
 from flexres_tune.run.progress import SweepProgress, describe, duration
 from flexres_tune.spec import PlannedTrial, TrialConfig
 from flexres_tune.sweep.journal import TrialState
@@ -55,17 +55,15 @@ def test_long_values_are_cut_in_the_middle(make_state):
 
 
 @pytest.fixture
-def make_state(make_record):
+def make_state():
     def make(status, error=None):
         config = TrialConfig(model="tiny", dataset="digits", epochs=2, seed=3)
         planned = PlannedTrial(config=config, varied={"lr": 0.1}, num_parameters=24_794, stage="screen")
         state = TrialState(planned, 1, datetime.now(UTC))
         for epoch, accuracy in ((1, 0.5), (2, 0.9)):
-            state.history[epoch] = EpochMetrics(epoch, 1.0, 0.5, 1.0, accuracy, 0.1, 1.5, 100.0)
+            state.history[epoch] = make_metrics(epoch, val_accuracy=accuracy, epoch_seconds=1.5)
         if status:
-            state.record = make_record(
-                config, status=status, error=error, best_val_accuracy=0.9, train_seconds=3.0, epochs_run=2
-            )
+            state.record = make_trial(config, status, error=error, train_seconds=3.0, epochs_run=2)
         return state
 
     return make

@@ -1,6 +1,7 @@
 import pytest
+from helpers.factories import make_epoch, make_trial
 
-from flexres_tune.records import EpochRecord, TrialStatus
+from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
 from flexres_tune.results.writer import SweepWriter
@@ -13,16 +14,16 @@ def config(seed):
 
 
 @pytest.fixture
-def paths(tmp_path, make_record):
+def paths(tmp_path):
     """Trials 0 completed, 1 failed, 2 killed with its driver after an epoch of its third attempt."""
     paths = SweepPaths(tmp_path, "test")
     with SweepWriter(paths) as writer:
         for seed, status in ((0, "completed"), (1, "failed")):
             for epoch, loss in ((1, 0.4), (2, 0.6)):
-                writer.add_epoch(EpochRecord(epoch, 1, 0.5, loss, 0.7, 0.1, 1, 1, None, "test", config(seed).trial_id))
-            record = make_record(config(seed), status=status, attempt=seed + 1, best_val_accuracy=0.7)
+                writer.add_epoch(make_epoch(config(seed).trial_id, epoch, val_accuracy=0.7, val_loss=loss))
+            record = make_trial(config(seed), status, best=0.7, attempt=seed + 1)
             writer.add_trial(record, config(seed))
-        killed = EpochRecord(1, 1, 0.5, 0.1, 0.9, 0.1, 1, 1, None, "test", config(2).trial_id, 3)
+        killed = make_epoch(config(2).trial_id, val_accuracy=0.9, val_loss=0.1, attempt=3)
         writer.add_epoch(killed)
     return paths
 

@@ -2,8 +2,9 @@ import math
 from dataclasses import replace
 
 import pytest
+from helpers.factories import make_metrics
 
-from flexres_tune.records import EpochMetrics, TrialStatus, Versions
+from flexres_tune.records import TrialStatus, Versions
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
@@ -21,7 +22,9 @@ def trial(lr, epochs=3, seed=0, stage="screen"):
 
 def epoch(number, accuracy, status=None, test_accuracy=None):
     return TrialReport(
-        EpochMetrics(number, 1.0, accuracy, 1.0 - accuracy, accuracy, 0.1, 2.0, 100.0, test_accuracy), FACTS, status
+        make_metrics(number, accuracy, val_loss=1 - accuracy, epoch_seconds=2.0, test_accuracy=test_accuracy),
+        FACTS,
+        status,
     )
 
 

@@ -2,8 +2,8 @@ import os
 from datetime import UTC, datetime
 
 import pytest
+from helpers.factories import make_epoch, make_trial
 
-from flexres_tune.records import EpochRecord
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
@@ -12,16 +12,15 @@ from flexres_tune.sweep.reuse import reuse_rows
 
 
 @pytest.fixture
-def done(tmp_path, make_record):
+def done(tmp_path):
     """Write a trial of sweep `first`; the same trial, planned."""
 
     def write(status="completed", num_epochs=2, dataset="digits", **changes):
         config = TrialConfig(model="tiny", dataset=dataset, epochs=2)
         with SweepWriter(SweepPaths(tmp_path, "first")) as writer:
             for epoch in range(1, num_epochs + 1):
-                record = EpochRecord(epoch, 1, 0.5, 1, 0.7, 0.1, 1, 1, None, "first", config.trial_id, 2)
-                writer.add_epoch(record)
-            writer.add_trial(make_record(config, sweep="first", status=status, **changes), config)
+                writer.add_epoch(make_epoch(config.trial_id, epoch, val_accuracy=0.7, attempt=2))
+            writer.add_trial(make_trial(config, status, **changes), config)
         return PlannedTrial(config, {}, 24_794)
 
     return write
@@ -59,11 +58,11 @@ def test_trial_whose_curve_has_a_hole_is_run(done, tmp_path):
 
 @pytest.mark.parametrize(("age", "reused"), [(-100, True), (100, False)])
 def test_images_that_changed_since_are_other_images(done, tmp_path, age, reused):
-    images = tmp_path / "images"
+    images, started_at = tmp_path / "images", datetime(2026, 1, 1, tzinfo=UTC)
     images.mkdir()
     for name in ("train.parquet", "test.parquet"):
         (images / name).write_bytes(b"")
-        moment = datetime(2026, 1, 1, tzinfo=UTC).timestamp() + age
+        moment = started_at.timestamp() + age
         os.utime(images / name, (moment, moment))
-    trial = done(dataset=f"parquet:{images}")  # started on 2026-01-01
+    trial = done(dataset=f"parquet:{images}", started_at=started_at)
     assert bool(reuse_rows(SweepPaths(tmp_path, "second"), [trial], "screen", "none")) == reused
