@@ -54,7 +54,7 @@ class SweepProgress:
 
     def message(self, text: str) -> None:
         """One line above the bar."""
-        self._console.print(escape_for_console(text), highlight=False)
+        self._console.print(escape_for_console(text), highlight=False, soft_wrap=True)
 
     def update(self, state: TrialState) -> None:
         """A trial has started, finished an epoch, or ended."""
