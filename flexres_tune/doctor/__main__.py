@@ -1,4 +1,4 @@
-"""Look whether every node can run a sweep: `python -m flexres_tune.doctor --storage results`."""
+"""Check that every node can run a sweep: `python -m flexres_tune.doctor --storage results`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flexres_tune import cli
+from flexres_tune.text import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +26,7 @@ Examples:
 
   python -m flexres_tune.doctor --address 10.0.0.1:6379 --dataset parquet:/data/images
 
-The exit status is 1 if anything is wrong.
+The exit status is 1 if a check fails.
 """
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -33,11 +34,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 
 @app.command(epilog=EPILOG)
 def doctor(
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster to look at, or auto for one on this machine.")
-    ] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to check, or auto for one on this machine.")] = None,
     here: Annotated[
-        bool, typer.Option("--here", help="Look at this machine only, even if a cluster is there.")
+        bool, typer.Option("--here", help="Check only this machine, even if it belongs to a cluster.")
     ] = False,
     dataset: Annotated[
         list[str] | None,
@@ -45,10 +44,10 @@ def doctor(
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER|URL", help="Write there from every node, and look whether they share it."),
+        typer.Option(metavar="FOLDER|URL", help="Write there from every node, and check that all nodes share it."),
     ] = None,
 ) -> None:
-    """Versions, GPUs, memory, disk, data, storage and clock of every node: a table, a verdict, and what to do."""
+    """Check versions, GPUs, memory, disk, data, storage and clock of every node, with advice for what fails."""
     from rich.console import Console
 
     from flexres_tune.cluster.connection import connect, find_address
@@ -59,34 +58,33 @@ def doctor(
     place = make_path(storage) if storage else None
     found = find_address(address, local=here)
     if found is None:
-        patients = collect_here(dataset or (), place, num_visible_gpus() or 0)
+        reports = collect_here(dataset or (), place, num_visible_gpus() or 0)
     else:
         with connect(found):
-            patients = collect_cluster(dataset or (), place)
-    findings = run_checks(patients, storage)
-    raise typer.Exit(show(findings, len(patients), found, Console(highlight=False)))
+            reports = collect_cluster(dataset or (), place)
+    checks = run_checks(reports, storage)
+    print_checks(checks, f"{len(reports)} nodes at {found}" if found else "this machine", Console(highlight=False))
+    raise typer.Exit(0 if all(check.passed for check in checks) else cli.EXIT_FAILED)
 
 
-def show(findings: Sequence[Check], num_nodes: int, address: str | None, console: Console) -> int:
-    """Print the table, the verdict, and what to do; the exit status."""
+def print_checks(checks: Sequence[Check], place: str, console: Console) -> None:
+    """A table, the advice for each check that failed, and a summary."""
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("", "check", "found", "where"):
         table.add_column(name, overflow="fold")
-    for finding in findings:
-        sign = "[green]ok[/]" if finding.is_fine else "[red]no[/]"
-        table.add_row(sign, escape(finding.check), escape(finding.found), escape(finding.where))
+    for check in checks:
+        sign = "[green]ok[/]" if check.passed else "[red]no[/]"
+        table.add_row(sign, escape(check.name), escape(check.found), escape(check.where))
     console.print(table)
-    wrong = [finding for finding in findings if not finding.is_fine]
-    for finding in wrong:
-        text = f"{finding.check}, {finding.where}: {finding.found}; {finding.advice}"
+    failed = [check for check in checks if not check.passed]
+    for check in failed:
+        text = f"{check.name}, {check.where}: {check.found}; {check.advice}"
         console.print(text, markup=False, soft_wrap=True)
-    place = f"{num_nodes} nodes at {address}" if address else "this machine"
-    verdict = f"{place}: {len(wrong)} things are wrong" if wrong else f"{place}: all is well"
-    console.print(verdict, style="bold red" if wrong else "bold green", markup=False, soft_wrap=True)
-    return cli.EXIT_FAILED if wrong else 0
+    summary = f"{place}: {plural(len(failed), 'problem')} found" if failed else f"{place}: no problems found"
+    console.print(summary, style="bold red" if failed else "bold green", markup=False, soft_wrap=True)
 
 
 def main() -> None:

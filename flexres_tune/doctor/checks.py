@@ -1,4 +1,4 @@
-"""From what the nodes have to what is wrong with it: facts -> findings, each with a way out. Imports no ray."""
+"""Checks of nodes: collect what each node has, then judge it. Every check that fails comes with advice."""
 
 from __future__ import annotations
 
@@ -12,29 +12,22 @@ from flexres_tune.cluster.shared_storage import new_mark_prefix
 from flexres_tune.storage import AnyPath
 
 GIB = 1024**3
-
 MIN_MEMORY = 2 * GIB  # one trial: torch alone takes 800 MB
-
-MIN_SHM = GIB // 4  # Ray's object store lies there; below, it falls back to a file on disk
-
+MIN_SHM = GIB // 4  # Ray's object store is in /dev/shm; with less, Ray uses a file on disk
 MIN_DISK = GIB
-
-MAX_DISK_USED = 0.95  # above, Ray refuses to write (RAY_local_fs_capacity_threshold)
-
-MAX_CLOCK_OFFSET_S = 2.0  # started_at and finished_at come from the driver's clock, a file's age from a node's
+MAX_DISK_USED = 0.95  # with more, Ray refuses to write (RAY_local_fs_capacity_threshold)
+MAX_CLOCK_OFFSET_S = 2.0  # started_at and finished_at are on the driver's clock, the age of a file on a node's
 
 
 @dataclass(frozen=True)
 class NodeReport:
-    """A node with what was found on it. A problem instead of facts: it did not answer."""
+    """What was collected on a node; `facts` is None and `problem` says why if it did not answer."""
 
     name: str  # its address
     facts: NodeFacts | None
     num_gpus_ray: float = 0
-    clock: tuple[float, float] | None = (
-        None  # (offset to the driver, uncertainty), seconds; None on the driver's machine
-    )
-    sees_all_marks: bool | None = None  # whether it sees what the others wrote to --storage; None: not asked
+    clock: tuple[float, float] | None = None  # (offset to the driver, uncertainty) in seconds; None on its own machine
+    sees_all_marks: bool | None = None  # whether it sees what other nodes wrote to --storage; None: not checked
     problem: str | None = None
 
 
@@ -42,139 +35,23 @@ class NodeReport:
 class Check:
     """One line of the table."""
 
-    check: str
+    name: str
     where: str
     found: str
-    advice: str | None = None  # what to do; None where all is well
-    size: int | None = None  # bytes, where `found` is nothing but that
+    advice: str | None = None  # None: the check passed
+    size: int | None = None  # bytes, if `found` is only a size
 
     @property
-    def is_fine(self) -> bool:
+    def passed(self) -> bool:
         return self.advice is None
-
-
-def run_checks(patients: Sequence[NodeReport], storage: str | None = None) -> list[Check]:
-    """All findings, those that nodes share in one line."""
-    findings: list[Check] = []
-    for patient in patients:
-        if patient.facts is None:
-            advice = "look at its log in /tmp/ray/session_latest/logs, then start Ray there again"
-            findings.append(Check("answers", patient.name, patient.problem or "nothing", advice))
-    asked = [patient for patient in patients if patient.facts is not None]
-    for check, version in (("Python", "python"), ("Ray", "ray"), ("torch", "torch"), ("flexres_tune", "code")):
-        findings += _agreement(check, [(p.name, getattr(p.facts, version)) for p in asked])
-    for patient in asked:
-        findings += _node(patient, storage)
-    return _together(findings)
-
-
-def _agreement(check: str, versions: Sequence[tuple[str, str | None]]) -> Iterator[Check]:
-    """A line for each version; the one that most nodes have is right."""
-    if not versions:
-        return
-    (common, _), *_ = Counter(version for _, version in versions if version).most_common(1) or [(None, 0)]
-    for name, version in versions:
-        if version is None:
-            missing = "pip install -r requirements.txt there" if check != "flexres_tune" else "put the checkout there"
-            yield Check(check, name, "missing", f"{missing}, in the environment that Ray was started from")
-        elif version != common:
-            yield Check(check, name, version, f"most nodes have {common}: install the same there, and start Ray again")
-        else:
-            yield Check(check, name, version)
-
-
-def _node(patient: NodeReport, storage: str | None) -> Iterator[Check]:
-    facts, name = patient.facts, patient.name
-    assert facts is not None
-    yield _gpus(patient)
-    if facts.memory_available is not None:
-        few = facts.memory_available < MIN_MEMORY
-        advice = f"free some: a trial takes about {MIN_MEMORY / GIB:.0f} GiB" if few else None
-        yield Check("free memory", name, _size(facts.memory_available), advice, facts.memory_available)
-    if facts.shm_free is not None:
-        advice = "mount a larger one: mount -o remount,size=4G /dev/shm, or docker run --shm-size"
-        advice = advice if facts.shm_free < MIN_SHM else None
-        yield Check("free /dev/shm", name, _size(facts.shm_free), advice, facts.shm_free)
-    full = facts.disk_used_fraction > MAX_DISK_USED or facts.disk_free < MIN_DISK
-    advice = "free some, or give ray start --temp-dir on another disk: Ray stops writing at 95 %" if full else None
-    found = f"{_size(facts.disk_free)}, {facts.disk_used_fraction:.0%} used" if full else _size(facts.disk_free)
-    yield Check("free disk", name, found, advice, facts.disk_free)
-    for dataset, problem in facts.data_problems.items():
-        advice = "put it there, or point FLEXRES_TUNE_DATA at a copy that the node can read" if problem else None
-        yield Check(f"data {dataset}", name, problem or "sound", advice)
-    if storage is not None:
-        yield _storage(patient, storage)
-    if patient.clock is not None:
-        offset, uncertainty = patient.clock
-        off = abs(offset) - uncertainty > MAX_CLOCK_OFFSET_S
-        advice = "set it: chronyc makestep, or timedatectl set-ntp true" if off else None
-        found = f"{offset:+.1f} s" if off else f"within {MAX_CLOCK_OFFSET_S:g} s"
-        yield Check("clock", name, found, advice)
-
-
-def _gpus(patient: NodeReport) -> Check:
-    facts = patient.facts
-    assert facts is not None
-    if facts.num_gpus_torch is None:
-        advice = "torch must import there; pip install -r requirements.txt in the environment of that Ray"
-        return Check("GPUs", patient.name, f"torch: {facts.torch_problem}", advice)
-    found = f"{patient.num_gpus_ray:g} (Ray), {facts.num_gpus_torch} (torch)"
-    if patient.num_gpus_ray == facts.num_gpus_torch:
-        return Check("GPUs", patient.name, found)
-    if patient.num_gpus_ray > facts.num_gpus_torch:
-        advice = "trials would find no GPU: look at nvidia-smi there, and whether torch's CUDA is newer than the driver"
-    else:
-        advice = "Ray leaves some unused: start it with --num-gpus, or without CUDA_VISIBLE_DEVICES"
-    return Check("GPUs", patient.name, found, advice)
-
-
-def _storage(patient: NodeReport, storage: str) -> Check:
-    assert patient.facts is not None
-    if problem := patient.facts.storage_problem:
-        advice = "mount it there, writable for the user that Ray runs as"
-        if "://" in storage:
-            advice = "give the node credentials for it (a role, or the environment that `ray start` was typed in)"
-        return Check("storage", patient.name, problem, advice)
-    if patient.sees_all_marks is False:
-        advice = "give --storage a folder that all nodes share (NFS, EFS), mounted at the same path"
-        return Check("storage", patient.name, f"{storage} is a folder of its own there", advice)
-    return Check("storage", patient.name, "written" if patient.sees_all_marks is None else "written, and shared")
-
-
-def _together(findings: Sequence[Check]) -> list[Check]:
-    """Nodes with the same finding share a line; the order of the checks stays, what is wrong comes first in each.
-
-    Of sizes that are all enough, the smallest is shown.
-    """
-    groups: dict[tuple[str, str, str | None], list[Check]] = {}
-    for finding in findings:
-        found = "" if finding.is_fine and finding.size is not None else finding.found
-        groups.setdefault((finding.check, found, finding.advice), []).append(finding)
-    order = list(dict.fromkeys(finding.check for finding in findings))
-    lines = []
-    for (check, found, advice), group in groups.items():
-        if not found:
-            more = " or more" if len({finding.found for finding in group}) > 1 else ""
-            found = _size(min(finding.size or 0 for finding in group)) + more
-        lines.append(Check(check, _names([finding.where for finding in group]), found, advice))
-    return sorted(lines, key=lambda line: (order.index(line.check), line.is_fine))
-
-
-def _names(where: Sequence[str]) -> str:
-    shown = ", ".join(where[:3])
-    return shown if len(where) <= 3 else f"{shown} and {len(where) - 3} more"
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / GIB:.1f} GiB"
 
 
 def collect_here(datasets: Sequence[str], storage: AnyPath | None, num_gpus_ray: float) -> list[NodeReport]:
     """This machine, without Ray."""
-    mark = new_mark_prefix() + "here"
-    facts = probe_node(tuple(datasets), _text(storage), mark, None, os.environ.get("RAY_TMPDIR", "/tmp"))
-    if storage and not facts.storage_problem:
-        remove_mark(str(storage), mark)
+    mark, place = new_mark_prefix() + "here", str(storage.resolve()) if storage else None
+    facts = probe_node(tuple(datasets), place, mark, None, os.environ.get("RAY_TMPDIR", "/tmp"))
+    if place and not facts.storage_problem:
+        remove_mark(place, mark)
     return [NodeReport("this machine", facts, num_gpus_ray)]
 
 
@@ -182,28 +59,139 @@ def collect_cluster(datasets: Sequence[str], storage: AnyPath | None) -> list[No
     """Every node of the connected cluster."""
     from flexres_tune.cluster.nodes import alive_nodes, call_on_nodes, clock_offset_s
 
-    nodes, round_, place = alive_nodes(), new_mark_prefix(), _text(storage)
-    answers = call_on_nodes(
-        nodes, probe_node, lambda node: (tuple(datasets), place, round_ + node.node_id, os.getcwd(), "/tmp")
+    nodes, prefix, place = alive_nodes(), new_mark_prefix(), str(storage.resolve()) if storage else None
+    results = call_on_nodes(
+        nodes, probe_node, lambda node: (tuple(datasets), place, prefix + node.node_id, os.getcwd(), "/tmp")
     )
-    marks = {round_ + a.node.node_id for a in answers if a.value is not None and not a.value.storage_problem}
-    sees = {}
+    marks = {prefix + r.node.node_id for r in results if r.value is not None and not r.value.storage_problem}
+    sees_all = {}
     if place:
-        for answer in call_on_nodes(nodes, seen_marks, lambda node: (place, round_)):
-            sees[answer.node.node_id] = set(answer.value or ()) >= marks
-        call_on_nodes(nodes, remove_mark, lambda node: (place, round_ + node.node_id))
+        for result in call_on_nodes(nodes, seen_marks, lambda node: (place, prefix)):
+            sees_all[result.node.node_id] = set(result.value or ()) >= marks
+        call_on_nodes(nodes, remove_mark, lambda node: (place, prefix + node.node_id))
     return [
         NodeReport(
-            name=answer.node.address,
-            facts=answer.value,
-            num_gpus_ray=answer.node.num_gpus,
-            clock=clock_offset_s(answer.node) if answer.value is not None else None,
-            sees_all_marks=sees.get(answer.node.node_id) if len(nodes) > 1 else None,
-            problem=answer.problem,
+            name=result.node.address,
+            facts=result.value,
+            num_gpus_ray=result.node.num_gpus,
+            clock=clock_offset_s(result.node) if result.value is not None else None,
+            sees_all_marks=sees_all.get(result.node.node_id) if len(nodes) > 1 else None,
+            problem=result.problem,
         )
-        for answer in answers
+        for result in results
     ]
 
 
-def _text(storage: AnyPath | None) -> str | None:
-    return str(storage.resolve()) if storage else None
+def run_checks(reports: Sequence[NodeReport], storage: str | None = None) -> list[Check]:
+    """All checks; nodes with the same result share a line."""
+    checks: list[Check] = []
+    for report in reports:
+        if report.facts is None:
+            advice = "read its log in /tmp/ray/session_latest/logs, then start Ray there again"
+            checks.append(Check("answers", report.name, report.problem or "nothing", advice))
+    answered = [report for report in reports if report.facts is not None]
+    for name, version in (("Python", "python"), ("Ray", "ray"), ("torch", "torch"), ("flexres_tune", "code")):
+        checks += _check_versions(name, [(report.name, getattr(report.facts, version)) for report in answered])
+    for report in answered:
+        checks += _check_node(report, report.facts, storage)
+    return _join_equal(checks)
+
+
+def _check_versions(name: str, versions: Sequence[tuple[str, str | None]]) -> Iterator[Check]:
+    """One check per (node, version); the version that most nodes have is the right one."""
+    counts = Counter(version for _, version in versions if version)
+    most_common = max(counts, key=counts.__getitem__, default=None)
+    for where, version in versions:
+        if version is None:
+            fix = "pip install -r requirements.txt there" if name != "flexres_tune" else "put the checkout there"
+            yield Check(name, where, "missing", f"{fix}, in the environment that Ray was started from")
+        elif version != most_common:
+            advice = f"most nodes have {most_common}: install the same version there, and start Ray again"
+            yield Check(name, where, version, advice)
+        else:
+            yield Check(name, where, version)
+
+
+def _check_node(report: NodeReport, facts: NodeFacts, storage: str | None) -> Iterator[Check]:
+    yield _check_gpus(report, facts)
+    if facts.memory_available is not None:
+        too_small = facts.memory_available < MIN_MEMORY
+        advice = f"free memory: a trial takes about {MIN_MEMORY / GIB:.0f} GiB" if too_small else None
+        yield _check_size("free memory", report.name, facts.memory_available, advice)
+    if facts.shm_free is not None:
+        advice = "mount a larger one: mount -o remount,size=4G /dev/shm, or docker run --shm-size"
+        yield _check_size("free /dev/shm", report.name, facts.shm_free, advice if facts.shm_free < MIN_SHM else None)
+    yield _check_disk(report.name, facts)
+    for dataset, problem in facts.data_problems.items():
+        advice = "copy it there, or set FLEXRES_TUNE_DATA to a copy that the node can read" if problem else None
+        yield Check(f"data {dataset}", report.name, problem or "ok", advice)
+    if storage is not None:
+        yield _check_storage(report, facts, storage)
+    if report.clock is not None:
+        offset_s, uncertainty_s = report.clock
+        is_wrong = abs(offset_s) - uncertainty_s > MAX_CLOCK_OFFSET_S
+        found = f"{offset_s:+.1f} s" if is_wrong else f"within {MAX_CLOCK_OFFSET_S:g} s"
+        advice = "set it: chronyc makestep, or timedatectl set-ntp true" if is_wrong else None
+        yield Check("clock", report.name, found, advice)
+
+
+def _check_gpus(report: NodeReport, facts: NodeFacts) -> Check:
+    if facts.num_gpus_torch is None:
+        advice = "torch must import there: pip install -r requirements.txt in the environment of that Ray"
+        return Check("GPUs", report.name, f"torch: {facts.torch_problem}", advice)
+    found = f"{report.num_gpus_ray:g} (Ray), {facts.num_gpus_torch} (torch)"
+    if report.num_gpus_ray == facts.num_gpus_torch:
+        return Check("GPUs", report.name, found)
+    if report.num_gpus_ray > facts.num_gpus_torch:
+        advice = (
+            "trials would find no GPU: run nvidia-smi there, and check that the driver is new enough for torch's CUDA"
+        )
+    else:
+        advice = "Ray does not use all of them: start it with --num-gpus, or without CUDA_VISIBLE_DEVICES"
+    return Check("GPUs", report.name, found, advice)
+
+
+def _check_disk(where: str, facts: NodeFacts) -> Check:
+    if facts.disk_used_fraction <= MAX_DISK_USED and facts.disk_free >= MIN_DISK:
+        return _check_size("free disk", where, facts.disk_free, None)
+    found = f"{_format_gib(facts.disk_free)}, {facts.disk_used_fraction:.0%} used"
+    advice = "free space, or give ray start --temp-dir on another disk: Ray stops writing at 95 %"
+    return Check("free disk", where, found, advice)
+
+
+def _check_storage(report: NodeReport, facts: NodeFacts, storage: str) -> Check:
+    if problem := facts.storage_problem:
+        advice = "mount it there, writable for the user that Ray runs as"
+        if "://" in storage:
+            advice = "give the node credentials for it (a role, or the environment that `ray start` was typed in)"
+        return Check("storage", report.name, problem, advice)
+    if report.sees_all_marks is False:
+        advice = "give --storage a folder that all nodes share (NFS, EFS), mounted at the same path"
+        return Check("storage", report.name, f"{storage} is another folder there", advice)
+    return Check("storage", report.name, "written" if report.sees_all_marks is None else "written, and shared")
+
+
+def _check_size(name: str, where: str, size: int, advice: str | None) -> Check:
+    return Check(name, where, _format_gib(size), advice, size)
+
+
+def _join_equal(checks: Sequence[Check]) -> list[Check]:
+    """One line per result, in the order of the checks, failures first; of sizes that pass, the smallest is shown."""
+    groups: dict[tuple[str, str, str | None], list[Check]] = {}
+    for check in checks:
+        found = "" if check.passed and check.size is not None else check.found
+        groups.setdefault((check.name, found, check.advice), []).append(check)
+    order = list(dict.fromkeys(check.name for check in checks))
+    lines = []
+    for (name, found, advice), group in groups.items():
+        if not found:
+            or_more = " or more" if len({check.found for check in group}) > 1 else ""
+            found = _format_gib(min(check.size or 0 for check in group)) + or_more
+        nodes = [check.where for check in group]
+        where = ", ".join(nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
+        lines.append(Check(name, where, found, advice))
+    return sorted(lines, key=lambda line: (order.index(line.name), line.passed))
+
+
+def _format_gib(num_bytes: int) -> str:
+    return f"{num_bytes / GIB:.1f} GiB"

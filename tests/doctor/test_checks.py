@@ -1,4 +1,4 @@
-"""What the doctor says of what it found: one way out for each thing that is wrong, and silence otherwise."""
+"""Checks of what was collected on nodes: each failure comes with advice."""
 
 from dataclasses import replace
 
@@ -22,18 +22,18 @@ FACTS = NodeFacts(
 )
 
 
-def patient(name="10.0.0.1", clock=(0.0, 0.01), sees_all_marks=True, num_gpus_ray=1, **changes):
+def make_report(name="10.0.0.1", clock=(0.0, 0.01), sees_all_marks=True, num_gpus_ray=1, **changes):
     return NodeReport(name, replace(FACTS, **changes), num_gpus_ray, clock, sees_all_marks)
 
 
-def wrong(*patients, storage=None):
-    return [finding for finding in run_checks(patients, storage) if not finding.is_fine]
+def failed_checks(*reports, storage=None):
+    return [check for check in run_checks(reports, storage) if not check.passed]
 
 
-def test_healthy_nodes_share_a_line_each():
-    findings = run_checks([patient("a"), patient("b", disk_free=50 * GIB)], "results")
-    assert all(finding.is_fine for finding in findings)
-    assert [finding.check for finding in findings] == [
+def test_nodes_with_equal_results_share_a_line():
+    checks = run_checks([make_report("a"), make_report("b", disk_free=50 * GIB)], "results")
+    assert all(check.passed for check in checks)
+    assert [check.name for check in checks] == [
         "Python",
         "Ray",
         "torch",
@@ -45,13 +45,13 @@ def test_healthy_nodes_share_a_line_each():
         "storage",
         "clock",
     ]
-    assert {finding.where for finding in findings} == {"a, b"}
-    assert {finding.check: finding.found for finding in findings}["free disk"] == "50.0 GiB or more"
-    assert {finding.check: finding.found for finding in findings}["free memory"] == "32.0 GiB"
+    assert {check.where for check in checks} == {"a, b"}
+    assert {check.name: check.found for check in checks}["free disk"] == "50.0 GiB or more"
+    assert {check.name: check.found for check in checks}["free memory"] == "32.0 GiB"
 
 
 @pytest.mark.parametrize(
-    ("changes", "check", "found", "advice"),
+    ("changes", "name", "found", "advice"),
     [
         ({"python": "3.11.7"}, "Python", "3.11.7", "most nodes have 3.12.3"),
         ({"ray": "2.59.0"}, "Ray", "2.59.0", "most nodes have 2.60.0"),
@@ -61,38 +61,42 @@ def test_healthy_nodes_share_a_line_each():
         ({"num_gpus_torch": 0}, "GPUs", "1 (Ray), 0 (torch)", "nvidia-smi"),
         ({"num_gpus_torch": 2}, "GPUs", "1 (Ray), 2 (torch)", "--num-gpus"),
         ({"num_gpus_torch": None, "torch_problem": "ImportError: x"}, "GPUs", "ImportError: x", "torch must import"),
-        ({"memory_available": GIB}, "free memory", "1.0 GiB", "free some"),
+        ({"memory_available": GIB}, "free memory", "1.0 GiB", "free memory"),
         ({"shm_free": GIB // 16}, "free /dev/shm", "0.1 GiB", "--shm-size"),
         ({"disk_used_fraction": 0.97}, "free disk", "97% used", "--temp-dir"),
         ({"data_problems": {"cifar10": "DataError: no network"}}, "data cifar10", "no network", "FLEXRES_TUNE_DATA"),
         ({"storage_problem": "/r: Permission denied"}, "storage", "Permission denied", "mount it there"),
-        ({"sees_all_marks": False}, "storage", "a folder of its own", "NFS"),
+        ({"sees_all_marks": False}, "storage", "another folder", "NFS"),
         ({"clock": (-7.5, 0.01)}, "clock", "-7.5 s", "chronyc"),
     ],
 )
-def test_what_is_wrong_on_one_node_is_named_with_a_way_out(changes, check, found, advice):
-    (finding,) = wrong(patient("a"), patient("b"), patient("c", **changes), storage="results")
-    assert (finding.check, finding.where) == (check, "c")
-    assert found in finding.found
-    assert advice in finding.advice
+def test_failure_on_one_node_is_named_with_advice(changes, name, found, advice):
+    (check,) = failed_checks(make_report("a"), make_report("b"), make_report("c", **changes), storage="results")
+    assert (check.name, check.where) == (name, "c")
+    assert found in check.found
+    assert advice in check.advice
 
 
-def test_slow_answer_is_not_taken_for_a_wrong_clock():
-    assert wrong(patient(clock=(3.0, 2.5))) == []
+def test_slow_round_trip_is_not_a_wrong_clock():
+    assert failed_checks(make_report(clock=(3.0, 2.5))) == []
 
 
-def test_node_that_does_not_answer_is_wrong_and_the_others_are_still_judged():
-    findings = wrong(patient("a"), NodeReport("b", None, problem="no answer in 180 s"), patient("c", torch=None))
-    assert [(finding.check, finding.where) for finding in findings] == [("answers", "b"), ("torch", "c")]
-    assert "session_latest/logs" in findings[0].advice
+def test_node_that_does_not_answer_fails_and_the_others_are_still_checked():
+    checks = failed_checks(
+        make_report("a"), NodeReport("b", None, problem="no answer in 180 s"), make_report("c", torch=None)
+    )
+    assert [(check.name, check.where) for check in checks] == [("answers", "b"), ("torch", "c")]
+    assert "session_latest/logs" in checks[0].advice
 
 
-def test_many_nodes_with_the_same_trouble_take_one_line():
-    (finding,) = wrong(*[patient(str(n)) for n in range(20)], *[patient(str(n), shm_free=0) for n in range(20, 28)])
-    assert finding.where == "20, 21, 22 and 5 more"
+def test_many_nodes_with_the_same_failure_take_one_line():
+    (check,) = failed_checks(
+        *[make_report(str(n)) for n in range(20)], *[make_report(str(n), shm_free=0) for n in range(20, 28)]
+    )
+    assert check.where == "20, 21, 22 and 5 more"
 
 
 def test_node_that_may_not_write_to_object_storage_needs_credentials():
     problem = {"storage_problem": "s3://b/x/m: cannot be written: AWS refuses"}
-    (finding,) = wrong(patient("a", **problem), storage="s3://b/x")
-    assert finding.check == "storage" and "give the node credentials" in finding.advice
+    (check,) = failed_checks(make_report("a", **problem), storage="s3://b/x")
+    assert check.name == "storage" and "give the node credentials" in check.advice

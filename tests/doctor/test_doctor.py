@@ -1,4 +1,4 @@
-"""The doctor as a person calls it, on a real cluster of three nodes and on this machine alone."""
+"""The command doctor, on a real cluster of three nodes and on this machine alone."""
 
 import os
 import subprocess
@@ -51,24 +51,24 @@ def doctor(*arguments):
 def test_healthy_cluster_is_green(address, tmp_path):
     status, output, errors = doctor("--address", address, "--dataset", "digits", "--storage", tmp_path / "results")
     assert (status, errors) == (0, "")
-    assert f"3 nodes at {address}: all is well" in output
+    assert f"3 nodes at {address}: no problems found" in output
     for check in ("Python", "Ray", "torch", "flexres_tune", "GPUs", "data digits", "clock"):
         assert f"ok  {check}" in output
     assert "written, and shared" in output
     assert list((tmp_path / "results").iterdir()) == [], "nothing stays behind"
 
 
-def test_what_is_wrong_makes_it_end_with_status_1(address, tmp_path):
+def test_failed_check_gives_exit_status_1(address, tmp_path):
     (tmp_path / "file").write_text("")
     status, output, _ = doctor("--address", address, "--dataset", "parquet:/nowhere", "--storage", tmp_path / "file")
     assert status == 1
-    assert "2 things are wrong" in output
+    assert "2 problems found" in output
     assert "no  data parquet:/nowhere" in output
     assert "no  storage" in output
     assert "mount it there, writable for the user that Ray runs as" in output
 
 
-def test_nobody_at_the_address_is_said():
+def test_address_without_a_cluster_is_an_error():
     status, _, errors = doctor("--address", "127.0.0.1:1")
     assert status == 2
     assert "a Ray cluster must answer at --address 127.0.0.1:1" in errors
@@ -77,4 +77,4 @@ def test_nobody_at_the_address_is_said():
 def test_this_machine_needs_no_ray(tmp_path):
     status, output, _ = doctor("--here", "--dataset", "digits", "--storage", tmp_path)
     assert status == 0
-    assert "this machine: all is well" in output
+    assert "this machine: no problems found" in output
