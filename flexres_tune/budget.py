@@ -18,7 +18,7 @@ from flexres_tune.spec.architecture import Architecture, preset
 from flexres_tune.spec.document import show
 from flexres_tune.spec.parameters import Layer, list_layers
 from flexres_tune.spec.width import FIT, Fit, widest, with_ratio
-from flexres_tune.spec.yaml_file import parse_yaml
+from flexres_tune.spec.yaml_reader import parse_yaml
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -20,7 +20,7 @@ from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import build_config, check_value
 from flexres_tune.spec.width import apply_width
-from flexres_tune.spec.yaml_file import parse_yaml
+from flexres_tune.spec.yaml_reader import parse_yaml
 
 _LISTS = ("blocks", "channels", "head", "augmentation")  # one entry is a list too; others take a number or a list
 _TEXTS = ("model", "dataset")  # a path may look like anything

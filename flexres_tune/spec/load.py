@@ -13,7 +13,7 @@ from flexres_tune.spec.messages import findings
 from flexres_tune.spec.overlay import with_overrides, with_profile
 from flexres_tune.spec.rules import check_rules, check_values
 from flexres_tune.spec.sweep import SweepSpec
-from flexres_tune.spec.yaml_file import read_yaml
+from flexres_tune.spec.yaml_reader import read_yaml
 
 TRIAL_MAKING_KEYS = {"method", "max_parameters", "seeds", "base", "parameters", "exclude", "num_trials", "order_seed"}
 MAX_CHECKED_TRIALS = 2_000  # where the file is wrong already

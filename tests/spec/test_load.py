@@ -9,7 +9,7 @@ import pytest
 
 from flexres_tune.errors import SpecError
 from flexres_tune.spec import count_trials, expand_trials, load_sweep
-from flexres_tune.spec.yaml_file import parse_yaml
+from flexres_tune.spec.yaml_reader import parse_yaml
 
 GOOD = str(Path(__file__).with_name("good.yaml"))
 
