@@ -1,6 +1,8 @@
-"""Imports go downward only, ray and torch stay where they belong, and files stay short."""
+"""The rules of the house: import direction, no cycles, where ray and torch belong, the size of functions, docstrings."""
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,8 +81,127 @@ def test_module_imports_neither_torch_nor_ray(module):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_file_has_one_idea_and_says_it_first(path):
+def test_file_begins_with_a_docstring(path):
     source = path.read_text()
-    if source.strip():
-        assert ast.get_docstring(ast.parse(source)), "the first line says what the file is"
-    assert len(source.splitlines()) <= 300
+    assert not source.strip() or ast.get_docstring(ast.parse(source)), "the first line says what the file is"
+
+
+def imported_modules(path, modules, at_module_level):
+    """Modules of the package that a file imports, without those under TYPE_CHECKING; optionally not inside functions."""
+    found = set()
+
+    def visit(node):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and at_module_level:
+                continue
+            if isinstance(child, ast.Import):
+                found.update(alias.name for alias in child.names if alias.name in modules)
+            elif isinstance(child, ast.ImportFrom) and child.module in modules:
+                full = [f"{child.module}.{alias.name}" for alias in child.names]
+                found.update(name if name in modules else child.module for name in full)
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found
+
+
+def import_cycles(at_module_level):
+    """Groups of modules that import each other, as graphlib finds them: one cycle, or none."""
+    modules = {
+        ".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): p for p in MODULES
+    }
+    graph = {name: imported_modules(path, modules, at_module_level) - {name} for name, path in modules.items()}
+    while True:
+        try:
+            graphlib.TopologicalSorter(graph).prepare()
+            return
+        except graphlib.CycleError as error:
+            cycle = error.args[1]
+            yield set(cycle)
+            for name in cycle:
+                graph[name] -= set(cycle)
+
+
+def test_no_files_import_each_other_when_they_are_loaded():
+    assert not list(import_cycles(at_module_level=True))
+
+
+# Cycles through imports inside functions that are still to be removed; this table must only shrink.
+KNOWN_CYCLES = [
+    {"flexres_tune.spec.architecture", "flexres_tune.spec.parameters"},
+    {f"flexres_tune.training.{name}" for name in ("execution", "network", "state", "step", "stopwatch")},
+]
+
+
+def test_no_files_import_each_other_inside_functions_either():
+    new = [cycle for cycle in import_cycles(at_module_level=False) if not any(cycle <= known for known in KNOWN_CYCLES)]
+    assert not new
+
+
+MAX_ARGUMENTS, MAX_LINES = 6, 60
+# Functions with more arguments or lines that are still to be mended; this table must only shrink.
+KNOWN_LONG = {
+    "analysis/cost.py:equal_cost",
+    "analysis/leaderboard.py:_board",
+    "raytune/adapters.py:__init__",
+    "raytune/runner.py:run_trials",
+    "raytune/tuner.py:run_tuner",
+    "report/plots/parallel.py:_lines",
+    "report/plots/ranking.py:plot_ranking",
+    "training/loop.py:fit",
+}
+KNOWN_DOCSTRINGS = {
+    "bench/train.py:__init__",
+    "raytune/adapters.py:__init__",
+    "raytune/concurrency.py:__init__",
+    "raytune/watchdog.py:__init__",
+    "results/lock.py:__init__",
+    "results/object_lock.py:__init__",
+    "results/object_lock.py:acquire",
+    "run/printout.py:print_listing",
+    "sweep/checkpoints.py:__init__",
+    "sweep/history.py:__init__",
+}
+
+
+def is_typer_command(function):
+    """A command's arguments are its options: they are as many as it has, with a line of help each."""
+    return any(re.match(r"\w*app\.(command|callback)\(", ast.unparse(each)) for each in function.decorator_list)
+
+
+def functions_of(path):
+    """(room/file.py:name, function) of all functions and methods in a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{path.relative_to(PACKAGE)}:{node.name}", node
+
+
+def test_functions_have_at_most_six_arguments_and_sixty_lines():
+    long = set()
+    for path in MODULES:
+        for name, function in functions_of(path):
+            every = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+            num_arguments = sum(each.arg not in ("self", "cls") for each in every)
+            num_lines = function.end_lineno - function.lineno + 1
+            if (num_arguments > MAX_ARGUMENTS or num_lines > MAX_LINES) and not is_typer_command(function):
+                long.add(name)
+    assert long <= KNOWN_LONG
+
+
+def test_docstrings_say_what_the_thing_is_first():
+    found = {
+        name
+        for path in MODULES
+        for name, function in functions_of(path)
+        if (ast.get_docstring(function) or "").startswith(("Args:", "Returns:", "Raises:", "Yields:"))
+    }
+    assert found <= KNOWN_DOCSTRINGS
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent.name != "storage"], ids=lambda p: p.stem)
+def test_only_storage_replaces_files_and_asks_what_kind_of_path_it_has(path):
+    calls = [ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    kind = re.compile(r"isinstance\(.*\bRemotePath\b|os\.replace\(")
+    assert not [call for call in calls if kind.match(call)]
