@@ -168,7 +168,7 @@ class JournalCallback(DriverSide, tune.Callback):
         self._finish(trial_id, TrialStatus.FAILED, self._watch.ended.get(trial_id) or _error_text(trial))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info) -> None:
-        self._watch.look(trials, time.monotonic())
+        self._watch.check(trials, time.monotonic())
 
     def _finish(self, trial_id: str, status: TrialStatus | None = None, error: str | None = None) -> None:
         with self._journal.lock:

@@ -1,4 +1,4 @@
-"""Slots: how many trials run at once; more once nodes join the cluster, in the middle of a sweep."""
+"""Concurrency: raises the number of trials that run at once when nodes join the cluster during a sweep."""
 
 from __future__ import annotations
 
@@ -14,51 +14,47 @@ from flexres_tune.errors import FlexResError
 from flexres_tune.spec import Resources
 from flexres_tune.storage import AnyPath
 
-POLL_PERIOD_S = 5.0  # between two looks at the cluster; a machine takes a minute to start
+POLL_PERIOD_S = 5.0  # a machine takes a minute to start
 
 
 class ConcurrencyUpdater:
-    """Sets a limiter's number while the context is open; asks the cluster in a thread of its own, as it may not answer.
+    """Updates a limiter's max_concurrent in a thread, because a query of the cluster may never return.
 
-    Ray gives a trial that waits to whichever node has room, but Tune asks for no more trials than it was told at the
-    start: without this a node that joins would stay idle. Where nodes leave, the number stays: the trials they had wait
-    for a place, and no other begins before.
+    Ray places a waiting trial on any node with room, but Tune creates only as many trials as the limiter allows: if the
+    limit stayed, a node that joins would be idle. If nodes leave, the limit is unchanged: their trials queue first.
     """
 
     def __init__(
         self, limiter: ConcurrencyLimiter, measure: Callable[[], int] | None, on_message: Callable[[str], None]
     ):
-        """Args:
-        measure: how many trials the cluster can hold now; None where nothing can join.
-        """
+        """`measure` returns how many trials the cluster can hold now; None: no node can join."""
         self._limiter = limiter
         self._measure = measure
         self._on_message = on_message
-        self._is_over = threading.Event()
-        self._has_failed = False  # the last look: said once, until one succeeds
+        self._has_ended = threading.Event()
+        self._has_failed = False  # the last query did, and the user was informed
 
     def __enter__(self) -> ConcurrencyUpdater:
         if self._measure is not None:
-            threading.Thread(target=self._run, name="slots", daemon=True).start()
+            threading.Thread(target=self._run, name="concurrency", daemon=True).start()
         return self
 
     def __exit__(self, *exc_info) -> None:
-        self._is_over.set()
+        self._has_ended.set()
 
-    def look(self) -> None:
-        """Take in what the cluster can hold now; a cluster that does not answer keeps its number."""
+    def update(self) -> None:
+        """Query the cluster and raise the limit; if the query fails, the limit stays."""
         assert self._measure is not None
         try:
             number = self._measure()
         except FlexResError as error:
-            self._is_over.set()  # asked once: each time writes from every node
-            self._on_message(f"a node has joined that no further trials are started for: {error}")
+            self._has_ended.set()  # no further query: each one writes files from every node
+            self._on_message(f"ignoring a new node: {error}")
             return
-        except Exception as error:  # of Ray's many kinds; the sweep goes on with the number it has
-            if not self._has_failed and not self._is_over.is_set():  # at its end the connection goes away
+        except Exception as error:  # Ray raises many types; the sweep continues with the limit that it has
+            if not self._has_failed and not self._has_ended.is_set():  # the connection closes at the end of the sweep
                 self._has_failed = True
-                why = type(error).__name__
-                self._on_message(f"the cluster does not say whether it has grown ({why}); it is asked again")
+                self._on_message(f"could not query the cluster's size ({type(error).__name__}); will retry")
             return
         self._has_failed = False
         if number > self._limiter.max_concurrent:
@@ -66,21 +62,21 @@ class ConcurrencyUpdater:
             self._on_message(f"the cluster has grown: {number} trials at once")
 
     def _run(self) -> None:
-        while not self._is_over.wait(POLL_PERIOD_S):
-            self.look()
+        while not self._has_ended.wait(POLL_PERIOD_S):
+            self.update()
 
 
 def measure_slots(
-    share: TrialResources, cluster: ClusterResources, storage: AnyPath, max_concurrent: int | None
+    resources: TrialResources, cluster: ClusterResources, storage: AnyPath, max_concurrent: int | None
 ) -> Callable[[], int] | None:
-    """Asks the connected cluster how many such trials it can hold now; None for a Ray of our own, which nobody joins.
+    """A function that returns how many such trials the connected cluster can hold now; None if Ray was started here.
 
-    The function raises ResultsError where a node that has joined does not share the storage: its trials' checkpoints
+    The function raises ResultsError if a node that has joined does not share the storage: checkpoints of its trials
     would be lost with it.
     """
     if cluster.is_local:
         return None
-    requested = Resources(cpu=share.cpu, gpu=share.gpu)
+    requested = Resources(cpu=resources.cpu, gpu=resources.gpu)
     num_checked = cluster.num_nodes
 
     def measure() -> int:

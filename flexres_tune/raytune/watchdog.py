@@ -1,4 +1,4 @@
-"""Watchdog: a trial that has reported nothing for too long is ended, with its process."""
+"""Watchdog: kills the process of a trial that has not reported for too long."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ POLL_PERIOD_S = 0.5
 
 
 class Watchdog:
-    """Kills the process of a trial that hangs, in Python or in C: it may not be able to hear anything else."""
+    """Enforces --trial-timeout. It kills the process, because a trial that hangs in C cannot react to anything else."""
 
     def __init__(self, journal: Journal, timeout_s: float | None):
-        """Args:
-        timeout_s: seconds between two reports, and before the first; None for any number.
-        """
+        """`timeout_s` is the most time between two reports, and before the first; None: no limit."""
         self._journal = journal
         self._timeout_s = timeout_s
-        self._looked_at = 0.0
-        self.ended: dict[str, str] = {}  # trial_id -> why
+        self._checked_at = 0.0
+        self.ended: dict[str, str] = {}  # trial_id -> error message
 
-    def look(self, trials: list[Trial], now: float) -> None:
-        """End what hangs; its failure comes back as any other process's death, but is not retried."""
-        if self._timeout_s is None or now - self._looked_at < POLL_PERIOD_S:
+    def check(self, trials: list[Trial], now: float) -> None:
+        """Kill trials that hang. Tune sees a process that died, and does not retry it."""
+        if self._timeout_s is None or now - self._checked_at < POLL_PERIOD_S:
             return
-        self._looked_at = now
+        self._checked_at = now
         for trial in trials:
             if trial.status != Trial.RUNNING:
                 continue
@@ -39,9 +37,9 @@ class Watchdog:
             last = max(state.history, default=0)
             self.ended[trial_id] = (
                 f"TimeoutError: no report for {self._timeout_s:g} s (--trial-timeout) after epoch {last}; its process "
-                "was ended. Where an epoch takes longer than that, give a longer --trial-timeout"
+                "was killed. If an epoch takes longer than that, use a larger --trial-timeout"
             )
-            trial.max_failures = 0  # it would hang again
+            trial.max_failures = 0  # a retry would hang again
             actor = trial.temporary_state.ray_actor
             if actor is not None:
                 ray.kill(actor)

@@ -1,4 +1,4 @@
-"""Which checkpoints stay: of trials that will go on, and of the best of each stage, whose weights can be exported."""
+"""Checkpoint files of a sweep: how often they are written, how large they are, and which of them are kept."""
 
 from __future__ import annotations
 
@@ -19,9 +19,46 @@ from flexres_tune.storage import list_folder, remove_temporary_files
 from flexres_tune.sweep.journal import TrialState
 from flexres_tune.text import format_bytes
 
-KEPT = 3  # configurations of each stage, one checkpoint each
+CHECKPOINT_PERIOD_S = 10.0  # the most that a killed trial loses, in addition to its current epoch
+CHECKPOINTS_PER_S = 10  # of all trials; with 5,000,000 parameters and momentum one has 40 MB, and all go to one storage
 
-KEPT_WHILE_RUNNING = 10  # a configuration's mean moves until its last seed: some more can still come up
+KEPT = 3  # configurations per stage, with one checkpoint each
+KEPT_WHILE_RUNNING = 10  # a configuration's mean changes until its last seed, so more of them can still become the best
+
+# Bytes of a checkpoint besides the tensors: random generators, history, names, batch norm's running moments.
+CHECKPOINT_BYTES = 40_000
+# Measured on 1,000,000 epochs of random numbers and on the footers of parts with one row (pyarrow 26, zstd).
+EPOCH_BYTES, TRIAL_BYTES = 70, 1_000
+PARTS_BYTES = 6_000_000  # at most 64 parts of each of three sizes per table; the end of a sweep merges them
+
+
+def checkpoint_period_s(num_concurrent: int) -> float:
+    """Seconds between two checkpoints of a trial; longer if so many trials would overload the storage."""
+    return max(CHECKPOINT_PERIOD_S, num_concurrent / CHECKPOINTS_PER_S)
+
+
+def checkpoint_bytes(trial: PlannedTrial) -> int:
+    """Size of one checkpoint: each parameter and the optimizer's state for it, in float32."""
+    config = trial.config
+    num_slots = OPTIMIZER_TRAITS[config.optimizer].num_state_slots if config.momentum != 0 else 0
+    return trial.num_parameters * 4 * (1 + num_slots) + CHECKPOINT_BYTES
+
+
+def describe_disk(trials: Sequence[PlannedTrial], num_concurrent: int) -> str:
+    """One line: the most that the trials take on disk while they run, and what remains afterwards.
+
+    A running trial has one checkpoint, and a second one while that replaces the first.
+    """
+    sizes = sorted(map(checkpoint_bytes, trials), reverse=True)
+    num_seeds = max(1, len(trials) // max(1, len({trial.config.config_id for trial in trials})))
+    running = 2 * sum(sizes[:num_concurrent]) + sum(sizes[: KEPT_WHILE_RUNNING * num_seeds])
+    kept = sum(sizes[:KEPT])
+    tables = sum(trial.config.epochs for trial in trials) * EPOCH_BYTES + len(trials) * TRIAL_BYTES
+    most = format_bytes(running + tables + PARTS_BYTES)
+    return (
+        f"disk: at most {most} while it runs ({num_concurrent} trials at once), of which "
+        f"{format_bytes(kept)} of checkpoints and {format_bytes(tables)} of tables stay"
+    )
 
 
 @dataclass
@@ -31,35 +68,32 @@ class _Config:
     completed: dict[str, float] = field(default_factory=dict)  # trial_id -> best_val_accuracy
     others: set[str] = field(default_factory=set)
 
-    def place(self, name: str) -> tuple:
-        """As on the leaderboard: whole configurations first, then by mean; smaller is better."""
-        return bool(self.others), -statistics.fmean(self.completed.values()), name
+    def rank(self, config_id: str) -> tuple:
+        """Sort key of the leaderboard, best first: configurations whose trials all completed, then by mean."""
+        return bool(self.others), -statistics.fmean(self.completed.values()), config_id
 
 
 class CheckpointRetention:
-    """Deletes the checkpoint of each trial that has ended, but for the best.
+    """Deletes the checkpoints of trials that have ended, except those of the best configurations of each stage.
 
-    A completed trial's file holds its last weights. Without them, a winner would have to be trained again to be used.
+    A completed trial's checkpoint holds its final weights; without it the winner would have to be trained again to be
+    exported. Checkpoints of trials that will be resumed are always kept.
     """
 
     def __init__(self, paths: SweepPaths, rows: Mapping[str, Mapping[str, Any]]):
-        """Args:
-        rows: of earlier runs, by trial_id.
-        """
+        """`rows` are the trials of earlier runs, by trial_id."""
         self._paths = paths
         self._configs: dict[str, dict[str, _Config]] = {}  # by stage and config_id
-        self._orders: dict[
-            str, list[tuple]
-        ] = {}  # by stage: places of configurations with a completed trial, ascending
-        self._ended: set[str] = set()  # trial_ids whose files may be there and need not be
+        self._ranks: dict[str, list[tuple]] = {}  # by stage, ascending: configurations with a completed trial
+        self._ended: set[str] = set()  # trial_ids whose checkpoints may exist and are not needed for training
         for trial_id, row in rows.items():
             self._note(trial_id, row["config_id"], row["stage"], row["status"], row["best_val_accuracy"])
         with contextlib.suppress(OSError):  # one listing, not one request per file that may no longer exist
             self._ended &= {name.removesuffix(".pt") for name in list_folder(paths.checkpoints)}
-        self._sweep()
+        self._remove_temporary_files()
 
     def update(self, state: TrialState) -> None:
-        """Told of every change to a trial."""
+        """A trial has changed; if it has ended, delete checkpoints that are no longer among the best."""
         record = state.record
         if record is None or not TrialStatus(record.status).is_final:
             return
@@ -67,20 +101,20 @@ class CheckpointRetention:
         self._prune(KEPT_WHILE_RUNNING, every_seed=True)
 
     def close(self) -> None:
-        """The run is over: one checkpoint for each of the best KEPT configurations of a stage."""
+        """The run has ended: keep one checkpoint for each of the best KEPT configurations per stage."""
         self._prune(KEPT, every_seed=False)
-        self._sweep()
+        self._remove_temporary_files()
 
-    def _sweep(self) -> None:
-        """Delete what processes that were killed while writing left half written; no trial runs now."""
+    def _remove_temporary_files(self) -> None:
+        """Those of processes that were killed while writing. No trial runs when this is called."""
         with contextlib.suppress(OSError):
             remove_temporary_files(self._paths.checkpoints)
 
     def _note(self, trial_id: str, config_id: str, stage: str, status: str, accuracy: float | None) -> None:
         config = self._configs.setdefault(stage, {}).setdefault(config_id, _Config())
-        order = self._orders.setdefault(stage, [])
+        ranks = self._ranks.setdefault(stage, [])
         if config.completed:
-            del order[bisect.bisect_left(order, config.place(config_id))]
+            del ranks[bisect.bisect_left(ranks, config.rank(config_id))]
         config.completed.pop(trial_id, None)
         config.others.discard(trial_id)
         if status == TrialStatus.COMPLETED and accuracy is not None and math.isfinite(accuracy):
@@ -88,65 +122,25 @@ class CheckpointRetention:
         else:
             config.others.add(trial_id)
         if config.completed:
-            bisect.insort(order, config.place(config_id))
+            bisect.insort(ranks, config.rank(config_id))
         if TrialStatus(status).is_final:
             self._ended.add(trial_id)
 
-    def _kept(self, num_configs: int, every_seed: bool) -> set[str]:
-        kept: set[str] = set()
-        for stage, order in self._orders.items():
-            for *_, config_id in order[:num_configs]:
+    def _best(self, num_configs: int, every_seed: bool) -> set[str]:
+        """trial_ids of the best configurations of each stage: all completed seeds, or only the best one."""
+        best: set[str] = set()
+        for stage, ranks in self._ranks.items():
+            for *_, config_id in ranks[:num_configs]:
                 completed = self._configs[stage][config_id].completed
-                kept |= set(completed) if every_seed else {max(completed, key=completed.__getitem__)}
-        return kept
+                best |= set(completed) if every_seed else {max(completed, key=completed.__getitem__)}
+        return best
 
     def _prune(self, num_configs: int, every_seed: bool) -> None:
-        for trial_id in self._ended - self._kept(num_configs, every_seed):
+        for trial_id in self._ended - self._best(num_configs, every_seed):
             try:
                 self._paths.checkpoint(trial_id).unlink(missing_ok=True)
                 self._ended.discard(trial_id)
             except StorageError:
-                return  # the next one would wait for the same server; it is tried again with the next trial
+                return  # the next request would wait for the same server; the next trial's end tries again
             except OSError:
                 continue
-
-
-CHECKPOINT_BYTES = 40_000  # of generators, history, names and batch norm's running moments, beside the parameters
-
-# Measured on 1,000,000 epochs of random numbers and on the footers of parts with one row (pyarrow 26, zstd).
-EPOCH_BYTES, TRIAL_BYTES = 70, 1_000
-
-CHECKPOINT_PERIOD_S = 10.0  # what a killed trial loses at most, beside its current epoch
-
-CHECKPOINTS_PER_S = 10  # of all trials; 5,000,000 parameters with momentum are 40 MB, which one storage takes for all
-
-PARTS_BYTES = 6_000_000  # at most 64 parts of each of three sizes a table, until a sweep's end makes them one
-
-
-def checkpoint_bytes(trial: PlannedTrial) -> int:
-    """Size of one checkpoint: the weights and what the optimizer keeps for each of them, in float32."""
-    config = trial.config
-    slots = OPTIMIZER_TRAITS[config.optimizer].num_state_slots if config.momentum != 0 else 0
-    return trial.num_parameters * 4 * (1 + slots) + CHECKPOINT_BYTES
-
-
-def checkpoint_period_s(num_at_once: int) -> float:
-    """Seconds between two checkpoints of a trial: longer where so many trials would be more than one storage takes."""
-    return max(CHECKPOINT_PERIOD_S, num_at_once / CHECKPOINTS_PER_S)
-
-
-def describe_disk(trials: Sequence[PlannedTrial], num_at_once: int) -> str:
-    """One line: what the trials will take at most while they run, and what stays.
-
-    A running trial has one checkpoint, and for a moment a second one beside it, which takes its place.
-    """
-    sizes = sorted(map(checkpoint_bytes, trials), reverse=True)
-    seeds = max(1, len(trials) // max(1, len({trial.config.config_id for trial in trials})))
-    running = 2 * sum(sizes[:num_at_once]) + sum(sizes[: KEPT_WHILE_RUNNING * seeds])
-    kept = sum(sizes[:KEPT])
-    tables = sum(trial.config.epochs for trial in trials) * EPOCH_BYTES + len(trials) * TRIAL_BYTES
-    most = format_bytes(running + tables + PARTS_BYTES)
-    return (
-        f"disk: at most {most} while it runs ({num_at_once} trials at once), of which "
-        f"{format_bytes(kept)} of checkpoints and {format_bytes(tables)} of tables stay"
-    )

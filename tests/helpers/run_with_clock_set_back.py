@@ -5,7 +5,7 @@ import os
 import sys
 import time
 
-real_time, real_datetime = time.time, datetime.datetime
+real_time = time.time
 flag = sys.argv.pop(1)
 
 
@@ -13,19 +13,16 @@ def set_back_time() -> float:
     return real_time() - 86400 * os.path.exists(flag)
 
 
-class IsDatetime(type):
-    def __instancecheck__(cls, value) -> bool:
-        return isinstance(value, real_datetime)
-
-
-class SetBackDatetime(real_datetime, metaclass=IsDatetime):
+class SetBackDatetime(datetime.datetime):
     @classmethod
     def now(cls, zone=None):
-        return real_datetime.fromtimestamp(set_back_time(), zone)
+        return datetime.datetime.fromtimestamp(set_back_time(), zone)
 
 
 if __name__ == "__main__":
-    time.time, datetime.datetime = set_back_time, SetBackDatetime  # before the package imports them
     from flexres_tune.run.__main__ import main
+    from flexres_tune.sweep import journal
 
+    time.time = set_back_time
+    journal.datetime = SetBackDatetime  # not in the module datetime: pandas' C code crashes with another class there
     main()

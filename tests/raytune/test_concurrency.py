@@ -1,4 +1,4 @@
-"""Slots: a cluster that grows in the middle of a sweep holds more trials."""
+"""ConcurrencyUpdater: a cluster that grows during a sweep runs more trials at once."""
 
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
@@ -6,56 +6,56 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.raytune.concurrency import ConcurrencyUpdater
 
 
-def slots_of(measure):
-    limiter, said = ConcurrencyLimiter(Searcher(), max_concurrent=2), []
-    return limiter, said, ConcurrencyUpdater(limiter, measure, said.append)
+def make_updater(measure):
+    limiter, messages = ConcurrencyLimiter(Searcher(), max_concurrent=2), []
+    return limiter, messages, ConcurrencyUpdater(limiter, measure, messages.append)
 
 
-def test_grown_cluster_holds_more_trials_and_says_so():
-    limiter, said, slots = slots_of(lambda: 5)
-    slots.look()
+def test_cluster_that_has_grown_runs_more_trials():
+    limiter, messages, updater = make_updater(lambda: 5)
+    updater.update()
     assert limiter.max_concurrent == 5
-    assert said == ["the cluster has grown: 5 trials at once"]
+    assert messages == ["the cluster has grown: 5 trials at once"]
 
 
-def test_number_stays_where_a_node_has_left():
-    limiter, said, slots = slots_of(lambda: 1)
-    slots.look()
-    assert (limiter.max_concurrent, said) == (2, [])
+def test_limit_stays_if_a_node_has_left():
+    limiter, messages, updater = make_updater(lambda: 1)
+    updater.update()
+    assert (limiter.max_concurrent, messages) == (2, [])
 
 
-def test_cluster_that_does_not_answer_changes_nothing_and_it_is_said_once():
-    answers = iter([False, False, True, False])
-    limiter, said, slots = slots_of(lambda: 2 if next(answers) else 1 / 0)
-    slots.look()
-    message = "the cluster does not say whether it has grown (ZeroDivisionError); it is asked again"
-    assert (limiter.max_concurrent, said) == (2, [message])
-    slots.look()
-    assert said == [message], "said once"
-    slots.look()
-    slots.look()
-    assert said == [message] * 2, "and again after an answer"
+def test_query_that_fails_changes_nothing_and_is_reported_once():
+    succeeds = iter([False, False, True, False])
+    limiter, messages, updater = make_updater(lambda: 2 if next(succeeds) else 1 / 0)
+    updater.update()
+    message = "could not query the cluster's size (ZeroDivisionError); will retry"
+    assert (limiter.max_concurrent, messages) == (2, [message])
+    updater.update()
+    assert messages == [message]
+    updater.update()
+    updater.update()
+    assert messages == [message] * 2, "reported again after a query that succeeded"
 
 
-def test_connection_that_goes_away_at_the_end_is_no_news():
-    _, said, slots = slots_of(lambda: 1 / 0)
-    with slots:
+def test_connection_that_closes_at_the_end_is_not_reported():
+    _, messages, updater = make_updater(lambda: 1 / 0)
+    with updater:
         pass
-    slots.look()
-    assert said == []
+    updater.update()
+    assert messages == []
 
 
-def test_node_that_does_not_share_the_storage_gets_no_further_trials():
+def test_node_that_does_not_share_the_storage_is_ignored():
     def measure():
         raise ResultsError("--storage /x: all 4 nodes must share it")
 
-    limiter, said, slots = slots_of(measure)
-    slots.look()
+    limiter, messages, updater = make_updater(measure)
+    updater.update()
     assert limiter.max_concurrent == 2
-    assert said == ["a node has joined that no further trials are started for: --storage /x: all 4 nodes must share it"]
+    assert messages == ["ignoring a new node: --storage /x: all 4 nodes must share it"]
 
 
-def test_nothing_is_asked_where_nobody_can_join():
-    limiter, _, slots = slots_of(None)
-    with slots:
+def test_no_query_is_made_if_no_node_can_join():
+    limiter, _, updater = make_updater(None)
+    with updater:
         assert limiter.max_concurrent == 2

@@ -1,12 +1,21 @@
-"""Checkpoints of trials that have ended go, but for the best of each stage."""
+"""Checkpoints: which are kept, how large they are, how often they are written."""
 
 from dataclasses import dataclass, replace
 
 import pytest
 
 from flexres_tune.results.paths import SweepPaths
+from flexres_tune.spec import PlannedTrial, TrialConfig
+from flexres_tune.spec.trial import OPTIMIZER_NAMES
 from flexres_tune.storage import list_folder, temporary_path
-from flexres_tune.sweep.checkpoints import KEPT, KEPT_WHILE_RUNNING, CheckpointRetention
+from flexres_tune.sweep.checkpoints import (
+    KEPT,
+    KEPT_WHILE_RUNNING,
+    CheckpointRetention,
+    checkpoint_bytes,
+    checkpoint_period_s,
+    describe_disk,
+)
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,12 @@ def paths(tmp_path):
     return paths
 
 
-def end(keeper, paths, record):
+def end(retention, paths, record):
     paths.checkpoint(record.trial_id).touch()
-    keeper.update(State(record))
+    retention.update(State(record))
 
 
-def left(paths):
+def remaining(paths):
     return {path.stem for path in paths.checkpoints.glob("*.pt")}
 
 
@@ -44,52 +53,52 @@ def record(config, seed=0, accuracy=0.5, **values):
 
 
 def test_best_three_configurations_of_each_stage_keep_their_best_seed(paths):
-    keeper = CheckpointRetention(paths, {})
+    retention = CheckpointRetention(paths, {})
     for config in range(20):
         for seed in (0, 1):
-            end(keeper, paths, record(config, seed, 0.5 + 0.01 * config + 0.001 * seed))
+            end(retention, paths, record(config, seed, 0.5 + 0.01 * config + 0.001 * seed))
     for config in range(5):
-        end(keeper, paths, record(config, 10, 0.9 - 0.01 * config, stage="confirm"))
-    assert len(left(paths)) == 2 * KEPT_WHILE_RUNNING + 5
-    keeper.close()
-    assert KEPT == 3 and left(paths) == {"c19-1", "c18-1", "c17-1", "c0-10", "c1-10", "c2-10"}
+        end(retention, paths, record(config, 10, 0.9 - 0.01 * config, stage="confirm"))
+    assert len(remaining(paths)) == 2 * KEPT_WHILE_RUNNING + 5
+    retention.close()
+    assert KEPT == 3 and remaining(paths) == {"c19-1", "c18-1", "c17-1", "c0-10", "c1-10", "c2-10"}
 
 
 def test_a_late_seed_that_lifts_a_configuration_is_kept(paths):
-    keeper = CheckpointRetention(paths, {})
+    retention = CheckpointRetention(paths, {})
     for config in range(KEPT_WHILE_RUNNING):
-        end(keeper, paths, record(config, 0, 0.6))
-    end(keeper, paths, record(99, 0, 0.55))
-    assert "c99-0" not in left(paths)
-    end(keeper, paths, record(99, 1, 0.9))
-    keeper.close()
-    assert "c99-1" in left(paths)
+        end(retention, paths, record(config, 0, 0.6))
+    end(retention, paths, record(99, 0, 0.55))
+    assert "c99-0" not in remaining(paths)
+    end(retention, paths, record(99, 1, 0.9))
+    retention.close()
+    assert "c99-1" in remaining(paths)
 
 
 @pytest.mark.parametrize("status", ["stopped", "failed", "diverged", "out_of_memory"])
-def test_trials_that_did_not_run_to_their_end_leave_nothing(paths, status):
-    keeper = CheckpointRetention(paths, {})
-    end(keeper, paths, record(1, status=status, best_val_accuracy=0.99))
-    assert left(paths) == set()
+def test_trials_that_did_not_complete_leave_no_checkpoint(paths, status):
+    retention = CheckpointRetention(paths, {})
+    end(retention, paths, record(1, status=status, best_val_accuracy=0.99))
+    assert remaining(paths) == set()
 
 
-def test_trial_that_will_go_on_keeps_its_checkpoint(paths):
-    keeper = CheckpointRetention(paths, {})
-    end(keeper, paths, record(1, status="interrupted"))
-    end(keeper, paths, record(2))
-    keeper.update(State(None))
-    keeper.close()
-    assert left(paths) == {"c1-0", "c2-0"}
+def test_trial_that_will_be_resumed_keeps_its_checkpoint(paths):
+    retention = CheckpointRetention(paths, {})
+    end(retention, paths, record(1, status="interrupted"))
+    end(retention, paths, record(2))
+    retention.update(State(None))
+    retention.close()
+    assert remaining(paths) == {"c1-0", "c2-0"}
 
 
 def test_configuration_with_a_stopped_seed_comes_after_whole_ones(paths):
-    keeper = CheckpointRetention(paths, {})
+    retention = CheckpointRetention(paths, {})
     for config in range(3):
-        end(keeper, paths, record(config))
-    end(keeper, paths, record(9, 0, 0.99))
-    end(keeper, paths, record(9, 1, status="stopped"))
-    keeper.close()
-    assert left(paths) == {"c0-0", "c1-0", "c2-0"}
+        end(retention, paths, record(config))
+    end(retention, paths, record(9, 0, 0.99))
+    end(retention, paths, record(9, 1, status="stopped"))
+    retention.close()
+    assert remaining(paths) == {"c0-0", "c1-0", "c2-0"}
 
 
 def test_earlier_runs_are_ranked_too(paths):
@@ -99,13 +108,13 @@ def test_earlier_runs_are_ranked_too(paths):
     }
     for trial_id in rows:
         paths.checkpoint(trial_id).touch()
-    keeper = CheckpointRetention(paths, rows)
-    end(keeper, paths, record(7, 0, 0.1))
-    keeper.close()
-    assert left(paths) == {"c1-0", "c2-0", "c3-0"}
+    retention = CheckpointRetention(paths, rows)
+    end(retention, paths, record(7, 0, 0.1))
+    retention.close()
+    assert remaining(paths) == {"c1-0", "c2-0", "c3-0"}
 
 
-def test_on_object_storage_only_what_is_there_is_deleted_and_a_server_that_is_away_is_asked_once(bucket):
+def test_on_object_storage_only_existing_files_are_deleted_and_a_server_that_is_down_gets_one_request(bucket):
     paths = SweepPaths("s3://bucket/results", "demo")
     for config in range(KEPT_WHILE_RUNNING):
         paths.checkpoint(f"c{config}-0").touch()
@@ -115,18 +124,18 @@ def test_on_object_storage_only_what_is_there_is_deleted_and_a_server_that_is_aw
         rows[each.trial_id] = {
             name: getattr(each, name) for name in ("config_id", "stage", "status", "best_val_accuracy")
         }
-    keeper = CheckpointRetention(paths, rows)
+    retention = CheckpointRetention(paths, rows)
     bucket.go_away()
     before = bucket.num_requests
-    keeper.close()
+    retention.close()
     assert bucket.num_requests == before + 1
     bucket.come_back()
-    keeper.close()
+    retention.close()
     assert list(list_folder(paths.checkpoints)) == []
     assert bucket.num_requests <= before + 1 + KEPT_WHILE_RUNNING + 1, "50 trials, ten files"
 
 
-def test_what_a_process_killed_while_writing_left_is_deleted(paths):
+def test_temporary_files_of_killed_processes_are_deleted(paths):
     def leave_torn():
         torn = temporary_path(paths.checkpoint("c1-0"))
         torn.write_bytes(b"half a checkpoint")
@@ -134,8 +143,50 @@ def test_what_a_process_killed_while_writing_left_is_deleted(paths):
 
     paths.checkpoint("c1-0").touch()
     torn = leave_torn()
-    keeper = CheckpointRetention(paths, {})
-    assert not torn.exists() and left(paths) == {"c1-0"}, "of the driver before"
+    retention = CheckpointRetention(paths, {})
+    assert not torn.exists() and remaining(paths) == {"c1-0"}, "of the driver before"
     torn = leave_torn()
-    keeper.close()
+    retention.close()
     assert not torn.exists(), "of a trial of this one"
+
+
+def make_trial(optimizer="sgd", seed=0, **values):
+    config = TrialConfig(model="tiny", dataset="digits", optimizer=optimizer, epochs=10, seed=seed, **values)
+    return PlannedTrial(config, {}, 24_794)
+
+
+def test_estimated_size_of_a_checkpoint_is_about_the_real_one(tmp_path):
+    import torch
+
+    from flexres_tune.training import choose_execution
+    from flexres_tune.training.checkpoint import save_checkpoint
+    from flexres_tune.training.state import TrainState
+
+    for optimizer in OPTIMIZER_NAMES:
+        planned = make_trial(optimizer)
+        state = TrainState(planned.config, 10, 8, choose_execution(planned.config, torch.device("cpu")))
+        state.model(torch.zeros(2, 3, 8, 8)).sum().backward()
+        state.optimizer.step()
+        num_parameters = sum(parameter.numel() for parameter in state.model.parameters())
+        planned = PlannedTrial(planned.config, {}, num_parameters)
+        save_checkpoint(tmp_path / "one.pt", state.to_payload())
+        real = (tmp_path / "one.pt").stat().st_size
+        assert 0.75 * checkpoint_bytes(planned) < real < 1.15 * checkpoint_bytes(planned), optimizer
+
+
+def test_momentum_of_zero_has_no_state():
+    assert checkpoint_bytes(make_trial(momentum=0.0)) < checkpoint_bytes(make_trial())
+
+
+def test_line_names_the_number_of_concurrent_trials():
+    trials = [make_trial(seed=seed) for seed in range(100)]
+    assert describe_disk(trials, 2).startswith("disk: at most ")
+    assert "(2 trials at once)" in describe_disk(trials, 2)
+
+
+def test_nothing_to_run_needs_no_checkpoint():
+    assert "0 B of checkpoints and 0 B of tables stay" in describe_disk([], 2)
+
+
+def test_many_trials_at_once_write_ten_checkpoints_a_second_and_few_one_each_ten_seconds():
+    assert [checkpoint_period_s(number) for number in (1, 100, 2560)] == [10, 10, 256]
