@@ -1,4 +1,4 @@
-"""What happens when ...: real sweeps, real processes, real signals; see the README's page of that name."""
+"""What happens when ...: real sweeps, real processes, real signals; the rows of docs/failures.md."""
 
 import contextlib
 import os

@@ -1,60 +1,144 @@
-"""README's commands are the ones that work."""
+"""README and docs/ name only commands, options, files, links and figures that exist."""
 
-import importlib.util
+import importlib
 import re
-import shlex
 from pathlib import Path
 
 import pytest
+import typer
+from test_layers_of_the_house import BELOW, VOCABULARY
+
+from flexres_tune import cli
+from flexres_tune.results.schema import columns_markdown
+from flexres_tune.spec import PRESETS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-COMMANDS = sorted(set(re.findall(r"python -m (flexres_tune\.\w+)", README)))
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
+MAX_README_LINES = 150
+MAX_GLOSSARY_ENTRIES = 25
 
 
-def test_the_two_commands_stand_at_the_top():
-    first, second = (text.strip() for language, text in BLOCKS[:2])
+def blocks(text):
+    """(language, content) of each code block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def calls(text):
+    """(command, rest of its line) of each call of a command, in code blocks and inline code."""
+    return re.findall(r"(?:python -m flexres_tune\.|flexres-tune )(\w+)((?: [^`\n#|]*)?)", text)
+
+
+def parameters(command):
+    """Names of the options of a Typer command and of all its subcommands."""
+    names = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    return names.union(*map(parameters, getattr(command, "commands", {}).values()))
+
+
+def options_of(name):
+    command = typer.main.get_command(importlib.import_module(cli.COMMANDS[name][0]).app)
+    return {"--help", *parameters(command), *(options_of("run") if name == "submit" else ())}
+
+
+def anchors(text):
+    """Anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def section(text, title):
+    """The text between a heading and the next one of the same level."""
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def check_generated(page, name, expected, regen):
+    """Compare the text between the marks of a page with what is generated, or rewrite it."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+    before, rest = TEXTS[page].split(begin)
+    written, after = rest.split(end)
+    expected = expected.rstrip("\n") + "\n"
+    if regen:
+        PAGES[page].write_text(before + begin + expected + end + after, encoding="utf-8")
+    else:
+        assert written == expected, "run: python -m pytest tests/test_readme.py --regen"
+
+
+def test_readme_is_one_short_page():
+    assert len(README.splitlines()) <= MAX_README_LINES
+
+
+def test_the_two_commands_are_the_first_code_blocks():
+    first, second = (text.strip() for _, text in blocks(README)[:2])
     assert first == "pip install -r requirements.txt && python -m flexres_tune.run sweeps/optim.yaml"
     assert second == "pip install -r requirements.txt && python -m pytest"
 
 
-def test_ci_calls_exactly_the_readmes_test_command():
-    assert BLOCKS[1][1].strip() in (ROOT / ".ci" / "run").read_text().splitlines()
+def test_ci_runs_exactly_the_test_command_of_the_readme():
+    assert blocks(README)[1][1].strip() in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-@pytest.mark.parametrize("module", COMMANDS)
-def test_command_exists(module):
-    assert importlib.util.find_spec(module) is not None
+def test_readme_lists_every_command():
+    rows = re.findall(r"^\| `(\w+)` \|", section(README, "The commands"), re.MULTILINE)
+    assert sorted(rows) == sorted(cli.COMMANDS)
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\b((?:sweeps|cluster|tests)/[\w/.-]+\.\w+)", README))))
-def test_file_that_is_named_is_there(path):
-    if path != "sweeps/x.yaml":  # stands in an example of an error
-        assert (ROOT / path).exists()
-
-
-def test_options_that_are_named_are_there():
-    """Each --option in a command line of a code block is known to that command."""
-    for language, text in BLOCKS:
-        if language not in ("console", "bash", "sh"):
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_their_options_exist(page):
+    for name, arguments in calls(TEXTS[page]):
+        if name == "results":  # python -m flexres_tune.results.schema
             continue
-        for line in text.splitlines():
-            if match := re.search(r"python -m flexres_tune\.(\w+) (.*)", line):
-                source = (ROOT / "flexres_tune" / f"{match[1]}.py").read_text()
-                if match[1] == "train":  # its options are made from TrialConfig's fields
-                    continue
-                arguments = re.sub(r"'[^']*'?$", "", match[2].split(" #")[0])  # quotes may end lines later
-                for word in shlex.split(arguments):
-                    if word.startswith("--") and word != "--help":
-                        name = word.split("=")[0]
-                        declared = name.removeprefix("--").replace("-", "_")
-                        assert f'"{name}"' in source or re.search(rf"\b{declared}: Annotated", source), (line, name)
+        assert name in cli.COMMANDS, (page, name)
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", arguments):
+            assert option in options_of(name), (page, name, option)
 
 
-def test_python_of_the_readme_runs(tmp_path, monkeypatch):
-    (code,) = [text for language, text in BLOCKS if language == "python"]
-    code = code.replace('open_results("results")', f'open_results("{tmp_path}")')
+@pytest.mark.parametrize("page", PAGES)
+def test_options_named_in_the_text_belong_to_some_command(page):
+    known = set().union(*map(options_of, cli.COMMANDS)) | {"--regen", "--check"}
+    for code in re.findall(r"`(--[a-z][a-z-]*)[^`]*`", TEXTS[page]):
+        assert code in known, (page, code)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_exist(page):
+    for path in set(re.findall(r"\b((?:sweeps|cluster|tests|flexres_tune|docs)/[\w/.-]+\.\w+)", TEXTS[page])):
+        if path != "sweeps/x.yaml":  # in an example of an error
+            assert (ROOT / path).exists(), (page, path)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[page]):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (PAGES[page].parent / path).resolve() if path else PAGES[page]
+        assert file.exists(), (page, target)
+        if anchor:
+            assert anchor in anchors(file.read_text(encoding="utf-8")), (page, target)
+
+
+def test_every_page_is_reached_from_the_readme():
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)\)", README))
+    assert set(PAGES) - {"README.md"} == linked
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_sweep_files_of_the_pages_are_valid(page, tmp_path):
+    from flexres_tune.spec import load_sweep
+
+    for language, text in blocks(TEXTS[page]):
+        if language == "yaml" and re.match(r"name:", text):
+            file = tmp_path / "x.yaml"
+            file.write_text(text, encoding="utf-8")
+            load_sweep(str(file), profile="none")
+
+
+def test_python_of_the_readme_runs(tmp_path):
+    (code,) = [text for language, text in blocks(README) if language == "python"]
     expected = re.findall(r"^(count_parameters\(.*\)) +# (\d+)$", code, re.MULTILINE)
     assert len(expected) == 2
     namespace = {}
@@ -64,8 +148,50 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch):
     assert sum(p.numel() for p in namespace["model"].parameters()) == 4_922_826
 
 
-def test_parameter_table_is_that_of_the_presets():
-    from flexres_tune.spec import PRESETS
-
+def test_parameter_counts_are_those_of_the_presets():
     for name, row in PRESETS.items():
-        assert f"`{name}` {row['num_parameters']:,}" in README
+        assert f"`{name}` {row['num_parameters']:,}" in TEXTS["docs/models.md"]
+
+
+def test_fields_of_a_trial_and_of_a_sweep_are_all_described():
+    from flexres_tune.spec import Architecture, SweepSpec, TrialConfig
+
+    described = set(re.findall(r"`(\w+)`", TEXTS["docs/sweep-file.md"]))
+    assert set(SweepSpec.model_fields) - {"profile", "source"} <= described
+    assert set(TrialConfig.model_fields) - {"seed"} <= described
+    assert set(Architecture.model_fields) <= set(re.findall(r"`(\w+)`", TEXTS["docs/models.md"]))
+
+
+def test_columns_of_the_tables_are_those_of_the_schema(regen):
+    check_generated("docs/results.md", "columns", columns_markdown(), regen)
+
+
+def test_import_table_is_the_one_that_is_tested(regen):
+    rows = ["| room | may import |", "|---|---|"]
+    for room, below in BELOW.items():
+        if room not in VOCABULARY:
+            others = ", ".join(f"`{name}`" for name in sorted(below - VOCABULARY - {room}))
+            rows.append(f"| `{room}` | the vocabulary{' and ' + others if others else ''} |")
+    check_generated("docs/architecture.md", "imports", "\n".join(rows), regen)
+
+
+def test_trunk_of_the_architecture_exists_and_is_short():
+    files = re.findall(
+        r"^\d+\. `([\w/.]+\.(?:py|yaml))`", section(TEXTS["docs/architecture.md"], "The trunk"), re.MULTILINE
+    )
+    assert 8 <= len(files) <= 13
+    for file in files:
+        assert (ROOT / file).exists() or (ROOT / "flexres_tune" / file).exists(), file
+
+
+def test_glossary_is_short():
+    entries = re.findall(r"^\| \*\*", section(TEXTS["docs/architecture.md"], "Glossary"), re.MULTILINE)
+    assert 10 <= len(entries) <= MAX_GLOSSARY_ENTRIES
+
+
+def test_rooms_of_the_architecture_are_those_of_the_package():
+    package = ROOT / "flexres_tune"
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+    rooms |= {path.name for path in package.glob("*.py") if path.name != "__init__.py"}
+    listed = set(re.findall(r"`(\w+(?:/|\.py))`", section(TEXTS["docs/architecture.md"], "The rooms")))
+    assert {name.removesuffix("/") for name in listed} == rooms
