@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import TrialStatus
-from flexres_tune.results.lock import holder
+from flexres_tune.results.holder import Holder
+from flexres_tune.results.lock import find_holder
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import Plan, read_plan
 from flexres_tune.results.reader import Results
@@ -35,7 +36,7 @@ class SweepStatus:
     counts: Counter[str]  # of trials by how they ended
     missing: int  # planned, and without a row; while a driver runs, with those it takes up again
     unplanned: int  # rows of an earlier form of the sweep file, kept
-    driver: dict | None  # host, pid and start of the driver that runs it now
+    driver: Holder | None  # the driver that runs it now
     plan: Plan | None
     failures: list[Failure] = field(default_factory=list)
     problem: str = ""  # why there is no plan, where it is damaged
@@ -66,7 +67,7 @@ def sweep_status(results: Results, sweep: str) -> SweepStatus:
     others = len(have - listed) if plan else 0  # drawn as the sweep went, or of an earlier form of it
     missing = len(listed - have) + max(0, to_be_drawn - others)
     counts = Counter(row["status"] for row in rows)
-    driver = holder(paths)
+    driver = find_holder(paths)
     if driver is not None:  # what was cut off is running again, or about to; tpe writes this row before a trial starts
         cut_off = {(row["trial_id"], row["stage"]) for row in rows if row["status"] == TrialStatus.INTERRUPTED}
         again = len(cut_off if to_be_drawn else cut_off & listed)
@@ -106,7 +107,7 @@ def status_table(statuses: list[SweepStatus]) -> pa.Table:
             "unplanned": each.unplanned,
             "running": each.driver is not None,
             "profile": each.plan.profile if each.plan else None,
-            "driver": None if each.driver is None else f"{each.driver.get('host')} pid {each.driver.get('pid')}",
+            "driver": None if each.driver is None else f"{each.driver.host} pid {each.driver.pid}",
             "command": each.plan.command if each.plan else None,
         }
         for each in statuses

@@ -215,8 +215,8 @@ def answer_status(results: Results, sweep: str | None, limit: int | None) -> Ans
         if each.unplanned:
             notes.append(f"{each.sweep}: {plural(each.unplanned, 'row')} of an earlier form of the sweep file, kept")
         if each.driver is not None:
-            started = each.driver.get("started_at", "unknown")
-            notes.append(f"{each.sweep}: running on {each.driver.get('host')}, pid {each.driver.get('pid')}, {started}")
+            driver = each.driver
+            notes.append(f"{each.sweep}: running on {driver.host}, pid {driver.pid}, {driver.started_at}")
         elif each.to_do and each.plan:
             notes.append(f"{each.sweep}: {plural(each.to_do, 'trial')} to go: {each.plan.command}")
     shown = table.select([name for name in table.column_names if name not in ("command", "driver")])

@@ -17,7 +17,7 @@ from flexres_tune.analysis.summary import answer_sentence, configuration_name
 from flexres_tune.display.format import format_value
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import Stage, TrialStatus
-from flexres_tune.results.lock import holder
+from flexres_tune.results.lock import find_holder
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import Plan, read_plan
 from flexres_tune.results.reader import Results
@@ -141,7 +141,7 @@ def read_data(results: Results, sweep: str) -> ReportData:
         dataset=dataset,
         others=others,
         plan=plan,
-        is_running=holder(paths) is not None,
+        is_running=find_holder(paths) is not None,
         trials=tuple(_trials(table, parameters)),
         curves=_curves(epochs if not others else epochs.filter(pc.is_in(epochs["trial_id"], ids))),
         decisions=tuple(decisions.filter(pc.is_in(decisions["trial_id"], ids)).to_pylist()),

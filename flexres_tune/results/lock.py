@@ -1,46 +1,45 @@
-"""One driver a sweep: an flock on results/<sweep>/driver.lock, which the kernel lets go of when the driver dies.
+"""One driver per sweep: an flock on results/<sweep>/driver.lock, which the kernel releases when the driver dies.
 
-On object storage a claim with a heartbeat takes its place: results/remote_lock.py.
+On object storage, which has no such locks, a claim with a heartbeat does the same: see results/object_lock.py.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
-import os
-import socket
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import BinaryIO
 
 from flexres_tune.errors import ResultsError, describe_os_error
-from flexres_tune.results.object_lock import HeldError, RemoteLock, lost_for, refusal, remote_holder
+from flexres_tune.results.holder import Holder
+from flexres_tune.results.object_lock import ObjectLock, exit_when_lost, find_claim_holder
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.storage import RemotePath, is_remote
+from flexres_tune.storage import is_remote
 
-_PATIENCE_S = 0.5  # holder() takes the lock for an instant to look; a driver that starts just then tries again
+_RETRY_FOR_S = 0.5  # find_holder() takes the lock for an instant; a driver that starts in that instant tries again
 
 
 class SweepLock:
     """Held while a driver runs a sweep; a context manager.
 
-    The file is never deleted: whoever deletes it could take the name from under a driver that has just locked it.
-    On network file systems mounted without locks (NFS with `nolock`) a driver on another machine is not seen.
+    The file is never deleted: a process that deletes it could remove the name after another driver has locked the file.
+    On network file systems that are mounted without locks (NFS with `nolock`), drivers on other machines are not seen.
 
     Raises:
-        ResultsError: another driver holds it, named by host, pid and start; or the folder cannot be written.
+        ResultsError: another driver holds the lock (named by host, pid and start), or the folder cannot be written.
     """
 
     def __init__(self, paths: SweepPaths, on_lost: Callable[[], None] | None = None):
-        """Args:
-        on_lost: on object storage, what happens where another driver has taken this one for dead; by default the
-            process ends at once.
+        """Prepare the lock without taking it.
+
+        Args:
+            on_lost: on object storage, called if another driver has taken the sweep over; by default the process exits.
         """
         self.paths = paths
-        self._on_lost = on_lost or lost_for(paths.sweep)
+        self._on_lost = on_lost or exit_when_lost(paths.sweep)
         self._file: BinaryIO | None = None
-        self._remote: RemoteLock | None = None
+        self._object: ObjectLock | None = None
 
     def __enter__(self) -> SweepLock:
         self.acquire()
@@ -52,51 +51,25 @@ class SweepLock:
     def acquire(self) -> None:
         path = self.paths.lock
         if is_remote(path):
-            return self._claim(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(path, "ab+")  # noqa: SIM115 - open as long as the lock is held
-        except OSError as error:
-            raise ResultsError(f"{path}: cannot be written: {describe_os_error(error)}") from error
-        try:
-            _lock(file, time.monotonic() + _PATIENCE_S)
-            file.truncate(0)
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started_at": now}).encode())
-            file.flush()
-        except BlockingIOError:
-            other = _read(file)
-            file.close()
-            raise ResultsError(
-                f"{path}: sweep {self.paths.sweep} is already run by another driver, {_name(other)}; wait for it, "
-                "stop it, or give this sweep another name"
-            ) from None
-        except OSError as error:
-            file.close()
-            raise ResultsError(f"{path}: cannot be locked: {describe_os_error(error)}") from error
-        self._file = file
+            lock = ObjectLock(path, self.paths.sweep, self._on_lost)
+            lock.acquire()
+            self._object = lock
+        else:
+            self._file = _lock_file(path, self.paths.sweep)
 
     def release(self) -> None:
         if self._file is not None:
-            self._file.close()  # closing lets go of the lock
+            self._file.close()  # releases the lock
             self._file = None
-        if self._remote is not None:
-            self._remote.release()
-            self._remote = None
-
-    def _claim(self, path: RemotePath) -> None:
-        lock = RemoteLock(path, self._on_lost)
-        try:
-            lock.acquire()
-        except HeldError as held:
-            raise refusal(path, self.paths.sweep, _name(held.other)) from None
-        self._remote = lock
+        if self._object is not None:
+            self._object.release()
+            self._object = None
 
 
-def holder(paths: SweepPaths) -> dict | None:
-    """`host`, `pid` and `started_at` of the driver that runs the sweep now; None if none does."""
+def find_holder(paths: SweepPaths) -> Holder | None:
+    """The driver that runs the sweep now; None if none does."""
     if is_remote(paths.lock):
-        return remote_holder(paths.lock)
+        return find_claim_holder(paths.lock)
     try:
         with open(paths.lock, "rb") as file:
             try:
@@ -104,11 +77,33 @@ def holder(paths: SweepPaths) -> dict | None:
             except BlockingIOError:
                 return _read(file)
     except OSError:
-        pass  # never run, or on a file system without locks
+        pass  # the sweep was never run, or the file system has no locks
     return None
 
 
-def _lock(file: BinaryIO, deadline: float) -> None:
+def _lock_file(path: Path, sweep: str) -> BinaryIO:
+    """The open file, locked and with this process as its content; closing it releases the lock."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "ab+")  # noqa: SIM115 - open while the lock is held
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be written: {describe_os_error(error)}") from error
+    try:
+        _flock(file, time.monotonic() + _RETRY_FOR_S)
+        file.truncate(0)
+        file.write(Holder.of_this_process().to_json())
+        file.flush()
+    except BlockingIOError:
+        holder = _read(file)
+        file.close()
+        raise holder.refusal(path, sweep) from None
+    except OSError as error:
+        file.close()
+        raise ResultsError(f"{path}: cannot be locked: {describe_os_error(error)}") from error
+    return file
+
+
+def _flock(file: BinaryIO, deadline: float) -> None:
     while True:
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,15 +113,6 @@ def _lock(file: BinaryIO, deadline: float) -> None:
             time.sleep(0.05)
 
 
-def _read(file: BinaryIO) -> dict:
+def _read(file: BinaryIO) -> Holder:
     file.seek(0)
-    try:
-        content = json.loads(file.read(10_000))
-    except ValueError:
-        content = None
-    return content if isinstance(content, dict) else {}
-
-
-def _name(other: dict) -> str:
-    values = (str(other.get(key, "unknown"))[:100] for key in ("host", "pid", "started_at"))
-    return "on host {}, pid {}, started {}".format(*values)
+    return Holder.from_json(file.read(10_000))

@@ -1,79 +1,72 @@
-"""One driver a sweep on object storage, where no kernel keeps locks: a claim of each driver's own, and a heartbeat.
+"""One driver per sweep on object storage, which has no locks: each driver writes a claim and a heartbeat.
 
-A driver first writes its claim, an object of its own under driver.lock/, and then lists all claims: of two that start
-at once, at least one sees the other and withdraws, for a listing shows every object that was written before it (true of
-S3, Google Cloud Storage and the servers that follow them). Nothing else is asked of the server: no conditional writes.
+A driver first writes its claim, an object of its own under driver.lock/, and then lists all claims. If two start at
+once, at least one of them sees the other's claim and withdraws, because a listing shows every object that was written
+before it (true of S3, Google Cloud Storage and compatible servers). No conditional writes are needed.
 
-Whether another claim's driver lives: on the same machine its process is looked up; of another machine its claim is
-watched, which a living driver writes anew every 5 s. One that has not changed for 20 s is dead, and is deleted.
+Whether another claim's driver is alive: on the same machine its process is looked up. The claim of another machine is
+observed: a living driver rewrites it every 5 s, and one that has not changed for 20 s is dead and is deleted.
 
-What is not covered: a driver that cannot reach the server for more than 20 s, while another one on another machine
-can, is taken for dead. It finds its claim gone once it gets through, and must end at once, as by `kill -9`; rows that
-it has yet to write are lost with it, and their trials go on from their checkpoints in the other driver.
+Not covered: a driver that cannot reach the server for more than 20 s while a driver on another machine can. It is taken
+for dead, finds its claim gone when it reaches the server again, and must exit at once, as with `kill -9`. Its unwritten
+rows are lost, and their trials resume from their checkpoints in the other driver.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
-from flexres_tune.errors import ResultsError, StorageError
-from flexres_tune.storage import RemotePath
+from flexres_tune.errors import StorageError
+from flexres_tune.results.holder import Holder
+from flexres_tune.storage import RemotePath, list_folder
 
 HEARTBEAT_S = 5.0
-DEAD_AFTER_S = 20.0  # four heartbeats, each of which may wait for a request that is tried again
-FRESH_S = 60.0  # holder() looks once, and by this machine's clock
-_LOOK_S = 0.5
-_TRIES = 5  # of drivers that start at the same instant and withdraw before each other
+DEAD_AFTER_S = 20.0  # four heartbeats, each of which may wait for a request that is repeated
+FRESH_S = 60.0  # find_claim_holder() looks once, and compares with this machine's clock
+POLL_PERIOD_S = 0.5
+NUM_ATTEMPTS = 5  # of drivers that start at the same instant and withdraw because of each other
 
 
-class HeldError(Exception):
-    """Another driver holds the lock; `other` is its claim."""
+class ObjectLock:
+    """A claim under `folder`, which a thread rewrites until it is released."""
 
-    def __init__(self, other: dict[str, Any]):
-        super().__init__(str(other))
-        self.other = other
+    def __init__(self, folder: RemotePath, sweep: str, on_lost: Callable[[], None]):
+        """Prepare the claim without writing it.
 
-
-class RemoteLock:
-    """A claim under `folder`, written anew by a thread until it is released."""
-
-    def __init__(self, folder: RemotePath, on_lost: Callable[[], None]):
-        """Args:
-        on_lost: called in the thread, once, where another driver has taken this one for dead.
+        Args:
+            on_lost: called once, in the thread, if another driver has deleted the claim and taken the sweep over.
         """
         self._folder = folder
+        self._sweep = sweep
         self._on_lost = on_lost
         self._claim = folder / f"{uuid.uuid4().hex}.json"
-        self._content = json.dumps(_myself()).encode()
+        self._content = Holder.of_this_process().to_json()
         self._released = threading.Event()
         self._thread: threading.Thread | None = None
 
     def acquire(self) -> None:
-        """Raises:
-        HeldError: by another driver that lives.
-        StorageError: the server does not answer, or refuses.
+        """Write the claim, unless a living driver has one.
+
+        Raises:
+            ResultsError: another driver that is alive holds the lock.
+            StorageError: the server does not answer, or refuses.
         """
-        for _ in range(_TRIES):
-            self._bury_the_dead()
+        for _ in range(NUM_ATTEMPTS):
+            self._remove_dead_claims()
             self._claim.write_bytes(self._content)
-            others = self._others()
+            others = [name for name in _list_claims(self._folder) if name != self._claim.name]
             if not others:
                 break
             self._claim.unlink(missing_ok=True)
-            time.sleep(random.uniform(0, 2))  # else both would come back at once, and withdraw again
+            time.sleep(random.uniform(0, 2))  # otherwise both would come back at once, and withdraw again
         else:
-            raise HeldError(_read(others[0]) or {})
+            raise (_read(self._folder / others[0]) or Holder()).refusal(self._folder, self._sweep)
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()
 
@@ -83,64 +76,67 @@ class RemoteLock:
         self._released.set()
         self._thread.join(2)
         self._thread = None
-        with suppress(OSError):  # a server that is away: the claim goes stale by itself
+        with suppress(OSError):  # the server does not answer: the claim expires by itself
             self._claim.unlink(missing_ok=True)
 
-    def _others(self) -> list[RemotePath]:
-        return [self._folder / name for name in _claims(self._folder) if name != self._claim.name]
+    def _remove_dead_claims(self) -> None:
+        """Return when no claim is left; wait up to DEAD_AFTER_S for each to change.
 
-    def _bury_the_dead(self) -> None:
-        """Wait until every claim has shown that its driver lives, or has not moved for DEAD_AFTER_S."""
-        first: dict[str, tuple[int, float]] = {}  # what each claim showed when it was first seen here, and when
-        while claims := _claims(self._folder):
+        Raises:
+            ResultsError: the driver of one is alive.
+        """
+        first: dict[
+            str, tuple[int, float]
+        ] = {}  # by claim: when it had been written as we first saw it, and when we did
+        while claims := _list_claims(self._folder):
             for name, changed_at in claims.items():
                 claim = self._folder / name
-                content = _read(claim)
-                if content is None:
-                    continue  # let go of just now
-                lives = _lives_here(content)
-                showed, since = first.setdefault(name, (changed_at, time.monotonic()))
-                if lives or (lives is None and changed_at != showed):
-                    raise HeldError(content)
-                if lives is False or time.monotonic() - since > DEAD_AFTER_S:
+                holder = _read(claim)
+                if holder is None:
+                    continue  # released since it was listed
+                changed_at_first, seen_at = first.setdefault(name, (changed_at, time.monotonic()))
+                is_alive = holder.is_alive_here
+                if is_alive or (is_alive is None and changed_at != changed_at_first):
+                    raise holder.refusal(self._folder, self._sweep)
+                if is_alive is False or time.monotonic() - seen_at > DEAD_AFTER_S:
                     claim.unlink(missing_ok=True)
-            time.sleep(_LOOK_S)
+            time.sleep(POLL_PERIOD_S)
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_S):
             try:
-                if self._claim.name not in _claims(self._folder):
+                if self._claim.name not in _list_claims(self._folder):
                     return self._on_lost()
                 self._claim.write_bytes(self._content)
-                if self._released.is_set():  # meanwhile: release() did not wait for a slow server
+                if self._released.is_set():  # meanwhile, because release() does not wait for a slow server
                     self._claim.unlink(missing_ok=True)
             except StorageError:
-                continue  # away: it is tried again, and nobody else can take the lock meanwhile
+                continue  # no answer: the next heartbeat tries again
 
 
-def remote_holder(folder: RemotePath) -> dict[str, Any] | None:
-    """The claim of the driver that runs the sweep now, by a process that lives here or a heartbeat of the last minute.
+def find_claim_holder(folder: RemotePath) -> Holder | None:
+    """The driver that runs the sweep now: its process lives on this machine, or its claim is at most FRESH_S old.
 
     Raises:
         StorageError: the server does not answer, or refuses.
     """
-    for name, changed_at in _claims(folder).items():
-        content = _read(folder / name)
-        if content is None:
+    for name, changed_at in _list_claims(folder).items():
+        holder = _read(folder / name)
+        if holder is None:
             continue
-        lives = _lives_here(content)
-        if lives or (lives is None and time.time() - changed_at / 1e9 < FRESH_S):
-            return content
+        is_alive = holder.is_alive_here
+        if is_alive or (is_alive is None and time.time() - changed_at / 1e9 < FRESH_S):
+            return holder
     return None
 
 
-def lost_for(sweep: str) -> Callable[[], None]:
-    """What a driver does that was taken for dead: it ends before it writes over what the other one writes."""
+def exit_when_lost(sweep: str) -> Callable[[], None]:
+    """A function that ends this process before it overwrites what the driver that took over writes."""
 
     def end() -> None:
         print(
-            f"\nsweep {sweep}: the storage did not hear from this driver for {DEAD_AFTER_S:g} s, and another one has "
-            "taken over; this one ends",
+            f"\nsweep {sweep}: this driver did not reach the storage for {DEAD_AFTER_S:g} s and another driver has taken "
+            "over; exiting",
             flush=True,
         )
         os._exit(1)
@@ -148,63 +144,17 @@ def lost_for(sweep: str) -> Callable[[], None]:
     return end
 
 
-def refusal(folder: RemotePath, sweep: str, who: str) -> ResultsError:
-    return ResultsError(
-        f"{folder}: sweep {sweep} is already run by another driver, {who}; wait for it, stop it, or give this sweep "
-        "another name"
-    )
-
-
-def _claims(folder: RemotePath) -> dict[str, int]:
+def _list_claims(folder: RemotePath) -> dict[str, int]:
     """Names of the claims, and when each was last written, in ns by the server's clock."""
     try:
-        listing = folder.list_folder()
+        listing = list_folder(folder)
     except FileNotFoundError:
         return {}
     return {name: stat.st_mtime_ns for name, stat in listing.items() if stat is not None and name.endswith(".json")}
 
 
-def _read(claim: RemotePath) -> dict[str, Any] | None:
+def _read(claim: RemotePath) -> Holder | None:
     try:
-        content = json.loads(claim.read_bytes())
+        return Holder.from_json(claim.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError:
-        content = {}
-    return content if isinstance(content, dict) else {}
-
-
-def _myself() -> dict[str, Any]:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    pid = os.getpid()
-    return {
-        "host": socket.gethostname(),
-        "pid": pid,
-        "started_at": now,
-        "machine": _machine(),
-        "born": _born(pid),
-    }
-
-
-def _lives_here(content: dict[str, Any]) -> bool | None:
-    """Whether a claim's process lives on this machine; None where it is another's, or cannot be known."""
-    if not _machine() or content.get("machine") != _machine() or not isinstance(content.get("pid"), int):
-        return None
-    return _born(content["pid"]) == content.get("born")
-
-
-def _machine() -> str | None:
-    """One boot of one machine, and in it the container, whose processes have numbers of their own."""
-    try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return None
-
-
-def _born(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks: a number that has gone to another process has another birth."""
-    try:
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return None
-    return None if state in "ZX" else rest[18]

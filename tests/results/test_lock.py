@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.results.lock import SweepLock, holder
+from flexres_tune.results.lock import SweepLock, find_holder
 from flexres_tune.results.paths import SweepPaths
 
 HOLD = """
@@ -24,16 +24,16 @@ def test_second_driver_is_refused_until_the_first_is_killed(paths):
     first = subprocess.Popen([sys.executable, "-c", HOLD, paths.root], stdout=subprocess.PIPE, text=True)
     try:
         assert first.stdout.readline() == "held\n"
-        assert holder(paths)["pid"] == first.pid
+        assert find_holder(paths).pid == first.pid
         with pytest.raises(ResultsError, match=rf"already run by another driver, on host .*, pid {first.pid}, started"):
             SweepLock(paths).acquire()
     finally:
         first.kill()
         first.wait()
-    assert holder(paths) is None
+    assert find_holder(paths) is None
     with SweepLock(paths):
-        assert holder(paths)["pid"] == os.getpid()
-    assert holder(paths) is None
+        assert find_holder(paths).pid == os.getpid()
+    assert find_holder(paths) is None
 
 
 def test_lock_that_a_dead_driver_left_is_taken(paths):
@@ -44,7 +44,7 @@ def test_lock_that_a_dead_driver_left_is_taken(paths):
 
 
 def test_sweep_never_run_has_no_holder(paths):
-    assert holder(paths) is None
+    assert find_holder(paths) is None
 
 
 def test_folder_that_cannot_be_made_is_named(tmp_path):

@@ -1,14 +1,14 @@
-"""One driver a sweep, by claims and heartbeats on object storage."""
+"""One driver per sweep, by claims and heartbeats on object storage."""
 
-import json
 import os
 import threading
 
 import pytest
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.results import object_lock as remote_lock
-from flexres_tune.results.lock import SweepLock, holder
+from flexres_tune.results import object_lock
+from flexres_tune.results.holder import Holder
+from flexres_tune.results.lock import SweepLock, find_holder
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.storage import list_folder
 
@@ -21,44 +21,44 @@ def paths(bucket):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """The same waits, a hundredth as long."""
-    for name in ("HEARTBEAT_S", "DEAD_AFTER_S", "_LOOK_S"):
-        monkeypatch.setattr(remote_lock, name, getattr(remote_lock, name) / 50)
+    for name in ("HEARTBEAT_S", "DEAD_AFTER_S", "POLL_PERIOD_S"):
+        monkeypatch.setattr(object_lock, name, getattr(object_lock, name) / 50)
 
 
 def leave(paths, **changes):
     """A claim as a driver on another machine writes it."""
-    content = {"host": "elsewhere", "pid": 7, "started_at": "2026-01-01", "machine": "another", "born": "1"} | changes
+    values = {"host": "elsewhere", "pid": 7, "started_at": "2026-01-01", "machine": "another", "born": 1.0} | changes
     claim = paths.lock / "0123.json"
-    claim.write_bytes(json.dumps(content).encode())
+    claim.write_bytes(Holder(**values).to_json())
     return claim
 
 
 def test_second_driver_is_refused_until_the_first_lets_go(paths):
     with SweepLock(paths):
-        assert holder(paths)["pid"] == os.getpid()
+        assert find_holder(paths).pid == os.getpid()
         with pytest.raises(ResultsError, match=rf"s3://.*already run by another driver, on host .*, pid {os.getpid()}"):
             SweepLock(paths).acquire()
         assert len(list_folder(paths.lock)) == 1
-    assert holder(paths) is None and list(list_folder(paths.lock)) == []
+    assert find_holder(paths) is None and list(list_folder(paths.lock)) == []
     with SweepLock(paths):
         pass
 
 
 def test_driver_that_died_on_this_machine_holds_nothing(paths):
-    leave(paths, machine=remote_lock._machine(), pid=os.getpid(), born="the number's owner before")
-    assert holder(paths) is None
+    leave(paths, machine=Holder.of_this_process().machine, pid=os.getpid())  # a process that had this pid before
+    assert find_holder(paths) is None
     with SweepLock(paths):
-        assert holder(paths)["host"] != "elsewhere"
+        assert find_holder(paths).host != "elsewhere"
 
 
-def test_silent_driver_of_another_machine_is_dead_after_a_while(paths):
+def test_driver_of_another_machine_without_heartbeat_is_dead_after_a_while(paths):
     leave(paths)
-    assert holder(paths)["host"] == "elsewhere"  # heard of within the last minute
+    assert find_holder(paths).host == "elsewhere"  # its claim is less than a minute old
     with SweepLock(paths):
-        assert len(list_folder(paths.lock)) == 1 and holder(paths)["pid"] == os.getpid()
+        assert len(list_folder(paths.lock)) == 1 and find_holder(paths).pid == os.getpid()
 
 
-def test_driver_of_another_machine_whose_heart_beats_is_left_alone(paths):
+def test_driver_of_another_machine_with_a_heartbeat_is_left_alone(paths):
     claim = leave(paths)
     over = threading.Event()
 
@@ -77,7 +77,7 @@ def test_driver_of_another_machine_whose_heart_beats_is_left_alone(paths):
         thread.join()
 
 
-def test_heartbeat_writes_the_claim_anew_and_survives_a_server_that_is_away(bucket, paths):
+def test_heartbeat_rewrites_the_claim_and_survives_a_server_that_does_not_answer(bucket, paths):
     with SweepLock(paths):
         claim = paths.lock / list(list_folder(paths.lock))[0]
         first = claim.stat().st_mtime_ns
@@ -90,11 +90,11 @@ def test_heartbeat_writes_the_claim_anew_and_survives_a_server_that_is_away(buck
         _wait(lambda: claim.stat().st_mtime_ns > first)
 
 
-def test_driver_that_was_taken_for_dead_hears_it(paths):
-    heard = threading.Event()
-    with SweepLock(paths, on_lost=heard.set):
+def test_driver_that_was_taken_for_dead_is_notified(paths):
+    notified = threading.Event()
+    with SweepLock(paths, on_lost=notified.set):
         (paths.lock / list(list_folder(paths.lock))[0]).unlink()
-        assert heard.wait(5)
+        assert notified.wait(5)
     assert list(list_folder(paths.lock)) == []
 
 
