@@ -155,10 +155,6 @@ KNOWN_LONG = {
 KNOWN_DOCSTRINGS = {
     "bench/train.py:__init__",
     "raytune/adapters.py:__init__",
-    "raytune/concurrency.py:__init__",
-    "raytune/watchdog.py:__init__",
-    "run/printout.py:print_listing",
-    "sweep/checkpoints.py:__init__",
     "sweep/history.py:__init__",
 }
 

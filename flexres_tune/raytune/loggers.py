@@ -1,4 +1,4 @@
-"""Ray Tune's own loggers, shown a trial as its user knows it: TensorBoard, Weights & Biases, MLflow."""
+"""Ray Tune's loggers for TensorBoard, Weights & Biases and MLflow, with our names for trials, settings and metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from flexres_tune.spec import TrialConfig
 
 
 class TrialView:
-    """What a logger reads of a Trial, under our names: Ray's has a job for a configuration and a folder that goes."""
+    """The attributes of a Ray Trial that loggers read, with our names and values.
+
+    A Ray Trial itself has the fields of a TrialJob as its configuration, and a folder that is deleted after the sweep.
+    """
 
     def __init__(self, trial: Trial, sweep: str, folder: Path):
         config = TrialConfig.model_validate(trial.config["config"])
@@ -45,9 +48,9 @@ class TrialView:
 
 
 class Logger(DriverSide, tune.Callback):
-    """One of Ray's LoggerCallbacks. It hears each epoch once, as numbers under the names of the `epochs` table.
+    """Passes each epoch once to one of Ray's LoggerCallbacks, as numbers under the names of the `epochs` table.
 
-    An error in it is told once, and it hears nothing more: a server that is away must not end a sweep.
+    After its first error it is switched off, with one message: a server that is down must not end a sweep.
     """
 
     def __init__(self, name: str, inner: LoggerCallback, paths: SweepPaths, on_message: Callable[[str], None]):
@@ -68,7 +71,7 @@ class Logger(DriverSide, tune.Callback):
         if report is None or report.metrics is None or report.is_repeat:
             return
         values = {k: v for k, v in dataclasses.asdict(report.metrics).items() if v is not None}
-        values |= {"training_iteration": report.metrics.epoch}  # the step of the loggers' axes
+        values |= {"training_iteration": report.metrics.epoch}  # the loggers' step
         self._try(lambda: self._inner.log_trial_result(iteration, self._view(trial), values))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -84,7 +87,7 @@ class Logger(DriverSide, tune.Callback):
         trial_id = trial.config["trial_id"]
         if trial_id not in self._views:
             self._views[trial_id] = TrialView(trial, self._sweep, self._folder)
-            if self._name == "wandb":  # its process starts there
+            if self._name == "wandb":  # the working directory of its process
                 self._views[trial_id].init_local_path()
         return self._views[trial_id]
 
@@ -95,13 +98,13 @@ class Logger(DriverSide, tune.Callback):
             call(**info)
         except Exception as error:
             self._is_off = True
-            self._on_message(f"--logger {self._name}: {type(error).__name__}: {error}; the sweep goes on without it")
+            self._on_message(f"--logger {self._name}: {type(error).__name__}: {error}; the sweep continues without it")
 
 
 def make_logger(name: str, paths: SweepPaths, on_message: Callable[[str], None]) -> Logger:
-    """The logger of that name; it writes below paths.logs(name) unless it has a server.
+    """The logger of that name, which writes below paths.logs(name) unless it has a server.
 
-    Its package must be there: run.check_logger() says so before anything starts.
+    Its package must be installed, which the command checks before anything starts (run/__main__.py).
     """
     return Logger(name, _MAKERS[name](paths), paths, on_message)
 
@@ -117,7 +120,7 @@ def _wandb(paths: SweepPaths) -> LoggerCallback:
 
     folder = paths.logs("wandb").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    mode = os.environ.get("WANDB_MODE")  # its process may be on a machine that does not have it
+    mode = os.environ.get("WANDB_MODE")  # passed on, because its process may lack the variable
     return WandbLoggerCallback(project="flexres_tune", group=paths.sweep, dir=str(folder), mode=mode)
 
 
@@ -128,7 +131,7 @@ def _mlflow(paths: SweepPaths) -> LoggerCallback:
     if not server:
         folder = paths.logs("mlflow").resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        server = f"sqlite:///{folder / 'mlflow.db'}"  # mlflow refuses its older store of plain files
+        server = f"sqlite:///{folder / 'mlflow.db'}"  # mlflow no longer accepts a folder of plain files
     return MLflowLoggerCallback(server, experiment_name=paths.sweep)
 
 

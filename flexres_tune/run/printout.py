@@ -1,4 +1,4 @@
-"""`run --dry-run`: a row a trial, their totals, what of it is done, and the disk that the rest takes; without ray."""
+"""What `run` prints before a sweep (the trials of `--dry-run`) and after it (leaderboard, files, answer). No ray."""
 
 from __future__ import annotations
 
@@ -23,74 +23,6 @@ from flexres_tune.sweep.checkpoints import describe_disk
 from flexres_tune.text import plural
 
 
-def print_listing(
-    console: Console,
-    spec: SweepSpec,
-    trials: Sequence[PlannedTrial],
-    missing: Sequence[PlannedTrial],
-    folder: AnyPath,
-    max_concurrent: int | None,
-) -> None:
-    """Args:
-    trials: all of the sweep that are known before it runs.
-    missing: those that the sweep's command would run.
-    folder: where the rows of the others are.
-    """
-    plan = describe_plan(spec, trials)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in plan.columns:
-        table.add_column(name, no_wrap=True)
-    for row in plan.rows:
-        table.add_row(*map(escape_for_console, row))
-    if plan.rows:
-        console.print(table)
-    lines = [plan.totals]
-    if num_done := len(trials) - len(missing):
-        lines.append(f"{num_done} of them are done: their rows are in {folder}")
-    lines.append(describe_disk(missing, _num_at_once(spec, max_concurrent)))
-    for line in lines:
-        console.print(escape_for_console(line), soft_wrap=True)
-
-
-def _num_at_once(spec: SweepSpec, max_concurrent: int | None) -> int:
-    """Trials at once on this machine as far as it is known without Ray; `auto` is taken as one a CPU or GPU."""
-    here = ClusterResources(os.cpu_count() or 1, num_visible_gpus() or 0, 1, is_local=True)
-    try:
-        return trial_resources(spec.resources_per_trial, here, max_concurrent).num_concurrent
-    except DeviceError:  # the file is for another machine, which may be the one that it will run on
-        return max_concurrent or 1
-
-
-def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> None:
-    """The report is written anew only if there are new rows, or it is not there."""
-    from flexres_tune.analysis.summary import answer_sentence
-    from flexres_tune.display.render import print_section
-    from flexres_tune.query.views import answer_leaderboard
-    from flexres_tune.results import open_results
-
-    for section in answer_leaderboard(open_results(paths.root), paths.sweep, limit=10).sections:
-        print_section(section, console)
-    _say(console, f"tables: {paths.folder}")
-    _say(console, write_report(paths) if has_new_rows or not paths.report.exists() else f"report: {paths.report}")
-    next_command = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", paths.sweep]
-    if paths.root != Path("results"):
-        next_command += ["--results", str(paths.root)]
-    _say(console, f"next:   {shlex.join(next_command)}")
-    _say(console, answer_sentence(open_results(paths.root), paths.sweep))
-
-
-def write_report(paths: SweepPaths) -> str:
-    """The line that says where it is, or why it is not."""
-    from flexres_tune.report.files import try_report
-    from flexres_tune.results import open_results
-
-    return try_report(open_results(paths.root), paths.sweep)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(escape_for_console(text), soft_wrap=True)
-
-
 @dataclass(frozen=True)
 class PlanTable:
     """Rows of text under columns, and one line of totals."""
@@ -100,8 +32,36 @@ class PlanTable:
     totals: str
 
 
+def print_listing(
+    console: Console,
+    spec: SweepSpec,
+    trials: Sequence[PlannedTrial],
+    missing: Sequence[PlannedTrial],
+    folder: AnyPath,
+    max_concurrent: int | None,
+) -> None:
+    """`--dry-run`: one row per trial that is known before the sweep runs, and the totals.
+
+    Args:
+        missing: those of `trials` that the command would run.
+        folder: where the rows of the others are.
+    """
+    plan = describe_plan(spec, trials)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in plan.columns:
+        table.add_column(name, no_wrap=True)
+    for row in plan.rows:
+        table.add_row(*map(escape_for_console, row))
+    if plan.rows:
+        console.print(table)
+    _print_line(console, plan.totals)
+    if num_done := len(trials) - len(missing):
+        _print_line(console, f"{num_done} of them are done: their rows are in {folder}")
+    _print_line(console, describe_disk(missing, _num_concurrent(spec, max_concurrent)))
+
+
 def describe_plan(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> PlanTable:
-    """One row a trial: its id, what it varies, its parameters and epochs; in the order in which trials start."""
+    """One row per trial, in the order in which trials start: id, varied values, parameters and epochs."""
     varied = tuple(dict.fromkeys(key for grid in spec.parameters for key in grid))
     rows = tuple(
         (
@@ -134,3 +94,47 @@ def _totals(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:
     if spec.confirm:
         text += f"; then the best {spec.confirm.top} again on {plural(len(spec.confirm.seeds), 'fresh seed')}"
     return text
+
+
+def _num_concurrent(spec: SweepSpec, max_concurrent: int | None) -> int:
+    """Trials at once on this machine, as far as that is known without Ray; `auto` counts as one per CPU or GPU."""
+    here = ClusterResources(os.cpu_count() or 1, num_visible_gpus() or 0, 1, is_local=True)
+    try:
+        return trial_resources(spec.resources_per_trial, here, max_concurrent).num_concurrent
+    except DeviceError:  # the file is for another machine, and may run there
+        return max_concurrent or 1
+
+
+def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> None:
+    """The first ten of the leaderboard, where the files are, the next command and the answer.
+
+    The report is written if there are new rows or no report exists.
+    """
+    from flexres_tune.analysis.summary import answer_sentence
+    from flexres_tune.display.render import print_section
+    from flexres_tune.query.views import answer_leaderboard
+    from flexres_tune.results import open_results
+
+    for section in answer_leaderboard(open_results(paths.root), paths.sweep, limit=10).sections:
+        print_section(section, console)
+    _print_line(console, f"tables: {paths.folder}")
+    _print_line(
+        console, write_report(paths) if has_new_rows or not paths.report.exists() else f"report: {paths.report}"
+    )
+    next_command = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", paths.sweep]
+    if paths.root != Path("results"):
+        next_command += ["--results", str(paths.root)]
+    _print_line(console, f"next:   {shlex.join(next_command)}")
+    _print_line(console, answer_sentence(open_results(paths.root), paths.sweep))
+
+
+def write_report(paths: SweepPaths) -> str:
+    """Write the report; returns a line that names its file, or the reason why it could not be written."""
+    from flexres_tune.report.files import try_report
+    from flexres_tune.results import open_results
+
+    return try_report(open_results(paths.root), paths.sweep)
+
+
+def _print_line(console: Console, text: str) -> None:
+    console.print(escape_for_console(text), soft_wrap=True)

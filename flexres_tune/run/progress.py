@@ -1,4 +1,4 @@
-"""Live progress of a sweep: a bar over trials on a terminal, plain lines elsewhere; without ray."""
+"""Live progress of a sweep: a bar and lines on a terminal, only lines in a file. No ray."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from flexres_tune.display.terminal import escape_for_console
 from flexres_tune.records import TrialStatus
 from flexres_tune.sweep.journal import TrialState
+from flexres_tune.text import format_duration, shorten
 
 STYLES = {
     TrialStatus.COMPLETED: "green",
@@ -22,9 +23,9 @@ STYLES = {
 
 
 class SweepProgress:
-    """Progress over the epochs of all trials, so that a long trial moves the bar before it ends.
+    """Progress over the epochs of all trials, so that the bar moves before a long trial ends.
 
-    A stopped trial's remaining epochs count as done. The time left is elapsed time over the share done.
+    A stopped trial's remaining epochs count as done. Time left = elapsed time * epochs left / epochs done.
     """
 
     def __init__(self, console: Console, num_trials: int, num_epochs: int):
@@ -32,7 +33,7 @@ class SweepProgress:
         self._num_trials, self._num_epochs = num_trials, max(num_epochs, 1)
         self._num_finished = 0
         self._done_epochs: dict[str, int] = {}
-        self._num_done = 0  # their sum, kept: to add up thousands of trials at every epoch would be felt
+        self._num_done = 0  # sum of the above, maintained: adding up thousands of trials at every epoch is slow
         self._finished: set[str] = set()
         self._best: tuple[float, str] | None = None
         self._started_at = time.monotonic()
@@ -53,7 +54,7 @@ class SweepProgress:
         self._bar.stop()
 
     def message(self, text: str) -> None:
-        """One line above the bar."""
+        """Print one line above the bar."""
         self._console.print(escape_for_console(text), highlight=False, soft_wrap=True)
 
     def update(self, state: TrialState) -> None:
@@ -81,7 +82,7 @@ class SweepProgress:
         if self._num_done:
             elapsed = time.monotonic() - self._started_at
             left = elapsed * (self._num_epochs - self._num_done) / self._num_done
-            parts.append(f"{duration(left)} left")
+            parts.append(f"{format_duration(left)} left")
         if self._best:
             parts.append(f"best {self._best[0]:.2%} ({self._best[1]})")
         return " · ".join(parts)
@@ -92,7 +93,7 @@ class SweepProgress:
         width = len(str(self._num_trials))
         line = (
             f"{self._num_finished:>{width}}/{self._num_trials}  {record.status:<11}  {accuracy:<12}  "
-            f"{record.epochs_run:>3}/{state.planned.config.epochs} epochs  {duration(record.train_seconds):>7}  "
+            f"{record.epochs_run:>3}/{state.planned.config.epochs} epochs  {format_duration(record.train_seconds):>7}  "
             f"{describe(state)}"
         )
         style = STYLES[TrialStatus(record.status)]
@@ -103,21 +104,6 @@ class SweepProgress:
 
 
 def describe(state: TrialState) -> str:
-    """What tells this trial from the others: `optimizer=sgd lr=0.1 seed=0`."""
-    varied = [f"{key}={_short(value)}" for key, value in state.planned.varied.items()]
+    """What distinguishes this trial from the others: `optimizer=sgd lr=0.1 seed=0`."""
+    varied = [f"{key}={shorten(str(value), 36)}" for key, value in state.planned.varied.items()]
     return " ".join([*varied, f"seed={state.planned.config.seed}"])
-
-
-def duration(seconds: float) -> str:
-    """`48 s`, `3 min 20 s`, `2 h 05 min`; a decimal below 10 s."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _short(value) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:20]}…{text[-15:]}"

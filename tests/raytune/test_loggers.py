@@ -1,4 +1,4 @@
-"""Loggers hear each epoch once, under our names; what fails in them, or is not installed, is told."""
+"""Loggers get each epoch once, under our names; a logger that fails or is not installed is reported."""
 
 import struct
 from types import SimpleNamespace
@@ -66,9 +66,9 @@ def test_epochs_are_numbers_under_the_tables_names(paths):
 
 
 def test_a_logger_that_fails_is_told_once_and_ends_nothing(paths):
-    said = []
-    play(Logger("wandb", Recorder(breaks=True), paths, said.append))
-    assert said == ["--logger wandb: ConnectionError: the server is away; the sweep goes on without it"]
+    messages = []
+    play(Logger("wandb", Recorder(breaks=True), paths, messages.append))
+    assert messages == ["--logger wandb: ConnectionError: the server is away; the sweep continues without it"]
 
 
 @pytest.mark.parametrize("name", list(LoggerName))
