@@ -2,113 +2,184 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import distinguishing_columns, leaderboard
-from flexres_tune.records import TrialStatus
+from flexres_tune.analysis.leaderboard import Board, BoardRow, leaderboards
+from flexres_tune.analysis.rows import to_table
+from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.reader import Results
 from flexres_tune.results.sql import run_sql
 
 PARETO_COSTS = ("num_parameters", "device_seconds_per_trial")
 
-_MEASURES = ["best_val_accuracy_mean", "best_val_accuracy_sd"]
+
+@dataclass(frozen=True)
+class Budget:
+    """An upper limit on what a trial may cost, on one data set."""
+
+    dataset: str = column("data set")
+    budget_of: str = column("epochs | device_seconds")
+    budget: float = column("epochs, or device-seconds, per trial")
 
 
-def equal_cost(results: Results, sweep: str) -> pa.Table:
-    """A row a budget: the configuration that is best with at most so many epochs, or device-seconds, a trial.
+@dataclass(frozen=True)
+class BestAtBudget:
+    """The configuration that is best if each trial may cost at most `budget`."""
 
-    Columns: sweep, dataset, budget_of (`epochs` | `device_seconds`), budget, config_id, the parameters that vary,
-    best_val_accuracy_mean and _sd over num_seeds trials, each the best of the epochs that fit into the budget, and
-    num_configs, how many were compared. Only configurations all of whose trials ran to the end, from the first budget
-    that one epoch of each fits into; each budget is twice the one before. A learning-rate schedule is laid over a
-    trial's own length, so a long trial cut here is not what a short one would have been.
+    sweep: str = column("sweep's name")
+    dataset: str = column("data set")
+    budget_of: str = column("epochs | device_seconds")
+    budget: float = column("epochs, or device-seconds, per trial")
+    config_id: str = column("the best configuration")
+    parameters: Mapping[str, Any]
+    best_val_accuracy_mean: float | None = column("mean over seeds of the best epoch within the budget", "fraction")
+    best_val_accuracy_sd: float | None = column("its standard deviation", "fraction")
+    num_seeds: int = column("trials that the mean is over", "seeds")
+    num_configs: int = column("configurations that were compared", "configurations")
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A configuration on the front of accuracy against one cost."""
+
+    sweep: str = column("sweep's name")
+    dataset: str = column("data set")
+    against: str = column("num_parameters | device_seconds_per_trial")
+    config_id: str = column("the configuration")
+    parameters: Mapping[str, Any]
+    num_parameters: int = column("trainable parameters of the model", "parameters")
+    device_seconds_per_trial: float | None = column("training time of a trial, mean", "s")
+    best_val_accuracy_mean: float | None = column("mean over seeds", "fraction")
+    best_val_accuracy_sd: float | None = column("its standard deviation", "fraction")
+    num_seeds: int = column("seeds that count", "seeds")
+
+
+def equal_cost(results: Results, sweep: str) -> list[BestAtBudget]:
+    """The best configuration per budget, of epochs and of device-seconds per trial.
+
+    Only configurations all of whose trials ran to the end are compared, each by the best epoch that fits into the
+    budget. The first budget is the smallest that one epoch of each fits into; each budget is twice the one before. A
+    learning-rate schedule spans a trial's own length, so a long trial that is cut here is not what a short one would
+    have been.
 
     Raises:
         ResultsError: no such sweep.
     """
-    trials = results.trials(sweep)
-    names = distinguishing_columns(trials)
-    whole = leaderboard(results, sweep)
-    counted = whole.filter(pc.is_valid(whole["rank"]))
-    # of a configuration that was confirmed only the confirm trials count, as on the leaderboard
-    trials = run_sql(
-        f"""SELECT t.* FROM trials t JOIN counted c ON t.config_id = c.config_id AND t.stage = c.stage
-        WHERE t.status = '{TrialStatus.COMPLETED}'""",
-        {"trials": trials, "counted": counted},
-    )
-    chosen = ", ".join(f'any_value(t."{name}") AS "{name}"' for name in names)
-    query = f"""
-        WITH curves AS (
-            SELECT e.trial_id, e.epoch AS epochs,
-                sum(e.epoch_seconds) OVER (PARTITION BY e.trial_id ORDER BY e.epoch) AS device_seconds,
-                CASE WHEN isfinite(e.val_accuracy) THEN e.val_accuracy END AS accuracy
-            FROM epochs e SEMI JOIN trials t ON e.trial_id = t.trial_id
-        ), spent AS (
-            SELECT trial_id, accuracy, unnest([
-                {{'budget_of': 'epochs', 'cost': epochs::DOUBLE}},
-                {{'budget_of': 'device_seconds', 'cost': device_seconds}}
-            ], recursive := true) FROM curves
-        ), most AS (
-            SELECT t.dataset, budget_of, min(cost) AS least, max(cost) AS most
-            FROM spent JOIN trials t USING (trial_id) GROUP BY ALL
-        ), budgets AS (
-            SELECT dataset, budget_of, unnest(list_transform(
-                range(0, 1 + greatest(0, ceil(log2(most / greatest(least, 1e-3)) - 1e-9))::INT),
-                lambda k: CASE budget_of WHEN 'epochs' THEN floor(most / power(2, k)) ELSE most / power(2, k) END
-            )) AS budget FROM most
-        ), reached AS (
-            SELECT t.dataset, b.budget_of, b.budget, t.config_id, t.trial_id, max(s.accuracy) AS accuracy
-            FROM budgets b JOIN trials t ON t.dataset = b.dataset
-            JOIN spent s ON s.trial_id = t.trial_id AND s.budget_of = b.budget_of AND s.cost <= b.budget + 1e-9
-            GROUP BY ALL
+    ranked = {row.config_id: row for board in leaderboards(results, sweep) for row in board.ranked}
+    spent = _spent(results, sweep, ranked)
+    budgets = to_table(Budget, _budgets(spent))
+    best = run_sql(
+        """
+        WITH reached AS (
+            SELECT dataset, budget_of, budget, config_id, num_trials, trial_id, max(accuracy) AS accuracy
+            FROM budgets JOIN spent USING (dataset, budget_of) WHERE cost <= budget + 1e-9 GROUP BY ALL
         ), means AS (
-            SELECT r.dataset, budget_of, budget, r.config_id, {chosen + "," if chosen else ""}
-                avg(accuracy) AS best_val_accuracy_mean, stddev_samp(accuracy) AS best_val_accuracy_sd,
+            SELECT dataset, budget_of, budget, config_id, avg(accuracy) AS mean, stddev_samp(accuracy) AS sd,
                 count(accuracy) AS num_seeds
-            FROM reached r JOIN trials t ON r.trial_id = t.trial_id GROUP BY r.dataset, budget_of, budget, r.config_id
-            HAVING count(*) = (SELECT count(*) FROM trials u WHERE u.config_id = r.config_id)
+            FROM reached GROUP BY ALL HAVING count(*) = any_value(num_trials)
         )
-        SELECT (SELECT any_value(sweep) FROM trials) AS sweep, *, count(*) OVER same AS num_configs FROM means
-        WINDOW same AS (PARTITION BY dataset, budget_of, budget)
-        QUALIFY row_number() OVER (PARTITION BY dataset, budget_of, budget
-            ORDER BY best_val_accuracy_mean DESC NULLS LAST, config_id) = 1
+        SELECT *, count(*) OVER (PARTITION BY dataset, budget_of, budget) AS num_configs FROM means
+        QUALIFY row_number() OVER (
+            PARTITION BY dataset, budget_of, budget ORDER BY mean DESC NULLS LAST, config_id
+        ) = 1
         ORDER BY dataset, budget_of DESC, budget
+        """,
+        {"spent": spent, "budgets": budgets},
+    )
+    return [
+        BestAtBudget(
+            sweep=sweep,
+            dataset=row["dataset"],
+            budget_of=row["budget_of"],
+            budget=row["budget"],
+            config_id=row["config_id"],
+            parameters=ranked[row["config_id"]].parameters,
+            best_val_accuracy_mean=row["mean"],
+            best_val_accuracy_sd=row["sd"],
+            num_seeds=row["num_seeds"],
+            num_configs=row["num_configs"],
+        )
+        for row in best.to_pylist()
+    ]
+
+
+def _spent(results: Results, sweep: str, ranked: Mapping[str, BoardRow]) -> pa.Table:
+    """What each trial that counts had cost, in epochs and in device-seconds, when it reached each accuracy."""
+    configurations = to_table(BoardRow, list(ranked.values()))
+    query = f"""
+        WITH counted AS (
+            SELECT t.trial_id, t.config_id, t.dataset, count(*) OVER (PARTITION BY t.config_id) AS num_trials
+            FROM trials t SEMI JOIN configurations c ON t.config_id = c.config_id AND t.stage = c.stage
+            WHERE t.status = '{TrialStatus.COMPLETED}'
+        ), curves AS (
+            SELECT counted.*, epoch AS epochs,
+                sum(epoch_seconds) OVER (PARTITION BY trial_id ORDER BY epoch) AS device_seconds,
+                CASE WHEN isfinite(val_accuracy) THEN val_accuracy END AS accuracy
+            FROM epochs JOIN counted USING (trial_id)
+        )
+        SELECT trial_id, config_id, dataset, num_trials, accuracy, 'epochs' AS budget_of, epochs::DOUBLE AS cost
+        FROM curves
+        UNION ALL
+        SELECT trial_id, config_id, dataset, num_trials, accuracy, 'device_seconds', device_seconds FROM curves
     """
-    return run_sql(query, {"trials": trials, "epochs": results.epochs(sweep)})
+    tables = {"trials": results.trials(sweep), "epochs": results.epochs(sweep), "configurations": configurations}
+    return run_sql(query, tables)
 
 
-def pareto(results: Results, sweep: str) -> pa.Table:
-    """A row a configuration on the front of accuracy against parameters, and one on that against device-seconds.
+def _budgets(spent: pa.Table) -> list[Budget]:
+    """Halves of the highest cost, down to the lowest cost of one epoch."""
+    extremes = run_sql(
+        "SELECT dataset, budget_of, min(cost) AS least, max(cost) AS most FROM spent GROUP BY ALL", {"spent": spent}
+    )
+    budgets = []
+    for row in extremes.to_pylist():
+        num_halvings = max(0, math.ceil(math.log2(row["most"] / max(row["least"], 1e-3)) - 1e-9)) if row["most"] else 0
+        amounts = [row["most"] / 2**k for k in range(num_halvings + 1)]
+        if row["budget_of"] == "epochs":
+            amounts = [float(math.floor(amount)) for amount in amounts]
+        budgets += [Budget(row["dataset"], row["budget_of"], amount) for amount in amounts]
+    return budgets
 
-    Columns: sweep, dataset, against (one of PARETO_COSTS), config_id, the parameters that vary, num_parameters,
-    device_seconds_per_trial, best_val_accuracy_mean and _sd, num_seeds. On a front nothing else is as accurate for
-    less, nor more accurate for the same; cheapest first. Ranked configurations only.
+
+def pareto(results: Results, sweep: str) -> list[FrontPoint]:
+    """Per data set the configurations on the front of accuracy against parameters, then against device-seconds.
+
+    On a front nothing else is as accurate for less, nor more accurate for the same; cheapest first. Only ranked
+    configurations are compared.
 
     Raises:
         ResultsError: no such sweep.
     """
-    board = leaderboard(results, sweep)
-    board = board.filter(pc.is_valid(board["rank"]))
-    board = board.append_column(
-        "device_seconds_per_trial", pc.divide(board["device_seconds"], pc.cast(_num_trials(board), pa.float64()))
-    )
-    names = [name for name in distinguishing_columns(results.trials(sweep)) if name in board.column_names]
-    shown = ["sweep", "dataset", "config_id", *names, *PARETO_COSTS, *_MEASURES, "num_seeds"]
-    fronts = []
-    for dataset in board["dataset"].unique().to_pylist():
-        rows = board.filter(pc.equal(board["dataset"], dataset)).select(list(dict.fromkeys(shown)))
-        for cost in PARETO_COSTS:
-            front = rows.take(pareto_front(rows[cost].to_pylist(), rows["best_val_accuracy_mean"].to_pylist()))
-            against = pa.array([cost] * front.num_rows, pa.string())
-            fronts.append(front.add_column(2, "against", against))
-    return pa.concat_tables(fronts) if fronts else board.slice(0, 0)
+    return [point for board in leaderboards(results, sweep) for cost in PARETO_COSTS for point in _front(board, cost)]
 
 
-def pareto_front(costs: Sequence[float], values: Sequence[float | None]) -> list[int]:
-    """Indices of the points that no other beats: cheaper or as cheap, and better or as good; cheapest first."""
+def _front(board: Board, against: Literal["num_parameters", "device_seconds_per_trial"]) -> list[FrontPoint]:
+    points = [
+        FrontPoint(
+            sweep=row.sweep,
+            dataset=row.dataset,
+            against=against,
+            config_id=row.config_id,
+            parameters=row.parameters,
+            num_parameters=row.num_parameters,
+            device_seconds_per_trial=None if row.device_seconds is None else row.device_seconds / row.num_trials,
+            best_val_accuracy_mean=row.best_val_accuracy_mean,
+            best_val_accuracy_sd=row.best_val_accuracy_sd,
+            num_seeds=row.num_seeds,
+        )
+        for row in board.ranked
+    ]
+    costs = [getattr(point, against) for point in points]
+    return [points[index] for index in pareto_front(costs, [point.best_val_accuracy_mean for point in points])]
+
+
+def pareto_front(costs: Sequence[float | None], values: Sequence[float | None]) -> list[int]:
+    """Indices of the points that no other beats: as cheap or cheaper, and as good or better; cheapest first."""
     known = [i for i, value in enumerate(values) if value is not None and costs[i] is not None]
     front, best = [], float("-inf")
     for i in sorted(known, key=lambda i: (costs[i], -values[i])):
@@ -116,18 +187,3 @@ def pareto_front(costs: Sequence[float], values: Sequence[float | None]) -> list
             front.append(i)
             best = values[i]
     return front
-
-
-def _num_trials(board: pa.Table) -> pa.ChunkedArray:
-    """Trials of each configuration, however they ended: those that device_seconds is summed over."""
-    return _sum(board[name] for name in board.column_names if name.startswith("num_") and name in _COUNTS)
-
-
-_COUNTS = {f"num_{status}" for status in TrialStatus}
-
-
-def _sum(columns: Iterable[pa.ChunkedArray]) -> pa.ChunkedArray:
-    total, *others = columns
-    for column in others:
-        total = pc.add(total, column)
-    return total

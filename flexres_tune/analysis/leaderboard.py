@@ -1,18 +1,22 @@
-"""Leaderboard: a row a configuration, ranked by mean over seeds of best_val_accuracy, full-length trials only.
+"""Leaderboard: one row per configuration, ranked by the mean over seeds of best_val_accuracy.
 
-best_val_accuracy is a maximum over epochs and so a little optimistic, the same way for every configuration;
-last_val_accuracy stands beside it. The test set is shown and never used to rank.
+Only configurations whose trials all ran to the end have a rank. best_val_accuracy is a maximum over epochs and so a
+little optimistic, to the same degree for every configuration; last_val_accuracy is shown next to it. The test set is
+shown and never used to rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.statistics import Comparison, below_leader, compare_all, half_width
-from flexres_tune.records import TrialStatus
+from flexres_tune.analysis.rows import to_table
+from flexres_tune.analysis.statistics import Comparison, compare_with_leader, half_width
+from flexres_tune.records import Stage, TrialStatus, column
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import architecture_columns, config_columns, table_schema
 from flexres_tune.results.sql import run_sql
@@ -25,30 +29,96 @@ OUTCOMES = (
     TrialStatus.OUT_OF_MEMORY,
     TrialStatus.FAILED,
 )
+"""From best to worst. A configuration has the outcome of its worst trial: if the seeds that were stopped or diverged
+were dropped, the mean of the lucky ones would be left."""
 
-"""From best to worst: a configuration is where its worst trial is. Dropping the seeds that were stopped or diverged
-would leave the mean of the lucky ones."""
+ALPHA = 0.05
 
-_MEASURES = ("best_val_accuracy", "last_val_accuracy", "test_accuracy")
+ONE_SEED = "one seed: no interval"
 
 
-def leaderboard(results: Results, sweep: str | None = None, limit: int | None = None) -> pa.Table:
-    """A row a configuration; `rank` is null for configurations not run to the end.
+@dataclass(frozen=True, slots=True)
+class BoardRow:
+    """One configuration of a leaderboard.
 
-    It counts within a sweep and data set: one sweep holds several where it was run with different profiles, and
-    accuracies on other images are not compared. Where a configuration was confirmed, its figures are over its
-    confirm trials alone, and it stands before those that were only screened: fresh seeds carry none of the luck
-    that had it chosen.
+    Means and standard deviations (n - 1; None for one seed) are over the trials that count: the confirm trials if the
+    configuration was confirmed, because fresh seeds carry none of the luck that had it chosen; else those that ran to
+    the end.
+    """
 
-    Columns: rank, sweep, dataset, config_id, the parameters that vary in the sweep, outcome, stage, num_seeds, mean
-    and sd (n - 1; null for one seed) of the accuracies, best_epoch (median), epochs (the budget), num_parameters,
-    device_seconds (all trials), how many trials ended how, and those of separation(). `limit` is rows a board.
+    rank: int | None = column("place on its board; null unless all its trials ran to the end")
+    sweep: str = column("sweep's name")
+    dataset: str = column("data set that it was trained on")
+    config_id: str = column("hash of everything that affects the result, seed left out")
+    parameters: Mapping[str, Any]  # the values of Board.parameters
+    outcome: str = column("status of its worst trial")
+    stage: str = column("confirm if its confirm trials are counted, else screen")
+    num_seeds: int = column("seeds that count", "seeds")
+    best_val_accuracy_mean: float | None = column("highest validation accuracy of any epoch, mean", "fraction")
+    best_val_accuracy_sd: float | None = column("its standard deviation", "fraction")
+    last_val_accuracy_mean: float | None = column("validation accuracy of the last epoch, mean", "fraction")
+    last_val_accuracy_sd: float | None = column("its standard deviation", "fraction")
+    best_epoch: float | None = column("epoch of best_val_accuracy, median", "epochs")
+    epochs: int = column("the budget of a trial", "epochs")
+    test_accuracy_mean: float | None = column("accuracy on the test set, mean", "fraction")
+    test_accuracy_sd: float | None = column("its standard deviation", "fraction")
+    num_parameters: int = column("trainable parameters of the model", "parameters")
+    device_seconds: float | None = column("training time of all its trials", "s")
+    num_completed: int = column("trials that ran to the end", "trials")
+    num_stopped: int = column("trials that the scheduler stopped", "trials")
+    num_interrupted: int = column("trials that were interrupted", "trials")
+    num_diverged: int = column("trials whose loss was not finite", "trials")
+    num_out_of_memory: int = column("trials that ran out of memory", "trials")
+    num_failed: int = column("trials that raised an exception", "trials")
+    best_val_accuracy_low: float | None = column("lower end of the mean's 95 % interval", "fraction", default=None)
+    best_val_accuracy_high: float | None = column("upper end of the mean's 95 % interval", "fraction", default=None)
+    separable_from_leader: str | None = column(
+        f"leader | yes (p below 5 %) | no | {ONE_SEED}; null if not compared: it did not run to the end, or was only "
+        "screened while the leader was confirmed",
+        default=None,
+    )
+    behind_leader: float | None = column("leader's mean less this one's", "fraction difference", default=None)
+    behind_leader_low: float | None = column("lower end of its 95 % interval", "fraction difference", default=None)
+    behind_leader_high: float | None = column("upper end of its 95 % interval", "fraction difference", default=None)
+    p_value: float | None = column(
+        "adjusted for all comparisons made, and for the leader's being picked by the values", default=None
+    )
+    compared_by: str | None = column("paired | welch | exact | none: see statistics.Comparison", default=None)
+
+    @property
+    def num_trials(self) -> int:
+        """All its trials, whatever their status: those that device_seconds is the sum of."""
+        return sum(getattr(self, f"num_{status}") for status in OUTCOMES)
+
+
+@dataclass(frozen=True)
+class Board:
+    """The leaderboard of one sweep on one data set."""
+
+    sweep: str
+    dataset: str | None  # None if there are no trials
+    parameters: tuple[str, ...]  # the columns that tell its configurations apart
+    rows: tuple[BoardRow, ...]  # best first
+
+    @property
+    def ranked(self) -> tuple[BoardRow, ...]:
+        """The rows that have a rank, best first."""
+        return tuple(row for row in self.rows if row.rank is not None)
+
+    def to_table(self) -> pa.Table:
+        return to_table(BoardRow, self.rows, self.parameters)
+
+
+def leaderboards(results: Results, sweep: str | None = None, limit: int | None = None) -> list[Board]:
+    """One board per sweep and data set, of at most `limit` rows; of a sweep the data set used last comes first.
+
+    A sweep has several data sets if it was run with different profiles; accuracies on different images are not
+    compared. Confirmed configurations come before those that were only screened.
 
     Raises:
         ResultsError: no such sweep, or no results.
     """
-    boards = [_board(rows, limit) for name in results.choose(sweep) for rows in _by_dataset(results.trials(name))]
-    return pa.concat_tables(boards, promote_options="permissive")
+    return [_board(name, rows, limit) for name in results.choose(sweep) for rows in _by_dataset(results.trials(name))]
 
 
 def varied_columns(trials: pa.Table) -> list[str]:
@@ -59,17 +129,20 @@ def varied_columns(trials: pa.Table) -> list[str]:
 
 
 def distinguishing_columns(trials: pa.Table) -> list[str]:
-    """varied_columns(), less those another one tells: `blocks` ... by `model`, `momentum` by `optimizer`."""
+    """varied_columns() without those that another one implies: `blocks` ... by `model`, `momentum` by `optimizer`."""
     varied = varied_columns(trials)
-    told = _told_by("model", [name for name in varied if name in architecture_columns()], trials)
-    told |= _told_by("optimizer", [name for name in varied if name == "momentum"], trials)
-    return [name for name in varied if name not in told]
+    implied = _implied_by("model", [name for name in varied if name in architecture_columns()], trials)
+    implied |= _implied_by("optimizer", [name for name in varied if name == "momentum"], trials)
+    return [name for name in varied if name not in implied]
 
 
-def _told_by(teller: str, names: Sequence[str], trials: pa.Table) -> set[str]:
-    """The names, if equal tellers have equal values of all of them; else none: a model's name tells all or nothing."""
-    tellers = trials[teller].combine_chunks()
-    first = pc.index_in(tellers, value_set=tellers)  # of each row, the first row of the same teller
+def _implied_by(key: str, names: Sequence[str], trials: pa.Table) -> set[str]:
+    """All the names if rows with equal `key` have equal values in every one of them, else none.
+
+    All or none, because a short model name stands either for its whole shape or for nothing.
+    """
+    keys = trials[key].combine_chunks()
+    first = pc.index_in(keys, value_set=keys)  # per row, the first row with the same key
     columns = [trials[name].combine_chunks() for name in names]
     return set(names) if all(values.equals(values.take(first)) for values in columns) else set()
 
@@ -83,73 +156,72 @@ def _by_dataset(trials: pa.Table) -> list[pa.Table]:
     return sorted(groups, key=lambda group: pc.max(group["finished_at"]).value or 0, reverse=True)
 
 
-def _board(trials: pa.Table, limit: int | None) -> pa.Table:
-    trials = trials.select(table_schema("trials").names)  # a column of another version could shadow one made below
-    varied = distinguishing_columns(trials)
-    budget = "" if "epochs" in varied else "any_value(epochs) AS epochs,"
-    order = ", ".join(f"'{status}'" for status in OUTCOMES)
+def _board(sweep: str, trials: pa.Table, limit: int | None) -> Board:
+    trials = trials.select(table_schema("trials").names)  # a column of another version could shadow one made in SQL
+    parameters = tuple(distinguishing_columns(trials))
+    found = run_sql(_board_query(parameters), {"trials": trials}).to_pylist()
+    for row in found:
+        row["parameters"] = {name: row[name] if name == "epochs" else row.pop(name) for name in parameters}
+    scores = [dict(zip(row.pop("seeds") or (), row.pop("scores") or (), strict=True)) for row in found]
+    intervals, separations = _intervals(found, scores), _separations(found, scores)
+    together = list(zip(found, intervals, separations, strict=True))[:limit]
+    rows = tuple(BoardRow(**row, **interval, **separation) for row, interval, separation in together)
+    return Board(sweep, rows[0].dataset if rows else None, parameters, rows)
+
+
+_MEASURES = ("best_val_accuracy", "last_val_accuracy", "test_accuracy")
+
+
+def _board_query(parameters: Sequence[str]) -> str:
+    """SQL over `trials` of one data set: the fields of BoardRow up to num_failed, the parameters, `seeds`, `scores`."""
+    statuses = ", ".join(f"'{status}'" for status in OUTCOMES)
     # NaN, as a diverged trial may have, would be the greatest of all numbers in DuckDB.
     finite = ", ".join(f"CASE WHEN isfinite({name}) THEN {name} END AS {name}" for name in _MEASURES)
-    measures = ", ".join(
-        f"avg({name}) FILTER (counts) AS {name}_mean, stddev_samp({name}) FILTER (counts) AS {name}_sd"
-        for name in _MEASURES[:2]
+    means = ", ".join(
+        f"avg({name}) FILTER ({rows}) AS {name}_mean, stddev_samp({name}) FILTER ({rows}) AS {name}_sd"
+        for name, rows in zip(_MEASURES, ("counts", "counts", "counts AND severity = 1"), strict=True)
     )
-    query = f"""
-        WITH named AS (
+    constant = dict.fromkeys(["sweep", "dataset", *parameters, "epochs", "num_parameters"])
+    return f"""
+        WITH judged AS (
             SELECT * REPLACE ({finite}),
-                coalesce(list_position([{order}], status), {len(OUTCOMES) + 1}) AS badness
+                coalesce(list_position([{statuses}], status), {len(OUTCOMES) + 1}) AS severity
             FROM trials
-        ), known AS (
+        ), configurations AS (
             SELECT config_id,
-                count(*) FILTER (badness = 1 AND stage = 'confirm') > 0 AS confirmed,
-                count(*) FILTER (badness = 1) > 0 AS finished
-            FROM named GROUP BY config_id
-        ), used AS (
-            SELECT named.*, confirmed,
-                (NOT confirmed OR stage = 'confirm') AND (NOT finished OR badness = 1) AS counts
-            FROM named JOIN known ON named.config_id = known.config_id
+                count(*) FILTER (severity = 1 AND stage = '{Stage.CONFIRM}') > 0 AS is_confirmed,
+                count(*) FILTER (severity = 1) > 0 AS has_completed
+            FROM judged GROUP BY config_id
+        ), counted AS (
+            SELECT judged.*, is_confirmed,
+                NOT is_confirmed OR stage = '{Stage.CONFIRM}' AS is_of_stage,
+                is_of_stage AND (NOT has_completed OR severity = 1) AS counts
+            FROM judged JOIN configurations USING (config_id)
         ), board AS (
             SELECT
-                any_value(sweep) AS sweep,
-                any_value(dataset) AS dataset,
                 config_id,
-                {"".join(f"any_value({_quote(name)}) AS {_quote(name)}," for name in varied)}
-                max(badness) FILTER (NOT confirmed OR stage = 'confirm') AS worst,
-                CASE WHEN bool_or(confirmed) THEN 'confirm' ELSE 'screen' END AS stage,
+                {", ".join(f"any_value({_quote(name)}) AS {_quote(name)}" for name in constant)},
+                max(severity) FILTER (is_of_stage) AS worst,
+                CASE WHEN bool_or(is_confirmed) THEN '{Stage.CONFIRM}' ELSE '{Stage.SCREEN}' END AS stage,
                 count(DISTINCT seed) FILTER (counts) AS num_seeds,
-                {measures},
+                {means},
                 median(best_epoch) FILTER (counts) AS best_epoch,
-                {budget}
-                avg(test_accuracy) FILTER (counts AND badness = 1) AS test_accuracy_mean,
-                stddev_samp(test_accuracy) FILTER (counts AND badness = 1) AS test_accuracy_sd,
-                any_value(num_parameters) AS num_parameters,
                 sum(train_seconds) AS device_seconds,
                 {", ".join(f"count(*) FILTER (status = '{status}') AS num_{status}" for status in OUTCOMES)},
                 list(seed ORDER BY seed) FILTER (counts AND best_val_accuracy IS NOT NULL) AS seeds,
-                list(best_val_accuracy ORDER BY seed) FILTER (counts AND best_val_accuracy IS NOT NULL) AS "values"
-            FROM used GROUP BY config_id
+                list(best_val_accuracy ORDER BY seed) FILTER (counts AND best_val_accuracy IS NOT NULL) AS scores
+            FROM counted GROUP BY config_id
         ), placed AS (
             SELECT *, row_number() OVER (
-                ORDER BY worst, stage = 'confirm' DESC, best_val_accuracy_mean DESC NULLS LAST,
+                ORDER BY worst, stage = '{Stage.CONFIRM}' DESC, best_val_accuracy_mean DESC NULLS LAST,
                     num_parameters, config_id
             ) AS place FROM board
         )
-        SELECT
+        SELECT * EXCLUDE (worst, place),
             CASE WHEN worst = 1 THEN place END AS rank,
-            sweep, dataset, config_id,
-            {"".join(f"{_quote(name)}," for name in varied)}
-            coalesce(list_extract([{order}], worst), 'unknown') AS outcome,
-            placed.* EXCLUDE (sweep, dataset, config_id, worst, place {"".join(f", {_quote(name)}" for name in varied)})
-        FROM placed
-        ORDER BY place
+            coalesce(list_extract([{statuses}], worst), 'unknown') AS outcome
+        FROM placed ORDER BY place
     """
-    board = run_sql(query, {"trials": trials})
-    needed = ["rank", "stage", "best_val_accuracy_mean", "best_val_accuracy_sd", "seeds", "values"]
-    judged = separation(board.select(needed).to_pylist())
-    board = board.drop_columns(["seeds", "values"])
-    for name in judged.column_names:
-        board = board.append_column(name, judged[name])
-    return board.slice(0, limit)
 
 
 def _quote(name: str) -> str:
@@ -157,69 +229,13 @@ def _quote(name: str) -> str:
     return '"' + name + '"'
 
 
-ALPHA = 0.05
-
-ONE_SEED = "one seed: no interval"
-
-_COLUMNS = {
-    "best_val_accuracy_low": pa.float64(),
-    "best_val_accuracy_high": pa.float64(),
-    "separable_from_leader": pa.string(),
-    "behind_leader": pa.float64(),
-    "behind_leader_low": pa.float64(),
-    "behind_leader_high": pa.float64(),
-    "p_value": pa.float64(),
-    "compared_by": pa.string(),
-}
-
-
-def separation(rows: Sequence[dict]) -> pa.Table:
-    """Columns for the rows of one board, best first.
-
-    best_val_accuracy_low and _high: 95 % interval of the mean. behind_leader: leader's mean less this one's, with
-    its 95 % interval. p_value: adjusted for all the comparisons made and for the leader having been picked by the
-    same values. separable_from_leader: `leader`, `yes` (p below 5 %), `no`, `one seed: no interval`; null where it
-    was not compared: it did not run to its end, or was only screened while the leader was confirmed.
-
-    Args:
-        rows: mappings with rank, stage, seeds and values (lists of equal length), and the values' mean and sd.
-    """
-    found = _intervals(rows)
-    samples = [dict(zip(row["seeds"] or (), row["values"] or (), strict=True)) for row in rows]
-    if rows and rows[0]["rank"] is not None and samples[0]:
-        found[0] |= {"separable_from_leader": "leader", "behind_leader": 0.0}
-        rivals = [
-            index
-            for index, row in enumerate(rows)
-            if index and row["rank"] is not None and row["stage"] == rows[0]["stage"] and samples[index]
-        ]
-        comparisons = compare_all(samples[0], [samples[index] for index in rivals])
-        for index, columns in zip(rivals, _judged(comparisons), strict=True):
-            found[index] |= columns
-    return _as_table(found)
-
-
-def _as_table(rows: Sequence[dict]) -> pa.Table:
-    """By way of JSON: pa.array() imports pandas first, which takes longer than all of the leaderboard."""
-    import io
-    import json
-
-    from pyarrow import json as arrow_json
-
-    schema = pa.schema(list(_COLUMNS.items()))
-    if not rows:
-        return schema.empty_table()
-    lines = "\n".join(json.dumps(row) for row in rows)
-    options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
-    return arrow_json.read_json(io.BytesIO(lines.encode()), parse_options=options).combine_chunks()
-
-
-def _intervals(rows: Sequence[dict]) -> list[dict]:
-    found: list[dict] = [{} for _ in rows]
-    several = [index for index, row in enumerate(rows) if row["values"] and len(row["values"]) > 1]
+def _intervals(rows: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[int, float]]) -> list[dict[str, float]]:
+    """Per row, best_val_accuracy_low and _high; nothing for a single seed."""
+    found: list[dict[str, float]] = [{} for _ in rows]
+    several = [index for index, values in enumerate(scores) if len(values) > 1]
     if several:
         sds = [rows[index]["best_val_accuracy_sd"] for index in several]
-        halves = half_width(sds, [len(rows[index]["values"]) for index in several])
+        halves = half_width(sds, [len(scores[index]) for index in several])
         for index, half in zip(several, halves.tolist(), strict=True):
             mean = rows[index]["best_val_accuracy_mean"]
             low, high = max(0.0, mean - half), min(1.0, mean + half)  # no accuracy lies outside
@@ -227,22 +243,32 @@ def _intervals(rows: Sequence[dict]) -> list[dict]:
     return found
 
 
-def _judged(comparisons: Sequence[Comparison]) -> list[dict]:
-    tested = [comparison for comparison in comparisons if comparison.p_value is not None]
-    adjusted = iter(below_leader([comparison.p_value for comparison in tested]))
-    judged = []
-    for each in comparisons:
-        p_value = None if each.p_value is None else next(adjusted)
-        # on shared seeds alone the leader may be behind: then nothing says that it is better
-        verdict = ONE_SEED if p_value is None else "yes" if p_value < ALPHA and each.difference > 0 else "no"
-        judged.append(
-            {
-                "separable_from_leader": verdict,
-                "behind_leader": each.difference,
-                "behind_leader_low": each.low,
-                "behind_leader_high": each.high,
-                "p_value": p_value,
-                "compared_by": each.test,
-            }
-        )
-    return judged
+def _separations(rows: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[int, float]]) -> list[dict[str, Any]]:
+    """Per row, separable_from_leader to compared_by; nothing for a row that is not compared."""
+    found: list[dict[str, Any]] = [{} for _ in rows]
+    if not rows or rows[0]["rank"] is None or not scores[0]:
+        return found
+    found[0] = {"separable_from_leader": "leader", "behind_leader": 0.0}
+    rivals = [
+        index
+        for index, row in enumerate(rows)
+        if index and row["rank"] is not None and row["stage"] == rows[0]["stage"] and scores[index]
+    ]
+    for index, comparison in zip(rivals, compare_with_leader(scores[0], [scores[i] for i in rivals]), strict=True):
+        found[index] = {
+            "separable_from_leader": verdict(comparison),
+            "behind_leader": comparison.difference,
+            "behind_leader_low": comparison.low,
+            "behind_leader_high": comparison.high,
+            "p_value": comparison.p_value,
+            "compared_by": comparison.test,
+        }
+    return found
+
+
+def verdict(comparison: Comparison) -> str:
+    """Whether the leader is better than the other configuration: yes, no, or ONE_SEED."""
+    if comparison.p_value is None:
+        return ONE_SEED
+    # On shared seeds alone the leader may be behind: then nothing says that it is better.
+    return "yes" if comparison.p_value < ALPHA and comparison.difference > 0 else "no"

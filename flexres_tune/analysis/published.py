@@ -1,9 +1,8 @@
-"""The published result rows, and which of a sweep's configurations runs which of them again."""
+"""The published result rows, and which of them a sweep's configuration reproduces."""
 
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,10 +18,10 @@ from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.published import REFERENCES, describe_reference
 
 SETTINGS = ("optimizer", "lr", "weight_decay", "momentum", "batch_size", "lr_schedule")
-"""Columns of the file that are columns of `trials` as they are; an empty cell states nothing."""
+"""Columns of the file that are columns of `trials` with the same values; the report does not state empty ones."""
 
-_STEPS = {"rotation5": "rotation"}  # ours is within ±5°
-_UNDROPPED = tuple(name for name in Architecture.model_fields if name != "dropout")
+_STEPS = {"rotation5": "rotation"}  # our rotation is within ±5° as well
+_SHAPE = tuple(name for name in Architecture.model_fields if name != "dropout")
 
 
 @dataclass(frozen=True)
@@ -32,19 +31,17 @@ class PublishedRow:
     report: str
     experiment: str
     model: str  # a preset
-    settings: Mapping[
-        str, Any
-    ]  # column of `trials` -> value, for all that the report states; `model`: as an Architecture
-    epochs: int | None  # length of the run where `selected_on` is test; epoch that was read where it is val
+    settings: Mapping[str, Any]  # what the report states: column of `trials` -> value; `model`: columns of its shape
+    epochs: int | None  # if `selected_on` is test, the length of the run; if it is val, the epoch that was read
     train_accuracy: float | None
     val_accuracy: float | None
     test_accuracy: float
-    selected_on: str  # test, val, or empty where the report does not say
+    selected_on: str  # test | val; empty if the report does not state it
     note: str
 
     @property
     def reference(self) -> str:
-        """What `reproduces` says of it: flexres/optimizer."""
+        """Its table as `reproduces` names it: flexres/optimizer."""
         return f"{self.report}/{self.experiment}"
 
     @property
@@ -53,11 +50,11 @@ class PublishedRow:
         return PRESETS[self.model]["num_parameters"]
 
     def differing(self, columns: Mapping[str, Any]) -> list[str]:
-        """Which of the stated settings another configuration has otherwise; `columns` are a row of `trials`."""
+        """Names of the stated settings in which a configuration differs; `columns` are its row of `trials`."""
         return [name for name, value in self.settings.items() if _setting(columns, name) != value]
 
-    def is_epochs_short(self, epochs: int) -> bool:
-        """Whether a run of so many epochs is not the row's: another length, or over before the epoch that was read."""
+    def has_other_length(self, epochs: int) -> bool:
+        """Whether a run of so many epochs is not as long as stated, or ended before the epoch that was read."""
         if self.epochs is None:
             return False
         return epochs != self.epochs if self.selected_on == "test" else epochs < self.epochs
@@ -78,23 +75,23 @@ def rows_of(reference: str) -> tuple[PublishedRow, ...]:
 
 
 def varied_settings(rows: Iterable[PublishedRow]) -> tuple[str, ...]:
-    """What a table is about: the settings that its rows state with more than one value."""
+    """The settings that a table compares: those that its rows state with more than one value."""
     rows = list(rows)
     names = dict.fromkeys(name for row in rows for name in row.settings)
     values = {name: [row.settings[name] for row in rows if name in row.settings] for name in names}
     return tuple(name for name in names if any(value != values[name][0] for value in values[name]))
 
 
-def is_again(row: PublishedRow, columns: Mapping[str, Any], varied: Sequence[str]) -> bool:
-    """Whether a configuration stands for the row in its table: it agrees in all that the table is about.
+def reproduces(columns: Mapping[str, Any], row: PublishedRow, varied: Sequence[str]) -> bool:
+    """Whether a configuration reproduces the row: it agrees in all settings that the row's table compares (`varied`).
 
-    In other settings, images or epochs it may differ; those must then be named beside it.
+    It may differ in other settings, images or epochs; these must then be named next to its result.
     """
     return not set(row.differing(columns)) & set(varied)
 
 
 def reference_of(results: Results, sweep: str) -> str | None:
-    """The published table that a sweep reproduces, by its plan; None where it names none that this version knows.
+    """The published table that a sweep reproduces, as its plan says; None if it names none that this version knows.
 
     Raises:
         ResultsError: plan.json is damaged.
@@ -105,23 +102,23 @@ def reference_of(results: Results, sweep: str) -> str | None:
 
 
 def reference_note(results: Results, sweep: str) -> str | None:
-    """A line for the sweep's report that names the published table it reproduces; None where there is none."""
+    """A line that names the published table that a sweep reproduces; None if there is none."""
     try:
         reference = reference_of(results, sweep)
-    except ResultsError:  # `status` says what is wrong with the plan
+    except ResultsError:  # `query status` reports the damaged plan
         return None
     if reference is None:
         return None
     folder = "" if str(results.root) == "results" else f" --results {results.root}"
     command = f"python -m flexres_tune.query published --sweep {sweep}{folder}"
-    return f"reproduces {describe_reference(reference)}; side by side: {command}"
+    return f"reproduces {describe_reference(reference)}; comparison: {command}"
 
 
 def _row(cells: Mapping[str, str], states_normalize: bool) -> PublishedRow:
     architecture = Architecture.model_validate(
         {key: value for key, value in PRESETS[cells["model"]].items() if key != "num_parameters"}
     ).model_dump(mode="json")
-    settings: dict[str, Any] = {"model": {name: architecture[name] for name in _UNDROPPED}}
+    settings: dict[str, Any] = {"model": {name: architecture[name] for name in _SHAPE}}
     numbers = ("lr", "weight_decay", "momentum")
     for name in SETTINGS:
         if text := cells[name]:
@@ -131,8 +128,8 @@ def _row(cells: Mapping[str, str], states_normalize: bool) -> PublishedRow:
         if states_normalize:
             settings["normalize"] = "normalize" in steps
         settings["augmentation"] = [_STEPS.get(step, step) for step in steps if step != "normalize"]
-    settings["mixup_alpha"] = float(cells["mixup"] or 0)  # a report that does not mention mixup has none
-    settings["dropout"] = _dropout(float(cells["dropout"] or 0), cells["note"], len(architecture["head"]) + 1)
+    settings["mixup_alpha"] = float(cells["mixup"] or 0)  # a report that does not mention mixup did not use it
+    settings["dropout"] = _dropout(cells, num_linear=len(architecture["head"]) + 1)
     percent = {name: float(cells[name]) / 100 if cells[name] else None for name in cells if "accuracy" in name}
     return PublishedRow(
         report=cells["report"],
@@ -146,12 +143,11 @@ def _row(cells: Mapping[str, str], states_normalize: bool) -> PublishedRow:
     )
 
 
-def _dropout(probability: float, note: str, num_linear: int) -> list[float]:
-    """Before each linear layer; of "2 dropouts" and three layers, before the last two: after each hidden one."""
-    counted = re.search(r"(\d+) dropout", note)
-    count = int(counted[1]) if counted else num_linear
-    return [0.0] * (num_linear - count) + [probability] * count
+def _dropout(cells: Mapping[str, str], num_linear: int) -> list[float]:
+    """Dropout before each linear layer. If the row counts fewer dropouts than layers, the first layers have none."""
+    count = int(cells["num_dropouts"] or num_linear)
+    return [0.0] * (num_linear - count) + [float(cells["dropout"] or 0)] * count
 
 
 def _setting(columns: Mapping[str, Any], name: str) -> Any:
-    return {key: columns[key] for key in _UNDROPPED} if name == "model" else columns[name]
+    return {key: columns[key] for key in _SHAPE} if name == "model" else columns[name]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -110,13 +110,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def below_leader(p_values: Sequence[float]) -> list[float]:
-    """Adjusted two-sided p values of the comparisons leader - other, where the same values chose the leader.
+    """Adjusted two-sided p values of the comparisons leader - other, if the same values chose the leader.
 
-    Whoever leads by chance is compared with whoever trails by chance, so Holm over the K - 1 comparisons alone calls
-    equal configurations different too often. Any of the K could have led; each would be tested on one side: p / 2,
-    times K for Bonferroni over the leaders, and Holm within. With two configurations that is p itself.
+    Whichever leads by chance is compared with those that trail by chance, so Holm over the K - 1 comparisons alone
+    calls equal configurations different too often. Any of the K could have led, and each would have been tested on one
+    side: p / 2, times K for Bonferroni over the possible leaders, and Holm within. With two configurations that is p.
     """
     return holm([min(1.0, p * (len(p_values) + 1) / 2) for p in p_values])
+
+
+def compare_with_leader(
+    leader: Mapping[int, float],
+    others: Sequence[Mapping[int, float]],
+    adjust: Callable[[Sequence[float]], list[float]] = below_leader,
+) -> list[Comparison]:
+    """compare(leader, other) for each other, with p values adjusted for all of these comparisons together."""
+    comparisons = compare_all(leader, others)
+    adjusted = iter(adjust([each.p_value for each in comparisons if each.p_value is not None]))
+    return [each if each.p_value is None else replace(each, p_value=next(adjusted)) for each in comparisons]
 
 
 def _tests(a: np.ndarray, b: np.ndarray, paired: bool, level: float) -> list[Comparison]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from flexres_tune.analysis.leaderboard import distinguishing_columns, leaderboard
+from flexres_tune.analysis.leaderboard import Board, BoardRow, leaderboards
 from flexres_tune.display.format import format_p_value, format_value, significant_decimals
+from flexres_tune.records import Stage
 from flexres_tune.results.reader import Results
-from flexres_tune.text import escape
 
 ADD_CONFIRM = "add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep file"
 
@@ -19,100 +16,93 @@ ADD_CONFIRM = "add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep f
 def answer_sentence(results: Results, sweep: str) -> str:
     """Which configuration is best on the validation images, by how much, and how sure that is.
 
-    "adamw lr=0.003 is best: 97.3 ± 0.4 % validation accuracy over 5 fresh seeds; 0.8 points above sgd lr=0.1
-    (95 % interval 0.2 to 1.4, p = 0.01 after Holm)."
+    "adamw lr=0.003 is best: 97.3 ± 0.4 % validation accuracy over 5 fresh seeds; it is 0.8 points above sgd lr=0.1
+    (95 % interval 0.2 to 1.4, adjusted p = 0.01)."
 
-    Where a sweep ran on several data sets it is about the one used last.
+    If a sweep ran on several data sets, it is about the one used last.
 
     Raises:
         ResultsError: no such sweep.
     """
-    board = leaderboard(results, sweep)
-    if board.num_rows:
-        board = board.filter(pc.equal(board["dataset"], board["dataset"][0]))
-    trials = results.trials(sweep)
-    return sentence_of(board, [name for name in distinguishing_columns(trials) if name in board.column_names])
+    return sentence_of(leaderboards(results, sweep)[0])
 
 
-def sentence_of(board: pa.Table, varied: list[str]) -> str:
-    """answer_sentence() of one data set's leaderboard.
-
-    Args:
-        varied: the columns that tell its configurations apart.
-    """
-    ranked = board.filter(pc.is_valid(board["rank"])).to_pylist()
-    if not ranked:
-        return f"No answer yet: {_why_none(board.to_pylist())}."
-    leader = ranked[0]
-    name = configuration_name(leader, varied)
-    rivals = [row for row in ranked[1:] if row["stage"] == leader["stage"]]
+def sentence_of(board: Board) -> str:
+    """answer_sentence() of one data set's leaderboard."""
+    if not board.ranked:
+        return f"No answer yet: {_reason_without_ranks(board.rows)}."
+    leader, *others = board.ranked
+    name = configuration_name(leader.parameters, leader.config_id)
+    rivals = [row for row in others if row.stage == leader.stage]
     measured = _measured(leader)
     if not rivals:
-        alone = "nothing else was confirmed to compare it with" if len(ranked) > 1 else "nothing to compare it with"
-        return f"{name} has {measured}; {alone}."
-    if leader["num_seeds"] < 2:
-        return f"{name} is ahead with {measured}; one seed: no interval; {ADD_CONFIRM} to know how sure that is."
-    equals = [row for row in rivals if row["separable_from_leader"] != "yes"]
-    closest = (equals or rivals)[0]
-    gap = f"{_gap(closest)} above {configuration_name(closest, varied)}{_evidence(closest)}"
-    unconfirmed = "" if leader["stage"] == "confirm" else f"; chosen by these same seeds, so {ADD_CONFIRM}"
-    if not equals:
-        return f"{name} is best: {measured}; {gap}{unconfirmed}."
-    others = f"{len(equals)} of the {len(rivals)} others" if len(rivals) > 1 else "the other"
-    return f"{name} leads with {measured}, but is not separable from {others}: {gap}{unconfirmed}."
-
-
-def configuration_name(row: Mapping[str, Any], varied: list[str]) -> str:
-    """Such as "adamw lr=0.003": words as they are, numbers with their parameter; config_id where nothing varies."""
-    parts = []
-    for key in varied:
-        value = row[key]
-        if value is None:
-            continue
-        text = format_value(key, value)
-        parts.append(text if key in ("optimizer", "model", "lr_schedule") else f"{key}={escape(text)}")
-    return " ".join(parts) or f"configuration {row['config_id']}"
-
-
-def _why_none(rows: list[dict]) -> str:
-    """Why no configuration has a rank."""
-    if not rows:
-        return "no trial is there"
-    completed = [row for row in rows if row["num_completed"]]
-    if completed and all(row["num_stopped"] for row in completed):  # ASHA judges trials, not configurations
+        reason = "no other configuration was confirmed" if others else "there is nothing to compare it with"
+        return f"{name} has {measured}; {reason}."
+    if leader.num_seeds < 2:
         return (
-            "each configuration that ran to its end with one seed was stopped with another, so none can be compared; "
-            f"{ADD_CONFIRM} to run the best in full"
+            f"{name} leads with {measured}, but with one seed there is no interval; {ADD_CONFIRM} to find out how sure "
+            "that is."
         )
-    return "no configuration has run to its end"
+    equals = [row for row in rivals if row.separable_from_leader != "yes"]
+    closest = (equals or rivals)[0]
+    gap = f"it is {_gap(closest)} above {configuration_name(closest.parameters, closest.config_id)}{_evidence(closest)}"
+    if leader.stage != Stage.CONFIRM:
+        gap += f"; the same seeds chose it, so {ADD_CONFIRM} to measure it on fresh ones"
+    if not equals:
+        return f"{name} is best: {measured}; {gap}."
+    whom = f"{len(equals)} of the {len(rivals)} others" if len(rivals) > 1 else "the other"
+    return f"{name} leads with {measured}, but is not separable from {whom}: {gap}."
 
 
-def _measured(row: Mapping[str, Any]) -> str:
-    mean, sd, n = row["best_val_accuracy_mean"], row["best_val_accuracy_sd"], row["num_seeds"]
+def configuration_name(parameters: Mapping[str, Any], config_id: str) -> str:
+    """Such as "adamw lr=0.003": words as they are, numbers with their parameter; the config_id if nothing varies."""
+    parts = []
+    for key, value in parameters.items():
+        if value is not None:
+            text = format_value(value)
+            parts.append(text if key in ("optimizer", "model", "lr_schedule") else f"{key}={text}")
+    return " ".join(parts) or f"configuration {config_id}"
+
+
+def _reason_without_ranks(rows: Sequence[BoardRow]) -> str:
+    if not rows:
+        return "there are no trials"
+    completed = [row for row in rows if row.num_completed]
+    if completed and all(row.num_stopped for row in completed):  # ASHA judges trials, not configurations
+        return (
+            "every configuration that ran to the end with one seed was stopped with another, so none can be compared; "
+            f"{ADD_CONFIRM} to run the best ones in full"
+        )
+    return "no configuration has run to the end"
+
+
+def _measured(row: BoardRow) -> str:
+    mean, sd = row.best_val_accuracy_mean, row.best_val_accuracy_sd
     if mean is None:
         return "no finite validation accuracy"
     digits = significant_decimals(sd)
     if sd is None:
         return f"{100 * mean:.{digits}f} % validation accuracy"
-    fresh = "fresh seeds" if row["stage"] == "confirm" else "seeds"
-    return f"{100 * mean:.{digits}f} ± {100 * sd:.{digits}f} % validation accuracy over {n} {fresh}"
+    seeds = "fresh seeds" if row.stage == Stage.CONFIRM else "seeds"
+    return f"{100 * mean:.{digits}f} ± {100 * sd:.{digits}f} % validation accuracy over {row.num_seeds} {seeds}"
 
 
-def _gap(row: Mapping[str, Any]) -> str:
-    return f"{100 * row['behind_leader']:.{_digits(row)}f} points"
+def _gap(row: BoardRow) -> str:
+    return f"{100 * row.behind_leader:.{_gap_decimals(row)}f} points"
 
 
-def _digits(row: Mapping[str, Any]) -> int:
-    """Decimals that a difference to the leader deserves: by the standard error that its interval shows."""
-    low, high = row["behind_leader_low"], row["behind_leader_high"]
+def _gap_decimals(row: BoardRow) -> int:
+    """Significant decimals of the difference to the leader: its interval spans about four standard errors."""
+    low, high = row.behind_leader_low, row.behind_leader_high
     return significant_decimals(None if low is None or high is None else (high - low) / 4)
 
 
-def _evidence(row: Mapping[str, Any]) -> str:
-    low, high, p = row["behind_leader_low"], row["behind_leader_high"], row["p_value"]
-    if p is None:
+def _evidence(row: BoardRow) -> str:
+    low, high = row.behind_leader_low, row.behind_leader_high
+    if row.p_value is None:
         return " (one seed: no interval)"
-    if low is None:
-        return f" (no spread over seeds, {format_p_value(p)} after Holm)"
-    digits = _digits(row)
-    return f" (95 % interval {100 * low:.{digits}f} to {100 * high:.{digits}f}, {format_p_value(p)} after Holm)"
+    p_value = f"adjusted {format_p_value(row.p_value)}"
+    if low is None or high is None:
+        return f" (no spread over seeds, {p_value})"
+    digits = _gap_decimals(row)
+    return f" (95 % interval {100 * low:.{digits}f} to {100 * high:.{digits}f}, {p_value})"

@@ -1,19 +1,40 @@
-"""Values as a person reads them: 0.9731 -> "97.31 %", 3720 s -> "1 h 02 min", 4922826 -> "4,922,826"."""
+"""Values as people read them, by their unit: 0.9731 -> "97.31 %", 3720 s -> "1 h 02 min", 4922826 -> "4,922,826"."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
+from flexres_tune.results.schema import unit_of
 from flexres_tune.text import escape, format_bytes, format_duration
 
 NOTHING = "–"  # null
+
+
+def format_percent(fraction: float, decimals: int = 2) -> str:
+    """0.9731 -> "97.31 %"."""
+    return f"{100 * fraction:.{decimals}f} %"
+
+
+def format_thousands(count: float) -> str:
+    """4922826 -> "4,922,826"."""
+    return f"{count:,.0f}"
+
+
+FORMAT_OF_UNIT: Mapping[str, Callable[[float], str]] = {
+    "fraction": format_percent,
+    "s": format_duration,
+    "bytes": format_bytes,
+    "parameters": format_thousands,
+    "images/s": format_thousands,
+}
+"""How a number is printed, by the unit in its column's metadata. Numbers of other units are printed as they are."""
 
 
 @dataclass(frozen=True)
@@ -22,35 +43,33 @@ class Column:
 
     name: str
     cells: list[str]
-    is_number: bool  # stands at the right
-    is_whole: bool  # of no use when shortened: numbers, moments, ids to copy, curves
+    is_number: bool  # aligned to the right
+    is_whole: bool  # useless if shortened: numbers, moments, ids to copy, curves
 
 
 def display_columns(table: pa.Table) -> list[Column]:
     """The table's columns as text; `x_mean` and `x_sd` become one column `x`: "97.31 ± 0.12 %"."""
     columns = []
-    for index, name in enumerate(table.column_names):
-        values = table.column(index).to_pylist()
-        base, kind = name.removesuffix("_mean"), table.schema.field(index).type
+    for field in table.schema:
+        name, kind, unit = field.name, field.type, unit_of(field)
+        base = name.removesuffix("_mean")
         if name.endswith("_sd") and f"{name[:-3]}_mean" in table.column_names:
             continue
+        values = table[name].to_pylist()
         is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-        if base != name and (f"{base}_sd" in table.column_names or "accuracy" in name):
+        if base != name:
             has_sd = f"{base}_sd" in table.column_names
-            spread = table[f"{base}_sd"].to_pylist() if has_sd else [None] * len(values)
-            cells = [_mean_and_sd(base, mean, sd) for mean, sd in zip(values, spread, strict=True)]
+            sds = table[f"{base}_sd"].to_pylist() if has_sd else [None] * len(values)
+            cells = [format_mean(mean, sd, unit) for mean, sd in zip(values, sds, strict=True)]
         else:
-            as_share = "accuracy" in name and all(
-                v is None or abs(v) <= 1 or math.isnan(v) for v in values if is_number
-            )
-            cells = [format_value(name, value, as_share) for value in values]
+            cells = [format_value(value, unit) for value in values]
         is_whole = is_number or pa.types.is_timestamp(kind) or name.endswith(("_id", "_per_epoch"))
         columns.append(Column(escape(base), cells, is_number, is_whole))
     return columns
 
 
-def format_value(name: str, value: Any, as_share: bool = True) -> str:
-    """One value by its column's name and its type; control characters are spelled out."""
+def format_value(value: Any, unit: str = "") -> str:
+    """One value by its type and unit; control characters are spelled out."""
     if value is None:
         return NOTHING
     if isinstance(value, bool):
@@ -59,7 +78,7 @@ def format_value(name: str, value: Any, as_share: bool = True) -> str:
         moment = value.astimezone(UTC) if value.tzinfo else value
         return f"{moment:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, int | float):
-        return _number(name, value, as_share)
+        return _format_number(value, unit)
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         return escape(", ".join(value))
     if isinstance(value, list | dict):
@@ -67,27 +86,26 @@ def format_value(name: str, value: Any, as_share: bool = True) -> str:
     return escape(str(value))
 
 
-def _number(name: str, value: int | float, as_share: bool) -> str:
+def _format_number(value: int | float, unit: str) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    if "accuracy" in name and as_share:
-        return f"{100 * value:.2f} %"
-    if name.endswith("seconds"):
-        return format_duration(value)
-    if name.endswith("_bytes"):
-        return format_bytes(value)
-    if name.endswith("num_parameters") or name == "images_per_second":
-        return f"{value:,.0f}"
+    if unit in FORMAT_OF_UNIT:
+        return FORMAT_OF_UNIT[unit](value)
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
-def _mean_and_sd(name: str, mean: float | None, sd: float | None) -> str:
-    if mean is not None and math.isfinite(mean) and "accuracy" in name:
-        digits = significant_decimals(sd)
-        return f"{100 * mean:.{digits}f} %" if sd is None else f"{100 * mean:.{digits}f} ± {100 * sd:.{digits}f} %"
-    if mean is None or sd is None:
-        return format_value(name, mean)
-    return f"{mean:.4g} ± {sd:.2g}"
+def format_mean(mean: float | None, sd: float | None, unit: str = "") -> str:
+    """A mean and its standard deviation; of fractions with as many decimals as the deviation leaves certain."""
+    if mean is None or not math.isfinite(mean):
+        return format_value(mean, unit)
+    if unit == "fraction":
+        decimals = significant_decimals(sd)
+        return (
+            format_percent(mean, decimals)
+            if sd is None
+            else f"{100 * mean:.{decimals}f} ± {format_percent(sd, decimals)}"
+        )
+    return format_value(mean, unit) if sd is None else f"{mean:.4g} ± {sd:.2g}"
 
 
 def significant_decimals(sd: float | None) -> int:

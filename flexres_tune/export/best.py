@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import leaderboard
+from flexres_tune.analysis.leaderboard import leaderboards
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
@@ -33,14 +33,13 @@ def find_best(results: Results, sweep: str) -> BestTrial:
     Raises:
         ResultsError: no configuration has run to its end, or none of its weights are there; says how to make them.
     """
-    board = leaderboard(results, sweep).to_pylist()
-    leader = next((row for row in board if row["rank"] is not None), None)
+    leader = next((row for board in leaderboards(results, sweep) for row in board.ranked), None)
     if leader is None:
         raise ResultsError(f"{sweep}: a configuration must have run to its end to be exported, but none has")
     rows = [
         row
         for row in results.trials(sweep).to_pylist()
-        if (row["config_id"], row["stage"]) == (leader["config_id"], leader["stage"])
+        if (row["config_id"], row["stage"]) == (leader.config_id, leader.stage)
         and row["status"] == TrialStatus.COMPLETED
     ]
     rows.sort(key=lambda row: (-(row["best_val_accuracy"] or 0.0), row["seed"]))
@@ -50,7 +49,7 @@ def find_best(results: Results, sweep: str) -> BestTrial:
                 return BestTrial(row, config_of(row), path)
     path = SweepPaths(results.root, sweep).checkpoint(rows[0]["trial_id"])
     raise ResultsError(
-        f"{sweep}: the weights of the best configuration, {leader['config_id']}, must be in {path.parent}, but are "
+        f"{sweep}: the weights of the best configuration, {leader.config_id}, must be in {path.parent}, but are "
         f"not there. This makes them:\n{train_command(config_of(rows[0]), path)}"
     )
 

@@ -1,38 +1,26 @@
-"""Ask the tables: `python -m flexres_tune.query leaderboard`, or a SQL query over trials, epochs and decisions."""
+"""Ask the tables: `python -m flexres_tune.query leaderboard`, or a SQL query over trials, epochs and decisions.
+
+Each command imports what it needs when it is called, so that --help answers at once.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import re
-import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from flexres_tune import cli
 from flexres_tune.cli import Format
 from flexres_tune.errors import ResultsError
+from flexres_tune.text import did_you_mean
 
 if TYPE_CHECKING:
-    from flexres_tune.query.views import Answer
-    from flexres_tune.storage import AnyPath
+    from flexres_tune.query.output import Answer
+    from flexres_tune.results.reader import Results
 
-COMMANDS = {
-    "leaderboard": "a row a configuration, ranked by mean validation accuracy over seeds",
-    "trials": "a row a trial, best first",
-    "curves": "validation accuracy of each trial over its epochs",
-    "published": "the published tables beside what sweeps/published/ measured; rows not run say so",
-    "compare": "the effect of PARAMETER, with intervals; with --by OTHER the grid of the two",
-    "equal-cost": "the best configuration at equal epochs, and at equal device-seconds",
-    "pareto": "the configurations that nothing beats: accuracy against parameters, and against device-seconds",
-    "stops": "what the scheduler stopped, at which rung, against which cutoff, and what that saved",
-    "diff": "what differs between two configurations, or two sweeps, A and B",
-    "importance": "each parameter's share of the variance of accuracy (fANOVA)",
-    "status": "done, stopped, failed and missing trials of each sweep, why, and how to go on",
-}
-EVIDENCE = ("compare", "equal-cost", "pareto", "stops", "diff", "importance")  # results/evidence.py answers these
-ARGUMENTS = {"compare": ("PARAMETER",), "diff": ("A", "B")}
 EXAMPLES = """Examples:
 
   python -m flexres_tune.query leaderboard
@@ -48,143 +36,263 @@ EXAMPLES = """Examples:
   python -m flexres_tune.query "SELECT epoch, avg(val_accuracy) FROM epochs WHERE sweep = 'optim' GROUP BY ALL"
 """
 
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-@app.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
-def query(
-    context: typer.Context,
-    what: Annotated[
-        str | None, typer.Argument(metavar="COMMAND|SQL", help=f"{', '.join(COMMANDS)}, or a SQL query in quotes.")
-    ] = None,
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="compare PARAMETER, diff A B.")
-    ] = None,
-    by: Annotated[str | None, typer.Option(help="compare: the second parameter, for a grid of two.")] = None,
-    sweep: Annotated[str | None, typer.Option(help="Only this sweep; all if absent.")] = None,
-    results: Annotated[
-        str, typer.Option(metavar="FOLDER|URL", help="Where the results are: a folder, s3://... or gs://...")
-    ] = "results",
-    format: Annotated[Format, typer.Option(help="How to print or write it.")] = Format.TABLE,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write to this file instead of printing.")] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Rows at most: a board's, a sweep's trials or curves, a query's.")
-    ] = None,
-) -> None:
-    """Ask the tables that sweeps leave behind, also while they run."""
-    if what is None:
-        typer.echo(context.get_help())
-        return
-    if format is Format.PARQUET and out is None:
-        raise ResultsError("--format parquet is no text: add --out FILE, such as --out answer.parquet")
-    from flexres_tune.storage import make_path
-
-    file = None if out is None else make_path(out)
-    if file is not None and file.is_dir():
-        raise ResultsError(f"{file}: --out must be a file, but is a folder")
-    _check_arguments(what, arguments or [], by)
-    _write(_answer(what, make_path(results), sweep, limit, arguments or [], by), format, file, limit)
+Sweep = Annotated[str | None, typer.Option(help="Only this sweep; without it, all sweeps.")]
+Folder = Annotated[str, typer.Option(metavar="FOLDER|URL", help="Results folder, or s3://... or gs://...")]
+AsFormat = Annotated[Format, typer.Option(help="How to print or write the answer.")]
+File = Annotated[str | None, typer.Option(metavar="FILE", help="Write to this file instead of printing.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Maximum rows per leaderboard, per sweep or of a query.")]
 
 
-def _check_arguments(what: str, arguments: list[str], by: str | None) -> None:
-    wanted = ARGUMENTS.get(what, ())
-    if by is not None and what != "compare":
-        raise ResultsError(f"--by belongs to compare, such as: compare optimizer --by {by}")
-    if len(arguments) != len(wanted):
-        usage = " ".join([what, *wanted]) if what in COMMANDS else '"SELECT ... FROM trials", in quotes'
-        number = f"{len(wanted) or 'no'} argument{'s' * (len(wanted) != 1)}"
-        raise ResultsError(f"{what[:50]} takes {number}, but got {len(arguments)}: {usage}")
+class CommandOrSql(TyperGroup):
+    """A first argument that is no single word is a SQL query. Options may also precede the command."""
 
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        leading: list[str] = []
+        while args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
+            num_words = 1 if "=" in args[0] else 2  # every option takes a value
+            leading += args[:num_words]
+            args = args[num_words:]
+        return super().parse_args(ctx, [*args, *leading])
 
-def _answer(
-    what: str, folder: AnyPath, sweep: str | None, limit: int | None, arguments: list[str], by: str | None
-) -> Answer:
-    if re.fullmatch(r"[\w.-]*", what := what.strip()) and what not in COMMANDS:
-        from flexres_tune.text import did_you_mean
-
+    def resolve_command(self, ctx: typer.Context, args: list[str]):
+        name = args[0].strip()
+        if name in self.commands:
+            return super().resolve_command(ctx, [name, *args[1:]])
+        if re.search(r"[^\w.-]", name):
+            return "sql", self.commands["sql"], args
+        commands = [key for key, command in self.commands.items() if not command.hidden]
         raise ResultsError(
-            f"no command {what[:50]!r}{did_you_mean(what.lower(), COMMANDS)}; commands: {', '.join(COMMANDS)}; "
+            f"no command {name[:50]!r}{did_you_mean(name.lower(), commands)}; commands: {', '.join(commands)}; "
             'or a query in quotes, such as "SELECT * FROM trials"'
         )
-    from flexres_tune.query import views as answers
+
+
+app = typer.Typer(
+    cls=CommandOrSql,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True, epilog=EXAMPLES, subcommand_metavar='COMMAND|"SQL" [ARGUMENTS] [OPTIONS]')
+def query(context: typer.Context) -> None:
+    """Ask the tables that sweeps write, also while they run: one of these commands, or a SQL query in quotes."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def leaderboard(
+    sweep: Sweep = None,
+    results: Folder = "results",
+    format: AsFormat = Format.TABLE,
+    out: File = None,
+    limit: Limit = None,
+) -> None:
+    """Configurations ranked by mean validation accuracy."""
+    from flexres_tune.query.views import answer_leaderboard
+
+    _print_answer(lambda opened: answer_leaderboard(opened, sweep, limit), results, format, out, limit)
+
+
+@app.command()
+def trials(
+    sweep: Sweep = None,
+    results: Folder = "results",
+    format: AsFormat = Format.TABLE,
+    out: File = None,
+    limit: Limit = None,
+) -> None:
+    """All trials, best first."""
+    from flexres_tune.query.views import answer_trials
+
+    _print_answer(lambda opened: answer_trials(opened, sweep, limit), results, format, out, limit)
+
+
+@app.command()
+def curves(
+    sweep: Sweep = None,
+    results: Folder = "results",
+    format: AsFormat = Format.TABLE,
+    out: File = None,
+    limit: Limit = None,
+) -> None:
+    """Validation accuracy of each trial over its epochs."""
+    from flexres_tune.query.views import answer_curves
+
+    _print_answer(lambda opened: answer_curves(opened, sweep, limit), results, format, out, limit)
+
+
+@app.command()
+def published(
+    sweep: Sweep = None,
+    results: Folder = "results",
+    format: AsFormat = Format.TABLE,
+    out: File = None,
+    limit: Limit = None,
+) -> None:
+    """Published result tables, next to our own runs of them."""
+    _check_output(format, out)
+    from flexres_tune.query.published import answer_published
+    from flexres_tune.results import open_results
+    from flexres_tune.storage import make_path
+
+    opened = open_results(results) if sweep or make_path(results).exists() else None  # None: nothing was run yet
+    _write(answer_published(opened, sweep, limit), format, out, limit)
+
+
+@app.command()
+def compare(
+    parameter: Annotated[str, typer.Argument(metavar="PARAMETER", help="A parameter that varies, such as optimizer.")],
+    by: Annotated[str | None, typer.Option(help="A second parameter: a grid of the two.")] = None,
+    sweep: Sweep = None,
+    results: Folder = "results",
+    format: AsFormat = Format.TABLE,
+    out: File = None,
+    limit: Limit = None,
+) -> None:
+    """Effect of a parameter, or of two, with intervals."""
+    from flexres_tune.query.evidence import answer_compare
+
+    _print_answer(
+        lambda opened: answer_compare(opened, sweep, parameter, by).limited(limit), results, format, out, limit
+    )
+
+
+@app.command()
+def equal_cost(
+    sweep: Sweep = None,
+    results: Folder = "results",
+    format: AsFormat = Format.TABLE,
+    out: File = None,
+    limit: Limit = None,
+) -> None:
+    """The best at equal epochs, and at equal device-seconds."""
+    from flexres_tune.query.evidence import answer_equal_cost
+
+    _print_answer(lambda opened: answer_equal_cost(opened, sweep).limited(limit), results, format, out, limit)
+
+
+@app.command()
+def pareto(
+    sweep: Sweep = None,
+    results: Folder = "results",
+    format: AsFormat = Format.TABLE,
+    out: File = None,
+    limit: Limit = None,
+) -> None:
+    """Pareto fronts: accuracy against parameters and time."""
+    from flexres_tune.query.evidence import answer_pareto
+
+    _print_answer(lambda opened: answer_pareto(opened, sweep).limited(limit), results, format, out, limit)
+
+
+@app.command()
+def stops(
+    sweep: Sweep = None,
+    results: Folder = "results",
+    format: AsFormat = Format.TABLE,
+    out: File = None,
+    limit: Limit = None,
+) -> None:
+    """Trials that were stopped early, and what that saved."""
+    from flexres_tune.query.evidence import answer_stops
+
+    _print_answer(lambda opened: answer_stops(opened, sweep).limited(limit), results, format, out, limit)
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A sweep, or the beginning of a config_id.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one of the same kind.")],
+    sweep: Sweep = None,
+    results: Folder = "results",
+    format: AsFormat = Format.TABLE,
+    out: File = None,
+    limit: Limit = None,
+) -> None:
+    """Differences between two configurations or two sweeps."""
+    from flexres_tune.query.evidence import answer_diff
+
+    _print_answer(lambda opened: answer_diff(opened, sweep, a, b).limited(limit), results, format, out, limit)
+
+
+@app.command()
+def importance(
+    sweep: Sweep = None,
+    results: Folder = "results",
+    format: AsFormat = Format.TABLE,
+    out: File = None,
+    limit: Limit = None,
+) -> None:
+    """Each parameter's share of the variance of accuracy."""
+    from flexres_tune.query.evidence import answer_importance
+
+    _print_answer(lambda opened: answer_importance(opened, sweep).limited(limit), results, format, out, limit)
+
+
+@app.command()
+def status(
+    sweep: Sweep = None,
+    results: Folder = "results",
+    format: AsFormat = Format.TABLE,
+    out: File = None,
+    limit: Limit = None,
+) -> None:
+    """What is done and missing, why trials failed, what to do."""
+    from flexres_tune.query.views import answer_status
+
+    _print_answer(lambda opened: answer_status(opened, sweep, limit), results, format, out, limit)
+
+
+@app.command(hidden=True)
+def sql(
+    words: Annotated[list[str], typer.Argument(metavar='"SELECT ..."', help="The query, as one argument.")],
+    sweep: Sweep = None,
+    results: Folder = "results",
+    format: AsFormat = Format.TABLE,
+    out: File = None,
+    limit: Limit = None,
+) -> None:
+    """Rows of a SQL query."""
+    from flexres_tune.query.views import answer_sql
+
+    if len(words) > 1:
+        raise ResultsError(
+            f'a SQL query must be one argument in quotes, such as "SELECT * FROM trials", but got {len(words)}'
+        )
+    _print_answer(lambda opened: answer_sql(opened, words[0], sweep, limit), results, format, out, limit)
+
+
+def _print_answer(
+    ask: Callable[[Results], Answer], folder: str, format: Format, out: str | None, limit: int | None
+) -> None:
+    """Open the results, ask, and print the answer or write it to the file `out`."""
+    _check_output(format, out)
     from flexres_tune.results import open_results
 
-    if what == "published":
-        from flexres_tune.query.published import answer_published
-
-        return answer_published(open_results(folder) if folder.exists() or sweep else None, sweep, limit)
-    opened = open_results(folder)
-    if what in EVIDENCE:
-        from flexres_tune.query import evidence
-
-        options = {"by": by} if what == "compare" else {}
-        answer = getattr(evidence, f"answer_{what.replace('-', '_')}")(opened, sweep, *arguments, **options)
-        return dataclasses.replace(answer, table=answer.table.slice(0, limit))
-    if what in COMMANDS:
-        return getattr(answers, f"answer_{what}")(opened, sweep, limit)
-    return answers.answer_sql(opened, what, sweep, limit)
+    _write(ask(open_results(folder)), format, out, limit)
 
 
-def _write(answer: Answer, format: Format, out: AnyPath | None, limit: int | None) -> None:
-    from flexres_tune.display import render as present
-
-    if format is Format.PARQUET:
-        present.save_parquet(answer.table, out)
-    elif format is Format.TABLE:
-        if out:
-            present.save_text(_terminal_text(answer, limit), out)
-        else:
-            _print_sections(answer, limit, None)
-    else:
-        text = {Format.CSV: present.to_csv, Format.JSON: present.to_json, Format.MARKDOWN: present.to_markdown}[format](
-            answer.table
+def _check_output(format: Format, out: str | None) -> None:
+    """Raise ResultsError if the answer could not be written, before any table is read."""
+    if format is Format.PARQUET and out is None:
+        raise ResultsError(
+            "--format parquet is binary and cannot be printed; add --out FILE, such as --out answer.parquet"
         )
-        if out:
-            present.save_text(text, out)
-        else:
-            _print_text(text)
-    if out:
-        from flexres_tune.text import plural
+    from flexres_tune.storage import make_path
 
-        typer.echo(f"{plural(answer.table.num_rows, 'row')} written to {out}", err=True)
+    if out is not None and make_path(out).is_dir():
+        raise ResultsError(f"{out}: --out must be a file, but is a folder")
 
 
-def _print_text(text: str) -> None:
-    if sys.stdout.isatty():
-        from flexres_tune.text import escape
+def _write(answer: Answer, format: Format, out: str | None, limit: int | None) -> None:
+    from flexres_tune.query.output import write_answer
+    from flexres_tune.storage import make_path
 
-        text = escape(text, keep="\n\t")  # a file gets the values as they are; a terminal would obey some of them
-    _tolerant(sys.stdout)
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _terminal_text(answer: Answer, limit: int | None) -> str:
-    import io
-
-    text = io.StringIO()
-    _print_sections(answer, limit, text)
-    return text.getvalue()
-
-
-def _print_sections(answer: Answer, limit: int | None, file) -> None:
-    from flexres_tune.display.render import make_console, print_section
-
-    _tolerant(sys.stdout)
-    console = make_console(file)
-    for index, section in enumerate(answer.sections):
-        if index:
-            console.print()
-        print_section(section, console, limit)
-    if file is None:
-        sys.stdout.flush()
-
-
-def _tolerant(stream) -> None:
-    """An encoding that has no ± or ▁ (an old locale) shows ? instead of failing."""
-    with contextlib.suppress(AttributeError, ValueError):
-        stream.reconfigure(errors="replace")
+    write_answer(answer, format, None if out is None else make_path(out), limit)
 
 
 def main() -> None:

@@ -1,58 +1,101 @@
-"""`query published`: the published tables beside what our sweeps measured.
+"""`query published`: the published tables next to the results of our sweeps.
 
-A number is never set beside another in silence: each row says what its number was selected on, and in what the run
-differs from the report's. Digits are other images, so no difference is taken there.
+Two numbers are never shown together without comment: each row says what its number was selected on, and how the run
+differs from the report's. Digits are other images, so no difference is computed for them.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import pyarrow as pa
-
-from flexres_tune.analysis.published import PublishedRow, is_again, reference_of, rows_of, varied_settings
+from flexres_tune.analysis.published import PublishedRow, reference_of, reproduces, rows_of, varied_settings
+from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.display.format import format_value
 from flexres_tune.display.render import Section
 from flexres_tune.errors import ResultsError
-from flexres_tune.query.views import Answer
-from flexres_tune.records import TrialStatus
+from flexres_tune.query.output import Answer
+from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.reader import Results
 from flexres_tune.spec.published import REFERENCES, REPORTS, describe_reference
 
 SELECTED_ON = {"test": "best on test", "val": "best on val", "": "not stated"}  # of a report's epochs
-OURS_SELECTED_ON = "last epoch"  # chosen by nothing
+OURS_SELECTED_ON = "last epoch"
 NOT_RUN, AS_PUBLISHED, OTHERWISE = "not run", "as published", "otherwise"
 _OTHER_IMAGES = ("digits",)
 
-_STATED = ("optimizer", "lr", "weight_decay", "batch_size", "lr_schedule", "normalize", "augmentation", "mixup_alpha")
-_KINDS = {
-    **dict.fromkeys(("report", "experiment", "model", "optimizer", "lr_schedule"), pa.string()),
-    **{"lr": pa.float64(), "weight_decay": pa.float64(), "batch_size": pa.int64(), "normalize": pa.bool_()},
-    **{"augmentation": pa.string(), "mixup_alpha": pa.float64(), "dropout": pa.string()},
-    **{"run": pa.string(), "conditions": pa.string()},
-    **{"num_parameters": pa.int64(), "our_num_parameters": pa.int64()},
-    **{"val_accuracy": pa.float64(), "our_val_accuracy_mean": pa.float64(), "our_val_accuracy_sd": pa.float64()},
-    **{"test_accuracy": pa.float64(), "our_test_accuracy_mean": pa.float64(), "our_test_accuracy_sd": pa.float64()},
-    **{"test_difference_points": pa.float64(), "epochs": pa.int64(), "our_epochs": pa.int64()},
-    **{"selected_on": pa.string(), "our_selected_on": pa.string(), "our_num_seeds": pa.int64()},
-    **{"note": pa.string(), "sweep": pa.string(), "config_id": pa.string()},
-}
-_ALWAYS_SHOWN = [
-    *("run", "num_parameters", "our_num_parameters", "val_accuracy", "our_val_accuracy_mean"),
-    *("our_val_accuracy_sd", "test_accuracy", "our_test_accuracy_mean", "our_test_accuracy_sd"),
-    *("test_difference_points", "epochs", "our_epochs", "selected_on", "our_selected_on"),
-]
-_LEAST = ["our_selected_on", "our_num_parameters", "our_val_accuracy", "val_accuracy", "our_epochs", "epochs"]
-_LEAST += ["num_parameters", "selected_on"]
+
+@dataclass(frozen=True)
+class PublishedComparison:
+    """A published row, and one configuration of ours that reproduces it (`our_...`; None if there is none)."""
+
+    report: str = column("report")
+    experiment: str = column("the report's table")
+    model: str = column("preset")
+    optimizer: str | None = column("as the report states it; null if it does not")
+    lr_schedule: str | None = column("as the report states it")
+    lr: float | None = column("as the report states it")
+    weight_decay: float | None = column("as the report states it")
+    batch_size: int | None = column("as the report states it")
+    normalize: bool | None = column("as the report states it")
+    augmentation: str | None = column("as the report states it")
+    mixup_alpha: float | None = column("as the report states it")
+    dropout: str | None = column("before each linear layer")
+    num_parameters: int = column("as the report states it", "parameters")
+    val_accuracy: float | None = column("as the report states it", "fraction")
+    test_accuracy: float = column("as the report states it", "fraction")
+    epochs: int | None = column("length of the run, or epoch that was read", "epochs")
+    selected_on: str = column("what the report chose the epoch by")
+    note: str | None = column("remark on the row")
+    run: str = column("not run | as published | otherwise | the status of our trials", default=NOT_RUN)
+    conditions: str | None = column("how our run differs from what the report states", default=None)
+    our_num_parameters: int | None = column("of our model", "parameters", default=None)
+    our_val_accuracy_mean: float | None = column("validation accuracy at the best epoch", "fraction", default=None)
+    our_val_accuracy_sd: float | None = column("its standard deviation over seeds", "fraction", default=None)
+    our_test_accuracy_mean: float | None = column("test accuracy after the last epoch", "fraction", default=None)
+    our_test_accuracy_sd: float | None = column("its standard deviation over seeds", "fraction", default=None)
+    test_difference_points: float | None = column("ours less theirs, in percentage points", default=None)
+    our_epochs: int | None = column("epochs that we ran", "epochs", default=None)
+    our_selected_on: str | None = column("what our test accuracy was chosen by", default=None)
+    our_num_seeds: int | None = column("our trials that ran to the end", "seeds", default=None)
+    sweep: str | None = column("our sweep", default=None)
+    config_id: str | None = column("our configuration", default=None)
+
+
+_COLUMNS = (
+    *("report", "experiment", "model", "optimizer", "lr_schedule", "lr", "weight_decay", "batch_size", "normalize"),
+    *("augmentation", "mixup_alpha", "dropout", "run", "conditions", "num_parameters", "our_num_parameters"),
+    *("val_accuracy", "our_val_accuracy_mean", "our_val_accuracy_sd"),
+    *("test_accuracy", "our_test_accuracy_mean", "our_test_accuracy_sd", "test_difference_points"),
+    *("epochs", "our_epochs", "selected_on", "our_selected_on", "our_num_seeds", "note", "sweep", "config_id"),
+)
+"""Order of the columns in CSV, JSON, Markdown and Parquet: theirs and ours next to each other."""
+
+_SHOWN = _COLUMNS[_COLUMNS.index("run") : _COLUMNS.index("our_num_seeds")]
+_LEAST_IMPORTANT = ("our_selected_on", "our_num_parameters", "our_val_accuracy", "val_accuracy", "our_epochs", "epochs")
+_LEAST_IMPORTANT += ("num_parameters", "selected_on")
+
+
+@dataclass(frozen=True)
+class OurRun:
+    """One configuration of a sweep under one profile."""
+
+    columns: Mapping[str, Any]  # of `trials`, of its last trial
+    completed: tuple[Mapping[str, Any], ...]  # rows of `trials` that ran to the end
+    statuses: str
+
+    def accuracy(self, name: str) -> tuple[float | None, float | None]:
+        """(mean, standard deviation) of a column over the trials that ran to the end."""
+        values = [trial[name] for trial in self.completed if trial[name] is not None]
+        return statistics.fmean(values) if values else None, statistics.stdev(values) if len(values) > 1 else None
 
 
 def answer_published(results: Results | None, sweep: str | None, limit: int | None) -> Answer:
-    """The published rows, each with every configuration that ran it again; of one sweep's table, or of all.
+    """The published rows, each with every configuration that reproduces it; of one sweep's table, or of all tables.
 
-    Args:
-        results: None where there is no results folder: nothing was run yet.
+    `results` is None if there is no results folder, because nothing was run yet.
 
     Raises:
         ResultsError: no such sweep, or one that names no published table.
@@ -64,20 +107,20 @@ def answer_published(results: Results | None, sweep: str | None, limit: int | No
         references = (ours[sweep],)
     else:
         raise ResultsError(
-            f"sweep {sweep!r} reproduces no published table; a sweep does that says so, such as "
-            "sweeps/published/flexres/optimizer.yaml with reproduces: flexres/optimizer"
+            f"sweep {sweep!r} reproduces no published table; such a sweep names the table in its file, as "
+            "sweeps/published/flexres/optimizer.yaml does with reproduces: flexres/optimizer"
         )
     tables, sections = [], []
     for reference in references:
-        runs = [run for name, its in ours.items() if its == reference for run in _runs(results, name)]
-        table = _table(rows_of(reference), runs).slice(0, limit)
-        tables.append(table)
-        sections.append(_section(reference, table, runs))
-    return Answer(pa.concat_tables(tables), sections)
+        runs = [run for name, named in ours.items() if named == reference for run in _runs(results, name)]
+        comparisons = _comparisons(rows_of(reference), runs)[:limit]
+        tables.append(to_table(PublishedComparison, comparisons).select(_COLUMNS))
+        sections.append(_section(reference, comparisons, runs))
+    return Answer(concatenate(tables), sections)
 
 
 def _our_sweeps(results: Results | None, sweep: str | None) -> Iterator[tuple[str, str]]:
-    """Sweeps in the results folder that reproduce a table, and which."""
+    """Names of the sweeps in the results folder that reproduce a table, each with the table's name."""
     if results is None:
         return
     for name in results.choose(sweep) if sweep or results.sweeps() else ():
@@ -86,137 +129,131 @@ def _our_sweeps(results: Results | None, sweep: str | None) -> Iterator[tuple[st
         except ResultsError:
             if sweep is not None:
                 raise
-            continue  # `status` says what is wrong with the plan; the other sweeps can be shown
+            continue  # `query status` reports the damaged plan; the other sweeps can be shown
         if reference:
             yield name, reference
 
 
-def _runs(results: Results, sweep: str) -> list[dict[str, Any]]:
-    """A row a configuration and profile: its columns, and means over the seeds that ran to their end."""
-    groups: dict[tuple, list[dict[str, Any]]] = {}
+def _runs(results: Results, sweep: str) -> list[OurRun]:
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for trial in results.trials(sweep).to_pylist():
         groups.setdefault((trial["config_id"], trial["profile"]), []).append(trial)
-    return [_run(trials) for trials in groups.values()]
+    runs = []
+    for trials in groups.values():
+        completed = tuple(trial for trial in trials if trial["status"] == TrialStatus.COMPLETED)
+        runs.append(
+            OurRun((completed or trials)[-1], completed, ", ".join(sorted({each["status"] for each in trials})))
+        )
+    return runs
 
 
-def _run(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    ended = [trial for trial in trials if trial["status"] == TrialStatus.COMPLETED]
-    measured = {}
-    for ours, column in (("our_val_accuracy", "best_val_accuracy"), ("our_test_accuracy", "test_accuracy")):
-        values = [trial[column] for trial in ended if trial[column] is not None]
-        measured[f"{ours}_mean"] = statistics.fmean(values) if values else None
-        measured[f"{ours}_sd"] = statistics.stdev(values) if len(values) > 1 else None
-    statuses = sorted({trial["status"] for trial in trials})
-    last = (ended or trials)[-1]
-    return (
-        dict(last)
-        | measured
-        | {
-            "our_num_parameters": last["num_parameters"],
-            "our_epochs": last["epochs_run"],
-            "our_num_seeds": len({trial["seed"] for trial in ended}),
-            "our_selected_on": OURS_SELECTED_ON if ended else None,
-            "statuses": ", ".join(statuses),
-            "has_ended": bool(ended),
-        }
+def _comparisons(rows: Sequence[PublishedRow], runs: Sequence[OurRun]) -> list[PublishedComparison]:
+    """Per row its runs, those as published first; the row alone if there are none."""
+    varied = varied_settings(rows)
+    found: list[PublishedComparison] = []
+    for row in rows:
+        same = [(_conditions(row, run.columns), run) for run in runs if reproduces(run.columns, row, varied)]
+        same.sort(key=lambda pair: (bool(pair[0]), pair[0]))
+        found += [_compare(row, run, conditions) for conditions, run in same] or [_published(row)]
+    return found
+
+
+def _published(row: PublishedRow) -> PublishedComparison:
+    stated = row.settings
+    augmentation = stated.get("augmentation")
+    return PublishedComparison(
+        report=row.report,
+        experiment=row.experiment,
+        model=row.model,
+        optimizer=stated.get("optimizer"),
+        lr_schedule=stated.get("lr_schedule"),
+        lr=stated.get("lr"),
+        weight_decay=stated.get("weight_decay"),
+        batch_size=stated.get("batch_size"),
+        normalize=stated.get("normalize"),
+        augmentation=None if augmentation is None else ", ".join(augmentation) or "none",
+        mixup_alpha=stated.get("mixup_alpha"),
+        dropout=", ".join(f"{value:g}" for value in stated["dropout"]) if any(stated["dropout"]) else None,
+        num_parameters=row.num_parameters,
+        val_accuracy=row.val_accuracy,
+        test_accuracy=row.test_accuracy,
+        epochs=row.epochs,
+        selected_on=SELECTED_ON[row.selected_on],
+        note=row.note or None,
     )
 
 
-def _table(rows: Sequence[PublishedRow], runs: Sequence[Mapping[str, Any]]) -> pa.Table:
-    varied = varied_settings(rows)
-    lines = []
-    for row in rows:
-        found = [(_conditions(row, run), run) for run in runs if is_again(row, run, varied)]
-        found.sort(key=lambda pair: (bool(pair[0]), pair[0]))
-        lines += [_line(row, run, conditions) for conditions, run in found] or [_line(row, None, [])]
-    return pa.Table.from_pylist(lines, pa.schema(list(_KINDS.items())))
-
-
-def _line(row: PublishedRow, run: Mapping[str, Any] | None, conditions: Sequence[str]) -> dict[str, Any]:
-    theirs = {
-        "report": row.report,
-        "experiment": row.experiment,
-        "model": row.model,
-        **{name: row.settings.get(name) for name in _STATED},
-        "dropout": _plain_list(row.settings["dropout"]) if any(row.settings["dropout"]) else None,
-        "num_parameters": row.num_parameters,
-        "val_accuracy": row.val_accuracy,
-        "test_accuracy": row.test_accuracy,
-        "epochs": row.epochs,
-        "selected_on": SELECTED_ON[row.selected_on],
-        "note": row.note or None,
-        "run": NOT_RUN,
-    }
-    if "augmentation" in row.settings:
-        theirs["augmentation"] = ", ".join(row.settings["augmentation"]) or "none"
-    if run is None:
-        return theirs
-    test = run["our_test_accuracy_mean"]
-    comparable = test is not None and run["dataset"] not in _OTHER_IMAGES
-    return theirs | {
-        **{name: run[name] for name in _KINDS if name.startswith("our_") and name in run},
-        "run": (OTHERWISE if conditions else AS_PUBLISHED) if run["has_ended"] else run["statuses"],
-        "conditions": "; ".join(conditions) or None,
-        "test_difference_points": round(100 * (test - row.test_accuracy), 2) if comparable else None,
-        "sweep": run["sweep"],
-        "config_id": run["config_id"],
-    }
+def _compare(row: PublishedRow, run: OurRun, conditions: Sequence[str]) -> PublishedComparison:
+    val_mean, val_sd = run.accuracy("best_val_accuracy")
+    test_mean, test_sd = run.accuracy("test_accuracy")
+    is_comparable = test_mean is not None and run.columns["dataset"] not in _OTHER_IMAGES
+    return replace(
+        _published(row),
+        run=(OTHERWISE if conditions else AS_PUBLISHED) if run.completed else run.statuses,
+        conditions="; ".join(conditions) or None,
+        our_num_parameters=run.columns["num_parameters"],
+        our_val_accuracy_mean=val_mean,
+        our_val_accuracy_sd=val_sd,
+        our_test_accuracy_mean=test_mean,
+        our_test_accuracy_sd=test_sd,
+        test_difference_points=round(100 * (test_mean - row.test_accuracy), 2) if is_comparable else None,
+        our_epochs=run.columns["epochs_run"],
+        our_selected_on=OURS_SELECTED_ON if run.completed else None,
+        our_num_seeds=len({trial["seed"] for trial in run.completed}),
+        sweep=run.columns["sweep"],
+        config_id=run.columns["config_id"],
+    )
 
 
 def _conditions(row: PublishedRow, run: Mapping[str, Any]) -> list[str]:
-    """In what a run differs from what the report states: its images, settings and length."""
+    """How a run (a row of `trials`) differs from what the report states: in images, settings and length."""
     conditions = [f"profile {run['profile']}"] if run["profile"] != "none" else []
     if run["dataset"] != "cifar10":
         conditions.append(run["dataset"])
     if run["num_train_images"] is not None:
         conditions.append(f"{run['num_train_images']:,} training images")
-    conditions += [f"{name} {format_value(name, run[name])}" for name in row.differing(run)]
-    if row.is_epochs_short(run["epochs"]):
+    conditions += [f"{name} {format_value(run[name])}" for name in row.differing(run)]
+    if row.has_other_length(run["epochs"]):
         conditions.append(f"{run['epochs']} epochs")
     return conditions
 
 
-def _section(reference: str, table: pa.Table, runs: Sequence[Mapping[str, Any]]) -> Section:
+def _section(reference: str, comparisons: Sequence[PublishedComparison], runs: Sequence[OurRun]) -> Section:
+    marked, notes = _footnotes(comparisons)
+    table = to_table(PublishedComparison, marked)
     rows = rows_of(reference)
-    about = [name for name in varied_settings(rows) if name in table.column_names] or ["model"]
-    columns = [name for name in _ALWAYS_SHOWN if table[name].null_count < table.num_rows]
-    shown, notes = _footnotes(table)
-    again = set(table["config_id"].to_pylist())
-    if others := [run for run in runs if run["config_id"] not in again]:
-        profiles = ", ".join(sorted({run["profile"] for run in others}))
+    compared = [name for name in varied_settings(rows) if name in table.column_names] or ["model"]
+    columns = [name for name in _SHOWN if name != "conditions" and table[name].null_count < table.num_rows]
+    used = {each.config_id for each in comparisons}
+    if others := [run for run in runs if run.columns["config_id"] not in used]:
+        profiles = ", ".join(sorted({run.columns["profile"] for run in others}))
         notes.append(
-            f"left out, because models or settings stand in for the report's: {len(others)} of profile {profiles}; "
+            f"left out, because their models or settings replace the report's: {len(others)} of profile {profiles}; "
             "query leaderboard shows them"
         )
-    if any(table["sweep"].to_pylist()):
+    if any(each.sweep for each in comparisons):
         theirs = REPORTS[rows[0].report].selected_on
-        notes.append(f"theirs: {theirs}; ours: validation at its best epoch, test after the last, chosen by nothing")
-        notes.append("ours never trains on the images held out to choose by, of CIFAR-10 5,000")
+        notes.append(f"theirs: {theirs}; ours: validation at its best epoch, test after the last epoch, not selected")
+        notes.append("our runs never train on the images held out for validation, 5,000 of CIFAR-10's")
     return Section(
-        shown.select([*about, *columns]),
+        table.select([*compared, *(name for name in columns if name not in compared)]),
         title=f"{reference}: {describe_reference(reference)}",
         notes=tuple(notes),
-        least_important=_LEAST,
+        least_important=_LEAST_IMPORTANT,
     )
 
 
-def _footnotes(table: pa.Table) -> tuple[pa.Table, list[str]]:
-    """`run` with a letter for its conditions, and the conditions by letter: they are read however narrow the screen."""
+def _footnotes(comparisons: Sequence[PublishedComparison]) -> tuple[list[PublishedComparison], list[str]]:
+    """(rows with a letter for their conditions, conditions by letter): they are readable however narrow the screen."""
     letters: dict[str, str] = {}
-    texts = []
-    for run, conditions in zip(table["run"].to_pylist(), table["conditions"].to_pylist(), strict=True):
-        if conditions is not None:
-            mark = letters.setdefault(conditions, _letter(len(letters)))
-            run = f"{run} [{mark}]"
-        texts.append(run)
-    index = table.column_names.index("run")
-    marked = table.set_column(index, "run", pa.array(texts, pa.string()))
-    return marked, [f"[{mark}] not the report's conditions: {conditions}" for conditions, mark in letters.items()]
+    marked = []
+    for each in comparisons:
+        if each.conditions is not None:
+            letter = letters.setdefault(each.conditions, _letter(len(letters)))
+            each = replace(each, run=f"{each.run} [{letter}]")
+        marked.append(each)
+    return marked, [f"[{letter}] differs from the report: {conditions}" for conditions, letter in letters.items()]
 
 
 def _letter(index: int) -> str:
     return chr(ord("a") + index % 26) * (index // 26 + 1)
-
-
-def _plain_list(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)

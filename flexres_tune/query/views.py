@@ -1,94 +1,95 @@
-"""Answers of the query command: the rows a program gets, and the sections a person sees."""
+"""Answers that list what the tables hold: leaderboard, trials, curves, status and SQL."""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import ONE_SEED, OUTCOMES, distinguishing_columns, leaderboard
+from flexres_tune.analysis.leaderboard import ONE_SEED, OUTCOMES, Board, distinguishing_columns, leaderboards
 from flexres_tune.analysis.published import reference_note
-from flexres_tune.analysis.status import last_line, status_table, sweep_status
+from flexres_tune.analysis.rows import concatenate, to_table
+from flexres_tune.analysis.status import SweepStatus, last_line, status_table, sweep_status
 from flexres_tune.analysis.summary import ADD_CONFIRM
-from flexres_tune.display.format import format_value, sparkline
+from flexres_tune.display.format import format_percent, format_value, sparkline
 from flexres_tune.display.render import Section
+from flexres_tune.query.output import Answer
+from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.reader import Results
-from flexres_tune.results.schema import config_columns
+from flexres_tune.results.schema import config_columns, unit_of, with_units
 from flexres_tune.text import plural
 
-# Left out in this order where the terminal is narrow, then from the right.
-_LEAST_OF_BOARD = ["config_id", "best_epoch", "stage", "last_val_accuracy", "device_seconds", "num_parameters"]
-_LEAST_OF_BOARD += ["test_accuracy", "epochs", "outcome", "num_seeds", "separable_from_leader"]
-_LEAST_OF_TRIALS = ["attempt", "stage", "num_parameters", "images_per_second", "last_val_accuracy", "best_epoch"]
-_LEAST_OF_CURVES = ["epochs", "first_val_accuracy", "last_val_accuracy"]
-_FOR_PROGRAMS = ("best_val_accuracy_low", "best_val_accuracy_high", "p_value", "compared_by", "behind_leader")
-_FOR_PROGRAMS += ("behind_leader_low", "behind_leader_high")  # in csv and json; a person reads the verdict
-_CAPTION = {"epochs": "epochs", "num_parameters": "parameters", "num_seeds": "seeds", "stage": "stage"}
-_CAPTION |= {"outcome": "outcome"}
+# Left out in this order if the terminal is narrow, then from the right.
+_BOARD_LEAST_IMPORTANT = ("config_id", "best_epoch", "stage", "last_val_accuracy", "device_seconds", "num_parameters")
+_BOARD_LEAST_IMPORTANT += ("test_accuracy", "epochs", "outcome", "num_seeds", "separable_from_leader")
+_TRIALS_LEAST_IMPORTANT = ("attempt", "stage", "num_parameters", "images_per_second", "last_val_accuracy", "best_epoch")
+_CURVES_LEAST_IMPORTANT = ("epochs", "first_val_accuracy", "last_val_accuracy")
+
+# Only in CSV, JSON, Markdown and Parquet: on a terminal the verdict is enough.
+_BOARD_FOR_PROGRAMS = ("best_val_accuracy_low", "best_val_accuracy_high", "p_value", "compared_by", "behind_leader")
+_BOARD_FOR_PROGRAMS += ("behind_leader_low", "behind_leader_high", *(f"num_{status}" for status in OUTCOMES))
+
+# Columns that are named once above the board, instead of in every row, if all rows have the same value.
+_BOARD_CAPTION = {"epochs": "epochs", "num_parameters": "parameters", "num_seeds": "seeds", "stage": "stage"}
+_BOARD_CAPTION |= {"outcome": "outcome"}
+
 _BEST_FIRST = [("best_val_accuracy", "descending"), ("trial_id", "ascending")]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """`table` is for csv, json, markdown and parquet; `sections` for the terminal."""
-
-    table: pa.Table
-    sections: list[Section]
-
-
 def answer_leaderboard(results: Results, sweep: str | None, limit: int | None) -> Answer:
-    """A row a configuration; one section a sweep and data set, because ranks count within one."""
-    sections, boards = [], []
-    for name in results.choose(sweep):
-        whole = leaderboard(results, name, limit)
-        boards.append(whole)
-        datasets = list(dict.fromkeys(whole["dataset"].to_pylist())) or [None]
-        for dataset in datasets:
-            board = whole if len(datasets) == 1 else whole.filter(pc.field("dataset") == dataset)
-            sections.append(_board_section(name, dataset, board))
-        if note := reference_note(results, name):
-            sections[-1] = replace(sections[-1], notes=(*sections[-1].notes, note))
-    return Answer(pa.concat_tables(boards, promote_options="permissive"), sections)
+    """One section per sweep and data set, because ranks count within one; `limit` is rows per section."""
+    boards = leaderboards(results, sweep, limit)
+    sections = []
+    for index, board in enumerate(boards):
+        section = _board_section(board)
+        is_last_of_sweep = [each.sweep for each in boards[index + 1 : index + 2]] != [board.sweep]
+        if is_last_of_sweep and (note := reference_note(results, board.sweep)):
+            section = replace(section, notes=(*section.notes, note))
+        sections.append(section)
+    return Answer(concatenate([board.to_table() for board in boards]), sections)
 
 
-def _board_section(sweep: str, dataset: str | None, board: pa.Table) -> Section:
-    hidden = {f"num_{status}" for status in OUTCOMES} | {"sweep", "dataset", *_FOR_PROGRAMS}
-    hidden |= {name for name in board.column_names if board[name].null_count == board.num_rows} - {"rank"}
-    names = [name for name in board.column_names if name not in hidden]
+def _board_section(board: Board) -> Section:
+    table = board.to_table()
+    empty = {name for name in table.column_names if table[name].null_count == table.num_rows} - {"rank"}
+    hidden = {"sweep", "dataset", *_BOARD_FOR_PROGRAMS, *empty}
+    names = [name for name in table.column_names if name not in hidden]
     first = ["best_val_accuracy_mean", "best_val_accuracy_sd", "num_seeds", "separable_from_leader"]
-    after = names.index("stage")
-    board = board.select(
-        [*names[:after], *(n for n in first if n in names), *(n for n in names[after:] if n not in first)]
-    )
-    unranked = board["rank"].null_count
+    first = [name for name in first if name in names]
+    before = names[: names.index("stage")]
+    table = table.select([*before, *first, *(name for name in names[len(before) :] if name not in first)])
     notes = []
-    if unranked:
+    if num_unranked := len(board.rows) - len(board.ranked):
         notes.append(
-            f"{unranked} without a rank: not all their trials ran to the end, so their accuracies are no match"
+            f"{num_unranked} not ranked: some of their trials did not run to the end, so their accuracies are not "
+            "comparable"
         )
-    if "separable_from_leader" in board.column_names:
-        board, note = _shortened_verdicts(board)
+    if "separable_from_leader" in table.column_names:
+        table, note = _shorten_verdicts(table)
         notes += note
-    board, caption = _constants_apart(board)
-    parameters = [name for name in board.column_names if name in config_columns()]
+    table, caption = _constants_as_caption(table)
+    parameters = [name for name in table.column_names if name in config_columns()]
     return Section(
-        board,
-        title=f"{sweep} on {dataset}" if dataset else sweep,
+        table,
+        title=f"{board.sweep} on {board.dataset}" if board.dataset else board.sweep,
         caption=caption,
-        best_row=0 if board.num_rows > unranked else None,
+        best_row=0 if board.ranked else None,
         notes=tuple(notes),
-        least_important=[*_LEAST_OF_BOARD, *reversed(parameters)],
+        least_important=(*_BOARD_LEAST_IMPORTANT, *reversed(parameters)),
     )
 
 
-def _shortened_verdicts(board: pa.Table) -> tuple[pa.Table, list[str]]:
-    """`one seed: no interval` is said once, below the table, and takes eight characters in it."""
+def _shorten_verdicts(board: pa.Table) -> tuple[pa.Table, list[str]]:
+    """`one seed: no interval` is explained once, below the table, and takes eight characters in it."""
     verdicts = board["separable_from_leader"].to_pylist()
     if ONE_SEED not in verdicts:
         return board, []
-    note = f"{ONE_SEED}; {ADD_CONFIRM} to know which differences are more than luck"
+    note = f"{ONE_SEED}; {ADD_CONFIRM} to find out which differences are more than luck"
     index = board.column_names.index("separable_from_leader")
     if set(verdicts) <= {ONE_SEED, "leader", None}:
         return board.remove_column(index), [note]
@@ -96,138 +97,147 @@ def _shortened_verdicts(board: pa.Table) -> tuple[pa.Table, list[str]]:
     return board.set_column(index, "separable_from_leader", short), [note]
 
 
-def _constants_apart(board: pa.Table) -> tuple[pa.Table, str]:
-    """(the board without the columns that say the same in every row, what they say): room for what differs."""
+def _constants_as_caption(board: pa.Table) -> tuple[pa.Table, str]:
+    """(the board without columns that have the same value in every row, that value in words)."""
     if board.num_rows < 2:
         return board, ""
-    columns = {name: board[name].combine_chunks() for name in _CAPTION if name in board.column_names}
-    same = {
+    columns = {name: board[name].combine_chunks() for name in _BOARD_CAPTION if name in board.column_names}
+    constant = {
         name: values[0].as_py()
         for name, values in columns.items()
         if not values.null_count and values[1:].equals(values[:-1])
     }
-    # "completed" and "screen" are what a person expects of a board
-    said = [
-        f"{_CAPTION[name]} {format_value(name, same[name])}"
-        for name in same
-        if same[name] not in ("completed", "screen")
+    words = [
+        f"{_BOARD_CAPTION[name]} {format_value(value, 'parameters' if name == 'num_parameters' else '')}"
+        for name, value in constant.items()
+        if value not in ("completed", "screen")  # these are what one expects of a board
     ]
-    return board.drop_columns(list(same)), f"the same in all rows: {', '.join(said)}" if said else ""
+    return board.drop_columns(list(constant)), f"the same in all rows: {', '.join(words)}" if words else ""
 
 
 def answer_trials(results: Results, sweep: str | None, limit: int | None) -> Answer:
-    """A row a trial, best first; for a person without what is the same in all of a sweep's trials."""
+    """One row per trial, best first; on a terminal without the parameters that are the same in the whole sweep."""
     sections, tables = [], []
     for name in results.choose(sweep):
-        trials = results.trials(name).sort_by(_BEST_FIRST).slice(0, limit)
+        trials = results.trials(name)
+        varied = distinguishing_columns(trials)
+        trials = trials.sort_by(_BEST_FIRST).slice(0, limit)
         tables.append(trials)
-        columns = [
-            "trial_id",
-            *distinguishing_columns(results.trials(name)),
-            "status",
-            "best_val_accuracy",
-            "best_epoch",
-        ]
-        columns += ["last_val_accuracy", "test_accuracy", "epochs_run", "num_parameters", "train_seconds"]
-        columns += ["images_per_second", "stage", "attempt"]
-        shown = trials.select(list(dict.fromkeys(columns)))
+        columns = ["trial_id", *varied, "status", "best_val_accuracy", "best_epoch", "last_val_accuracy"]
+        columns += ["test_accuracy", "epochs_run", "num_parameters", "train_seconds", "images_per_second"]
+        shown = trials.select(list(dict.fromkeys([*columns, "stage", "attempt"])))
         if trials["error"].null_count < len(trials):
             errors = [None if error is None else last_line(error) for error in trials["error"].to_pylist()]
             shown = shown.append_column("error", pa.array(errors, pa.string()))
-        section = Section(shown, title=name, best_row=_first_whole(shown), least_important=_LEAST_OF_TRIALS)
-        sections.append(section)
-    return Answer(pa.concat_tables(tables, promote_options="permissive"), sections)
+        best = _first_completed(shown["status"].to_pylist())
+        sections.append(Section(shown, title=name, best_row=best, least_important=_TRIALS_LEAST_IMPORTANT))
+    return Answer(concatenate(tables), sections)
 
 
-def _first_whole(table: pa.Table) -> int | None:
-    """The best of the trials that ran their full budget, in a table sorted best first."""
-    statuses = table["status"].to_pylist()
-    return statuses.index("completed") if "completed" in statuses else None
+def _first_completed(statuses: Sequence[str]) -> int | None:
+    """Index of the best trial that ran to the end, if the trials are sorted best first."""
+    return statuses.index(TrialStatus.COMPLETED) if TrialStatus.COMPLETED in statuses else None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A trial's validation accuracy over its epochs, as one line of a terminal."""
+
+    trial_id: str = column("the trial")
+    status: str = column("status of the trial; unfinished if it has no row yet")
+    parameters: Mapping[str, Any]
+    val_accuracy_per_epoch: str = column("validation accuracy over epochs, drawn to the scale of the sweep")
+    epochs: int = column("epochs run")
+    first_val_accuracy: float = column("after the first epoch", "fraction")
+    best_val_accuracy: float = column("highest of any epoch", "fraction")
+    last_val_accuracy: float = column("after the last epoch", "fraction")
 
 
 def answer_curves(results: Results, sweep: str | None, limit: int | None) -> Answer:
-    """Rows of `epochs`; for a person one line a trial: val_accuracy over epochs, all lines of a sweep to one scale.
-
-    `limit` counts trials, best first.
-    """
+    """Rows of `epochs`; on a terminal one line per trial, best first. `limit` counts trials."""
     sections, tables = [], []
     for name in results.choose(sweep):
         epochs = results.epochs(name).sort_by([("trial_id", "ascending"), ("epoch", "ascending")])
         curves: dict[str, list[float]] = {}
         for trial_id, value in zip(epochs["trial_id"].to_pylist(), epochs["val_accuracy"].to_pylist(), strict=True):
-            curves.setdefault(trial_id, []).append(math.nan if value is None else value)
-        curves = {key: values for key, values in curves.items() if key is not None}
-        best = {key: max((v for v in values if math.isfinite(v)), default=math.nan) for key, values in curves.items()}
-        order = sorted(
-            curves, key=lambda key: (math.isnan(best[key]), -best[key] if best[key] == best[key] else 0, key)
-        )
-        order = order[:limit]
+            if trial_id is not None:
+                curves.setdefault(trial_id, []).append(math.nan if value is None else value)
+        best = {trial_id: max(filter(math.isfinite, curve), default=math.nan) for trial_id, curve in curves.items()}
+        order = sorted(curves, key=lambda each: (math.isnan(best[each]), -best[each] if best[each] > 0 else 0, each))
         if limit is not None:
+            order = order[:limit]
             epochs = epochs.filter(pc.is_in(epochs["trial_id"], pa.array(order, pa.string())))
         tables.append(epochs)
-        finite = [v for key in order for v in curves[key] if math.isfinite(v)]
-        low, high = min(finite, default=0.0), max(finite, default=1.0)
-        rows = [
-            {
-                "trial_id": key,
-                "val_accuracy_per_epoch": sparkline(curves[key], low, high, width=30),
-                "epochs": len(curves[key]),
-                "first_val_accuracy": curves[key][0],
-                "best_val_accuracy": best[key],
-                "last_val_accuracy": curves[key][-1],
-            }
-            for key in order
-        ]
-        shown = _beside_configuration(results, name, pa.Table.from_pylist(rows)) if rows else epochs.slice(0, 0)
-        notes = (f"lines drawn from {100 * low:.2f} % (▁) to {100 * high:.2f} % (█)",) if rows else ()
-        sections.append(
-            Section(shown, name, _first_whole(shown) if rows else None, notes, least_important=_LEAST_OF_CURVES)
-        )
-    return Answer(pa.concat_tables(tables, promote_options="permissive"), sections)
+        sections.append(_curves_section(results, name, {trial_id: curves[trial_id] for trial_id in order}, best))
+    return Answer(concatenate(tables), sections)
 
 
-def _beside_configuration(results: Results, sweep: str, curves: pa.Table) -> pa.Table:
-    """curves + how each trial ended and its varied parameters; a trial without a row is still running."""
+def _curves_section(
+    results: Results, sweep: str, curves: Mapping[str, Sequence[float]], best: Mapping[str, float]
+) -> Section:
     trials = results.trials(sweep)
-    varied = distinguishing_columns(trials)
-    rows = {row["trial_id"]: row for row in trials.select(["trial_id", "status", *varied]).to_pylist()}
-    ids = curves["trial_id"].to_pylist()
-    for position, name in enumerate(["status", *(name for name in varied if name != "epochs")], 1):
-        kind = trials.schema.field(name).type
-        missing = "unfinished" if name == "status" else None
-        values = [rows[key][name] if key in rows else missing for key in ids]
-        curves = curves.add_column(position, name, pa.array(values, kind))
-    return curves
+    varied = [name for name in distinguishing_columns(trials) if name != "epochs"]
+    ended = {row["trial_id"]: row for row in trials.select(["trial_id", "status", *varied]).to_pylist()}
+    finite = [value for curve in curves.values() for value in curve if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=1.0)
+    rows = [
+        Curve(
+            trial_id=trial_id,
+            status=ended[trial_id]["status"] if trial_id in ended else "unfinished",
+            parameters={name: ended[trial_id][name] if trial_id in ended else None for name in varied},
+            val_accuracy_per_epoch=sparkline(curve, low, high, width=30),
+            epochs=len(curve),
+            first_val_accuracy=curve[0],
+            best_val_accuracy=best[trial_id],
+            last_val_accuracy=curve[-1],
+        )
+        for trial_id, curve in curves.items()
+    ]
+    return Section(
+        to_table(Curve, rows, varied),
+        title=sweep,
+        best_row=_first_completed([row.status for row in rows]),
+        notes=(f"curves span {format_percent(low)} (▁) to {format_percent(high)} (█)",) if rows else (),
+        least_important=_CURVES_LEAST_IMPORTANT,
+    )
 
 
 def answer_status(results: Results, sweep: str | None, limit: int | None) -> Answer:
-    """A row a sweep; below it, for a person, why trials failed and the command to go on."""
+    """One row per sweep; on a terminal also why trials failed, and the command that runs what is missing."""
     statuses = [sweep_status(results, name) for name in results.choose(sweep)][:limit]
     table = status_table(statuses)
-    notes = []
-    for each in statuses:
-        for failure in each.failures[:10]:
-            notes.append(f"{each.sweep}: {failure.trial_id} {failure.status}: {failure.reason[:300]}")
-        if len(each.failures) > 10:
-            notes.append(f"{each.sweep}: {len(each.failures) - 10} more; query trials --sweep {each.sweep}")
-        if each.problem:
-            notes.append(each.problem)
-        if each.unplanned:
-            notes.append(f"{each.sweep}: {plural(each.unplanned, 'row')} of an earlier form of the sweep file, kept")
-        if each.driver is not None:
-            driver = each.driver
-            notes.append(f"{each.sweep}: running on {driver.host}, pid {driver.pid}, {driver.started_at}")
-        elif each.to_do and each.plan:
-            notes.append(f"{each.sweep}: {plural(each.to_do, 'trial')} to go: {each.plan.command}")
-    shown = table.select([name for name in table.column_names if name not in ("command", "driver")])
-    empty = {"unplanned", "diverged", "out_of_memory", "interrupted", "failed", "stopped"}
-    shown = shown.select(
-        [name for name in shown.column_names if name not in empty or any(shown[name].to_pylist())]
-    )  # a column of zeros says nothing
-    return Answer(table, [Section(shown, notes=tuple(notes), least_important=("profile",))])
+    notes = [note for status in statuses for note in _status_notes(status)]
+    if_not_zero = {"unplanned", *OUTCOMES} - {TrialStatus.COMPLETED}
+    columns = [
+        name
+        for name in table.column_names
+        if name not in ("command", "driver") and (name not in if_not_zero or any(table[name].to_pylist()))
+    ]
+    return Answer(table, [Section(table.select(columns), notes=tuple(notes), least_important=("profile",))])
+
+
+def _status_notes(status: SweepStatus) -> list[str]:
+    notes = [f"{failure.trial_id} {failure.status}: {failure.reason[:300]}" for failure in status.failures[:10]]
+    if len(status.failures) > 10:
+        notes.append(f"{len(status.failures) - 10} more failures; query trials --sweep {status.sweep}")
+    if status.unplanned:
+        belong = "belongs" if status.unplanned == 1 else "belong"
+        notes.append(f"{plural(status.unplanned, 'row')} {belong} to an earlier version of the sweep file")
+    if status.driver is not None:
+        driver = status.driver
+        notes.append(f"running on {driver.host}, pid {driver.pid}, since {driver.started_at}")
+    elif status.to_do and status.plan:
+        notes.append(f"{plural(status.to_do, 'trial')} to run: {status.plan.command}")
+    notes = [f"{status.sweep}: {note}" for note in notes]
+    return [status.problem, *notes] if status.problem else notes
+
+
+_AGGREGATE = re.compile(r"(?:any_value|avg|first|last|max|mean|median|min|stddev|stddev_samp)\((?:\w+\.)?(\w+)\)")
 
 
 def answer_sql(results: Results, query: str, sweep: str | None, limit: int | None) -> Answer:
-    """Rows of a SQL query."""
+    """Rows of a SQL query. `max(val_accuracy)` and the like have the unit of their column."""
     table = results.sql(query, sweep).slice(0, limit)
-    return Answer(table, [Section(table)])
+    aggregates = {name: match[1] for name in table.column_names if (match := _AGGREGATE.fullmatch(name))}
+    units = {name: unit_of(pa.field(of, pa.null())) for name, of in aggregates.items()}
+    return Answer(table, [Section(with_units(table, units))])

@@ -24,10 +24,10 @@ _FOLDED = 15  # rows shown until all are asked for
 
 def leaderboard_html(data: ReportData) -> str:
     """All rows; those after the first few are folded away until a button shows them."""
-    board = data.board.slice(0, _MOST_ROWS)
+    board = data.board.to_table().slice(0, _MOST_ROWS)
     if not board.num_rows:
         return ""
-    left_out = data.board.num_rows - board.num_rows
+    left_out = len(data.board.rows) - board.num_rows
     outcomes = set(board["outcome"].to_pylist())
     hidden = _HIDDEN | ({"outcome"} if outcomes <= {"completed"} else set())
     hidden |= {name for name in board.column_names if board[name].null_count == board.num_rows}
@@ -51,10 +51,10 @@ def leaderboard_html(data: ReportData) -> str:
     folded = table.num_rows > _FOLDED
     more = f'<button class="more">Show all {plural(table.num_rows, "row")}</button>' if folded else ""
     rest = f" The {plural(left_out, 'row')} below are left out; `query leaderboard` has all." if left_out else ""
-    unranked = data.board["rank"].null_count
+    unranked = len(data.board.rows) - len(data.board.ranked)
     note = (
-        f"<p class=note>{plural(unranked, 'configuration')} without a rank: not all their trials ran to the end, so "
-        "their accuracies are no match.</p>"
+        f"<p class=note>{plural(unranked, 'configuration')} not ranked: some of their trials did not run to the end, "
+        "so their accuracies are not comparable.</p>"
         if unranked
         else ""
     )

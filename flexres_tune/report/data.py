@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import distinguishing_columns, leaderboard
+from flexres_tune.analysis.leaderboard import Board, BoardRow, distinguishing_columns, leaderboards
 from flexres_tune.analysis.summary import answer_sentence, configuration_name
 from flexres_tune.display.format import format_value
 from flexres_tune.errors import ResultsError
@@ -78,7 +78,7 @@ class ReportData:
     trials: tuple[Trial, ...]  # in the order they finished
     curves: dict[str, list[tuple[int, float]]]  # trial_id -> (epoch, val_accuracy), finite
     decisions: tuple[dict[str, Any], ...]
-    board: pa.Table  # the leaderboard, best first
+    board: Board
     parameters: tuple[str, ...]  # that vary
     answer: str  # in one sentence
     num_planned: int | None
@@ -89,9 +89,9 @@ class ReportData:
         return tuple(trial for trial in self.trials if trial.is_full)
 
     @cached_property
-    def ranked(self) -> list[dict[str, Any]]:
+    def ranked(self) -> tuple[BoardRow, ...]:
         """Rows of the leaderboard that have a rank, best first."""
-        return [row for row in self.board.to_pylist() if row["rank"] is not None]
+        return self.board.ranked
 
     @cached_property
     def by_config(self) -> dict[str, list[Trial]]:
@@ -116,8 +116,7 @@ class ReportData:
     def label(self, config_id: str) -> str:
         """A configuration by what varies, as the answer names it: `sgd lr=0.1`. Not escaped for HTML."""
         trials = self.by_config.get(config_id)
-        row = (trials[0].parameters if trials else {}) | {"config_id": config_id}
-        return _cut(configuration_name(row, list(self.parameters) if trials else []))
+        return _cut(configuration_name(trials[0].parameters if trials else {}, config_id))
 
 
 def read_data(results: Results, sweep: str) -> ReportData:
@@ -129,7 +128,7 @@ def read_data(results: Results, sweep: str) -> ReportData:
     paths = SweepPaths(results.root, sweep)
     whole = results.trials(sweep)
     table, others = _last_used(whole)
-    board = leaderboard(results, sweep)
+    board = leaderboards(results, sweep)[0]  # of the data set used last
     dataset = table["dataset"][0].as_py() if table.num_rows else None
     parameters = tuple(name for name in distinguishing_columns(table)) if table.num_rows else ()
     ids = pa.array(table["trial_id"].unique().to_pylist(), pa.string())
@@ -145,7 +144,7 @@ def read_data(results: Results, sweep: str) -> ReportData:
         trials=tuple(_trials(table, parameters)),
         curves=_curves(epochs if not others else epochs.filter(pc.is_in(epochs["trial_id"], ids))),
         decisions=tuple(decisions.filter(pc.is_in(decisions["trial_id"], ids)).to_pylist()),
-        board=board.filter(pc.field("dataset") == dataset) if others else board,
+        board=board,
         parameters=parameters,
         answer=answer_sentence(results, sweep),
         num_planned=plan.num_trials if plan else None,
@@ -158,7 +157,7 @@ def value_text(name: str, value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list):
         return "+".join(map(str, value)) if value else "none"
-    return shorten(format_value(name, value), 32)
+    return shorten(format_value(value), 32)
 
 
 def spaced(name: str) -> str:

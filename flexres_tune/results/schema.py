@@ -24,12 +24,12 @@ KEYS = {"trials": ("trial_id", "stage"), "epochs": ("trial_id", "epoch"), "decis
 def table_schema(name: str) -> pa.Schema:
     """Schema of `trials`, `epochs` or `decisions` as this version writes it; older parts may have fewer columns."""
     if name == "trials":
-        record = {field.name: field for field in _record_fields(TrialRecord)}
+        record = {field.name: field for field in record_fields(TrialRecord)}
         rest = [field for key, field in record.items() if key not in IDENTITY]
         return pa.schema([*(record[key] for key in IDENTITY), *_config_fields(), *rest])
     row = {"epochs": EpochRecord, "decisions": Decision}[name]
     first = ("sweep", "trial_id")
-    fields = {field.name: field for field in _record_fields(row)}
+    fields = {field.name: field for field in record_fields(row)}
     return pa.schema([*(fields[key] for key in first), *(f for key, f in fields.items() if key not in first)])
 
 
@@ -84,11 +84,11 @@ def columns_markdown() -> str:
     return "\n".join(lines)
 
 
-def _record_fields(record: type) -> list[pa.Field]:
+def record_fields(record: type) -> list[pa.Field]:
+    """Arrow fields of the dataclass's fields that were declared with column(), with meaning and unit as metadata."""
     hints = typing.get_type_hints(record)
-    return [
-        _field(field.name, _arrow_type(hints[field.name]), **field.metadata) for field in dataclasses.fields(record)
-    ]
+    columns = [field for field in dataclasses.fields(record) if field.metadata]
+    return [_field(field.name, _arrow_type(hints[field.name]), **field.metadata) for field in columns]
 
 
 def _config_fields() -> list[pa.Field]:

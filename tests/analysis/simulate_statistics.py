@@ -22,8 +22,8 @@ if __name__ == "__main__":
 
 from helpers.factories import make_metrics
 
-from flexres_tune.analysis.leaderboard import separation
-from flexres_tune.analysis.statistics import compare, mean_interval
+from flexres_tune.analysis.leaderboard import verdict
+from flexres_tune.analysis.statistics import below_leader, compare, compare_with_leader, mean_interval
 from flexres_tune.records import TrialStatus, Versions
 from flexres_tune.search.stages import best_configs, confirm_work, screen_work
 from flexres_tune.spec import PlannedTrial, SweepSpec
@@ -142,27 +142,15 @@ def simulate_sweep(spec: SweepSpec, trials: list[PlannedTrial], truth: Truth, rn
     samples: dict[float, dict[int, float]] = {}
     for trial in fresh:
         samples.setdefault(trial.config.lr, {})[trial.config.seed] = seen.scores[trial.config.trial_id]
-    names, rows = board(samples)
-    verdicts = separation(rows)["separable_from_leader"].to_pylist()
-    return Outcome(truth, screened, names[0], screen_epochs, confirm_epochs, dict(zip(names, verdicts, strict=True)))
+    verdicts = separable(samples)
+    return Outcome(truth, screened, next(iter(verdicts)), screen_epochs, confirm_epochs, verdicts)
 
 
-def board(samples: dict[float, dict[int, float]]) -> tuple[list[float], list[dict]]:
-    """(names best first, rows as leaderboard() hands them to separation())."""
-    intervals = {name: mean_interval(list(values.values())) for name, values in samples.items()}
-    names = sorted(samples, key=lambda name: -intervals[name].mean)
-    rows = [
-        {
-            "rank": place,
-            "stage": "confirm",
-            "best_val_accuracy_mean": intervals[name].mean,
-            "best_val_accuracy_sd": intervals[name].sd,
-            "seeds": list(samples[name]),
-            "values": list(samples[name].values()),
-        }
-        for place, name in enumerate(names, 1)
-    ]
-    return names, rows
+def separable(samples: dict[float, dict[int, float]], adjust=below_leader) -> dict[float, str]:
+    """separable_from_leader by name, best first, as on a leaderboard."""
+    leader, *others = sorted(samples, key=lambda name: -mean_interval(list(samples[name].values())).mean)
+    comparisons = compare_with_leader(samples[leader], [samples[name] for name in others], adjust)
+    return {leader: "leader"} | {name: verdict(each) for name, each in zip(others, comparisons, strict=True)}
 
 
 def simulate_ladder(
@@ -223,7 +211,9 @@ def simulate_coverage(repeats: int, n: int, seed: int = 0) -> dict[str, float]:
     return {name: count / repeats for name, count in held.items()}
 
 
-def simulate_equals(repeats: int, num_configs: int, num_seeds: int, shared: bool, seed: int = 0) -> float:
+def simulate_equals(
+    repeats: int, num_configs: int, num_seeds: int, shared: bool, seed: int = 0, adjust=below_leader
+) -> float:
     """Share of runs in which any of some configurations that are truly equal is called separable from the leader.
 
     Accuracies are counts of 5,000 images, the best of 20 noisy epochs, as a real sweep's are.
@@ -239,7 +229,7 @@ def simulate_equals(repeats: int, num_configs: int, num_seeds: int, shared: bool
         values = np.round(luck.max(axis=2) * 5000) / 5000
         seeds = [range(num_seeds) if shared else range(100 * k, 100 * k + num_seeds) for k in range(num_configs)]
         samples = {k: dict(zip(seeds[k], values[k].tolist(), strict=True)) for k in range(num_configs)}
-        false += "yes" in separation(board(samples)[1])["separable_from_leader"].to_pylist()
+        false += "yes" in separable(samples, adjust).values()
     return false / repeats
 
 

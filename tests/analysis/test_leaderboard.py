@@ -1,10 +1,17 @@
 import pytest
 
-from flexres_tune.analysis.leaderboard import leaderboard, varied_columns
+from flexres_tune.analysis.leaderboard import leaderboards, varied_columns
+from flexres_tune.analysis.rows import concatenate
 from flexres_tune.errors import ResultsError
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
+
+SGD, ADAM = {"optimizer": "sgd"}, {"optimizer": "adam"}
+
+
+def rows_of(boards):
+    return concatenate([board.to_table() for board in boards]).to_pylist()
 
 
 @pytest.fixture
@@ -16,7 +23,7 @@ def board(paths, make_config, make_trial):
             for values, status, best, more in rows:
                 config = make_config(**values)
                 writer.add_trial(make_trial(config, status, best, **more), config)
-        return leaderboard(open_results(paths.root), "demo", **options).to_pylist()
+        return rows_of(leaderboards(open_results(paths.root), "demo", **options))
 
     return make
 
@@ -117,17 +124,17 @@ def test_each_sweep_is_another_ranking(board, paths, make_config, make_trial):
         for lr in (0.1, 0.2):
             config = make_config(lr=lr, batch_size=64)
             writer.add_trial(make_trial(config, best=lr, sweep="other"), config)
-    rows = leaderboard(open_results(paths.root)).to_pylist()
+    rows = rows_of(leaderboards(open_results(paths.root)))
     assert [(row["sweep"], row["rank"]) for row in rows] == [("demo", 1), ("other", 1), ("other", 2)]
-    assert len(leaderboard(open_results(paths.root), limit=1)) == 2
+    assert [len(board.rows) for board in leaderboards(open_results(paths.root), limit=1)] == [1, 1]
 
 
 def test_sweep_without_rows_has_an_empty_board(paths):
     SweepWriter(paths)
-    board = leaderboard(open_results(paths.root))
-    assert board.num_rows == 0 and "best_val_accuracy_mean" in board.column_names
+    [board] = leaderboards(open_results(paths.root))
+    assert board.rows == () and "best_val_accuracy_mean" in board.to_table().column_names
     with pytest.raises(ResultsError, match="no sweep 'x'"):
-        leaderboard(open_results(paths.root), "x")
+        leaderboards(open_results(paths.root), "x")
 
 
 def test_parameters_that_vary_are_columns(board):
@@ -154,3 +161,29 @@ def test_model_stands_for_its_shape_unless_it_does_not_tell_it(board, paths):
     assert "block" in board([({"model": twin}, "completed", 0.9, {})])[0]
     varied = varied_columns(open_results(paths.root).trials())
     assert {"model", "blocks", "channels", "block"} <= set(varied) and "lr" not in varied
+
+
+def test_leaderboard_says_who_is_separable(results):
+    opened = results(
+        *((SGD, seed, "completed", value) for seed, value in enumerate((0.971, 0.975, 0.969))),
+        *((ADAM, seed, "completed", value) for seed, value in enumerate((0.801, 0.806, 0.798))),
+        ({"optimizer": "adamw"}, 0, "completed", 0.97),
+        ({"optimizer": "adagrad"}, 0, "stopped", 0.99),
+    )
+    [board] = leaderboards(opened)
+    rows = {row.parameters["optimizer"]: row for row in board.rows}
+    assert {name: row.separable_from_leader for name, row in rows.items()} == {
+        "sgd": "leader", "adam": "yes", "adamw": "one seed: no interval", "adagrad": None,
+    }  # fmt: skip
+    assert rows["adam"].compared_by == "paired" and rows["adam"].p_value < 0.05
+    assert rows["adam"].behind_leader_low < rows["adam"].behind_leader < rows["adam"].behind_leader_high
+    assert rows["sgd"].best_val_accuracy_low < 0.9717 < rows["sgd"].best_val_accuracy_high
+
+
+def test_screened_configurations_are_not_compared_with_confirmed_ones(results):
+    confirm = {"stage": "confirm"}
+    opened = results(
+        *((SGD, seed, "completed", 0.9 + seed / 1000, confirm) for seed in (10, 11)),
+        *((ADAM, seed, "completed", 0.99 + seed / 1000) for seed in (0, 1)),
+    )
+    assert [row.separable_from_leader for row in leaderboards(opened)[0].rows] == ["leader", None]

@@ -42,8 +42,8 @@ def test_confirmed_and_separable(answer):
         (SGD, "confirm", seeds(0.963, 0.966, 0.962, 0.968, 0.963)),
     )
     assert sentence == (
-        "adamw lr=0.003 is best: 97.3 ± 0.4 % validation accuracy over 5 fresh seeds; 0.86 points above sgd lr=0.1 "
-        "(95 % interval 0.72 to 1.00, p < 0.001 after Holm)."
+        "adamw lr=0.003 is best: 97.3 ± 0.4 % validation accuracy over 5 fresh seeds; it is 0.86 points above sgd lr=0.1 "
+        "(95 % interval 0.72 to 1.00, adjusted p < 0.001)."
     )
 
 
@@ -57,33 +57,34 @@ def test_confirmed_and_not_separable(answer):
         "adamw lr=0.003 leads with 97.2 ± 0.3 % validation accuracy over 3 fresh seeds, but is not"
     )
     assert (
-        "not separable from 1 of the 2 others: 0.1 points above sgd lr=0.1 (95 % interval -0.7 to 1.0, p =" in sentence
+        "not separable from 1 of the 2 others: it is 0.1 points above sgd lr=0.1 (95 % interval -0.7 to 1.0, adjusted p ="
+        in sentence
     )
 
 
 def test_one_seed_has_no_interval_and_says_what_to_add(answer):
     sentence = answer((ADAMW, "screen", {0: 0.973}), (SGD, "screen", {0: 0.97}), (ADAM, "screen", {0: None}))
     assert sentence == (
-        "adamw lr=0.003 is ahead with 97.3 % validation accuracy; one seed: no interval; "
-        "add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep file to know how sure that is."
+        "adamw lr=0.003 leads with 97.3 % validation accuracy, but with one seed there is no interval; "
+        "add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep file to find out how sure that is."
     )
 
 
 def test_screening_seeds_chose_the_leader_and_the_sentence_says_so(answer):
     sentence = answer((ADAMW, "screen", seeds(0.97, 0.98, 0.96)), (SGD, "screen", seeds(0.90, 0.91, 0.89)))
-    assert "over 3 seeds" in sentence and "chosen by these same seeds, so add confirm: " in sentence
+    assert "over 3 seeds" in sentence and "the same seeds chose it, so add confirm: " in sentence
 
 
 def test_nothing_to_compare_or_nothing_at_all(answer):
-    assert answer((SGD, "screen", {0: None})) == "No answer yet: no configuration has run to its end."
+    assert answer((SGD, "screen", {0: None})) == "No answer yet: no configuration has run to the end."
     assert answer((SGD, "screen", {0: None, 1: 0.9}), (ADAMW, "screen", {0: None})) == (
-        "No answer yet: each configuration that ran to its end with one seed was stopped with another, so none can be "
-        "compared; add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep file to run the best in full."
+        "No answer yet: every configuration that ran to the end with one seed was stopped with another, so none can be "
+        "compared; add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep file to run the best ones in full."
     )
     sentence = answer((ADAMW, "screen", {0: 0.9}))
-    assert sentence == "adamw lr=0.003 has 90.0 % validation accuracy; nothing to compare it with."
+    assert sentence == "adamw lr=0.003 has 90.0 % validation accuracy; there is nothing to compare it with."
 
 
 def test_equal_to_the_last_image_is_not_called_significant(answer):
     sentence = answer((ADAMW, "confirm", seeds(0.97, 0.98)), (SGD, "confirm", seeds(0.96, 0.97)))
-    assert "1.0 points above sgd lr=0.1 (no spread over seeds, p = 0.50 after Holm)" in sentence
+    assert "1.0 points above sgd lr=0.1 (no spread over seeds, adjusted p = 0.50)" in sentence

@@ -4,30 +4,35 @@ import pyarrow as pa
 import pytest
 
 from flexres_tune.display.format import display_columns, format_value, significant_decimals, sparkline
+from flexres_tune.results.schema import with_units
 from flexres_tune.text import escape, format_duration, shorten
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "text"),
+    ("value", "unit", "text"),
     [
-        ("val_accuracy", 0.9731, "97.31 %"),
-        ("val_accuracy", None, "–"),
-        ("val_loss", math.nan, "nan"),
-        ("num_parameters", 4_922_826, "4,922,826"),
-        ("peak_memory_bytes", 3 * 2**29, "1.5 GiB"),
-        ("peak_memory_bytes", 2**50, "1024.0 TiB"),
-        ("lr", 0.0003, "0.0003"),
-        ("seed", 12345678, "12345678"),
-        ("compile_used", True, "yes"),
-        ("augmentation", ["crop", "flip"], "crop, flip"),
-        ("kernel_size", [[3, 5]], "[[3, 5]]"),
-        ("head", [], "[]"),
-        ("versions", {"torch": "2.11"}, '{"torch": "2.11"}'),
-        ("augmentation", ["\x1b"], "\\x1b"),
+        (0.9731, "fraction", "97.31 %"),
+        (0.9731, "", "0.9731"),
+        (None, "fraction", "–"),
+        (math.nan, "nats", "nan"),
+        (math.nan, "fraction", "nan"),
+        (3720.0, "s", "1 h 02 min"),
+        (4_922_826, "parameters", "4,922,826"),
+        (1234.5, "images/s", "1,234"),
+        (3 * 2**29, "bytes", "1.5 GiB"),
+        (2**50, "bytes", "1024.0 TiB"),
+        (0.0003, "", "0.0003"),
+        (12345678, "", "12345678"),
+        (True, "", "yes"),
+        (["crop", "flip"], "", "crop, flip"),
+        ([[3, 5]], "", "[[3, 5]]"),
+        ([], "", "[]"),
+        ({"torch": "2.11"}, "", '{"torch": "2.11"}'),
+        (["\x1b"], "", "\\x1b"),
     ],
 )
-def test_values_are_written_for_a_person(name, value, text):
-    assert format_value(name, value) == text
+def test_value_is_written_by_its_unit(value, unit, text):
+    assert format_value(value, unit) == text
 
 
 @pytest.mark.parametrize(
@@ -46,18 +51,22 @@ def test_durations(seconds, text):
     assert format_duration(seconds) == text
 
 
+def fractions(**columns):
+    return with_units(pa.table(columns), dict.fromkeys(columns, "fraction"))
+
+
 def test_mean_and_deviation_share_a_column():
-    table = pa.table({"x_accuracy_mean": [0.5, 0.25], "x_accuracy_sd": [0.01, None], "other_mean": [1.0, 2.0]})
-    columns = display_columns(table)
-    assert [(column.name, column.cells) for column in columns] == [
-        ("x_accuracy", ["50.0 ± 1.0 %", "25.0 %"]),
+    table = fractions(x_mean=[0.5, 0.25], x_sd=[0.01, None])
+    table = table.append_column("other_mean", pa.array([1.0, 2.0]))
+    assert [(column.name, column.cells) for column in display_columns(table)] == [
+        ("x", ["50.0 ± 1.0 %", "25.0 %"]),
         ("other", ["1", "2"]),
     ]
 
 
-def test_accuracy_that_is_already_percent_is_left_alone():
-    [column] = display_columns(pa.table({"accuracy_percent": [97.31, 0.5]}))
-    assert column.cells == ["97.31", "0.5"]
+def test_unit_comes_from_the_schema_and_not_from_the_name():
+    columns = display_columns(pa.table({"accuracy_percent": [97.31], "my_accuracy": [0.5], "val_accuracy": [0.5]}))
+    assert [column.cells for column in columns] == [["97.31"], ["0.5"], ["50.00 %"]]  # the last is a column of epochs
 
 
 def test_control_characters_are_spelled_out_and_letters_kept():
@@ -89,5 +98,5 @@ def test_percent_has_no_more_digits_than_its_deviation_deserves(sd, digits):
 
 
 def test_each_mean_has_the_digits_its_own_deviation_deserves():
-    table = pa.table({"val_accuracy_mean": [0.97312, 0.71, None], "val_accuracy_sd": [0.0041, 0.37, None]})
+    table = fractions(val_accuracy_mean=[0.97312, 0.71, None], val_accuracy_sd=[0.0041, 0.37, None])
     assert display_columns(table)[0].cells == ["97.3 ± 0.4 %", "71 ± 37 %", "–"]

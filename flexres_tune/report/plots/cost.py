@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flexres_tune.analysis.cost import pareto_front
+from flexres_tune.analysis.leaderboard import BoardRow
 from flexres_tune.report.data import ReportData, percent
 from flexres_tune.report.plots.style import GREY, PALETTE, Plot, accuracy_axis, figure, focus, plain, thin
 from flexres_tune.text import plural
@@ -16,12 +17,12 @@ _LOG_FROM = 20
 
 def plot_cost(data: ReportData) -> list[Plot]:
     """A point a ranked configuration, and the front: those that nothing cheaper or as cheap betters."""
-    rows = [row for row in data.ranked if row["best_val_accuracy_mean"] is not None]
+    rows = [row for row in data.ranked if row.best_val_accuracy_mean is not None]
     if len(rows) < 3:
         return []
-    seconds = [_seconds(data, row["config_id"]) for row in rows]
+    seconds = [_seconds(data, row.config_id) for row in rows]
     plots = []
-    parameters = [row["num_parameters"] for row in rows]
+    parameters = [row.num_parameters for row in rows]
     if len(set(parameters)) > 1:
         plots.append(_plot(data, rows, parameters, "parameters", "trainable parameters"))
     if max(seconds) > 1.02 * min(seconds) > 0:
@@ -34,10 +35,10 @@ def _seconds(data: ReportData, config_id: str) -> float:
     return sum(trial.train_seconds for trial in trials) / max(1, len(trials))
 
 
-def _plot(data: ReportData, rows: Sequence[dict], costs: Sequence[float], name: str, title: str) -> Plot:
+def _plot(data: ReportData, rows: Sequence[BoardRow], costs: Sequence[float], name: str, title: str) -> Plot:
     import plotly.graph_objects as go
 
-    values = [100 * row["best_val_accuracy_mean"] for row in rows]
+    values = [100 * row.best_val_accuracy_mean for row in rows]
     front = pareto_front(costs, values)
     others = thin([i for i in range(len(rows)) if i not in set(front)], _MOST_POINTS)
     traces = []
@@ -51,7 +52,7 @@ def _plot(data: ReportData, rows: Sequence[dict], costs: Sequence[float], name: 
                     name=label,
                     x=[costs[i] for i in indices],
                     y=[values[i] for i in indices],
-                    text=[plain(f"{data.label(rows[i]['config_id'])}, n = {rows[i]['num_seeds']}") for i in indices],
+                    text=[plain(f"{data.label(rows[i].config_id)}, n = {rows[i].num_seeds}") for i in indices],
                     hovertemplate=f"%{{text}}<br>%{{y:.2f}} % for %{{x:,.4~g}} {title}<extra></extra>",
                     **style,
                 )
@@ -77,14 +78,14 @@ _FRONT = {
 }
 
 
-def _finding(data: ReportData, rows: Sequence[dict], costs: Sequence[float], title: str) -> str:
+def _finding(data: ReportData, rows: Sequence[BoardRow], costs: Sequence[float], title: str) -> str:
     """What being close to the leader costs at least."""
-    highest = max(range(len(rows)), key=lambda i: rows[i]["best_val_accuracy_mean"])
-    leader = rows[highest]["best_val_accuracy_mean"]
-    near = [i for i, row in enumerate(rows) if row["best_val_accuracy_mean"] >= leader - _NEAR]
+    highest = max(range(len(rows)), key=lambda i: rows[i].best_val_accuracy_mean)
+    leader = rows[highest].best_val_accuracy_mean
+    near = [i for i, row in enumerate(rows) if row.best_val_accuracy_mean >= leader - _NEAR]
     cheapest = min(near, key=lambda i: costs[i])
-    name = data.label(rows[cheapest]["config_id"])
-    value = percent(rows[cheapest]["best_val_accuracy_mean"])
+    name = data.label(rows[cheapest].config_id)
+    value = percent(rows[cheapest].best_val_accuracy_mean)
     if cheapest == highest:
         return f"{name}, the highest at {value}, is also the cheapest within one point of it"
     share = 100 * costs[cheapest] / costs[highest]

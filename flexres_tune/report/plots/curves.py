@@ -32,7 +32,7 @@ def plot_curves(data: ReportData) -> list[Plot]:
     """val_accuracy over epochs."""
     if not data.curves:
         return []
-    leaders = [row["config_id"] for row in data.ranked[:_MOST_LEADERS]]
+    leaders = [row.config_id for row in data.ranked[:_MOST_LEADERS]]
     shown = {trial.trial_id for config_id in leaders for trial in data.counted(config_id)}
     with_curve = [trial for trial in data.trials if trial.trial_id in data.curves and trial.trial_id not in shown]
     stopped = [trial for trial in with_curve if trial.status == TrialStatus.STOPPED]
@@ -165,7 +165,7 @@ def _finding(data: ReportData) -> str:
     parts = []
     if data.ranked:
         leader = data.ranked[0]
-        row = f"{data.label(leader['config_id'])} climbs highest, to {percent(leader['best_val_accuracy_mean'])}"
+        row = f"{data.label(leader.config_id)} climbs highest, to {percent(leader.best_val_accuracy_mean)}"
         parts.append(row)
     stopped = [trial.epochs_run for trial in data.trials if trial.status == TrialStatus.STOPPED]
     if stopped:

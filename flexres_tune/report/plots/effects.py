@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from flexres_tune.analysis.effects import parameter_effect
+from flexres_tune.analysis.effects import Effect, parameter_effects
+from flexres_tune.analysis.leaderboard import BoardRow
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, Trial, percent, spaced, value_text
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
@@ -40,22 +42,22 @@ def _few_values(data: ReportData, axis: ParameterAxis) -> Plot | None:
     """A place for each value: its configurations as points, their mean with an interval, the stopped ones counted."""
     import plotly.graph_objects as go
 
-    table = parameter_effect(data.results, data.sweep, axis.name).to_pylist()
-    table = [row for row in table if row["dataset"] == data.dataset]
-    rows = [row for row in table if row["num_configs"]]
+    effects = parameter_effects(data.results, data.sweep, axis.name)
+    table = [row for row in effects if row.dataset == data.dataset]
+    rows = [row for row in table if row.num_configs]
     if len(rows) < 2:
         return None
-    place = {hashable(row[axis.name]): index for index, row in enumerate(rows)}
+    place = {hashable(row.parameters[axis.name]): index for index, row in enumerate(rows)}
     configs = [(place.get(hashable(_value(data, row, axis.name))), row) for row in data.ranked]
     points = thin([(at, row) for at, row in configs if at is not None], _MOST_POINTS)
     at = list(range(len(rows)))
-    means = [100 * row["best_val_accuracy_mean"] for row in rows]
+    means = [100 * row.best_val_accuracy_mean for row in rows]
     traces = [
         go.Scatter(
             name="one configuration",
             x=[i + 0.16 for i, _ in points],
-            y=[100 * row["best_val_accuracy_mean"] for _, row in points],
-            text=[plain(f"{data.label(row['config_id'])}, n = {row['num_seeds']}") for _, row in points],
+            y=[100 * row.best_val_accuracy_mean for _, row in points],
+            text=[plain(f"{data.label(row.config_id)}, n = {row.num_seeds}") for _, row in points],
             mode="markers",
             marker={"symbol": "circle-open", "size": 6, "color": GREY},
             hovertemplate="%{text}: %{y:.2f} %<extra></extra>",
@@ -89,7 +91,7 @@ def _few_values(data: ReportData, axis: ParameterAxis) -> Plot | None:
             "range": [-0.5, len(at) - 0.4],
             "showgrid": False,
         },
-        yaxis=accuracy_axis(_AXIS, range=_range([100 * row["best_val_accuracy_mean"] for _, row in points], rows)),
+        yaxis=accuracy_axis(_AXIS, range=_range([100 * row.best_val_accuracy_mean for _, row in points], rows)),
     )
     return Plot(f"effect-{axis.name}", _finding(axis.name, rows), drawn, _notes(table, axis.name))
 
@@ -135,8 +137,8 @@ def _many_values(data: ReportData, axis: ParameterAxis) -> Plot:
     return Plot(f"effect-{axis.name}", finding, drawn, tuple(notes))
 
 
-def _value(data: ReportData, row: dict, name: str):
-    return row[name] if name in row else data.by_config[row["config_id"]][0].parameters[name]
+def _value(data: ReportData, row: BoardRow, name: str) -> Any:
+    return row.parameters[name] if name in row.parameters else data.by_config[row.config_id][0].parameters[name]
 
 
 def _fits(trial: Trial, axis: ParameterAxis) -> bool:
@@ -144,57 +146,58 @@ def _fits(trial: Trial, axis: ParameterAxis) -> bool:
     return trial.best_val_accuracy is not None and value is not None and (axis.kind != "log" or value > 0)
 
 
-def _reach(row: dict, end: str) -> float | None:
-    bound = row[f"best_val_accuracy_{end}"]
-    return None if bound is None else abs(100 * (bound - row["best_val_accuracy_mean"]))
+def _reach(row: Effect, end: str) -> float | None:
+    bound = row.best_val_accuracy_low if end == "low" else row.best_val_accuracy_high
+    return None if bound is None else abs(100 * (bound - row.best_val_accuracy_mean))
 
 
-def _hover(row: dict) -> str:
-    over = f"{row['num_configs']} configurations, {row['num_trials']} trials"
-    interval = f"; interval over {row['interval_over']}" if row["interval_over"] else "; no interval"
-    return f"{over}; {row['num_stopped']} more trials stopped{interval}"
+def _hover(row: Effect) -> str:
+    over = f"{row.num_configs} configurations, {row.num_trials} trials"
+    interval = f"; interval over {row.interval_over}" if row.interval_over else "; no interval"
+    return f"{over}; {row.num_stopped} more trials stopped{interval}"
 
 
-def _tick(row: dict, name: str) -> str:
-    text = plain(value_text(name, row[name]))
+def _tick(row: Effect, name: str) -> str:
+    text = plain(value_text(name, row.parameters[name]))
     if len(text) > 12:  # a long list of words goes on lines of its own, else a phone shows nothing but them
         text = text.replace("+", "+<br>")
-    stopped = f"<br>{row['num_stopped']} stopped" if row["num_stopped"] else ""
-    return f"{text}<br>n = {row['num_configs']}{stopped}"
+    stopped = f"<br>{row.num_stopped} stopped" if row.num_stopped else ""
+    return f"{text}<br>n = {row.num_configs}{stopped}"
 
 
-def _range(values: Sequence[float], rows: Sequence[dict]) -> list[float]:
+def _range(values: Sequence[float], rows: Sequence[Effect]) -> list[float]:
     """Around the points and means; of the intervals as much as leaves the points apart."""
-    low = min([max(focus(values)[0], min(values)), *(100 * row["best_val_accuracy_mean"] for row in rows)])
+    low = min([max(focus(values)[0], min(values)), *(100 * row.best_val_accuracy_mean for row in rows)])
     high = max(values)
     room = min(max(_reach(row, end) or 0.0 for row in rows for end in ("low", "high")), 0.6 * (high - low) + 0.3)
     return list(padded(low - room, min(high + room, 100.0)))
 
 
-def _is_ordered(rows: Sequence[dict], name: str) -> bool:
-    return all(isinstance(row[name], int | float) and not isinstance(row[name], bool) for row in rows)
+def _is_ordered(rows: Sequence[Effect], name: str) -> bool:
+    return all(
+        isinstance(row.parameters[name], int | float) and not isinstance(row.parameters[name], bool) for row in rows
+    )
 
 
-def _notes(table: Sequence[dict], name: str) -> tuple[str, ...]:
+def _notes(table: Sequence[Effect], name: str) -> tuple[str, ...]:
     notes = ["n: configurations whose trials all ran to the end; the interval holds what else was varied."]
-    without = [row for row in table if not row["num_configs"]]
+    without = [row for row in table if not row.num_configs]
     if without:
-        shown = ", ".join(value_text(name, row[name]) for row in without[:8])
-        counts = [f"{sum(row[key] for row in without)} {word}" for key, word in _ENDS if any(r[key] for r in without)]
-        notes.append(f"None for {shown}{' ...' if len(without) > 8 else ''} ({', '.join(counts)}).")
+        shown = ", ".join(value_text(name, row.parameters[name]) for row in without[:8])
+        stopped, failed = (sum(row.num_stopped for row in without), sum(row.num_failed for row in without))
+        counts = ((stopped, "trials stopped early"), (failed, "failed or diverged"))
+        listed = ", ".join(f"{count} {words}" for count, words in counts if count)
+        notes.append(f"None for {shown}{' ...' if len(without) > 8 else ''} ({listed}).")
     return tuple(notes)
 
 
-_ENDS = (("num_stopped", "trials stopped early"), ("num_failed", "failed or diverged"))
-
-
-def _finding(name: str, rows: Sequence[dict]) -> str:
-    order = sorted(rows, key=lambda row: -row["best_val_accuracy_mean"])
+def _finding(name: str, rows: Sequence[Effect]) -> str:
+    order = sorted(rows, key=lambda row: -row.best_val_accuracy_mean)
     best, worst = order[0], order[-1]
-    gap = 100 * (best["best_val_accuracy_mean"] - worst["best_val_accuracy_mean"])
+    gap = 100 * (best.best_val_accuracy_mean - worst.best_val_accuracy_mean)
     if gap < _LITTLE:
         return f"{spaced(name)}: the means of its {len(rows)} values differ by no more than {gap:.2f} points"
     return (
-        f"{spaced(name)}: {value_text(name, best[name])} has the highest mean, "
-        f"{percent(best['best_val_accuracy_mean'])}, {gap:.1f} points above {value_text(name, worst[name])}"
+        f"{spaced(name)}: {value_text(name, best.parameters[name])} has the highest mean, "
+        f"{percent(best.best_val_accuracy_mean)}, {gap:.1f} points above {value_text(name, worst.parameters[name])}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from flexres_tune.analysis.effects import parameter_effect
+from flexres_tune.analysis.effects import Effect, parameter_effects
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, percent, spaced
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
@@ -35,24 +35,24 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
     """Whichever has more values stands upright, for a phone's sake."""
     import plotly.graph_objects as go
 
-    rows = parameter_effect(data.results, data.sweep, one, by=other).to_pylist()
-    rows = [row for row in rows if row["dataset"] == data.dataset and (row["num_configs"] or row["num_stopped"])]
-    whole = [row for row in rows if row["num_configs"]]
+    rows = parameter_effects(data.results, data.sweep, one, by=other)
+    rows = [row for row in rows if row.dataset == data.dataset and (row.num_configs or row.num_stopped)]
+    whole = [row for row in rows if row.num_configs]
     if len(whole) < 2:
         return []
-    x, y = (parameter_axis(name, [row[name] for row in rows], most_ticks=10**6) for name in (one, other))
+    x, y = (parameter_axis(name, [row.parameters[name] for row in rows], most_ticks=10**6) for name in (one, other))
     if len(x.values) > len(y.values):
         x, y = y, x
     means, texts, hovers = ([[empty] * len(x.values) for _ in y.values] for empty in (None, "", None))
     stopped = []
     for row in rows:
-        at, up = int(x.place(row[x.name])), int(y.place(row[y.name]))
-        if row["num_configs"]:
-            means[up][at] = 100 * row["best_val_accuracy_mean"]
-            texts[up][at] = f"{means[up][at]:.1f}<br>n = {row['num_trials']}"
+        at, up = int(x.place(row.parameters[x.name])), int(y.place(row.parameters[y.name]))
+        if row.num_configs:
+            means[up][at] = 100 * row.best_val_accuracy_mean
+            texts[up][at] = f"{means[up][at]:.1f}<br>n = {row.num_trials}"
             hovers[up][at] = _hover(row)
         else:
-            stopped.append({"x": at, "y": up, "text": f"× {row['num_stopped']}<br>stopped"})
+            stopped.append({"x": at, "y": up, "text": f"× {row.num_stopped}<br>stopped"})
     values = [value for line in means for value in line if value is not None]
     low = max(focus(values)[0], min(values))
     high = max(values) if max(values) > low else low + 1
@@ -83,22 +83,22 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
         notes.append("× where no configuration ran to its end on all its seeds: its trials stopped early.")
     if low > min(values):
         notes.append(f"Colours start at {low:.1f} %: whatever is below has the darkest.")
-    best = max(whole, key=lambda row: row["best_val_accuracy_mean"])
+    best = max(whole, key=lambda row: row.best_val_accuracy_mean)
     finding = (
         f"{spaced(x.name)} {_text(x, best)} with {spaced(y.name)} {_text(y, best)} has the highest mean, "
-        f"{percent(best['best_val_accuracy_mean'])} (n = {best['num_trials']})"
+        f"{percent(best.best_val_accuracy_mean)} (n = {best.num_trials})"
     )
     return [Plot(f"map-{x.name}-{y.name}", finding, drawn, tuple(notes))]
 
 
-def _hover(row: dict) -> str:
-    more = f"; {row['num_stopped']} more trials stopped" if row["num_stopped"] else ""
-    mean = percent(row["best_val_accuracy_mean"], 2)
-    return f"{mean} over {row['num_configs']} configurations, {row['num_trials']} trials{more}"
+def _hover(row: Effect) -> str:
+    more = f"; {row.num_stopped} more trials stopped" if row.num_stopped else ""
+    mean = percent(row.best_val_accuracy_mean, 2)
+    return f"{mean} over {row.num_configs} configurations, {row.num_trials} trials{more}"
 
 
-def _text(axis: ParameterAxis, row: dict) -> str:
-    return axis.texts[int(axis.place(row[axis.name]))]
+def _text(axis: ParameterAxis, row: Effect) -> str:
+    return axis.texts[int(axis.place(row.parameters[axis.name]))]
 
 
 def _axis(axis: ParameterAxis) -> dict:

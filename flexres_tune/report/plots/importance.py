@@ -17,18 +17,18 @@ def plot_importance(data: ReportData) -> list[Plot]:
     if data.is_running:
         return []  # takes seconds, and a live page is made anew after every trial
     try:
-        rows = parameter_importance(data.results, data.sweep).to_pylist()
+        rows = parameter_importance(data.results, data.sweep)
     except ResultsError:  # too few trials or parameters: `query importance` says so
         return []
     shown = rows[:_MOST_BARS]
-    names = [spaced(row["parameter"]) for row in shown]
+    names = [spaced(row.parameter) for row in shown]
     bars = go.Bar(
         orientation="h",
-        x=[100 * row["importance_mean"] for row in shown],
+        x=[100 * row.importance_mean for row in shown],
         y=names,
         error_x={
             "type": "data",
-            "array": [100 * (row["importance_sd"] or 0) for row in shown],
+            "array": [100 * (row.importance_sd or 0) for row in shown],
             "width": 5,
             "color": GREY,
         },
@@ -44,12 +44,12 @@ def plot_importance(data: ReportData) -> list[Plot]:
     )
     first = shown[0]
     notes = [
-        f"fANOVA over {first['num_trials']:,} full-length trials; {first['num_left_out']:,} stopped or failed ones say "
-        f"nothing here. Bars: mean, and standard deviation over {first['repeats']} random forests."
+        f"fANOVA over {first.num_trials:,} full-length trials; {first.num_left_out:,} stopped or failed ones say "
+        f"nothing here. Bars: mean, and standard deviation over {first.repeats} random forests."
     ]
     if len(shown) < len(rows):
         notes.append(f"{len(rows) - len(shown)} less important parameters are left out.")
-    finding = f"{names[0]} explains most: {100 * first['importance_mean']:.0f} % of the variance of accuracy"
+    finding = f"{names[0]} explains most: {100 * first.importance_mean:.0f} % of the variance of accuracy"
     if len(names) > 1:
-        finding += f", {names[1]} {100 * shown[1]['importance_mean']:.0f} %"
+        finding += f", {names[1]} {100 * shown[1].importance_mean:.0f} %"
     return [Plot("importance", finding, drawn, tuple(notes))]

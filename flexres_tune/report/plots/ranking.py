@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flexres_tune.analysis.leaderboard import BoardRow
 from flexres_tune.report.data import ReportData, percent
 from flexres_tune.report.plots.style import GREY, PALETTE, Plot, accuracy_axis, figure, focus, plain
 from flexres_tune.text import plural
@@ -18,23 +19,23 @@ def plot_ranking(data: ReportData) -> list[Plot]:
         return []
     seeds = {"x": [], "y": [], "text": []}
     for at, row in enumerate(rows):
-        for trial in data.counted(row["config_id"]):
+        for trial in data.counted(row.config_id):
             seeds["x"].append(100 * trial.best_val_accuracy)
             seeds["y"].append(at)
             seeds["text"].append(f"seed {trial.seed}")
     half = [
-        None if row["best_val_accuracy_low"] is None
-        else 100 * (row["best_val_accuracy_mean"] - row["best_val_accuracy_low"])
+        None if row.best_val_accuracy_low is None
+        else 100 * (row.best_val_accuracy_mean - row.best_val_accuracy_low)
         for row in rows
     ]  # fmt: skip
     means = go.Scatter(
         name="mean and 95 % interval",
-        x=[100 * row["best_val_accuracy_mean"] for row in rows],
+        x=[100 * row.best_val_accuracy_mean for row in rows],
         y=list(range(len(rows))),
         mode="markers",
         marker={"symbol": "diamond", "size": 10, "color": PALETTE[0]},
         error_x={"type": "data", "array": half, "color": PALETTE[0], "thickness": 1.6, "width": 5},
-        customdata=[[row["num_seeds"], _interval(row)] for row in rows],
+        customdata=[[row.num_seeds, _interval(row)] for row in rows],
         hovertemplate="mean %{x:.2f} %, n = %{customdata[0]}, %{customdata[1]}<extra></extra>",
     )
     points = go.Scatter(
@@ -52,16 +53,16 @@ def plot_ranking(data: ReportData) -> list[Plot]:
         yaxis={
             "title": {"text": "rank"},
             "tickvals": list(range(len(rows))),
-            "ticktext": [str(row["rank"]) for row in rows],
+            "ticktext": [str(row.rank) for row in rows],
             "range": [len(rows) - 0.5, -0.75],
             "showgrid": False,
         },
     )
     for at, row in enumerate(rows):  # the name stands above its row: beside it, it would leave a phone no plot
-        off = f" ◂ {percent(row['best_val_accuracy_mean'])}" if 100 * row["best_val_accuracy_mean"] < start else ""
+        off = f" ◂ {percent(row.best_val_accuracy_mean)}" if 100 * row.best_val_accuracy_mean < start else ""
         drawn.add_annotation(
             x=0, xref="paper", xanchor="left", y=at, yshift=13, showarrow=False, font={"size": 12},
-            text=plain(data.label(row["config_id"])) + off,
+            text=plain(data.label(row.config_id)) + off,
         )  # fmt: skip
     notes = ["Points are seeds. Intervals: Student's t over seeds; a configuration with one seed has none."]
     if any(each is not None and x - each < start for each, x in zip(half, means.x, strict=True)):
@@ -82,18 +83,18 @@ def _range(values: list[float], half: list[float | None]) -> list[float]:
     return [low - room - 0.1, min(high + room + 0.1, 100.3)]
 
 
-def _interval(row: dict) -> str:
-    low, high = row["best_val_accuracy_low"], row["best_val_accuracy_high"]
+def _interval(row: BoardRow) -> str:
+    low, high = row.best_val_accuracy_low, row.best_val_accuracy_high
     return "no interval" if low is None else f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"
 
 
 def _finding(data: ReportData) -> str:
     leader, *others = data.ranked
-    lead = f"{data.label(leader['config_id'])} has the highest mean, {percent(leader['best_val_accuracy_mean'])}"
-    if leader["best_val_accuracy_low"] is None:
+    lead = f"{data.label(leader.config_id)} has the highest mean, {percent(leader.best_val_accuracy_mean)}"
+    if leader.best_val_accuracy_low is None:
         return f"{lead}; with one seed nobody can say how much of that is luck"
-    compared = [row for row in others if row["separable_from_leader"] in ("yes", "no")]
-    apart = sum(row["separable_from_leader"] == "yes" for row in compared)
+    compared = [row for row in others if row.separable_from_leader in ("yes", "no")]
+    apart = sum(row.separable_from_leader == "yes" for row in compared)
     if not compared:
         return lead
     if len(compared) == 1:
