@@ -273,7 +273,7 @@ def test_changed_base_leaves_the_old_rows_beside_the_new_and_status_says_so(swee
     assert sorted(rows["epochs"]) == [2, 2, 3, 3]
     assert rows["config_id"].nunique() == 4
     done = _query(tmp_path, "status")
-    assert "2 rows of an earlier form of the sweep file, kept" in done.stdout
+    assert "2 rows belong to an earlier version of the sweep file" in done.stdout
 
 
 @pytest.mark.slow
