@@ -14,7 +14,7 @@
 # Fetch:   nothing to fetch: the tables are in results/, while it runs and afterwards
 # Stop:    scancel JOBID                   # the same sbatch resumes
 #
-# Two minutes before the time limit, trials save and the job puts itself back into the queue, from where it resumes. A job
+# Two minutes before the time limit, trials save checkpoints and the job requeues itself, then resumes. A job
 # that is killed without notice resumes from checkpoints of the last 10 s. Secure by default: every call inside the cluster
 # carries your token; ray[tune] has neither a dashboard nor a Ray client.
 #SBATCH --job-name=flexres-tune
@@ -35,15 +35,15 @@ port=$((20000 + SLURM_JOB_ID % 10000)) # two jobs may share a node
 cpus=${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}
 driver=${TMPDIR:-/tmp}/flexres_tune-$SLURM_JOB_ID.pid # on the first node, where this script runs too
 
-back_into_the_queue() {
-  echo "the time limit is near: trials save, and the job goes back into the queue"
-  # only the driver, while Ray still runs: scontrol would first end the processes of Ray and of the trials
+requeue_job() {
+  echo "the time limit is near: trials save checkpoints, and the job is requeued"
+  # end the driver while Ray still runs: scontrol requeue would first end the processes of Ray and of the trials
   if pid=$(cat "$driver" 2>/dev/null) && kill -TERM "$pid"; then
     for _ in {1..60}; do kill -0 "$pid" 2>/dev/null || break; sleep 1; done
   fi
   scontrol requeue "$SLURM_JOB_ID"
 }
-trap back_into_the_queue USR1
+trap requeue_job USR1
 
 # --kill-on-bad-exit=0: a lost node ends its trials, but not the job
 # shellcheck disable=SC2016  # $$ and $0 are those of the inner shell, which becomes the driver
