@@ -1,9 +1,9 @@
-"""Soak: sweeps killed at random moments and started again until done; their tables equal those of a quiet run.
+"""Soak: sweeps killed at random moments and restarted until done have the tables of an undisturbed run.
 
 Two minutes by default, `FLEXRES_TUNE_SOAK_SECONDS=1800` for half an hour: `python -m pytest tests/soak.py -m soak -s`.
 
 Driver, trials and raylet are killed with SIGKILL, the driver's whole group also with SIGTERM and SIGINT. Equal means:
-the same trials with the same statuses, accuracies and curves, to the last digit, on a CPU with one thread a trial.
+the same trials with the same statuses, accuracies and curves, to the last digit, on a CPU with one thread per trial.
 Which trials ASHA stops depends on the order in which they arrive, so with it one trial runs at a time, and without it
 two.
 """
@@ -33,7 +33,7 @@ parameters: {lr: {values: [0.1, 0.02, 1.0e-4, 0.05]}, weight_decay: {values: [0,
 resources_per_trial: {cpu: 1, gpu: 0}
 early_terminate: RULE
 """
-KINDS = {  # how a sweep is run, so that a quiet run is the same every time
+KINDS = {  # how a sweep is run so that undisturbed runs are equal
     "none": ("none", ()),
     "asha": ("{type: asha, grace_period: 1, reduction_factor: 2}", ("--max-concurrent", "1")),
 }
@@ -43,27 +43,27 @@ DECISION_COLUMNS = ["trial_id", "epoch", "rung", "value", "cutoff", "action"]
 
 
 RAY_IS_LOST = (
-    "Failed to register worker to Raylet",  # Ray ends the process from within C++ where it dies while it starts,
-    "The program will terminate",  # or where the driver has not ended 60 s after it
+    "Failed to register worker to Raylet",  # Ray's C++ code ends the process if Ray dies while it starts,
+    "The program will terminate",  # or if the driver has not ended 60 s later
     "for the 4th time; the same command goes on",
 )
 
 
 class Figures(Counter):
-    """What is counted, and printed at the end."""
+    """Counters that are printed at the end."""
 
     def __str__(self) -> str:
         return ", ".join(f"{name}: {count}" for name, count in sorted(self.items()))
 
 
 def rows(folder: Path, table: str, columns: list[str]) -> list[tuple]:
-    """A table's rows without those that a later row replaces, in order of their keys."""
+    """Rows of a table, sorted, without those that a later row replaces."""
     read = getattr(open_results(folder / "results"), table)("soak").select(columns).to_pylist()
     return sorted(tuple(row.values()) for row in read)
 
 
 def raw_rows(folder: Path, table: str) -> int:
-    """Rows in the files as any other program reads them."""
+    """Number of rows in the files, as other programs read them."""
     parts = folder / "results" / "soak" / table
     return len(pandas.read_parquet(parts, columns=["trial_id"])) if list(parts.glob("*.parquet")) else 0
 
@@ -78,7 +78,7 @@ def start(folder: Path, kind: str) -> Driver:
     return Driver(*arguments, env={"RAY_TMPDIR": str(ray), "TMPDIR": str(ray)})
 
 
-def quiet_run(kind: str) -> dict[str, list[tuple]]:
+def undisturbed_run(kind: str) -> dict[str, list[tuple]]:
     folder = Path(tempfile.mkdtemp(prefix="soak_"))
     driver = start(folder, kind)
     try:
@@ -98,7 +98,7 @@ def tables(folder: Path) -> dict[str, list[tuple]]:
 
 
 def wait(driver: Driver, condition: Callable[[], bool], seconds: float) -> None:
-    """Until the condition holds, the driver ends, or so many seconds have passed."""
+    """Wait until the condition holds, the driver ends, or the time is over."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and driver.process.poll() is None and not condition():
         driver.text()
@@ -106,13 +106,13 @@ def wait(driver: Driver, condition: Callable[[], bool], seconds: float) -> None:
 
 
 def disturb(driver: Driver, chance: random.Random, figures: Figures) -> None:
-    """Kill something of a running driver, now and then, until the driver has ended."""
+    """Kill processes of a running driver at random times, until the driver has ended."""
     num_trials = 0
     while driver.process.poll() is None:
-        if chance.random() < 0.8:  # else on a busy machine most kills would hit the start of Ray, and little else
+        if chance.random() < 0.8:  # otherwise most kills on a busy machine would happen while Ray starts
             wait(driver, lambda: len(driver.trials()) > 0, 60)
             wait(driver, lambda: False, chance.choice([chance.uniform(0, 3), chance.uniform(3, 20)]))
-        else:  # not in the first second: before Python has come to our handlers a signal ends it as any program
+        else:  # not in the first second: before our handlers are installed, a signal ends any program
             wait(driver, lambda: False, chance.uniform(1.5, 10))
         if driver.process.poll() is not None:
             return
@@ -124,7 +124,7 @@ def disturb(driver: Driver, chance: random.Random, figures: Figures) -> None:
         else:
             found = driver.trials() if victim == "trial" else driver.raylets()
             if not found or (num_trials == 2 and victim == "trial"):
-                continue  # a trial that dies a third time in one run is failed, as it should be
+                continue  # a trial that dies a third time in one run would be `failed`
             if not driver.kill(chance.choice(found)):
                 continue
             num_trials += victim == "trial"
@@ -136,9 +136,9 @@ def disturb(driver: Driver, chance: random.Random, figures: Figures) -> None:
 
 
 @pytest.mark.soak
-def test_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not():
+def test_tables_of_a_sweep_that_is_killed_again_and_again_equal_those_of_an_undisturbed_one():
     chance, figures = random.Random(SEED), Figures()
-    expected = {kind: quiet_run(kind) for kind in KINDS}
+    expected = {kind: undisturbed_run(kind) for kind in KINDS}
     assert {row[2] for row in expected["asha"]["trials"]} == {"completed", "stopped"}, "else ASHA is not tested"
     ends_at = time.monotonic() + SECONDS
     num_sweeps = 0
@@ -162,7 +162,7 @@ def test_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not():
                 assert status in (0, 130, -signal.SIGKILL, -signal.SIGTERM) or is_lost, (status, text)
                 is_done = status == 0
                 figures["Ray started again"] += text.count("the command starts itself again")
-                if (folder / "results" / "soak").is_dir():  # readable at once, whatever was killed when
+                if (folder / "results" / "soak").is_dir():  # readable at any time
                     rows(folder, "epochs", EPOCH_COLUMNS)
             finally:
                 driver.clean_up()
@@ -173,11 +173,11 @@ def test_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not():
             figures[f"{table} compared"] += len(wanted)
             figures["rows lost"] += len(set(wanted) - set(actual[table]))
             figures["rows that should not be"] += len(set(actual[table]) - set(wanted))
-            figures["rows doubled"] += raw_rows(folder, table) - len(set(actual[table]))
+            figures["rows twice"] += raw_rows(folder, table) - len(set(actual[table]))
         epochs = open_results(folder / "results").epochs("soak").to_pandas()
         figures["epochs computed by a later attempt"] += int((epochs["attempt"] > 1).sum())
         print(f"{kind}, {SECONDS - (ends_at - time.monotonic()):.0f} s: {figures}", flush=True)
         assert actual == expected[kind]
-        assert figures["rows lost"] == figures["rows doubled"] == figures["rows that should not be"] == 0
+        assert figures["rows lost"] == figures["rows twice"] == figures["rows that should not be"] == 0
         shutil.rmtree(folder)
     assert figures["kills"] > 0

@@ -65,7 +65,7 @@ def num_checkpoints(tmp_path):
 
 
 def assert_whole(tmp_path, trials, epochs, sweep="test"):
-    """Every trial completed, every epoch once, in our tables and in the files as another program reads them."""
+    """Every trial completed, every epoch once, in our tables and in the files as other programs read them."""
     rows = table(tmp_path, "trials", sweep)
     assert sorted(rows["status"]) == ["completed"] * trials
     raw = pandas.read_parquet(tmp_path / "results" / sweep / "epochs")
@@ -75,18 +75,18 @@ def assert_whole(tmp_path, trials, epochs, sweep="test"):
 
 
 @pytest.mark.slow
-def test_killed_trial_goes_on_from_its_checkpoint_without_a_hole_or_a_double(sweep, tmp_path):
+def test_killed_trial_resumes_from_its_checkpoint_with_each_epoch_once(sweep, tmp_path):
     driver = sweep("[0.1, 0.05]", 45, env=faults(tmp_path / "notes", slow=ALL))
     driver.wait_for(lambda: num_checkpoints(tmp_path) == 2)
     assert driver.kill(driver.trials()[0])
     assert driver.wait() == 0, driver.text()
     assert_whole(tmp_path, 2, 45)
     assert sorted(table(tmp_path, "trials")["attempt"]) == [1, 2]
-    assert 1 <= (table(tmp_path, "epochs")["attempt"] == 2).sum() < 45, "it did not start anew"
+    assert 1 <= (table(tmp_path, "epochs")["attempt"] == 2).sum() < 45, "it resumed"
 
 
 @pytest.mark.slow
-def test_killed_driver_leaves_tables_that_can_be_read_and_the_same_command_goes_on(sweep, tmp_path):
+def test_killed_driver_leaves_readable_tables_and_the_same_command_resumes(sweep, tmp_path):
     driver = sweep("[0.1, 0.05]", 45, env=faults(tmp_path / "notes", slow=ALL))
     driver.wait_for(lambda: num_checkpoints(tmp_path) == 2)
     driver.kill(driver.process.pid)
@@ -104,8 +104,8 @@ def test_killed_driver_leaves_tables_that_can_be_read_and_the_same_command_goes_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_to_the_whole_group_saves_where_the_trials_are(sweep, tmp_path, number):
-    """As a terminal, Slurm and a lost connection send it: Ray's own processes get it, too."""
+def test_signal_to_the_whole_group_lets_trials_save_checkpoints(sweep, tmp_path, number):
+    """As a terminal, Slurm and a lost connection send it: to Ray's own processes, too."""
     driver = sweep("[0.1, 0.05]", 300)
     # one trial may have many epochs before the other's process has started, and would then have nothing to save
     driver.wait_for(lambda: num_epochs(tmp_path) and table(tmp_path, "epochs")["trial_id"].nunique() == 2)
@@ -145,7 +145,7 @@ def test_ctrl_c_while_ray_starts_ends_the_command_at_once(sweep, tmp_path):
 
 
 @pytest.mark.slow
-def test_dead_raylet_is_replaced_and_the_sweep_goes_on(sweep, tmp_path):
+def test_dead_raylet_is_replaced_and_the_sweep_continues(sweep, tmp_path):
     driver = sweep("[0.1, 0.05]", 40)
     driver.wait_for(lambda: num_epochs(tmp_path) >= 2 and driver.raylets())
     assert driver.kill(driver.raylets()[0])
@@ -155,7 +155,7 @@ def test_dead_raylet_is_replaced_and_the_sweep_goes_on(sweep, tmp_path):
 
 
 @pytest.mark.slow
-def test_each_way_to_fail_is_a_row_with_its_reason_and_the_slot_is_free_again(sweep, tmp_path):
+def test_each_kind_of_failure_is_a_row_with_its_reason_and_frees_its_slot(sweep, tmp_path):
     values = "[0.01, 0.02, 0.03, 1.0e+30, 0.1]"
     env = faults(tmp_path / "notes", raises=[0.01], runs_out_of_memory=[0.02], hangs=[0.03])
     driver = sweep(values, 2, "--trial-timeout", "25", env=env)
@@ -189,7 +189,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow
-def test_full_disk_holds_the_sweep_until_there_is_space(sweep, small_disk, tmp_path):
+def test_full_disk_pauses_the_sweep_until_there_is_space(sweep, small_disk, tmp_path):
     notes = tmp_path / "notes"
     env = faults(notes, slow=[0.1])
     driver = sweep("[0.1, 0.05, 0.02]", 20, "--max-concurrent", "1", folder=small_disk, env=env)
@@ -211,7 +211,7 @@ def test_full_disk_holds_the_sweep_until_there_is_space(sweep, small_disk, tmp_p
 
 
 @pytest.mark.slow
-def test_ctrl_c_on_a_full_disk_says_what_is_lost(sweep, small_disk):
+def test_ctrl_c_on_a_full_disk_reports_lost_rows(sweep, small_disk):
     driver = sweep("[0.1]", 500, folder=small_disk)
     driver.wait_for(lambda: num_epochs(small_disk) >= 2)
     fill(small_disk / "filler")
@@ -222,7 +222,7 @@ def test_ctrl_c_on_a_full_disk_says_what_is_lost(sweep, small_disk):
     assert "Traceback" not in driver.text()
 
 
-def test_folder_that_takes_no_files_is_said_before_anything_starts(sweep, tmp_path):
+def test_folder_that_is_not_writable_is_an_error_before_anything_starts(sweep, tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "test").write_text("a file in its place")
     driver = sweep()
@@ -242,7 +242,7 @@ def test_folder_that_takes_no_files_is_said_before_anything_starts(sweep, tmp_pa
 
 
 @pytest.mark.slow
-def test_second_driver_is_refused_and_the_first_is_named(sweep, tmp_path):
+def test_second_driver_is_refused_with_the_name_of_the_first(sweep, tmp_path):
     first = sweep("[0.1]", 200)
     first.wait_for(lambda: num_epochs(tmp_path) >= 1)
     second = sweep("[0.1]", 200)
@@ -251,7 +251,7 @@ def test_second_driver_is_refused_and_the_first_is_named(sweep, tmp_path):
 
 
 @pytest.mark.slow
-def test_trial_that_another_sweep_has_completed_is_not_run_again(sweep, tmp_path):
+def test_trial_that_another_sweep_completed_is_not_run_again(sweep, tmp_path):
     assert sweep("[0.1, 0.05]", 3, name="first").wait() == 0
     driver = sweep("[0.1, 0.05]", 3, name="second")
     assert driver.wait() == 0, driver.text()
@@ -266,7 +266,7 @@ def test_trial_that_another_sweep_has_completed_is_not_run_again(sweep, tmp_path
 
 
 @pytest.mark.slow
-def test_changed_base_leaves_the_old_rows_beside_the_new_and_status_says_so(sweep, tmp_path):
+def test_changed_base_keeps_the_old_rows_and_status_counts_them(sweep, tmp_path):
     assert sweep("[0.1, 0.05]", 2).wait() == 0
     assert sweep("[0.1, 0.05]", 3).wait() == 0
     rows = table(tmp_path, "trials")
@@ -277,7 +277,7 @@ def test_changed_base_leaves_the_old_rows_beside_the_new_and_status_says_so(swee
 
 
 @pytest.mark.slow
-def test_damaged_part_is_named_and_what_it_held_runs_again(sweep, tmp_path):
+def test_damaged_part_is_named_and_its_trials_run_again(sweep, tmp_path):
     assert sweep("[0.1]", 2).wait() == 0
     (part,) = (tmp_path / "results" / "test" / "trials").glob("part-*.parquet")
     part.write_bytes(part.read_bytes()[:1000])
@@ -308,7 +308,7 @@ def test_clock_locale_odd_paths_and_long_values_work(sweep, tmp_path):
     assert len(str(images)) > 250
     first = sweep("[0.1]", 2, "--set", dataset, folder=folder, env=environment)
     assert first.wait() == 0, first.text()
-    future = time.time() + 10 * 365 * 86400  # as if the clock had been put back ten years since
+    future = time.time() + 10 * 365 * 86400  # as if the clock had been set back by ten years since then
     for file in (folder / "results").rglob("*"):
         os.utime(file, (future, future))
     second = sweep("[0.1, 0.05]", 2, "--set", dataset, folder=folder, env=environment)
@@ -358,7 +358,7 @@ def _make_images(folder):
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
 
 
-def test_damaged_data_are_said_before_anything_starts(sweep, tmp_path, monkeypatch):
+def test_damaged_data_are_an_error_before_anything_starts(sweep, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     _make_images(images)

@@ -106,7 +106,7 @@ def make_logger(name: str, paths: SweepPaths, on_message: Callable[[str], None])
 
     Its package must be installed, which the command checks before anything starts (run/__main__.py).
     """
-    return Logger(name, _MAKERS[name](paths), paths, on_message)
+    return Logger(name, LOGGERS[name](paths), paths, on_message)
 
 
 def _tensorboard(paths: SweepPaths) -> LoggerCallback:
@@ -135,7 +135,7 @@ def _mlflow(paths: SweepPaths) -> LoggerCallback:
     return MLflowLoggerCallback(server, experiment_name=paths.sweep)
 
 
-_MAKERS: dict[str, Callable[[SweepPaths], LoggerCallback]] = {
+LOGGERS: dict[str, Callable[[SweepPaths], LoggerCallback]] = {
     "tensorboard": _tensorboard,
     "wandb": _wandb,
     "mlflow": _mlflow,

@@ -30,7 +30,7 @@ def cluster(*nodes):
     ("nodes", "cpu", "gpu", "num_concurrent"),
     [
         ([(8, 1), (8, 2)], 1, 0.25, 12),
-        ([(8, 1), (8, 2)], 1, 0.4, 6),  # two to a GPU; what is left of three GPUs makes no seventh
+        ([(8, 1), (8, 2)], 1, 0.4, 6),  # two per GPU; remainders of three GPUs make no seventh
         ([(8, 1), (8, 2)], 1, 2, 1),  # only the second node holds one
         ([(8, 1), (8, 2)], 4, 0.25, 4),  # CPUs are the limit
         ([(3, 0), (3, 0)], 2, 0, 2),  # not 3: a trial takes no CPU of two nodes
@@ -44,7 +44,7 @@ def test_slots_are_counted_node_by_node(nodes, cpu, gpu, num_concurrent):
     assert trial_resources(Resources(cpu=cpu, gpu=gpu), cluster(*nodes), 1).num_concurrent == 1
 
 
-def test_gpus_of_two_nodes_hold_no_trial_of_two():
+def test_trial_of_two_gpus_does_not_fit_on_two_nodes_with_one_each():
     with pytest.raises(DeviceError) as refused:
         trial_resources(Resources(cpu=1, gpu=2), cluster((8, 1), (4, 1)), None)
     assert str(refused.value) == (
@@ -53,24 +53,24 @@ def test_gpus_of_two_nodes_hold_no_trial_of_two():
     )
 
 
-def test_cpus_of_another_node_are_of_no_use_to_a_gpu():
+def test_trial_cannot_use_cpus_of_another_node():
     with pytest.raises(DeviceError, match=r"got 16 CPUs and 1 GPU, .* use --set resources_per_trial.cpu=4$"):
         trial_resources(Resources(cpu=16, gpu=1), cluster((64, 0), (4, 1)), None)
 
 
-def test_auto_gives_a_trial_the_cpus_beside_its_gpu_and_none_of_the_head():
+def test_auto_divides_the_cpus_of_nodes_with_gpus_and_ignores_the_head():
     share = trial_resources(Resources(), cluster((64, 0), (16, 4), (8, 2)), None)
     assert (share.cpu, share.gpu, share.num_concurrent) == (4, 1, 6)
     assert trial_resources(Resources(gpu=0.5), cluster((16, 4)), None).cpu == 2
     assert trial_resources(Resources(), cluster((3, 0), (2, 0)), None).num_concurrent == 5
 
 
-def test_trials_that_ran_out_of_memory_get_a_gpu_each_where_one_is_with_their_cpus():
+def test_trials_that_ran_out_of_memory_get_a_gpu_each_on_nodes_with_enough_cpus():
     share = TrialResources(cpu=4, gpu=0.25, num_concurrent=8, reason="")
     assert share.whole_device(cluster((16, 2), (4, 2))).num_concurrent == 3
 
 
-def test_cluster_that_is_only_a_head_yet_counts_the_workers_it_may_start():
+def test_cluster_with_only_a_head_counts_the_workers_that_it_may_start():
     """Spot and on-demand are two types of the same 8 workers, not of 16."""
     assert max_resources({"CPU": 0}, GPU_YAML) == {"CPU": 128, "GPU": 8}
 
@@ -81,7 +81,7 @@ def test_trials_of_the_published_sweeps_fill_it():
     assert trial_resources(Resources(cpu=4, gpu=0.25), cluster, None).num_concurrent == 32
 
 
-def test_larger_workers_come_first_where_not_all_fit():
+def test_larger_workers_come_first_if_not_all_fit():
     types = {
         "head": {"resources": {"CPU": 2}},
         "small": {"resources": {"CPU": 4}, "max_workers": 9},
@@ -91,14 +91,14 @@ def test_larger_workers_come_first_where_not_all_fit():
     assert max_resources({}, config) == {"CPU": 2 + 2 * 8 + 4, "GPU": 8}
 
 
-def test_nodes_of_a_cluster_that_scales_are_those_that_may_come():
+def test_nodes_of_a_cluster_that_scales_include_future_workers():
     nodes = max_nodes([NodeResources(0, 0)], GPU_YAML)
     assert len(nodes) == 9 and set(nodes[1:]) == {NodeResources(num_gpus=1, num_cpus=16)}
     there = [NodeResources(2, 8), NodeResources(1, 8)]
     assert max_nodes(there, None) == tuple(there)
 
 
-def test_cluster_of_fixed_machines_is_what_it_is():
+def test_cluster_of_fixed_machines_does_not_grow():
     now = {"CPU": 6.0, "GPU": 2.0, "memory": 1e9}
     assert max_resources(now, None) == {"CPU": 6, "GPU": 2}
     onprem = {"provider": {"type": "local"}, "max_workers": 2}
@@ -106,5 +106,5 @@ def test_cluster_of_fixed_machines_is_what_it_is():
     assert max_resources(now, onprem) == {"CPU": 6, "GPU": 2}
 
 
-def test_machine_that_is_no_head_has_no_such_file(tmp_path):
+def test_machine_that_is_not_a_head_has_no_cluster_file(tmp_path):
     assert read_autoscaler_config(tmp_path / "ray_bootstrap_config.yaml") is None

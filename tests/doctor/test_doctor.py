@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def address():
-    """A head and two workers on this machine, started as another process would: this one stays out of it."""
+    """A head and two workers on this machine, started by another process so that this one does not join them."""
     script = (
         "import sys\n"
         "from ray.cluster_utils import Cluster\n"
@@ -48,14 +48,14 @@ def doctor(*arguments):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_healthy_cluster_is_green(address, tmp_path):
+def test_cluster_without_problems(address, tmp_path):
     status, output, errors = doctor("--address", address, "--dataset", "digits", "--storage", tmp_path / "results")
     assert (status, errors) == (0, "")
     assert f"3 nodes at {address}: no problems found" in output
     for check in ("Python", "Ray", "torch", "flexres_tune", "GPUs", "data digits", "clock"):
         assert f"ok  {check}" in output
     assert "written, and shared" in output
-    assert list((tmp_path / "results").iterdir()) == [], "nothing stays behind"
+    assert list((tmp_path / "results").iterdir()) == [], "no file remains"
 
 
 def test_failed_check_gives_exit_status_1(address, tmp_path):
@@ -74,7 +74,7 @@ def test_address_without_a_cluster_is_an_error():
     assert "a Ray cluster must answer at --address 127.0.0.1:1" in errors
 
 
-def test_this_machine_needs_no_ray(tmp_path):
+def test_this_machine_is_checked_without_ray(tmp_path):
     status, output, _ = doctor("--here", "--dataset", "digits", "--storage", tmp_path)
     assert status == 0
     assert "this machine: no problems found" in output

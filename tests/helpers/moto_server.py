@@ -1,7 +1,6 @@
-"""moto's S3 server, whose buckets outlive it: what a request has changed is in STATE before it is answered.
+"""moto's S3 server with durable buckets: every change is in the file STATE before its request is answered.
 
-`python tests/moto_server.py PORT STATE`: moto itself keeps its buckets in memory, and a server that forgets them when
-it is killed is no storage.
+`python tests/helpers/moto_server.py PORT STATE`. moto itself keeps buckets in memory and loses them when it is killed.
 """
 
 import os
@@ -18,7 +17,7 @@ ACCOUNT = "123456789012"  # moto's own
 
 
 class Durable:
-    """A WSGI application that writes the buckets down after each request that may change them."""
+    """A WSGI application that saves the buckets after each request that may change them."""
 
     def __init__(self, application, state: Path):
         self._application, self._state = application, state
@@ -31,9 +30,9 @@ class Durable:
             return self._application(environ, start_response)
         with self._lock:
             answer = list(self._application(environ, start_response))
-            aside = self._state.with_suffix(".tmp")
-            aside.write_bytes(pickle.dumps(s3_backends[ACCOUNT]["aws"].buckets))
-            os.replace(aside, self._state)
+            temporary = self._state.with_suffix(".tmp")
+            temporary.write_bytes(pickle.dumps(s3_backends[ACCOUNT]["aws"].buckets))
+            os.replace(temporary, self._state)
             return answer
 
 

@@ -1,4 +1,4 @@
-"""Object storage for tests: a bucket in this process that can be away, and a real S3 server that can be killed."""
+"""Object storage for tests: a bucket in this process that can fail, and a real S3 server that can be killed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ AWAY = "When doing it in bucket 'b': AWS Error NETWORK_CONNECTION during PutObje
 
 
 class Bucket:
-    """What RemotePath asks of pyarrow's S3FileSystem, answered from a local folder."""
+    """The methods of pyarrow's S3FileSystem that RemotePath calls, on a local folder."""
 
     def __init__(self, folder: Path):
         self._files = fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem())
         self._folder = folder
-        self.error: Exception | None = None  # raised by whatever is asked
+        self.error: Exception | None = None  # raised by every method
         self.num_requests = 0
 
     def go_away(self):
@@ -58,7 +58,7 @@ class Bucket:
 
 
 class S3Server:
-    """moto's S3 server on loopback as a process of its own; what was written outlives it (tests/moto_server.py)."""
+    """moto's S3 server on loopback as a process, with durable buckets (tests/helpers/moto_server.py)."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -69,7 +69,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a command needs to reach it."""
+        """Variables with which a command reaches it."""
         return {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
             "AWS_ACCESS_KEY_ID": "tester",
@@ -98,7 +98,7 @@ class S3Server:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def kill(self) -> None:
-        """As a machine that loses power."""
+        """Like a machine that loses power."""
         if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
@@ -106,5 +106,5 @@ class S3Server:
             self.process = None
 
     def freeze(self) -> None:
-        """Takes connections and answers nothing."""
+        """Accept connections without answering."""
         self.process.send_signal(signal.SIGSTOP)

@@ -25,7 +25,7 @@ NEEDED = ("ip", "ss", "nsenter", "unshare", "sshd", "rsync", "ssh-keygen", "pgre
 
 
 def why_not():
-    """Why this machine cannot play several; None where it can."""
+    """Why this machine cannot emulate several; None if it can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -62,7 +62,7 @@ class Machines:
         self._call(command, name, check=True, capture_output=True)
 
     def on(self, name, script, timeout_s=300):
-        """Run a shell script on a machine: (status, stdout + stderr)."""
+        """(status, stdout + stderr) of a shell script that runs on a machine."""
         done = self._call(
             "exec", name, "bash", "-c", script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout_s
         )
@@ -82,11 +82,11 @@ class Machines:
             stderr=subprocess.STDOUT,
         )
 
-    def wait_for(self, is_so, what, timeout_s=240):
-        """Wait until something is so."""
+    def wait_for(self, condition, what, timeout_s=240):
+        """Wait until a condition holds."""
         end = time.monotonic() + timeout_s
-        while not is_so():
-            assert time.monotonic() < end, f"{what}: not so after {timeout_s} s"
+        while not condition():
+            assert time.monotonic() < end, f"no {what} after {timeout_s} s"
             time.sleep(0.5)
 
     def ray_processes(self, name):
@@ -118,7 +118,7 @@ def machines():
 @pytest.fixture(scope="module")
 def cluster(machines):
     """The machines as a running cluster, started as the header of cluster/onprem.yaml says."""
-    for name in ("n1", "n2", "n3"):  # a test of another module may have ended one
+    for name in ("n1", "n2", "n3"):  # a test of another module may have killed one
         if not machines.is_alive(name):
             machines.do("boot", name)
     text = (ROOT / "cluster/onprem.yaml").read_text()
@@ -141,7 +141,7 @@ def cluster(machines):
     assert status == 0, output
     yield machines
     machines.on("cli", f"ray down -y {machines.lab}/onprem.yaml")
-    # workers leave by themselves, but only after a minute, and the next module would take them for its own
+    # workers stop by themselves only after a minute, and the next module would use them
     for name in ("n1", "n2", "n3"):
         if machines.is_alive(name):
             machines.on(name, "ray stop --force")

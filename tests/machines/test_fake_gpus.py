@@ -1,4 +1,4 @@
-"""GPUs that Ray is only told of: how trials are packed on them, and what each sees. No GPU is needed."""
+"""Fake GPUs, which Ray only counts: how trials are placed on them, and which each trial may use. Needs no GPU."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def cluster():
 
 
 @pytest.mark.parametrize(("gpu", "num_at_once"), [(0.25, 12), (0.4, 6), (0.5, 6), (1, 3)])
-def test_no_device_ever_holds_more_trials_than_their_shares_allow(cluster, tmp_path, gpu, num_at_once):
+def test_no_gpu_has_more_trials_than_fit_on_it(cluster, tmp_path, gpu, num_at_once):
     num_trials = 2 * num_at_once
     share, notes = run_witnesses(cluster, tmp_path / "notes", Resources(cpu=0.5, gpu=gpu), num_trials)
     assert share.num_concurrent == num_at_once
@@ -44,7 +44,7 @@ def test_no_device_ever_holds_more_trials_than_their_shares_allow(cluster, tmp_p
         assert most_at_once(held) == int(1 / gpu)
 
 
-def test_trial_of_two_gpus_runs_only_where_two_are_and_sees_both(cluster, tmp_path):
+def test_trial_of_two_gpus_runs_on_the_node_with_two_and_gets_both(cluster, tmp_path):
     share, notes = run_witnesses(cluster, tmp_path / "notes", Resources(cpu=1, gpu=2), 3)
     assert share.num_concurrent == 1
     assert {note["devices"] for note in notes} == {"0,1"}
@@ -52,7 +52,7 @@ def test_trial_of_two_gpus_runs_only_where_two_are_and_sees_both(cluster, tmp_pa
     assert most_at_once(notes) == 1
 
 
-def test_trial_of_three_gpus_is_refused_though_the_cluster_has_three(cluster):
+def test_trial_of_three_gpus_is_refused_if_no_node_has_three(cluster):
     with pytest.raises(DeviceError, match=r"must fit on one node, but got 1 CPU and 3 GPUs, .* 8 CPUs and 2 GPUs or"):
         trial_resources(Resources(cpu=1, gpu=3), cluster, None)
 
@@ -75,7 +75,7 @@ with start_fake_cluster([(2, 2)]) as address:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU here")
-def test_run_takes_the_clusters_gpus_and_says_where_torch_does_not_see_them(tmp_path):
+def test_run_uses_the_clusters_gpus_and_reports_that_torch_does_not_see_them(tmp_path):
     (tmp_path / "fake.yaml").write_text(SWEEP)
     command = [sys.executable, "-c", RUN, tmp_path / "fake.yaml", "--storage", tmp_path / "results"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

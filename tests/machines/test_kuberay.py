@@ -1,4 +1,4 @@
-"""cluster/kuberay.yaml, held to Kubernetes' own schemas and to the fields of KubeRay's API reference (v1.6)."""
+"""cluster/kuberay.yaml, checked against Kubernetes' own schemas and the fields of KubeRay's API reference (v1.6)."""
 
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def test_secure_by_default(documents, cluster):
     assert [port["port"] for port in from_operator["ports"]] == [8265]
 
 
-def test_workers_have_the_gpu_and_everybody_the_results(documents, cluster):
+def test_workers_have_the_gpu_and_all_pods_the_results(documents, cluster):
     claim = documents["PersistentVolumeClaim"]
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     head, worker = (template["spec"] for template in pods(cluster))
@@ -81,10 +81,10 @@ def test_workers_have_the_gpu_and_everybody_the_results(documents, cluster):
     assert worker["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     for spec in (head, worker):
         assert spec["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
-    assert head["restartPolicy"] == "Never", "SidecarMode asks for it"
+    assert head["restartPolicy"] == "Never", "SidecarMode requires it"
 
 
-def test_sweep_of_the_entrypoint_is_there(documents):
+def test_sweep_of_the_entrypoint_exists(documents):
     entrypoint = documents["RayJob"]["spec"]["entrypoint"].split()
     sweep = next(word for word in entrypoint if word.endswith(".yaml"))
     assert (FILE.parents[1] / "sweeps" / Path(sweep).name).is_file()

@@ -1,4 +1,4 @@
-"""What a cluster loses in the middle of a sweep, on emulated machines: worker, link, driver; nothing is lost."""
+"""A cluster loses a worker, a link or the driver during a sweep, on emulated machines; no row is lost."""
 
 import time
 
@@ -46,7 +46,7 @@ def wait_for_end(driver):
 
 
 def rows_of(cluster, name):
-    """The trials' rows, once it is sure that each trial and each epoch is there once, in the files, too."""
+    """The trials' rows, after checking that the tables and their files have each trial and each epoch once."""
     results = open_results(cluster.shared / "results")
     rows = results.trials(name).to_pylist()
     assert sorted(row["seed"] for row in rows) == list(range(NUM_TRIALS)), "one row a trial"
@@ -64,7 +64,7 @@ def curves_of(cluster, name):
     )
 
 
-def test_trials_of_a_dead_worker_go_on_elsewhere_from_their_checkpoints(cluster):
+def test_trials_of_a_dead_worker_resume_from_their_checkpoints_on_other_nodes(cluster):
     driver = start(cluster, "dead")
     wait_for_checkpoints(cluster, driver, "dead", NUM_SLOTS)  # fewer could be of the other machines alone
     cluster.do("kill", "n3")
@@ -82,7 +82,7 @@ def test_trials_of_a_dead_worker_go_on_elsewhere_from_their_checkpoints(cluster)
     assert 1 in {first[row["trial_id"]] for row in again}, "a checkpoint was used: the first epoch is not computed anew"
 
 
-def test_driver_that_is_killed_and_started_again_goes_on(cluster):
+def test_driver_that_is_killed_and_restarted_resumes(cluster):
     driver = start(cluster, "driver")
     wait_for_checkpoints(cluster, driver, "driver")
     cluster.on("n1", "kill -9 $(pgrep -f '^.venv/bin/python -m flexres_tune.run')")
@@ -93,13 +93,13 @@ def test_driver_that_is_killed_and_started_again_goes_on(cluster):
     assert curves_of(cluster, "driver") == curves_of(cluster, "dead"), "disturbed in other ways, and the same"
 
 
-def test_node_that_joins_in_the_middle_gets_trials(cluster):
+def test_node_that_joins_during_a_sweep_gets_trials(cluster):
     cluster.do("boot", "n4")
     driver = start(cluster, "joined")
     wait_for_checkpoints(cluster, driver, "joined", 1)
 
     def has_trials():
-        # The others stand still until the node has its own: on a slow machine they were done, and none waited for it.
+        # Stop the other trials until the node has one: on a slow machine all were done before it had joined.
         for name in ("n1", "n2"):
             cluster.on(name, "pkill -STOP -f ^ray::ImplicitFunc")
         assert driver.poll() is None, driver.communicate()[0]
@@ -123,7 +123,7 @@ def test_node_that_joins_in_the_middle_gets_trials(cluster):
 
 
 def test_partition_of_20_seconds_changes_no_row(cluster):
-    driver = start(cluster, "partition")  # while Ray may still count the machine of the test before
+    driver = start(cluster, "partition")  # Ray may still count the machine of the previous test
     wait_for_checkpoints(cluster, driver, "partition")
     cluster.do("cut", "n2")
     time.sleep(20)  # the fault itself: Ray counts a node as dead after about 30 s, and this must stay below
@@ -133,7 +133,7 @@ def test_partition_of_20_seconds_changes_no_row(cluster):
     assert curves_of(cluster, "partition") == curves_of(cluster, "dead")
 
 
-def test_worker_whose_link_is_cut_for_good_is_done_without(cluster):
+def test_sweep_completes_without_a_worker_whose_link_is_cut_for_good(cluster):
     driver = start(cluster, "cut")
     wait_for_checkpoints(cluster, driver, "cut")
     cluster.do("cut", "n2")

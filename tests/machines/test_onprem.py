@@ -18,7 +18,7 @@ parameters: {lr: {values: [0.05, 0.1]}}
 
 
 def on_head(machines, command):
-    """What a person types on a laptop: `ray exec`, with the checkout's Python on the head."""
+    """As typed on a laptop: `ray exec`, with the checkout's Python on the head."""
     inside = f"cd {machines.shared} && RAY_AUTH_MODE=token .venv/bin/python -m {command}"
     return machines.on("cli", f"ray exec {machines.lab}/onprem.yaml '{inside}'")
 
@@ -30,7 +30,7 @@ def test_doctor_finds_no_problems(cluster):
     assert "written, and shared" in output
 
 
-def test_folder_of_the_heads_own_is_refused_before_a_trial_starts(cluster):
+def test_folder_that_only_the_head_has_is_refused_before_a_trial_starts(cluster):
     (cluster.shared / "spread.yaml").write_text(SWEEP)
     status, output = on_head(cluster, "flexres_tune.run spread.yaml --profile none --storage /root/results")
     assert status != 0
@@ -51,8 +51,8 @@ def test_sweep_spreads_over_all_nodes_and_its_tables_are_read_on_the_head(cluste
     assert "lr=0.1 is best" in output or "0.1" in output
 
 
-def test_nothing_listens_but_ray_itself_and_ssh(cluster):
-    """No dashboard (8265), no Ray client (10001), no agent: the header of cluster/onprem.yaml names what does."""
+def test_only_ray_and_ssh_listen(cluster):
+    """No dashboard (8265), no Ray client (10001), no agent: the header of cluster/onprem.yaml names the open ports."""
     for name in ("n1", "n2", "n3"):
         _, output = cluster.on(name, "ss -Hltnp")
         listening = [(line.split()[3], re.search(r'"([^"]+)"', line)[1]) for line in output.splitlines()]

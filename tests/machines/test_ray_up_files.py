@@ -1,4 +1,4 @@
-"""cluster/*.yaml for `ray up`, held to the models of Ray, EC2 and Compute Engine; nothing is contacted."""
+"""cluster/*.yaml for `ray up`, checked against the models of Ray, EC2 and Compute Engine, offline."""
 
 import copy
 import importlib.metadata
@@ -28,7 +28,7 @@ VALUES = {
 
 
 def read(name, values=VALUES):
-    """A cluster file as a mapping, its user's values filled in as its header says."""
+    """A cluster file as a mapping, with the user's values filled in as its header says."""
     text = (ROOT / "cluster" / name).read_text()
     for place, value in values.items():
         text = text.replace(place, value)
@@ -51,7 +51,7 @@ def test_ray_accepts_the_file(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_misspelt_key_is_refused(name):
-    """Ray's schema is closed: what passes above was read, not skipped."""
+    """Ray's schema is closed, so the test above has checked every key."""
     import jsonschema
 
     with pytest.raises(jsonschema.ValidationError, match="idle_timeout_minuts"):
@@ -59,7 +59,7 @@ def test_misspelt_key_is_refused(name):
 
 
 def test_file_without_node_resources_is_accepted_too():
-    """Ray asks AWS what an instance type has, where a file is silent."""
+    """Ray looks up at AWS what an instance type has if the file does not say it."""
     config = read("gpu.yaml")
     for node_type in config["available_node_types"].values():
         node_type["resources"] = {}
@@ -80,7 +80,7 @@ def test_no_file_holds_a_credential_or_an_id_of_somebody(path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_call_needs_the_token_and_nothing_but_ray_listens(name):
+def test_every_call_needs_the_token_and_only_ray_listens(name):
     config = read(name)
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     head, worker = config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]
@@ -94,7 +94,7 @@ def test_every_call_needs_the_token_and_nothing_but_ray_listens(name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_mounts_are_narrow_and_there(name):
+def test_mounted_files_exist_and_are_not_the_whole_tree(name):
     for local in read(name)["file_mounts"].values():
         assert local.startswith("~") or (ROOT / local).exists(), local
         assert local not in (".", "./", "~", "~/"), "the whole tree is not sent"
@@ -102,7 +102,7 @@ def test_mounts_are_narrow_and_there(name):
 
 @pytest.mark.parametrize("name", ["gpu.yaml", "gcp.yaml"])
 def test_trials_of_the_published_sweeps_fill_a_worker(name):
-    """Four trials of {cpu: 4, gpu: 0.25} a GPU, as the header says; the head trains nothing."""
+    """Four trials of {cpu: 4, gpu: 0.25} per GPU, as the header says; the head trains nothing."""
     types = read(name)["available_node_types"]
     assert types["head"]["resources"] == {"CPU": 0}
     for key in ("gpu_spot", "gpu_on_demand"):
@@ -111,8 +111,8 @@ def test_trials_of_the_published_sweeps_fill_a_worker(name):
 
 
 @pytest.mark.parametrize("name", ["gpu.yaml", "gcp.yaml"])
-def test_spot_is_asked_first_and_on_demand_where_the_cloud_refuses(name):
-    """Held to Ray's own scheduler (autoscaler v2), which decides between the two types."""
+def test_spot_is_requested_first_and_on_demand_if_the_cloud_refuses(name):
+    """By Ray's own scheduler (autoscaler v2), which decides between the two types."""
     from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
     from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
     from ray.autoscaler.v2.utils import ResourceRequestUtil
@@ -155,7 +155,7 @@ def node_configs(name):
 
 
 def test_ec2_knows_every_key_and_instance_type():
-    """botocore's model of RunInstances is EC2's own: it refuses unknown keys, wrong types and unheard-of values."""
+    """botocore's model of RunInstances is EC2's own: it refuses unknown keys, wrong types and unknown values."""
     pytest.importorskip("botocore", reason="botocore, which .ci/run installs, holds EC2's model")
     import botocore.session
     from botocore.validate import ParamValidator
@@ -180,7 +180,7 @@ def test_ec2_knows_every_key_and_instance_type():
 
 
 def test_compute_engine_knows_every_key():
-    """The discovery document that Google's own client carries describes an instance; its schema is walked."""
+    """The discovery document that Google's own client carries contains the schema of an instance."""
     googleapiclient = pytest.importorskip(
         "googleapiclient", reason="google-api-python-client, which .ci/run installs, holds Compute Engine's model"
     )
@@ -220,7 +220,7 @@ def test_ray_launches_the_nodes_on_an_imitated_ec2(monkeypatch, tmp_path):
         from ray.autoscaler._private.aws import config as aws_config
         from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 
-        monkeypatch.setattr(aws_config.time, "sleep", lambda seconds: None)  # it waits for IAM, which is not there
+        monkeypatch.setattr(aws_config.time, "sleep", lambda seconds: None)  # it would wait for IAM
         ec2 = boto3.client("ec2", "us-west-2")
         vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
         group = ec2.create_security_group(GroupName="flexres-tune", Description="x", VpcId=vpc)["GroupId"]
@@ -246,7 +246,7 @@ def test_ray_launches_the_nodes_on_an_imitated_ec2(monkeypatch, tmp_path):
 
 
 def test_installed_ray_is_the_one_the_files_pin():
-    """What these tests hold the files to is the version that a cluster installs."""
+    """Otherwise these tests check the files against another version than a cluster installs."""
     pinned = re.search(r"ray==(\S+)", (ROOT / "cluster/constraints.txt").read_text())[1]
     installed = importlib.metadata.version("ray")
     if installed != pinned:

@@ -66,7 +66,7 @@ def sweep(tmp_path, server):
         driver.clean_up()
 
 
-def say(*command):
+def run_module(*command):
     """(status, what a command printed)."""
     command = [sys.executable, "-m", *map(str, command)]
     done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -103,50 +103,50 @@ def test_server_that_is_killed_and_started_again_costs_no_row(sweep, server, tmp
     assert "does not answer" in text and "all rows are written, after" in text, text
     assert "Traceback" not in text, text
     assert_whole(6)
-    assert set(table("trials")["attempt"]) == {1}, "no trial was lost for it"
+    assert set(table("trials")["attempt"]) == {1}, "no trial was lost"
     assert num_checkpoints() == 3
 
     again = sweep("[0.02, 0.03, 0.05, 0.1, 0.2, 0.3]")
     assert again.wait(300) == 0 and "nothing to do: all 6 trials are in s3://bucket/results/test" in again.text()
 
-    status, text = say("flexres_tune.query", "leaderboard", "--results", STORAGE)
+    status, text = run_module("flexres_tune.query", "leaderboard", "--results", STORAGE)
     assert status == 0 and "0.02" in text, text
-    status, text = say(
+    status, text = run_module(
         *("flexres_tune.query", "SELECT count(*) AS n FROM epochs", "--results", STORAGE, "--format", "csv")
     )
     assert (status, text) == (0, f"n\n{6 * NUM_EPOCHS}\n")
     out = f"{STORAGE}/answer.csv"
-    status, text = say("flexres_tune.query", "trials", "--results", STORAGE, "--format", "csv", "--out", out)
+    status, text = run_module("flexres_tune.query", "trials", "--results", STORAGE, "--format", "csv", "--out", out)
     assert status == 0 and len(make_path(out).read_text().splitlines()) == 7, text
     for what in (("status",), ("curves",), ("pareto",), ("compare", "lr")):
-        status, text = say("flexres_tune.query", *what, "--results", STORAGE)
+        status, text = run_module("flexres_tune.query", *what, "--results", STORAGE)
         assert status == 0, text
-    status, text = say("flexres_tune.report", "--results", STORAGE)
+    status, text = run_module("flexres_tune.report", "--results", STORAGE)
     assert (status, text) == (0, "s3://bucket/results/test/report.html\n")
     assert "<html" in make_path(f"{STORAGE}/test/report.html").read_text()
-    status, text = say("flexres_tune.report", "--index", "--results", STORAGE)
+    status, text = run_module("flexres_tune.report", "--index", "--results", STORAGE)
     assert status == 0, text
-    _, text = say("flexres_tune.doctor", "--here", "--storage", STORAGE)
+    _, text = run_module("flexres_tune.doctor", "--here", "--storage", STORAGE)
     assert "written" in text and "storage" in text, text
-    status, text = say(
+    status, text = run_module(
         *("flexres_tune.export", "best", "--sweep", "test", "--results", STORAGE, "--out", tmp_path / "best")
     )
     assert status == 0 and (tmp_path / "best" / "model.onnx").exists(), text
 
 
-def test_killed_and_stopped_drivers_are_gone_on_with_and_two_never_run_at_once(sweep, server):
+def test_killed_and_stopped_drivers_are_resumed_and_two_never_run_at_once(sweep, server):
     values = "[0.05, 0.1]"
     first = sweep(values)
     first.wait_for(lambda: num_checkpoints() == 2, 300)
     second = sweep(values)
     assert second.wait(300) == 2
     assert f"already run by another driver, on host {os.uname().nodename}, pid {first.process.pid}" in second.text()
-    status, text = say("flexres_tune.query", "status", "--results", STORAGE)
+    status, text = run_module("flexres_tune.query", "status", "--results", STORAGE)
     assert status == 0 and f"pid {first.process.pid}" in text, text
     first.kill(first.process.pid)
     first.wait()
 
-    third = sweep(values)  # at once: the dead driver's claim is on this machine
+    third = sweep(values)  # without waiting: the dead driver was on this machine
     third.wait_for(lambda: any(table("epochs")["attempt"] == 2), 300)
     began = time.monotonic()
     os.killpg(third.process.pid, signal.SIGINT)
@@ -162,13 +162,13 @@ def test_killed_and_stopped_drivers_are_gone_on_with_and_two_never_run_at_once(s
     assert set(attempts) >= {1, 3}, "epochs of the checkpoints were computed by the first attempt"
 
 
-def test_bucket_that_is_not_there_is_said_before_anything_starts(sweep):
+def test_missing_bucket_is_an_error_before_anything_starts(sweep):
     driver = sweep("[0.1]", storage="s3://nowhere/results")
     assert driver.wait() == 2
     assert "s3://nowhere/results/test/" in driver.text() and "there is no bucket nowhere at 127.0.0.1" in driver.text()
 
 
-def test_server_that_is_away_is_said_before_anything_starts(sweep, server):
+def test_server_that_is_down_is_an_error_before_anything_starts(sweep, server):
     server.kill()
     driver = sweep("[0.1]")
     began = time.monotonic()
@@ -191,7 +191,7 @@ cluster.shutdown()
 
 @pytest.fixture
 def address(server):
-    """A cluster of two nodes whose environment has the credentials, and does not know where the server is."""
+    """A cluster of two nodes whose environment has the credentials but not the address of the server."""
     environment = os.environ | server.environment
     del environment["AWS_ENDPOINT_URL"]
     process = subprocess.Popen(
@@ -209,7 +209,7 @@ def address(server):
 
 
 def test_every_node_of_a_cluster_writes_there(address, sweep):
-    _, text = say("flexres_tune.doctor", "--address", address, "--storage", STORAGE)
+    _, text = run_module("flexres_tune.doctor", "--address", address, "--storage", STORAGE)
     assert "written, and shared" in text, text
     driver = sweep("[0.05, 0.1, 0.2]", "--address", address, "--set", "base.epochs=2")
     assert driver.wait(300) == 0, driver.text()

@@ -1,4 +1,4 @@
-"""Many trials at once: nothing is lost, nothing doubled, and never more run than there are slots."""
+"""Many trials at once: no row is lost or doubled, and never more trials run than there are slots."""
 
 import pytest
 from helpers.witness import most_at_once, run_witnesses
@@ -22,7 +22,7 @@ def test_64_trials_at_once_of_300(tmp_path):
     assert most_at_once(notes) == NUM_SLOTS
     results = open_results(tmp_path / "results")
     rows = results.trials("witness").to_pylist()
-    assert sorted(row["seed"] for row in rows) == list(range(NUM_TRIALS)), "one row a trial"
+    assert sorted(row["seed"] for row in rows) == list(range(NUM_TRIALS)), "one row per trial"
     assert {(row["status"], row["attempt"]) for row in rows} == {("completed", 1)}
     epochs = results.epochs("witness").to_pylist()
     assert sorted(row["trial_id"] for row in epochs) == sorted(row["trial_id"] for row in rows)

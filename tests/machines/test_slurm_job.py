@@ -1,6 +1,6 @@
-"""cluster/slurm.sh for real, on one node, with stand-ins for Slurm's commands: its time is up, and it goes on.
+"""cluster/slurm.sh for real, on one node, with stand-ins for Slurm's commands: its time is up, and it resumes.
 
-In a process namespace of its own, because Ray's symmetric-run ends with `ray stop`, which ends every Ray it can see.
+In a new process namespace, because Ray's symmetric-run ends with `ray stop`, which stops every Ray that it can see.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(why_not()), reason=st
 
 
 class Job:
-    """One start of the job. Signals go to what Slurm sends them to."""
+    """One start of the job. Signals go to the processes that Slurm sends them to."""
 
     def __init__(self, folder: Path):
         self.output = (folder / "slurm.out").open("ab")  # --open-mode=append
@@ -86,7 +86,7 @@ class Job:
         raise AssertionError("the job does not end")
 
     def clean_up(self):
-        self.process.kill()  # --kill-child takes the namespace along
+        self.process.kill()  # --kill-child also kills the namespace
         self.process.wait()
         self.output.close()
 
@@ -122,19 +122,19 @@ def start(folder):
         job.clean_up()
 
 
-def wait_for(is_so, job, folder, timeout_s=180):
+def wait_for(condition, job, folder, timeout_s=180):
     end = time.monotonic() + timeout_s
-    while not is_so():
+    while not condition():
         text = (folder / "slurm.out").read_text()
         assert job.process.poll() is None, f"the job ended with {job.process.returncode}: {text}"
-        assert time.monotonic() < end, f"not so after {timeout_s} s: {text}"
+        assert time.monotonic() < end, f"nothing after {timeout_s} s: {text}"
         time.sleep(0.2)
 
 
 def epochs(folder):
     """(trial_id, epoch) -> attempt."""
     rows = open_results(folder / "results").epochs("queue").to_pylist()
-    assert len({(row["trial_id"], row["epoch"]) for row in rows}) == len(rows), "no epoch stands twice"
+    assert len({(row["trial_id"], row["epoch"]) for row in rows}) == len(rows), "each epoch once"
     return {(row["trial_id"], row["epoch"]): row["attempt"] for row in rows}
 
 
@@ -159,7 +159,7 @@ def test_job_whose_time_is_up_is_requeued_and_computes_no_epoch_again(start, fol
     assert again.process.wait(timeout=400) == 0, (folder / "slurm.out").read_text()
     after = epochs(folder)
     assert len(after) == 240
-    assert {key: after[key] for key in before} == before, "what was computed before was not computed again"
+    assert {key: after[key] for key in before} == before, "no epoch was computed again"
     for row in open_results(folder / "results").trials("queue").to_pylist():
         assert row["status"] == "completed"
         if rows.get(row["trial_id"], row)["status"] == "completed":

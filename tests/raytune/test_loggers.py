@@ -8,10 +8,10 @@ from helpers.factories import make_metrics
 from ray.tune.logger import LoggerCallback
 
 from flexres_tune.errors import FlexResError
-from flexres_tune.raytune.loggers import Logger, make_logger
+from flexres_tune.raytune.loggers import LOGGERS, Logger, make_logger
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.run.__main__ import LoggerName, check_logger
+from flexres_tune.run.__main__ import LOGGER_PACKAGES, LoggerName, check_logger
 from flexres_tune.spec import TrialConfig
 from flexres_tune.sweep.worker import TrialReport
 
@@ -28,7 +28,7 @@ class Recorder(LoggerCallback):
 
     def log_trial_result(self, iteration, trial, result):
         if self.breaks:
-            raise ConnectionError("the server is away")
+            raise ConnectionError("the server is down")
         self.results.append(result)
 
     def log_trial_end(self, trial, failed=False):
@@ -54,7 +54,7 @@ def play(logger, epochs=3, repeated=0):
     logger.on_experiment_end([])
 
 
-def test_epochs_are_numbers_under_the_tables_names(paths):
+def test_epochs_are_numbers_with_the_names_of_the_table(paths):
     recorder = Recorder()
     play(Logger("x", recorder, paths, print), repeated=1)
     assert [result["training_iteration"] for result in recorder.results] == [2, 3]  # the first was logged before
@@ -65,14 +65,18 @@ def test_epochs_are_numbers_under_the_tables_names(paths):
     assert view.config["augmentation"] == '["crop"]' and str(view) == CONFIG.trial_id and recorder.ends == [False]
 
 
-def test_a_logger_that_fails_is_told_once_and_ends_nothing(paths):
+def test_logger_that_fails_is_reported_once_and_switched_off(paths):
     messages = []
     play(Logger("wandb", Recorder(breaks=True), paths, messages.append))
-    assert messages == ["--logger wandb: ConnectionError: the server is away; the sweep continues without it"]
+    assert messages == ["--logger wandb: ConnectionError: the server is down; the sweep continues without it"]
+
+
+def test_every_name_of_the_option_has_a_logger_and_a_package():
+    assert set(LOGGERS) == set(LOGGER_PACKAGES) == set(LoggerName)
 
 
 @pytest.mark.parametrize("name", list(LoggerName))
-def test_missing_package_gives_the_line_that_installs_it(name, monkeypatch):
+def test_missing_package_is_an_error_with_the_command_that_installs_it(name, monkeypatch):
     import importlib
 
     def missing(package):
@@ -83,7 +87,7 @@ def test_missing_package_gives_the_line_that_installs_it(name, monkeypatch):
         check_logger(name)
 
 
-def test_tensorboard_shows_our_epochs(paths):
+def test_tensorboard_file_has_the_epochs(paths):
     pytest.importorskip("tensorboardX")
     from tensorboardX.proto.event_pb2 import Event
 
