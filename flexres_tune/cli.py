@@ -70,7 +70,7 @@ def main(app: typer.Typer, arguments: Sequence[str] | None = None) -> None:
         raise
 
 
-def flexres_tune() -> None:
+def dispatch() -> None:
     """Entry point of the console script: run the command that the first argument names."""
     program, *arguments = sys.argv
     program = Path(program).name

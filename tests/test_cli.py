@@ -74,12 +74,12 @@ def test_error_of_a_command_cannot_steer_the_terminal(arguments):
     assert REVERSED not in done.stderr and r"\u202e" in done.stderr
 
 
-def flexres_tune(capsys, monkeypatch, *arguments):
+def dispatch(capsys, monkeypatch, *arguments):
     """(exit status, stdout, stderr) of the console script."""
     monkeypatch.setattr(sys, "argv", ["/venv/bin/flexres-tune", *arguments])
     code = 0
     try:
-        cli.flexres_tune()
+        cli.dispatch()
     except SystemExit as end:
         code = end.code or 0
     return code, *capsys.readouterr()
@@ -87,7 +87,7 @@ def flexres_tune(capsys, monkeypatch, *arguments):
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_help_lists_every_command_in_one_line(capsys, monkeypatch, arguments):
-    code, out, _ = flexres_tune(capsys, monkeypatch, *arguments)
+    code, out, _ = dispatch(capsys, monkeypatch, *arguments)
     assert code == 0
     lines = [line.split() for line in out.splitlines()]
     assert all(sum(line[:1] == [name] for line in lines) == 1 for name in cli.COMMANDS)
@@ -95,7 +95,7 @@ def test_help_lists_every_command_in_one_line(capsys, monkeypatch, arguments):
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_subcommand_is_the_module_of_that_name(capsys, monkeypatch, name):
-    code, out, _ = flexres_tune(capsys, monkeypatch, name, "--help")
+    code, out, _ = dispatch(capsys, monkeypatch, name, "--help")
     assert code == 0
     assert f"flexres-tune {name}" in out.replace("\n", " ")
     assert cli.COMMANDS[name][0].removesuffix(".__main__") == f"flexres_tune.{name}"
@@ -109,13 +109,11 @@ def test_every_command_of_the_package_is_a_subcommand():
 
 
 def test_unknown_subcommand_is_named_with_the_nearest_one(capsys, monkeypatch):
-    code, _, err = flexres_tune(capsys, monkeypatch, "qurey")
+    code, _, err = dispatch(capsys, monkeypatch, "qurey")
     assert (code, err) == (2, "flexres-tune: must be followed by a command, but got 'qurey'; did you mean query?\n")
 
 
 def test_only_the_chosen_command_is_imported():
-    code = (
-        "import sys; from flexres_tune.cli import flexres_tune; sys.argv = ['flexres-tune', '--help']; flexres_tune()\n"
-    )
+    code = "import sys; from flexres_tune.cli import dispatch; sys.argv = ['flexres-tune', '--help']; dispatch()\n"
     code += "assert not {'typer', 'torch', 'ray', 'pyarrow', 'pydantic'} & set(sys.modules), sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -95,6 +95,19 @@ def test_commands_and_their_options_exist(page):
             assert option in options_of(name), (page, name, option)
 
 
+def test_every_query_is_described_and_no_other_is_named():
+    commands = typer.main.get_command(importlib.import_module(cli.COMMANDS["query"][0]).app).commands
+    commands = {name for name, command in commands.items() if not command.hidden}
+    rows = re.findall(
+        r"^\| `([a-z][a-z-]+)", section(TEXTS["docs/results.md"], "Ask on the command line"), re.MULTILINE
+    )
+    assert set(rows) - {"python"} == commands
+    named = {
+        words.split()[0] for text in TEXTS.values() for name, words in calls(text) if name == "query" and words.strip()
+    }
+    assert {word for word in named if re.fullmatch(r"[a-z-]+", word)} <= commands
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_options_named_in_the_text_belong_to_some_command(page):
     known = set().union(*map(options_of, cli.COMMANDS)) | {"--regen", "--check"}
