@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-
 from flexres_tune.errors import ResultsError
 from flexres_tune.storage import AnyPath
 
@@ -80,6 +78,8 @@ def _born(pid: int) -> float | None:
 
     Not its time of day, which changes for a living process if the clock is set.
     """
+    import psutil  # imported here because queries do not need it
+
     try:
         process = psutil.Process(pid)
         if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
