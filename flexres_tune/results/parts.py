@@ -1,8 +1,8 @@
-"""Parts of a table: part-<first>-<last>.parquet, each written once, named for the sequence numbers it covers.
+"""Parts of a table: part-<first>-<last>.parquet, each written once and named for the sequence numbers it covers.
 
-A part written by a flush covers one number; a merge covers those it was made of. Of two parts one of which
-covers the other, the wider one holds all of the rows: a reader skips the narrower, so a driver killed between
-writing a merged part and deleting the old ones leaves nothing doubled.
+A part that a flush writes covers one number; a merged part covers those of the parts it was made of. If one part covers
+another, it contains all of the other's rows, and readers skip the other. So a driver that is killed between writing a
+merged part and deleting the old ones leaves no row twice.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ class Part:
     """One Parquet file of a table."""
 
     path: AnyPath
-    first: int
+    first: int  # sequence numbers that the part covers
     last: int
-    stamp: tuple | None = field(default=None, compare=False)  # size and time, where the listing has said them
+    version: tuple[int, int] = field(default=(0, 0), compare=False)  # (bytes, ns) of size and time, from the listing
 
     @property
-    def span(self) -> int:
-        """How many sequence numbers it covers."""
+    def num_covered(self) -> int:
         return self.last - self.first + 1
 
     def covers(self, other: Part) -> bool:
@@ -44,7 +43,12 @@ def make_part(folder: AnyPath, first: int, last: int) -> Part:
 
 
 def list_parts(folder: AnyPath) -> tuple[list[Part], list[Part]]:
-    """(parts to read, in the order they were written; parts that a wider one covers). A missing folder has none."""
+    """(parts to read, in the order they were written; parts that another one covers). A missing folder has none.
+
+    Raises:
+        StorageError: the server does not answer.
+        ResultsError: the folder cannot be read.
+    """
     try:
         entries = list_folder(folder)
     except FileNotFoundError:
@@ -55,39 +59,38 @@ def list_parts(folder: AnyPath) -> tuple[list[Part], list[Part]]:
         raise ResultsError(f"{folder}: cannot be read: {describe_os_error(error)}") from error
     found = sorted(
         (
-            Part(folder / name, int(m[1]), int(m[2]), stamp and (stamp.st_size, stamp.st_mtime_ns))
-            for name, stamp in entries.items()
-            if (m := _NAME.fullmatch(name))
+            Part(folder / name, int(match[1]), int(match[2]), (stat.st_size, stat.st_mtime_ns))
+            for name, stat in entries.items()
+            if stat is not None and (match := _NAME.fullmatch(name))
         ),
         key=lambda part: (part.first, -part.last),
     )
     kept, covered = [], []
-    for part in found:  # sorted so that a wider part stands before those it covers
+    for part in found:  # in this order a wider part precedes those it covers
         (covered if kept and kept[-1].covers(part) else kept).append(part)
     return kept, covered
 
 
 def write_part(part: Part, table: pa.Table) -> None:
-    """Write a part aside and rename it.
+    """Write a part, complete or not at all.
 
     Raises:
-        ResultsError: the disk is full, read-only or failing; no file is left behind.
+        ResultsError: the disk is full, read-only or failing; no file is left.
     """
-    with atomic_write(part.path) as aside:
-        # Checksums: without them noise inside a data page would be read as numbers.
-        pq.write_table(table, aside, compression="zstd", write_page_checksum=True)
+    with atomic_write(part.path) as temporary:
+        # Page checksums: without them, noise inside a data page would be read as numbers.
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_part(part: Part, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A part's rows with the columns it has; columns unknown to this version are kept.
+    """A part's rows, with those of `columns` that it has, or with all; columns unknown to this version are kept.
 
     Raises:
-        FileNotFoundError: it was merged away since the folder was listed; list again.
-        StorageError: the server does not answer; nothing is known of the part.
-        ResultsError: it is damaged, or a column has a type that today's schema cannot take.
+        FileNotFoundError: the part was merged and deleted since the folder was listed; list again.
+        StorageError: the server does not answer, so nothing is known about the part.
+        ResultsError: the part is damaged, or a column has a type that does not fit today's schema.
     """
-    # Apart from parsing: a server that is away says nothing about the part.
-    source = open_for_arrow(part.path)
+    source = open_for_arrow(part.path)  # outside of the try: a server that does not answer does not mean damage
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
             known = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
@@ -103,19 +106,19 @@ def read_part(part: Part, name: str, columns: Sequence[str] | None = None) -> pa
 
 
 def join(name: str, tables: Sequence[pa.Table], columns: Sequence[str] | None = None) -> pa.Table:
-    """Rows of all tables under today's schema first: a column that a part lacks is null in its rows."""
+    """The rows of all tables, with the columns of today's schema first; a column that a part lacks is null in its rows."""
     schema = table_schema(name)
     if columns is not None:
         schema = pa.schema([schema.field(column) for column in columns])
-    none = pa.Table.from_batches([], schema)  # schema.empty_table() would import pandas
-    return pa.concat_tables([none, *tables], promote_options="permissive")
+    empty = pa.Table.from_batches([], schema)  # schema.empty_table() would import pandas
+    return pa.concat_tables([empty, *tables], promote_options="permissive")
 
 
 def last_written(name: str, table: pa.Table) -> pa.Table:
     """The table without rows that a later row of the same key replaces; the order is kept.
 
-    Sorting integers instead of a window function: 1,000,000 epochs take a fraction of a second. Arrays cross between
-    Arrow and NumPy as buffers, because to_numpy() and array() import pandas first: a quarter of a second a query.
+    Sorts integers instead of using a window function: 1,000,000 epochs take a fraction of a second. Arrays cross between
+    Arrow and NumPy as buffers, because to_numpy() and pa.array() import pandas: a quarter of a second per query.
     """
     import numpy as np
 
@@ -125,7 +128,7 @@ def last_written(name: str, table: pa.Table) -> pa.Table:
     for column in KEYS[name]:
         encoded = table[column].combine_chunks().dictionary_encode(null_encoding="encode")
         codes = codes * max(1, len(encoded.dictionary)) + np.from_dlpack(encoded.indices)
-        # Renumbered densely, so that the product of three columns' sizes cannot leave 64 bits.
+        # Renumbered densely, so that the product of three columns' sizes fits into 64 bits.
         codes = np.unique(codes, return_inverse=True)[1]
     _, from_end = np.unique(codes[::-1], return_index=True)
     if len(from_end) == table.num_rows:

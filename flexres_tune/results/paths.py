@@ -1,4 +1,4 @@
-"""Where a sweep's files lie: results/<sweep>/{trials,epochs,decisions,checkpoints}/, plan.json, report.html ..."""
+"""Paths of a sweep's files: results/<sweep>/{trials,epochs,decisions,checkpoints}/, plan.json, report.html ..."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ TABLES = ("trials", "epochs", "decisions")
 
 @dataclass(frozen=True)
 class SweepPaths:
-    """All paths of one sweep under a results folder, or under a place on object storage.
+    """All paths of one sweep in a results folder, on this machine or on object storage.
 
     Raises:
-        ResultsError: a sweep's name that is no safe folder's name, such as `../x`.
+        ResultsError: the sweep's name is not a safe name of a folder, such as `../x`.
     """
 
     root: AnyPath
@@ -56,35 +56,35 @@ class SweepPaths:
     def report(self) -> AnyPath:
         return self.folder / "report.html"
 
-    def logs(self, name: str) -> Path:
-        """Where one of `run --logger`'s loggers writes: a folder, and beside object storage one of this machine's.
-
-        They append to their files for as long as a trial runs, and an object cannot be appended to.
-        """
-        if is_remote(self.root):
-            return Path("results") / self.sweep / "logs" / name
-        return self.folder / "logs" / name
-
     @property
     def lock(self) -> AnyPath:
         return self.folder / "driver.lock"
 
     @property
     def fetched(self) -> AnyPath:
-        """Which files `submit --fetch` has brought, and from where."""
+        """Which files `submit --fetch` copied, and from where."""
         return self.folder / ".fetched.json"
+
+    def logs(self, name: str) -> Path:
+        """Where one of `run --logger`'s loggers writes; always on this machine.
+
+        Loggers append to their files for as long as a trial runs, and objects cannot be appended to.
+        """
+        if is_remote(self.root):
+            return Path("results") / self.sweep / "logs" / name
+        return self.folder / "logs" / name
 
     def table(self, name: str) -> AnyPath:
         """The folder of one of TABLES."""
         return {"trials": self.trials, "epochs": self.epochs, "decisions": self.decisions}[name]
 
     def checkpoint(self, trial_id: str) -> AnyPath:
-        """The one place of a trial's checkpoint, whichever process writes it."""
+        """The one checkpoint of a trial, whichever process writes it."""
         if problem := name_problem(trial_id):
             raise ResultsError(f"{self.checkpoints}: a trial_id {problem}")
         return self.checkpoints / f"{trial_id}.pt"
 
 
 def index_path(root: AnyPath) -> AnyPath:
-    """The page over all sweeps of a results folder."""
+    """The page that lists all sweeps of a results folder."""
     return make_path(root) / "index.html"

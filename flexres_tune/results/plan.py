@@ -1,4 +1,4 @@
-"""Plan: the trials a sweep was started with, kept as plan.json, so that `status` can say which are missing."""
+"""Plan: the trials that a sweep was started with, saved as plan.json, so that `status` can tell which are missing."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from flexres_tune.storage import atomic_write_text
 
 @dataclass(frozen=True)
 class PlanRow:
+    """One trial of a plan."""
+
     trial_id: str
     config_id: str
     seed: int
@@ -29,24 +31,45 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the driver set out to do; written anew at each start, so that it describes the sweep as it is now."""
+    """What the driver was started to do; rewritten at each start, so that it describes the sweep as it is now."""
 
     sweep: str
     description: str
-    profile: str  # none if none was laid over the file
-    command: str  # to go on with the sweep: what the person typed
+    profile: str  # none if no profile was applied
+    command: str  # what the user typed; typing it again resumes the sweep
     order_seed: int  # of the shuffled order of trials
-    trials: tuple[PlanRow, ...]  # those known before the start; a method that draws as it goes adds more
-    num_trials: int  # all that will run; len(trials) unless the method draws as it goes
+    trials: tuple[PlanRow, ...]  # those known before the start; a method that draws trials while it runs adds more
+    num_trials: int  # all that will run; more than len(trials) if the method draws trials while it runs
     created_at: datetime
     versions: Versions
     host: str
     pid: int
-    spec: dict[str, Any]  # the sweep file as resolved, profile and overrides laid over it
+    spec: dict[str, Any]  # the sweep file after profile and overrides were applied
+
+
+def make_plan(spec: SweepSpec, trials: Sequence[PlannedTrial], command: str) -> Plan:
+    """The plan of a sweep whose `trials` are known so far; `command` resumes it."""
+    num_drawn = spec.num_trials * len(spec.seeds) if spec.method == "tpe" else None
+    num_screened = num_drawn or sum(trial.stage == Stage.SCREEN for trial in trials)
+    num_confirmed = spec.confirm.top * len(spec.confirm.seeds) if spec.confirm else 0
+    return Plan(
+        sweep=spec.name,
+        description=spec.description,
+        profile=spec.profile,
+        command=command,
+        order_seed=spec.order_seed,
+        trials=tuple(PlanRow(t.config.trial_id, t.config.config_id, t.config.seed, t.stage) for t in trials),
+        num_trials=num_screened + num_confirmed,
+        created_at=datetime.now(UTC),
+        versions=versions(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        spec=spec.resolved(),
+    )
 
 
 def write_plan(paths: SweepPaths, plan: Plan) -> None:
-    """Write plan.json aside and rename it.
+    """Write plan.json.
 
     Raises:
         ResultsError: the folder cannot be written.
@@ -56,10 +79,10 @@ def write_plan(paths: SweepPaths, plan: Plan) -> None:
 
 
 def read_plan(paths: SweepPaths) -> Plan | None:
-    """The plan; None where the sweep has none.
+    """The plan; None if the sweep has none.
 
     Raises:
-        ResultsError: plan.json is damaged or not a plan; names the first wrong field.
+        ResultsError: plan.json cannot be read or is not a plan; names the first wrong field.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -76,30 +99,5 @@ def read_plan(paths: SweepPaths) -> Plan | None:
         key = ".".join(map(str, first["loc"]))
         raise ResultsError(
             f"{paths.plan}: not a plan: {key + ': ' if key else ''}{first['msg']}; run the sweep's command again "
-            "to have it written anew"
+            "to rewrite it"
         ) from None
-
-
-def make_plan(spec: SweepSpec, trials: Sequence[PlannedTrial], command: str) -> Plan:
-    """Plan of the trials known by now.
-
-    Args:
-        command: what a person types to go on.
-    """
-    num_screen = spec.num_trials * len(spec.seeds) if spec.method == "tpe" else None
-    num_confirm = spec.confirm.top * len(spec.confirm.seeds) if spec.confirm else 0
-    listed = [t for t in trials if t.stage == Stage.SCREEN]
-    return Plan(
-        sweep=spec.name,
-        description=spec.description,
-        profile=spec.profile,
-        command=command,
-        order_seed=spec.order_seed,
-        trials=tuple(PlanRow(t.config.trial_id, t.config.config_id, t.config.seed, t.stage) for t in trials),
-        num_trials=(num_screen or len(listed)) + num_confirm,
-        created_at=datetime.now(UTC),
-        versions=versions(),
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        spec=spec.resolved(),
-    )

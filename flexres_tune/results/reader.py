@@ -1,11 +1,10 @@
-"""Results: the tables of all sweeps under a folder, as Arrow tables and as SQL views, also while sweeps run."""
+"""Results: the tables of all sweeps in a folder, as Arrow tables and as SQL views, also while sweeps run."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -16,34 +15,36 @@ from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.storage import AnyPath, is_remote, list_folder, make_path
 from flexres_tune.text import did_you_mean
 
-NUM_READERS = 16  # parts fetched at once from object storage, where each is a round trip
-START = "python -m flexres_tune.run sweeps/optim.yaml"
+NUM_READERS = 16  # parts fetched at once from object storage, because each is a round trip
+EXAMPLE_COMMAND = "python -m flexres_tune.run sweeps/optim.yaml"
 
 log = logging.getLogger(__name__)
 
 
 def open_results(path: str | AnyPath = "results") -> Results:
-    """The results under a folder or an address such as s3://bucket/results.
+    """The results in a folder or at an address such as s3://bucket/results.
 
     Raises:
-        ResultsError: no such folder, or no folder; says how to make one.
+        ResultsError: no such folder, or a file in its place; names the command that makes one.
     """
     return Results(make_path(path))
 
 
 class Results:
-    """Tables of all sweeps under a folder.
+    """Tables of all sweeps in a folder.
 
-    Every call looks at the folder anew, so that rows written meanwhile are there; parts never change, so what was
-    read is kept. A damaged part is skipped, with one warning that names it.
+    Every call lists the folder again, so it sees rows that were written meanwhile. Parts never change, so tables that
+    were read are kept until there are other parts. A damaged part is skipped, with one warning that names it.
     """
 
     def __init__(self, root: AnyPath):
         self.root = root
-        self._kept: dict[tuple[str, str], tuple[list, pa.Table]] = {}
+        self._kept: dict[tuple[str, str], tuple[list, pa.Table]] = {}  # by table and sweep: versions of parts, rows
         self._warned: set[AnyPath] = set()
         if not root.exists():
-            raise ResultsError(f"{root}: no such folder; run `{START}` first, or name the folder with --results")
+            raise ResultsError(
+                f"{root}: no such folder; run `{EXAMPLE_COMMAND}` first, or name the folder with --results"
+            )
         if not root.is_dir():
             raise ResultsError(f"{root}: must be a folder, but is a file; name the results folder with --results")
 
@@ -58,21 +59,23 @@ class Results:
         return [name for name in names if name_problem(name) is None and _is_sweep(SweepPaths(self.root, name))]
 
     def choose(self, sweep: str | None = None) -> list[str]:
-        """The one sweep asked for, or all.
+        """[sweep], or all sweeps if it is None.
 
         Raises:
             ResultsError: no sweep of that name, or none at all.
         """
         sweeps = self.sweeps()
         if sweep is None and not sweeps:
-            raise ResultsError(f"{self.root}: no sweep in this folder; run `{START}` first, or name another --results")
+            raise ResultsError(
+                f"{self.root}: no sweep in this folder; run `{EXAMPLE_COMMAND}` first, or name another --results"
+            )
         if sweep is not None and sweep not in sweeps:
             meant = did_you_mean(sweep, sweeps)
             raise ResultsError(f"{self.root}: no sweep {sweep[:100]!r}{meant}; sweeps: {', '.join(sweeps) or 'none'}")
         return sweeps if sweep is None else [sweep]
 
     def trials(self, sweep: str | None = None) -> pa.Table:
-        """Rows of `trials`, each trial's last in each stage, of one sweep or of all."""
+        """Rows of `trials`, the last one of each trial and stage, of one sweep or of all."""
         return self.table("trials", sweep)
 
     def epochs(self, sweep: str | None = None) -> pa.Table:
@@ -84,38 +87,33 @@ class Results:
         return self.table("decisions", sweep)
 
     def table(self, name: str, sweep: str | None = None) -> pa.Table:
-        """One of TABLES, of one sweep or of all; columns of today's schema first, older parts' others after."""
+        """One of TABLES, of one sweep or of all; the columns of today's schema first, then others that older parts have."""
         sweeps = self.sweeps() if sweep is None else self.choose(sweep)
         return join(name, [self._load(name, each) for each in sweeps])
 
     def sql(self, query: str, sweep: str | None = None) -> pa.Table:
-        """Answer of a DuckDB query over the views trials, epochs and decisions, of one sweep or of all.
+        """Result of a DuckDB query over the views trials, epochs and decisions, of one sweep or of all.
 
         Raises:
-            ResultsError: the query is wrong or asks for more than these views; with DuckDB's message.
+            ResultsError: the query is wrong or asks for more than these views; has DuckDB's message.
         """
-        from flexres_tune.results.sql import run_sql
+        from flexres_tune.results.sql import run_sql_on_results  # DuckDB takes 50 ms, which other calls do not need
 
-        words = query.lower()
-        dynamic = "query" in words  # query_table('tri' || 'als'): the text does not tell which table it reads
-        tables = {
-            name: self.table(name, sweep) if dynamic or name in words else join(name, []) for name in TABLES
-        }  # a query that never says `epochs` does not wait for them
-        return run_sql(query, tables)
+        return run_sql_on_results(query, lambda name: self.table(name, sweep))
 
     def _load(self, name: str, sweep: str) -> pa.Table:
         folder = SweepPaths(self.root, sweep).table(name)
         for _ in range(100):
             parts, _covered = list_parts(folder)
+            versions = [(part.path.name, part.version) for part in parts]
+            kept = self._kept.get((name, sweep))
+            if kept and kept[0] == versions:
+                return kept[1]
             try:
-                print_of_parts = [_fingerprint(part) for part in parts]
-                kept = self._kept.get((name, sweep))
-                if kept and kept[0] == print_of_parts:
-                    return kept[1]
                 table = self._read(name, sweep, parts)
             except FileNotFoundError:
                 continue  # the driver merged parts since the folder was listed; the merged one is there now
-            self._kept[name, sweep] = (print_of_parts, table)
+            self._kept[name, sweep] = (versions, table)
             return table
         raise ResultsError(f"{folder}: its files change faster than they can be read; try again")
 
@@ -128,11 +126,11 @@ class Results:
                 self._warned.add(part.path)
                 log.warning("%s", found)
         table = join(name, tables)
-        if len(tables) > 1:  # a part alone repeats nothing: it has been through last_written
+        if len(tables) > 1:  # a single part has no repeated keys: it was written through last_written
             table = last_written(name, table)
         if table["sweep"].unique().to_pylist() in ([sweep], []):
             return table
-        index = table.schema.get_field_index("sweep")  # a folder that was renamed or copied goes by its new name
+        index = table.schema.get_field_index("sweep")  # the folder was renamed or copied: its name is the sweep's
         return table.set_column(index, table.schema.field(index), pa.repeat(pa.scalar(sweep), table.num_rows))
 
 
@@ -141,7 +139,7 @@ def _is_sweep(paths: SweepPaths) -> bool:
 
 
 def _read_all(name: str, parts: Sequence[Part]) -> Iterator[tuple[Part, pa.Table | ResultsError]]:
-    """Each part with its table, or with what is wrong with it."""
+    """Each part with its table, or with the error if it is damaged."""
 
     def read(part: Part) -> pa.Table | ResultsError:
         try:
@@ -156,10 +154,3 @@ def _read_all(name: str, parts: Sequence[Part]) -> Iterator[tuple[Part, pa.Table
             yield from zip(parts, readers.map(read, parts), strict=True)
     else:
         yield from ((part, read(part)) for part in parts)
-
-
-def _fingerprint(part: Part) -> tuple:
-    if part.stamp is not None or not isinstance(part.path, Path):
-        return part.path.name, part.stamp
-    status = part.path.stat()
-    return part.path.name, status.st_size, status.st_mtime_ns

@@ -1,16 +1,18 @@
-"""SQL over Arrow tables in memory: a DuckDB that reaches no file, network or extension and cannot be unlocked."""
+"""SQL over Arrow tables in memory: a DuckDB that can reach no file, network or extension, and cannot be unlocked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
 
 from flexres_tune.errors import ResultsError
+from flexres_tune.results.parts import join
+from flexres_tune.results.paths import TABLES
 
 _SETTINGS = {
-    "enable_external_access": "false",  # a stranger's query can neither read nor write a file
+    "enable_external_access": "false",  # a query from elsewhere can neither read nor write a file
     "autoload_known_extensions": "false",
     "autoinstall_known_extensions": "false",
     "allow_community_extensions": "false",
@@ -18,30 +20,56 @@ _SETTINGS = {
 
 
 def run_sql(query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
-    """The answer of the query's last statement; `tables` are its views.
+    """The result of the query's last statement; `tables` are its views.
 
-    Each call has a database of its own: whatever a query creates or drops is gone after it.
+    Each call has its own database: what a query creates or drops is gone afterwards.
 
     Raises:
-        ResultsError: DuckDB's message, with the names of the tables or columns there are where that helps.
+        ResultsError: DuckDB's message, followed by the names of the existing tables or columns if that helps.
+    """
+    with _connect() as connection:
+        return _run(connection, query, tables)
+
+
+def run_sql_on_results(query: str, load: Callable[[str], pa.Table]) -> pa.Table:
+    """As run_sql, over the views trials, epochs and decisions; `load(name)` is called for those that the query reads."""
+    with _connect() as connection:
+        names = _names_read(connection, query)
+        return _run(connection, query, {name: load(name) if name in names else join(name, []) for name in TABLES})
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(":memory:", config=_SETTINGS)
+
+
+def _names_read(connection: duckdb.DuckDBPyConnection, query: str) -> Collection[str]:
+    """Names of the tables in a query; those of all tables if DuckDB cannot tell.
+
+    It cannot for several statements, for JOIN ... USING, and for table names that are computed or incorrect.
     """
     try:
-        with duckdb.connect(":memory:", config=_SETTINGS) as connection:
-            connection.execute("SET TimeZone = 'UTC'")  # else moments would be shown in this machine's zone
-            connection.execute("SET lock_configuration = true")
-            for name, table in tables.items():
-                connection.register(name, table)
-            relation = connection.sql(query)
-            if relation is None:
-                raise ResultsError("the query has no answer: it must end with a SELECT, such as SELECT * FROM trials")
-            table = relation.to_arrow_table()
-            return table.rename_columns(_distinct(table.column_names))
+        return {name.lower() for name in connection.get_table_names(query)}
+    except (duckdb.Error, TypeError):
+        return TABLES
+
+
+def _run(connection: duckdb.DuckDBPyConnection, query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
+    try:
+        connection.execute("SET TimeZone = 'UTC'")  # otherwise times would be shown in this machine's time zone
+        connection.execute("SET lock_configuration = true")
+        for name, table in tables.items():
+            connection.register(name, table)
+        relation = connection.sql(query)
+        if relation is None:
+            raise ResultsError("the query has no result: it must end with a SELECT, such as SELECT * FROM trials")
+        table = relation.to_arrow_table()
+        return table.rename_columns(_distinct(table.column_names))
     except (duckdb.Error, UnicodeError) as error:
         raise ResultsError(f"{str(error).strip()}{_hint(str(error), query, tables)}") from None
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """lr, lr -> lr, lr_2: a join has both, and a record can hold one of a name."""
+    """lr, lr -> lr, lr_2: a join has both, and a record can have only one value per name."""
     distinct: dict[str, None] = {}
     for name in names:
         candidate, number = name, 1

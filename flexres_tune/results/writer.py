@@ -1,4 +1,4 @@
-"""SweepWriter: the one writer of a sweep's tables, on the driver."""
+"""SweepWriter: the only writer of a sweep's tables, on the driver; and what is done to the folder before and after."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ import pyarrow as pa
 
 from flexres_tune.errors import ResultsError, StorageError, describe_os_error
 from flexres_tune.records import Decision, EpochRecord, TrialRecord
+from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.parts import Part, join, last_written, list_parts, make_part, read_part, write_part
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.results.schema import table_schema
 from flexres_tune.spec import TrialConfig
-from flexres_tune.storage import AnyPath, is_remote, remove_temporary_files
+from flexres_tune.storage import AnyPath, atomic_write_bytes, is_remote, remove_temporary_files
 
 FLUSH_INTERVAL_S = 2.0
-TRIAL_INTERVAL_S = 0.25  # a finished trial shows up this soon; short trials share a part instead of an fsync each
-REMOTE_INTERVAL_S = 2.0  # on object storage, where a part is a request and is paid for
-REMOTE_MERGE_PERIOD = 16  # parts between two looks there for what to merge: each lists the folder
-FANOUT = 64  # parts of a size that are merged into one: a day of flushes leaves tens of files, not 43,200
+TRIAL_INTERVAL_S = 0.25  # a finished trial appears this soon; short trials share a part instead of one fsync each
+REMOTE_INTERVAL_S = 2.0  # on object storage, where a part is a request, which is paid for
+REMOTE_MERGE_PERIOD = 16  # parts between two checks there for parts to merge, because each check lists the folder
+FANOUT = 64  # parts of one size that are merged into one: a day of flushes leaves tens of files, not 43,200
 
 log = logging.getLogger(__name__)
 
 
 class SweepWriter:
-    """Appends rows to a sweep's tables: buffered, then at most one new part a table and flush.
+    """Appends rows to a sweep's tables: buffered, then at most one new part per table and flush.
 
-    A part that could not be written (disk full) leaves its rows in the buffer and no file: free space and flush
-    again. Order is by sequence number and goes on from what lies in the folder, so the clock decides nothing.
+    A part that cannot be written (disk full) leaves its rows in the buffer and no file; the next flush tries again. Rows
+    are ordered by sequence numbers, which continue from the parts in the folder, so the order does not depend on clocks.
 
     Raises:
-        ResultsError: the folder cannot be made, read or written.
+        ResultsError: the folder cannot be created, read or written.
     """
 
     def __init__(self, paths: SweepPaths):
@@ -44,9 +45,7 @@ class SweepWriter:
         self._is_remote = is_remote(paths.root)
         self._rows: dict[str, list[dict]] = {name: [] for name in TABLES}
         self._last_flush = -math.inf
-        self._next: dict[str, int] = {}
-        for name in TABLES:
-            self._next[name] = self._tidy(paths.table(name))
+        self._next_sequence = {name: self._clean_up(paths.table(name)) for name in TABLES}
         self._attempts = self._load_attempts()
 
     def __enter__(self) -> SweepWriter:
@@ -56,14 +55,14 @@ class SweepWriter:
         self.flush()
 
     def add_epoch(self, record: EpochRecord, is_repeat: bool = False) -> None:
-        """Buffer an epoch, unless the tables already have it from the same or a later attempt.
+        """Buffer an epoch, unless the tables have it from the same or a later attempt.
 
-        What a later attempt computed anew, because the one before died after its last checkpoint, replaces the row
-        that led nowhere.
+        An epoch that a later attempt computed again, because the earlier one died after its last checkpoint, replaces
+        the earlier row, which did not contribute to the trial's weights.
 
         Args:
-            is_repeat: the epoch is of the history that a resumed trial reports again: written only where the driver
-                was killed before it had written it.
+            is_repeat: the epoch belongs to the history that a resumed trial reports again: it is written only if the
+                driver was killed before writing it.
         """
         attempts = self._attempts.setdefault(record.trial_id, bytearray())
         if len(attempts) <= record.epoch:
@@ -74,14 +73,14 @@ class SweepWriter:
             self._rows["epochs"].append(self._row(record))
 
     def add_decision(self, decision: Decision) -> None:
-        """Buffer what the scheduler decided."""
+        """Buffer a decision of the scheduler."""
         self._rows["decisions"].append(self._row(decision))
 
     def add_trial(self, record: TrialRecord, config: TrialConfig) -> None:
-        """Buffer a trial's end. A later row of the same (trial_id, stage) replaces it.
+        """Buffer the end of a trial. A later row of the same (trial_id, stage) replaces it.
 
         Raises:
-            ResultsError: a value that its column cannot take; the buffer stays as it was, able to be written.
+            ResultsError: a value does not fit its column; the buffer is unchanged.
         """
         row = self._row(record) | config.columns()
         row["error"] = None if record.error is None else record.error.encode("utf-8", "replace").decode()
@@ -95,9 +94,9 @@ class SweepWriter:
         self._rows["trials"].append(row)
 
     def copy_trial(self, row: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> None:
-        """Buffer a trial's row and its epochs as another sweep's tables have them, under this sweep's name.
+        """Buffer a trial's row and epochs from another sweep's tables, under this sweep's name.
 
-        Columns that this version does not know are left out.
+        Columns that this version does not know are dropped.
         """
         for name, copied in (("epochs", epochs), ("trials", [row])):
             known = table_schema(name).names
@@ -105,16 +104,16 @@ class SweepWriter:
                 self._rows[name].append({column: each.get(column) for column in known} | {"sweep": self.paths.sweep})
 
     def flush(self) -> None:
-        """Write what is buffered, epochs before the trials they belong to: a trial's row comes with its history.
+        """Write the buffered rows, epochs before the trials they belong to: a trial's row never precedes its history.
 
         Raises:
-            ResultsError: names the path and the reason; rows not written stay buffered.
+            ResultsError: names the path and the reason; rows that were not written stay in the buffer.
         """
         for name in ("epochs", "decisions", "trials"):
             if rows := self._rows[name]:
                 self._write(name, last_written(name, pa.Table.from_pylist(rows, table_schema(name))))
                 rows.clear()
-                if not self._is_remote or self._next[name] % REMOTE_MERGE_PERIOD == 0:
+                if not self._is_remote or self._next_sequence[name] % REMOTE_MERGE_PERIOD == 0:
                     self._merge_small(name)
 
     @property
@@ -123,26 +122,29 @@ class SweepWriter:
         return sum(map(len, self._rows.values()))
 
     def maybe_flush(self, now: float) -> None:
-        """Flush if 2 s have passed since the last flush, or 0.25 s and a trial waits; `now` as time.monotonic().
+        """Flush if 2 s have passed since the last flush, or 0.25 s and a trial is in the buffer.
+
+        Args:
+            now: time.monotonic().
 
         Raises:
-            ResultsError: as flush(); tried again after the same interval, so a full disk is not hammered.
+            ResultsError: as flush(). The next attempt is one interval later, so a full disk is not tried all the time.
         """
-        at_once = REMOTE_INTERVAL_S if self._is_remote else TRIAL_INTERVAL_S
-        waiting = at_once if self._rows["trials"] else FLUSH_INTERVAL_S
-        if now - self._last_flush >= waiting and any(self._rows.values()):
+        trial_interval = REMOTE_INTERVAL_S if self._is_remote else TRIAL_INTERVAL_S
+        interval = trial_interval if self._rows["trials"] else FLUSH_INTERVAL_S
+        if now - self._last_flush >= interval and any(self._rows.values()):
             self._last_flush = now
             self.flush()
 
     def compact(self) -> None:
-        """At a sweep's end: each table as one part, without replaced rows; then the parts it covers are deleted.
+        """At the end of a sweep: write each table as one part without replaced rows, then delete the parts it covers.
 
         Raises:
-            ResultsError: the merged part could not be written; the old ones are still there.
+            ResultsError: the merged part cannot be written; the old parts are still there.
         """
         self.flush()
         for name in TABLES:
-            parts, _ = list_parts(self.paths.table(name))
+            parts, _covered = list_parts(self.paths.table(name))
             if len(parts) > 1:
                 self._merge(name, parts)
 
@@ -153,22 +155,22 @@ class SweepWriter:
         return row | {"sweep": self.paths.sweep}
 
     def _write(self, name: str, table: pa.Table) -> None:
-        sequence = self._next[name]
+        sequence = self._next_sequence[name]
         write_part(make_part(self.paths.table(name), sequence, sequence), table)
-        self._next[name] = sequence + 1
+        self._next_sequence[name] = sequence + 1
 
     def _merge_small(self, name: str) -> None:
-        """Merge the newest parts once there are FANOUT of a size; a failure costs nothing and is tried later."""
-        parts, _ = list_parts(self.paths.table(name))
+        """Merge the newest parts if there are FANOUT of one size. A failure loses nothing and is repeated later."""
+        parts, _covered = list_parts(self.paths.table(name))
         for level in range(3):
-            newest = [part for part in parts if part.span < FANOUT ** (level + 1)]  # older parts are wider
-            if sum(part.span >= FANOUT**level for part in newest) >= FANOUT:
+            newest = [part for part in parts if part.num_covered < FANOUT ** (level + 1)]  # older parts are wider
+            if sum(part.num_covered >= FANOUT**level for part in newest) >= FANOUT:
                 with contextlib.suppress(ResultsError):
                     self._merge(name, newest)
                 return
 
     def _merge(self, name: str, parts: list[Part]) -> None:
-        """Parts that follow each other -> one; a damaged one is set aside under a hidden name, never deleted."""
+        """Merge consecutive parts into one. A damaged part is renamed to a hidden name and never deleted."""
         tables, good = [], []
         for part in parts:
             try:
@@ -191,8 +193,8 @@ class SweepWriter:
             with contextlib.suppress(OSError):
                 part.path.unlink()
 
-    def _tidy(self, folder: AnyPath) -> int:
-        """Remove what a dead writer left (temporary files, parts already merged); the next sequence number."""
+    def _clean_up(self, folder: AnyPath) -> int:
+        """Delete what a killed writer left (temporary files, merged parts); return the next sequence number."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             parts, covered = list_parts(folder)
@@ -204,7 +206,7 @@ class SweepWriter:
         return max((part.last for part in parts), default=0) + 1
 
     def _load_attempts(self) -> dict[str, bytearray]:
-        """trial_id -> attempt that computed each epoch, 0 where there is none: a byte an epoch."""
+        """trial_id -> the attempt that computed each epoch, or 0 if no row has the epoch: one byte per epoch."""
         columns = ("trial_id", "epoch", "attempt")
         known: dict[str, bytearray] = {}
         for part in list_parts(self.paths.epochs)[0]:
@@ -225,10 +227,33 @@ class SweepWriter:
         return known
 
 
+def check_writable(paths: SweepPaths) -> None:
+    """Write and delete a small file in each folder that a sweep writes to.
+
+    Raises:
+        ResultsError: one of them is read-only, full, or not a folder.
+    """
+    for folder in (*map(paths.table, TABLES), paths.checkpoints):
+        probe = folder / ".probe"
+        atomic_write_bytes(probe, b"a full disk may accept a name without content" * 100)
+        probe.unlink(missing_ok=True)
+
+
+def compact_if_needed(paths: SweepPaths) -> None:
+    """Compact tables that a driver killed at the very end has left in several parts.
+
+    Our reader does not need it. Others would see a trial's `interrupted` row next to the row that replaced it. Does
+    nothing if another driver runs the sweep, or if the folder cannot be written.
+    """
+    if any(len(list_parts(paths.table(name))[0]) > 1 for name in TABLES):
+        with contextlib.suppress(ResultsError), SweepLock(paths):
+            SweepWriter(paths).compact()
+
+
 def _byte(attempt: int) -> int:
     return min(max(attempt, 1), 255)
 
 
 def _utc(moment: datetime) -> datetime:
-    """A moment without a zone is taken as UTC, as records.py says, and not as this machine's local time."""
+    """The moment in UTC; one without a time zone is taken as UTC, as records.py says, not as this machine's local time."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

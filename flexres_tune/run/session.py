@@ -23,10 +23,10 @@ from flexres_tune.datasets.verify import verify_dataset
 from flexres_tune.display.terminal import escape_for_console, make_console
 from flexres_tune.errors import FlexResError
 from flexres_tune.records import Stage, TrialStatus
-from flexres_tune.results.folder import check_folder, compact_if_needed
 from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import make_plan, write_plan
+from flexres_tune.results.writer import check_writable, compact_if_needed
 from flexres_tune.run.printout import print_ending, print_listing, write_report
 from flexres_tune.run.progress import SweepProgress
 from flexres_tune.search.sources import FixedTrials
@@ -102,7 +102,7 @@ class Session:
             print_ending(self.console, paths, has_new_rows=False)
             return 0
         with SweepLock(paths):
-            check_folder(paths)
+            check_writable(paths)
             statuses = self._run_stages(spec, paths, ray, interrupt)
         if interrupt.requested:
             if statuses and interrupt.seconds_since < REPORT_WITHIN_S:

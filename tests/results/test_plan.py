@@ -39,5 +39,5 @@ def test_sweep_without_a_plan_has_none(paths):
 def test_damaged_plan_is_named(paths, text):
     paths.folder.mkdir(parents=True)
     paths.plan.write_text(text)
-    with pytest.raises(ResultsError, match=r"plan\.json: not a plan: .*written anew"):
+    with pytest.raises(ResultsError, match=r"plan\.json: not a plan: .*rewrite it"):
         read_plan(paths)

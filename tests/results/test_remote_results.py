@@ -7,10 +7,9 @@ from flexres_tune.errors import ResultsError, StorageError
 from flexres_tune.report.files import write_index, write_report
 from flexres_tune.report.live import LiveReport
 from flexres_tune.results import open_results
-from flexres_tune.results.folder import check_folder
 from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.results.writer import REMOTE_INTERVAL_S, SweepWriter
+from flexres_tune.results.writer import REMOTE_INTERVAL_S, SweepWriter, check_writable
 from flexres_tune.storage import list_folder
 
 
@@ -93,7 +92,7 @@ def test_server_that_is_away_is_said_and_no_row_is_taken_for_missing(bucket, pat
         results.sweeps,
         lambda: results.trials("demo"),
         lambda: SweepWriter(paths),
-        lambda: check_folder(paths),
+        lambda: check_writable(paths),
     ):
         with pytest.raises(ResultsError, match=r"s3://bucket/results.*does not answer"):
             ask()
@@ -144,7 +143,7 @@ def test_reports_and_status_are_made_there(paths, write):
 
 
 def test_place_is_tried_before_anything_starts(bucket, paths, monkeypatch):
-    check_folder(paths)
+    check_writable(paths)
     assert list(list_folder(paths.trials)) == list(list_folder(paths.checkpoints)) == []
 
     def missing(key, metadata=None):
@@ -152,7 +151,7 @@ def test_place_is_tried_before_anything_starts(bucket, paths, monkeypatch):
 
     monkeypatch.setattr(bucket, "open_output_stream", missing)
     with pytest.raises(StorageError, match=r"demo/trials/.probe: .*there is no bucket bucket at AWS"):
-        check_folder(paths)
+        check_writable(paths)
 
 
 def test_place_without_results_says_how_to_make_some(bucket):

@@ -72,7 +72,7 @@ def test_epochs_already_there_are_skipped_also_by_a_new_writer(paths, make_epoch
     assert pq.read_table(paths.epochs).num_rows == 1
 
 
-def test_epochs_computed_anew_by_a_later_attempt_replace_the_old(paths, make_epoch):
+def test_epochs_computed_again_by_a_later_attempt_replace_the_old(paths, make_epoch):
     with SweepWriter(paths) as writer:
         for epoch in (1, 2, 3):
             writer.add_epoch(make_epoch("a-0", epoch, attempt=1, val_accuracy=0.1))
@@ -125,7 +125,7 @@ def test_many_small_parts_are_merged_as_they_come(paths, make_epoch, monkeypatch
             writer.add_epoch(make_epoch("a-0", epoch))
             writer.flush()
     parts, _ = list_parts(paths.epochs)
-    assert [part.span for part in parts] == [FANOUT, FANOUT, 1, 1, 1, 1, 1]
+    assert [part.num_covered for part in parts] == [FANOUT, FANOUT, 1, 1, 1, 1, 1]
     assert _read(paths, "epochs")["epoch"].to_pylist() == list(range(1, 2 * FANOUT + 6))
 
 
