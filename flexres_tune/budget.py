@@ -1,6 +1,6 @@
-"""Where a model's parameters are, and the widest model under a budget: `python -m flexres_tune.budget resnet22_2`.
+"""A model's parameters, layer by layer, and the widest model under a budget: `python -m flexres_tune.budget resnet22_2`.
 
-Pure arithmetic: nothing is built, and torch is not imported.
+By arithmetic: no model is built, and torch is not imported.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ Examples:
 
   python -m flexres_tune.budget --block bottleneck --blocks 3,3,3 --channels 64,128,256 --pool-size 8 --format csv
 
-With --max-parameters the channels (those given, or the preset's; doubling if there are none) are only a ratio: the
-widest model of that ratio is found. First one scale for all layers, as large as fits; then single channels, each to the
-layer that is due next in the ratio, until no layer can have one more.
+With --max-parameters the channels (the given ones, or the preset's; doubling if there are none) are only a ratio, and
+the widest model of that ratio is found: first the largest scale for all layers that fits, then single channels, each
+for the layer that is next in the ratio, until no layer can have one more.
 """
 
 
 def _of_model(name: str) -> Any:
-    """An option for a field of the architecture; its text is read as YAML."""
+    """An option for a field of the architecture; its text is YAML."""
     description = Architecture.model_fields[name].description
     return typer.Option(help=description, metavar="VALUE", show_default=False, rich_help_panel="Model")
 
@@ -53,11 +53,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 @app.command(epilog=EPILOG)
 def budget(
     model: Annotated[
-        str | None, typer.Argument(help="A preset's name, such as resnet22_2; or give --blocks.", show_default=False)
+        str | None, typer.Argument(help="Name of a preset, such as resnet22_2; or use --blocks.", show_default=False)
     ] = None,
     max_parameters: Annotated[
         str | None,
-        typer.Option(help="Find the widest channels of at most so many parameters.", metavar="N", show_default=False),
+        typer.Option(help="Find the widest channels with at most N parameters.", metavar="N", show_default=False),
     ] = None,
     image_size: Annotated[int, typer.Option(min=1, max=4096, help="Height and width of the images.")] = 32,
     num_classes: Annotated[int, typer.Option(min=1, max=100_000, help="Outputs of the classifier.")] = 10,
@@ -76,9 +76,9 @@ def budget(
     head: Annotated[str | None, _of_model("head")] = None,
     dropout: Annotated[str | None, _of_model("dropout")] = None,
 ) -> None:
-    """List a model layer by layer: shape, parameters, FLOPs and share; or find the widest model under a budget."""
+    """List a model's layers with shape, parameters, share and FLOPs, or find the widest model under a budget."""
     if format is Format.PARQUET:
-        raise FlexResError("--format must be table, csv, json or markdown, but got parquet, which is not text; use csv")
+        raise FlexResError("--format must be table, csv, json or markdown, but got parquet, which is binary; use csv")
     texts = {name: text for name, text in locals().items() if name in Architecture.model_fields and text is not None}
     row = _read_model(model, texts)
     wants_fit = max_parameters is not None or "channels" not in row
@@ -96,9 +96,9 @@ def budget(
 
 
 def _read_model(name: str | None, texts: dict[str, str]) -> dict[str, Any]:
-    """The preset's row with the options laid over it."""
+    """The preset's row, changed by the options."""
     if name is None and "blocks" not in texts:
-        message = "must be a preset's name, or be replaced by --blocks; for example resnet22_2, or --blocks 3,3,3,3"
+        message = "a preset's name or --blocks must be given; for example resnet22_2, or --blocks 3,3,3,3"
         raise SpecError([Problem("MODEL", message)])
     row = preset(name) if name is not None else {}
     row.pop("num_parameters", None)
@@ -159,19 +159,20 @@ def _print_layers(layers: Sequence[Layer], title: str) -> None:
     console.print(title, style="bold", soft_wrap=True)
     console.print(grid)
     console.print(
-        "shape: channels x height x width; FLOPs: one image forward, a multiply and an add are two", soft_wrap=True
+        "shape: channels x height x width; FLOPs: forward pass of one image, a multiply and an add count as two",
+        soft_wrap=True,
     )
 
 
 def _print_fit(fit: Fit, row: dict[str, Any], budget: int) -> None:
     ratio = "-".join(map(str, with_ratio(row)["channels"]))
     channels = list(fit.architecture.channels)
-    refined = "" if fit.scaled == fit.architecture.channels else f"; what was left over: {channels}"
+    refined = "" if fit.scaled == fit.architecture.channels else f"; with single channels added: {channels}"
     print(
         f"widest with the ratio {ratio} under {budget:,}: one scale for all layers: {list(fit.scaled)}{refined}\n"
         f"{fit.num_parameters:,} parameters, {budget - fit.num_parameters:,} remaining\n\n"
         f"model: {show(row | {'channels': channels}, 1000)}\n"
-        f"# or, under the sweep's max_parameters and for its images: {show(row | {'width': FIT}, 1000)}"
+        f"# or, for the sweep's max_parameters and images: {show(row | {'width': FIT}, 1000)}"
     )
 
 

@@ -11,6 +11,12 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}" + ("" if count == 1 else "s")
 
 
+def one_of(names: Iterable[str]) -> str:
+    """["a", "b", "c"] -> "a, b or c"."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
+
+
 def format_duration(seconds: float) -> str:
     """0.5 -> "0.5 s", 303 -> "5 min 03 s", 3720 -> "1 h 02 min"."""
     if seconds < 59.95:

@@ -1,13 +1,13 @@
-"""TrialConfig on a command line: an option for each field, and their texts checked as a sweep file's values are.
+"""TrialConfig on a command line: one option per field, checked by the rules of a sweep file.
 
-Imports no torch, so that a wrong option is answered at once.
+Imports no torch, so that a wrong option is reported at once.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from flexres_tune.datasets import describe_dataset
 from flexres_tune.errors import Problem, SpecError
 from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.document import show
+from flexres_tune.spec.messages import CHOICES
 from flexres_tune.spec.parameters import check_budget
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.trial import TrialConfig
@@ -22,12 +23,17 @@ from flexres_tune.spec.trial_values import build_config, check_value
 from flexres_tune.spec.width import apply_width
 from flexres_tune.spec.yaml_reader import parse_yaml
 
-_LISTS = ("blocks", "channels", "head", "augmentation")  # one entry is a list too; others take a number or a list
-_TEXTS = ("model", "dataset")  # a path may look like anything
+_LISTS = (
+    "blocks",
+    "channels",
+    "head",
+    "augmentation",
+)  # a single entry is a list too; the others take a number or a list
+_TEXTS = ("model", "dataset")  # not read as YAML, because a path may contain any character
 
 
 def with_trial_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` with an option for each field of TrialConfig and Architecture in the place of its `**fields`."""
+    """`command` with one option per field of TrialConfig and Architecture instead of its `**fields`."""
     signature = inspect.signature(command, eval_str=True)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     fields = [("Trial", name, field) for name, field in TrialConfig.model_fields.items() if name != "model"]
@@ -41,7 +47,7 @@ def with_trial_options(command: Callable[..., None]) -> Callable[..., None]:
                 str | None,
                 typer.Option(
                     option_name((name,)),
-                    help=_help(field),
+                    help=_help(name, field),
                     metavar="VALUE",
                     show_default=_default(field),
                     rich_help_panel=panel,
@@ -56,10 +62,14 @@ def with_trial_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def read_config(texts: Mapping[str, str | None], max_parameters: int) -> tuple[TrialConfig, int]:
-    """The configuration that the options' texts give (None: not given), and its number of parameters.
+    """The configuration that the options give, and its number of parameters.
+
+    Args:
+        texts: an option's text by its field's name; None if it was not given.
+        max_parameters: the budget.
 
     Raises:
-        SpecError: all that is wrong with the options, a line a problem.
+        SpecError: every problem of the options, one line per problem.
         DataError: the data set is missing.
     """
     given = {name: text for name, text in texts.items() if text is not None}
@@ -68,7 +78,7 @@ def read_config(texts: Mapping[str, str | None], max_parameters: int) -> tuple[T
         message = f"must be given, or else --blocks and --channels; presets: {', '.join(PRESETS)}"
         raise SpecError([Problem("--model", message)])
     values.setdefault("model", {})
-    # each value by itself first: a model that is wrong would hide what is wrong beside it
+    # each value is checked alone first, because a wrong model would hide the problems of the other values
     findings = [
         ((key, *path), message) for key in values if key != "model" for path, message in check_value(key, values[key])
     ]
@@ -101,18 +111,13 @@ def _read(name: str, text: str) -> Any:
     return parse_yaml(text, option_name((name,)), line=0).data
 
 
-def _help(field: Any) -> str:
-    """The field's description, and its names where it takes names."""
-    annotation = field.annotation
-    if get_origin(annotation) is tuple:
-        annotation = get_args(annotation)[0]
-    names = [
-        name for name in get_args(annotation) if get_origin(annotation) is Literal and name not in field.description
-    ]
+def _help(name: str, field: Any) -> str:
+    """The field's description, and the names that it takes unless the description has them."""
+    names = [choice for choice in CHOICES.get(name, ()) if choice not in field.description]
     return f"{field.description}: {', '.join(names)}" if names else field.description
 
 
 def _default(field: Any) -> str | bool:
-    if field.is_required() or field.default is None or "if absent" in field.description:
+    if field.is_required() or field.default is None:
         return False
     return ",".join(field.default) or "none" if isinstance(field.default, tuple) else show(field.default)

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flexres_tune.budget import app
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.errors import FlexResError
 from flexres_tune.spec import PRESETS, count_flops, count_parameters, expand_trials, load_sweep
 from flexres_tune.spec.width import widest
@@ -57,10 +58,10 @@ def test_widest_model_is_found_and_ready_to_paste(tmp_path):
     assert line == "model: {blocks: [3, 3, 3, 3], channels: [34, 68, 137, 274]}"
     path = tmp_path / "s.yaml"
     path.write_text(f"name: x\nbase:\n  {line}\n")
-    (pasted,) = expand_trials(load_sweep(str(path)))
+    (pasted,) = expand_trials(load_sweep(str(path)), describe_dataset)
     (model,) = re.findall(r"images: (\{.*\})", text)
     path.write_text(f"name: x\nbase:\n  model: {model}\n")
-    (fitted,) = expand_trials(load_sweep(str(path)))
+    (fitted,) = expand_trials(load_sweep(str(path)), describe_dataset)
     assert pasted.config == fitted.config
     assert pasted.num_parameters == 4_996_039
 
@@ -86,15 +87,15 @@ def test_other_fields_of_a_model_can_be_given():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "MODEL: must be a preset's name, or be replaced by --blocks"),
+        ([], "MODEL: a preset's name or --blocks must be given"),
         (["resnet22"], "did you mean resnet22_2?"),
         (["--blocks", "3,3", "--max-parameters", "many"], "--max-parameters: must be a whole number above 0"),
         (["--blocks", "3,3", "--max-parameters", "1.5"], "--max-parameters: must be a whole number above 0"),
-        (["--blocks", "3,3", "--max-parameters", "100"], "room for one channel a layer"),
+        (["--blocks", "3,3", "--max-parameters", "100"], "room for one channel per layer"),
         (["--blocks", "0,3"], "--blocks: must be >= 1, but got 0"),
         (["--blocks", "3,3", "--channels", "1,x"], "--channels: must be a whole number, but got x"),
         (["--blocks", "3,3", "--channels", "1,2,3"], "channels must have one entry for each of the 2 layers"),
-        (["--blocks", "1,1,1,1,1", "--pool-size", "8"], "pool_size must fit the map"),
+        (["--blocks", "1,1,1,1,1", "--pool-size", "8"], "pool_size must fit the output"),
     ],
 )
 def test_wrong_option_is_told(args, message):

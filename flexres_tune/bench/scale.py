@@ -13,6 +13,7 @@ import psutil
 
 from flexres_tune.bench.figures import Bench, Figure
 from flexres_tune.cluster.resources import TrialResources
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.search.sources import FixedTrials
 from flexres_tune.spec import SweepSpec, expand_trials
@@ -139,7 +140,7 @@ def run_sleepers(root: Path, num_slots: int, num_trials: int, epoch_s: float, at
             "early_terminate": {"type": "asha", "grace_period": 1},
         }
     )
-    trials = FixedTrials(expand_trials(spec))
+    trials = FixedTrials(expand_trials(spec, describe_dataset))
     display = Marks(at)
     share = TrialResources(cpu=1, gpu=0, num_concurrent=num_slots, reason="")
     started = root / "started"

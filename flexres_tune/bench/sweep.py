@@ -10,6 +10,7 @@ from pathlib import Path
 from flexres_tune.bench.figures import Bench, Figure, ratios
 from flexres_tune.cluster.connection import connect
 from flexres_tune.cluster.resources import TrialResources
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.search.sources import FixedTrials
 from flexres_tune.spec import SweepSpec, expand_trials
@@ -75,7 +76,7 @@ def time_ours(num_trials: int) -> float:
             "early_terminate": {"type": "asha", "grace_period": 1},
         }
     )
-    trials = expand_trials(spec)
+    trials = expand_trials(spec, describe_dataset)
     folder = Path(tempfile.mkdtemp(prefix="flexres_tune_bench_"))
     share = TrialResources(cpu=1, gpu=0, num_concurrent=NUM_CONCURRENT, reason="")
     try:

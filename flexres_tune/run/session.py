@@ -85,7 +85,9 @@ class Session:
             return self._run(spec, ray, interrupt)
 
     def _load(self, has_gpu: Callable[[], bool]) -> SweepSpec:
-        return load_sweep(self.file, profile=self.profile, overrides=self.overrides, has_gpu=has_gpu)
+        return load_sweep(
+            self.file, profile=self.profile, overrides=self.overrides, has_gpu=has_gpu, describe=describe_dataset
+        )
 
     def _run(self, spec: SweepSpec, ray: RayConnection, interrupt: Signals) -> int:
         paths = SweepPaths(self.storage, spec.name)

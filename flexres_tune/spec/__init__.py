@@ -1,11 +1,10 @@
-"""From a sweep file to a list of trials. Pure Python: imports neither torch nor ray."""
+"""From a sweep file to a list of trials. Imports neither torch nor ray."""
 
 from flexres_tune.spec.architecture import Architecture, parse_architecture
-from flexres_tune.spec.cell import PlannedTrial
 from flexres_tune.spec.distribution import Distribution
-from flexres_tune.spec.expand import count_trials, expand_trials, sample_space, trial_from_assignment
+from flexres_tune.spec.expand import PlannedTrial, count_trials, expand_trials, trial_from_assignment
 from flexres_tune.spec.load import load_sweep
-from flexres_tune.spec.parameters import DataShape, count_flops, count_parameters, list_layers
+from flexres_tune.spec.parameters import InputShape, count_flops, count_parameters, list_layers
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.sweep import Confirm, EarlyTerminate, Metric, Resources, SweepSpec
 from flexres_tune.spec.trial import TrialConfig
@@ -14,9 +13,9 @@ __all__ = [
     "PRESETS",
     "Architecture",
     "Confirm",
-    "DataShape",
     "Distribution",
     "EarlyTerminate",
+    "InputShape",
     "Metric",
     "PlannedTrial",
     "Resources",
@@ -29,6 +28,5 @@ __all__ = [
     "list_layers",
     "load_sweep",
     "parse_architecture",
-    "sample_space",
     "trial_from_assignment",
 ]

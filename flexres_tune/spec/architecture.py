@@ -1,4 +1,4 @@
-"""Shape of a budgeted ResNet: N residual layers of B_i blocks with C_i channels, checked and normalised."""
+"""Architecture of a budgeted ResNet: N residual layers of B_i blocks with C_i channels, checked and normalised."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Probability = Annotated[float, Field(ge=0, lt=1, strict=True)]
 
 
 class Architecture(BaseModel):
-    """Every design variable of the network. Fields that a preset leaves out take the value given here.
+    """Every design variable of the network. A field that a preset leaves out has the default given here.
 
-    After validation `kernel_size`, `shortcut_kernel_size`, `stem_channels` and `dropout` stand in their full
-    form (one entry a layer, or a linear layer), so that two spellings of one network are equal.
+    After validation `kernel_size`, `shortcut_kernel_size`, `stem_channels` and `dropout` have their full form (one
+    entry per layer or linear layer), so that two spellings of one network are equal.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,22 +32,22 @@ class Architecture(BaseModel):
     kernel_size: tuple[tuple[Kernel, ...], ...] = Field(
         default=3,
         validate_default=True,
-        description="F_i, kernel of a block's convolutions: one number, or one a layer, each a number or a pair",
+        description="F_i, kernel of a block's convolutions: one number, or one per layer, each a number or a pair",
     )
     shortcut_kernel_size: tuple[Kernel, ...] = Field(
         default=1,
         validate_default=True,
-        description="K_i, kernel of the projection shortcut: one number, or one a layer",
+        description="K_i, kernel of the projection shortcut: one number, or one per layer",
     )
     pool_size: Count = Field(default=4, description="P, window of the average pool before the head")
     block: Literal["basic", "bottleneck", "preact"] = Field(
         default="basic",
         description="basic, bottleneck (1-3-1, expansion 4) or preact (He et al. 2016, Identity Mappings)",
     )
-    stem_channels: Count = Field(default=0, description="channels of the stem convolution; C_1 if absent")
+    stem_channels: Count | None = Field(default=None, description="channels of the stem convolution; C_1 if absent")
     stem_kernel_size: Kernel = Field(default=3, description="kernel of the stem convolution")
     extra_conv: Count | None = Field(
-        default=None, description="channels of one more 3x3 conv-BN-ReLU after the last layer"
+        default=None, description="channels of another 3x3 conv-BN-ReLU after the last layer"
     )
     head: tuple[Count, ...] = Field(
         default=(), max_length=8, description="hidden widths of the linear layers before the classifier"
@@ -55,13 +55,13 @@ class Architecture(BaseModel):
     dropout: tuple[Probability, ...] = Field(
         default=0.0,
         validate_default=True,
-        description="dropout before each linear layer: one number for all, or one each",
+        description="dropout before each linear layer: one number for all, or one per linear layer",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, data: Any) -> Any:
-        """Spell out the short forms; what cannot be spelled out is left for the fields' own checks."""
+        """Expand the short forms; values that cannot be expanded are left to the checks of their fields."""
         if not isinstance(data, Mapping):
             return data
         data = dict(data)
@@ -118,17 +118,17 @@ class Architecture(BaseModel):
 
     @property
     def name(self) -> str:
-        """The preset's name where there is one, else the shape: "3-2-3-2/64-128-192-256"."""
+        """The preset's name if there is one, else the shape: "3-2-3-2/64-128-192-256"."""
         return _preset_name(self) or f"{'-'.join(map(str, self.blocks))}/{'-'.join(map(str, self.channels))}"
 
 
 def parse_architecture(architecture: str | Mapping[str, Any] | Architecture) -> Architecture:
-    """Architecture of a preset's name or of a mapping with the presets' keys.
+    """Architecture from a preset's name or a mapping with the presets' keys.
 
-    A mapping may state `num_parameters`, as the presets do: it is then checked for 32x32 images and ten classes.
+    A mapping may state `num_parameters`, as the presets do; it is checked for 32x32 images and ten classes.
 
     Raises:
-        ArchitectureError: unknown name or key, a value out of range, or a count other than the one stated.
+        ArchitectureError: unknown name or key, a value out of range, or another count than the stated one.
     """
     from pydantic import ValidationError
 

@@ -26,14 +26,14 @@ Bound = Annotated[int | float | None, PlainValidator(_number)]
 class Distribution(BaseModel):
     """`{value: x}`, `{values: [x, ...]}` or `{min: a, max: b, distribution: ...}`, as in W&B sweeps.
 
-    A range without `distribution` is int_uniform between two whole numbers, else uniform. Both bounds belong to it.
+    A range without `distribution` is int_uniform between two whole numbers, else uniform. Both bounds can be drawn.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     values: tuple[Any, ...] | None = Field(default=None, description="values in the order written; None for a range")
-    min: Bound = Field(default=None, description="lower bound of a range, drawn too")
-    max: Bound = Field(default=None, description="upper bound of a range, drawn too")
+    min: Bound = Field(default=None, description="lower bound of a range, inclusive")
+    max: Bound = Field(default=None, description="upper bound of a range, inclusive")
     distribution: RangeName | None = Field(
         default=None, description="uniform, log_uniform_values (uniform in the logarithm) or int_uniform"
     )
@@ -72,8 +72,7 @@ class Distribution(BaseModel):
                 raise ValueError("values must have at least one value, but got []; add one, or remove the parameter")
             if self.distribution:
                 raise ValueError(
-                    f"distribution belongs to min and max, but stands beside listed values: {self.distribution}; "
-                    "remove it"
+                    f"distribution belongs to min and max, but got {self.distribution} with listed values; remove it"
                 )
             return self
         if self.min is None or self.max is None:
@@ -82,7 +81,7 @@ class Distribution(BaseModel):
                 f"a range must have min and max, but has only {present}={show(getattr(self, present))}; add {absent}"
             )
         if self.min > self.max:
-            raise ValueError(f"min <= max must hold, but got min={show(self.min)}, max={show(self.max)}; swap them")
+            raise ValueError(f"min must be <= max, but got min={show(self.min)}, max={show(self.max)}; swap them")
         whole = isinstance(self.min, int) and isinstance(self.max, int)
         if self.distribution is None:
             object.__setattr__(self, "distribution", "int_uniform" if whole else "uniform")
@@ -103,18 +102,18 @@ class Distribution(BaseModel):
         return self.values is None
 
     def draw(self, random: Random) -> Any:
-        """One value by the generator given."""
+        """One value, drawn with the given generator."""
         if self.values is not None:
             return self.values[random.randrange(len(self.values))]
         if self.distribution == "int_uniform":
             return random.randint(self.min, self.max)
         if self.distribution == "log_uniform_values":
             value = math.exp(random.uniform(math.log(self.min), math.log(self.max)))
-            return min(max(value, self.min), self.max)  # exp(log(x)) may be past x in its last digit
+            return min(max(value, self.min), self.max)  # exp(log(x)) may exceed x in its last digit
         return random.uniform(self.min, self.max)
 
     def as_written(self) -> dict[str, Any]:
-        """The mapping that a sweep file has for it."""
+        """The mapping that a sweep file would have for it."""
         if self.values is not None:
             return {"values": list(self.values)}
         return {"min": self.min, "max": self.max, "distribution": self.distribution}

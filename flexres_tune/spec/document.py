@@ -1,4 +1,4 @@
-"""Document: plain data and, for each key path in it, where it was written."""
+"""Document: plain data and, for every key path in it, the place where it was written; and how messages show values."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from flexres_tune.errors import Problem, SpecError
 from flexres_tune.text import excerpt
 
 KeyPath = tuple[str | int, ...]  # ("parameters", 1, "lr")
-Finding = tuple[KeyPath, str]  # where and what: a Problem before its line is known
+Finding = tuple[KeyPath, str]  # a Problem before its line is known
 
 
 @dataclass(frozen=True)
 class Place:
     """Where a value was written: `file` is a file's name, or `--set key` for an override."""
 
-    path: KeyPath  # as written, so that a value from a profile is reported under `profiles.laptop`
+    path: KeyPath  # as written: a value from a profile is reported under `profiles.laptop`
     file: str
     line: int  # from 1; 0 for an override
 
 
 @dataclass(frozen=True)
 class Document:
-    """A sweep's data before it is checked; a profile or an override that is laid over it keeps its own places."""
+    """A sweep's data before it is checked; values from a profile or an override keep their own places."""
 
     data: Any
     places: Mapping[KeyPath, Place] = field(default_factory=dict)
 
     def problem(self, path: KeyPath, message: str) -> Problem:
-        """The problem at a key path, or at the nearest key above that stands in the file.
+        """The problem at a key path, or at the closest key above it that the file has.
 
         Args:
             path: key path in `data`; its last keys may be missing from a mapping.
-            message: rule, value found and way out.
+            message: rule, value found, what to do.
         """
         path = self.as_written(path)
         known = path
@@ -45,7 +45,7 @@ class Document:
         if place is None:
             return Problem(format_path(path), message)
         rest = path[len(known) :]
-        if not isinstance(self._at(known), Mapping):  # not a missing key, but inside a short form such as a preset
+        if not isinstance(self._at(known), Mapping):  # no missing key, but part of a short form such as a preset
             rest = ()
         return Problem(format_path(place.path + rest), message, excerpt(place.file, 300), place.line)
 
@@ -59,7 +59,7 @@ class Document:
         return value
 
     def as_written(self, path: KeyPath) -> KeyPath:
-        """The path without the index of the only grid, where `parameters` is one mapping and not a list."""
+        """The path without the index of the grid if `parameters` is one mapping and not a list."""
         single = isinstance(self.data, Mapping) and isinstance(self.data.get("parameters"), Mapping)
         if single and path[:1] == ("parameters",) and len(path) > 1 and isinstance(path[1], int):
             return path[:1] + path[2:]
@@ -72,7 +72,7 @@ def sorted_problems(problems: Iterable[Problem]) -> SpecError:
 
 
 def format_path(path: KeyPath) -> str:
-    """`parameters[1].lr`, with odd characters escaped."""
+    """`parameters[1].lr`, with unprintable characters escaped."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else ("." if text else "") + excerpt(part, 60)
@@ -80,13 +80,13 @@ def format_path(path: KeyPath) -> str:
 
 
 def show(value: Any, limit: int = 80) -> str:
-    """A value as a person would write it, on one line, escaped and cut to about `limit` characters."""
+    """A value as YAML on one line, escaped and cut to `limit` characters."""
     text = _flow(value, limit)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def show_cells(values: Mapping[str, Any]) -> str:
-    """`lr=0.1, batch_size=8`: what a trial varies."""
+def show_values(values: Mapping[str, Any]) -> str:
+    """`lr=0.1, batch_size=8`: the values that a trial varies."""
     return ", ".join(f"{excerpt(key)}={show(value, 40)}" for key, value in values.items()) or "the only trial"
 
 
@@ -116,7 +116,7 @@ def _joined(parts, limit: int) -> str:
 
 
 def _is_ambiguous(text: str) -> bool:
-    """Whether the text without quotes would read as a number, a truth value or a list."""
+    """Whether YAML would read the text without quotes as something else: a number, a boolean, a list."""
     try:
         float(text)
         return True

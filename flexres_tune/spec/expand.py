@@ -1,48 +1,44 @@
-"""SweepSpec -> its trials, in the order in which they start."""
+"""SweepSpec -> its trials, in the order in which they start.
+
+A sweep is expanded into cells: one cell is one choice of values for everything in `parameters`. A cell becomes a
+configuration, is checked, and runs once with each seed.
+"""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
-from types import MappingProxyType
 from typing import Any
 
 from flexres_tune.errors import FlexResError, Problem, SpecError
-from flexres_tune.spec.cell import Cell, Describe, PlannedTrial, matching_exclude, plan_cell, varies_model
-from flexres_tune.spec.distribution import Distribution
-from flexres_tune.spec.document import Finding, show_cells, sorted_problems
-from flexres_tune.spec.parameters import DataShape
+from flexres_tune.records import Stage
+from flexres_tune.spec.document import Finding, KeyPath, show_values, sorted_problems
+from flexres_tune.spec.parameters import InputShape, check_budget
 from flexres_tune.spec.sweep import SweepSpec
+from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.spec.trial_values import apply_values, build_config, parse_model
+from flexres_tune.spec.width import apply_width
 
 MAX_TRIALS = 100_000
-ENOUGH_FINDINGS = 500  # different ones, of a grid; a sweep of 2,000 models over the budget took 0.6 to 1.2 s to refuse
-MAX_REDRAWS = 1_000  # in a row, before a random search gives up
+MAX_FINDINGS = 500  # different ones, of a grid; a sweep of 2,000 models over the budget took 0.6 to 1.2 s to refuse
+MAX_REDRAWS = 1_000  # consecutive ones, before a random search gives up
+
+Describe = Callable[[str], InputShape | None]  # None: the shape is not known, so the model is not checked against it
 
 
 @dataclass(frozen=True)
-class KnownShape:
-    """Shape of a data set that needs no looking at."""
+class PlannedTrial:
+    """A trial that a sweep contains."""
 
-    image_size: int
-    num_classes: int
-
-
-KNOWN_SHAPES: Mapping[str, DataShape] = MappingProxyType({"digits": KnownShape(8, 10), "cifar10": KnownShape(32, 10)})
-
-
-def describe_known(dataset: str) -> DataShape:
-    """Shape of the data sets that every installation has.
-
-    Raises:
-        FlexResError: a data set whose files would have to be read.
-    """
-    if dataset not in KNOWN_SHAPES:
-        raise FlexResError(f"image size and classes must be known, but {dataset} must be read for them; pass describe")
-    return KNOWN_SHAPES[dataset]
+    config: TrialConfig
+    varied: Mapping[str, Any]  # the parameters' values as written
+    num_parameters: int
+    stage: Stage = Stage.SCREEN
+    num_redrawn: int = 0  # random: models over the budget that were drawn before this one
 
 
 def count_trials(spec: SweepSpec) -> int:
@@ -53,66 +49,78 @@ def count_trials(spec: SweepSpec) -> int:
     return sum(cells) * len(spec.seeds)
 
 
-def sample_space(spec: SweepSpec) -> dict[str, Distribution]:
-    """What method tpe draws from: key -> distribution."""
-    return dict(spec.parameters[0])
-
-
-def expand_trials(spec: SweepSpec, describe: Describe = describe_known) -> tuple[PlannedTrial, ...]:
+def expand_trials(spec: SweepSpec, describe: Describe) -> tuple[PlannedTrial, ...]:
     """Every trial of the sweep, shuffled by `order_seed`; () for method tpe, which draws while it runs.
 
     grid: the product of each mapping of `parameters`, their union, times the seeds. random: `num_trials`
     configurations, each from a mapping of `parameters` chosen with equal probability, times the seeds; a draw that
-    is excluded, was drawn before or is over the budget is drawn again, the last counted in `num_redrawn`.
-    The file's other profiles are checked too, with one seed.
+    is excluded, repeated or over the budget is drawn again, and `num_redrawn` counts those over the budget.
+
+    Args:
+        spec: the sweep.
+        describe: image size and number of classes of a data set; called once per data set.
 
     Raises:
         SpecError: every problem of every trial.
     """
-    describe = functools.cache(describe)  # each look opens the data set's files: milliseconds, but for every trial
     trials, problems = _expand(spec, describe)
-    for variant in spec._variants:
-        problems += check_trials(variant, describe)
     if problems:
         raise sorted_problems(problems)
     return tuple(trials)
 
 
-def check_trials(spec: SweepSpec, describe: Describe = describe_known) -> list[Problem]:
-    """What is wrong with the trials of a sweep that does not run now, and may name data that is not here."""
+def check_trials(spec: SweepSpec, describe: Describe) -> list[Problem]:
+    """Problems in the trials of a sweep that does not run now; its data set may be missing on this machine."""
+
+    def describe_if_present(dataset: str) -> InputShape | None:
+        try:
+            return describe(dataset)
+        except FlexResError:
+            return None
+
     one_seed = spec.model_copy(update={"seeds": spec.seeds[:1]})
-    return _expand(one_seed, _leniently(describe))[1]
+    return _expand(one_seed, describe_if_present)[1]
 
 
 def trial_from_assignment(
-    spec: SweepSpec, assignment: Mapping[str, Any], seed: int, describe: Describe = describe_known
+    spec: SweepSpec, assignment: Mapping[str, Any], seed: int, describe: Describe
 ) -> PlannedTrial:
     """The trial that a search algorithm asks for: base with the values that it drew.
 
     Raises:
-        SpecError: the values do not agree, the model is over the budget, or the trial is excluded.
+        SpecError: the values contradict each other, the model is over the budget, or the trial is excluded.
     """
-    cell = Cell(0, dict(assignment))
-    trial, found = plan_cell(spec, cell, describe)
-    excluded = matching_exclude(spec, cell, trial.config if trial else None)
+    cell = _Cell(0, dict(assignment))
+    trial, found = _plan(spec, cell, describe)
+    excluded = _matching_exclude(spec, cell, trial.config if trial else None)
     if excluded is not None:
-        found = [(("exclude", excluded), f"a trial must not be excluded, but {show_cells(cell.varied)} is; draw again")]
+        message = f"a trial must not be excluded, but {show_values(cell.varied)} is; draw again"
+        found = [(("exclude", excluded), message)]
     if found or trial is None:
-        raise SpecError([spec._document.problem(path, message) for path, message in found])
+        raise SpecError([spec.document.problem(path, message) for path, message in found])
     return replace(trial, config=trial.config.model_copy(update={"seed": seed}))
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """One configuration before it is checked: the index of its grid in `parameters`, and its values there."""
+
+    grid: int
+    varied: Mapping[str, Any]
+
+
 def _expand(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], list[Problem]]:
+    describe = functools.cache(describe)  # it opens the data set's files: milliseconds, but for every trial
     num_trials = count_trials(spec)
     if num_trials > MAX_TRIALS:
         where = ("parameters",) if spec.method == "grid" else ("num_trials",)
         message = f"a sweep must have at most {MAX_TRIALS:,} trials, but has {num_trials:,}; split it or draw at random"
-        return [], [spec._document.problem(where, message)]
+        return [], [spec.document.problem(where, message)]
     if spec.method == "grid":
         one_each, found = _grid(spec, describe)
     else:
         one_each, found = _draws(spec, describe)
-    problems = [spec._document.problem(path, message) for path, message in found]
+    problems = [spec.document.problem(path, message) for path, message in found]
     trials = [
         trial
         if seed == spec.seeds[0]
@@ -128,10 +136,10 @@ def _grid(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], list
     trials: list[PlannedTrial] = []
     found = _Findings()
     excluded: set[int] = set()
-    first: dict[str, Cell] = {}
+    first: dict[str, _Cell] = {}
     for cell in _cells(spec):
-        trial, problems = plan_cell(spec, cell, describe)
-        entry = matching_exclude(spec, cell, trial.config if trial else None) if spec.exclude else None
+        trial, problems = _plan(spec, cell, describe)
+        entry = _matching_exclude(spec, cell, trial.config if trial else None) if spec.exclude else None
         if entry is not None:
             excluded.add(entry)
             continue
@@ -148,31 +156,29 @@ def _grid(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], list
     findings = found.findings()
     for i in range(len(spec.exclude)):
         if i not in excluded:
-            message = (
-                f"an entry of exclude must match a trial, but {show_cells(spec.exclude[i])} matches no trial; remove it"
-            )
+            message = f"an entry of exclude must match a trial, but {show_values(spec.exclude[i])} matches no trial; remove it"
             findings.append((("exclude", i), message))
     if not trials and not findings:
         findings.append((("exclude",), "a sweep must have trials, but exclude leaves none; remove an entry"))
     return trials, findings
 
 
-def _cells(spec: SweepSpec) -> Iterator[Cell]:
+def _cells(spec: SweepSpec) -> Iterator[_Cell]:
     for i, grid in enumerate(spec.parameters):
         for values in itertools.product(*(item.values or () for item in grid.values())):
-            yield Cell(i, dict(zip(grid, values, strict=True)))
+            yield _Cell(i, dict(zip(grid, values, strict=True)))
 
 
-def _duplicate(first: Cell, second: Cell) -> Finding:
-    one, other = show_cells(first.varied), show_cells(second.varied)
+def _duplicate(first: _Cell, second: _Cell) -> Finding:
+    one, other = show_values(first.varied), show_values(second.varied)
     if first.grid != second.grid:
         one, other = f"{one} of parameters[{first.grid}]", f"{other} of parameters[{second.grid}]"
-    message = f"each trial must stand once, but {one} and {other} are the same trial; remove one of them"
+    message = f"trials must be distinct, but {one} and {other} are the same trial; remove one of them"
     return ("parameters", second.grid), message
 
 
 def _draws(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], list[Finding]]:
-    """`num_trials` seeded draws; for tpe a single one, thrown away, that checks what is not drawn."""
+    """`num_trials` seeded draws; for tpe one draw, which checks base and is not returned."""
     random = Random(spec.order_seed)
     trials: list[PlannedTrial] = []
     found = _Findings()
@@ -181,11 +187,11 @@ def _draws(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], lis
         redraws = {"excluded": 0, "drawn before": 0, "over max_parameters": 0}
         while sum(redraws.values()) < MAX_REDRAWS:
             grid = random.randrange(len(spec.parameters))
-            cell = Cell(grid, {key: item.draw(random) for key, item in spec.parameters[grid].items()})
-            trial, problems = plan_cell(spec, cell, describe)
-            if spec.exclude and matching_exclude(spec, cell, trial.config if trial else None) is not None:
+            cell = _Cell(grid, {key: item.draw(random) for key, item in spec.parameters[grid].items()})
+            trial, problems = _plan(spec, cell, describe)
+            if spec.exclude and _matching_exclude(spec, cell, trial.config if trial else None) is not None:
                 redraws["excluded"] += 1
-            elif trial is not None and problems and varies_model(spec, cell):
+            elif trial is not None and problems and _varies_model(spec, cell):
                 redraws["over max_parameters"] += 1
             elif trial is not None and trial.config.config_id in seen:
                 redraws["drawn before"] += 1
@@ -194,8 +200,9 @@ def _draws(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], lis
         else:
             why = ", ".join(f"{count:,} {reason}" for reason, count in redraws.items() if count)
             message = (
-                f"num_trials must be within what the parameters can give, but after {len(trials)} configurations "
-                f"{MAX_REDRAWS:,} draws in a row were of no use ({why}); lower num_trials or widen the parameters"
+                f"num_trials must not exceed the number of configurations that can be drawn, but after {len(trials)} the "
+                f"search gave up: {MAX_REDRAWS:,} consecutive draws were rejected ({why}); lower num_trials or widen "
+                "the parameters"
             )
             return trials, [*found.findings(), (("num_trials",), message)]
         found.add(cell, problems)
@@ -206,18 +213,18 @@ def _draws(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], lis
 
 
 class _Findings:
-    """Findings over many cells: each once, with how many trials it concerns."""
+    """Findings of many cells: each once, with the number of cells that have it and the first of them."""
 
     def __init__(self) -> None:
-        self._cells: dict[Finding, tuple[Cell, int, bool]] = {}
+        self._cells: dict[Finding, tuple[_Cell, int, bool]] = {}
         self._num_cells = 0
 
     @property
     def are_enough(self) -> bool:
-        """More than anyone reads: the other cells are not looked at."""
-        return len(self._cells) >= ENOUGH_FINDINGS
+        """Whether there are more than anyone reads; the remaining cells are then not checked."""
+        return len(self._cells) >= MAX_FINDINGS
 
-    def add(self, cell: Cell, findings: list[Finding], show: bool = True) -> None:
+    def add(self, cell: _Cell, findings: list[Finding], show: bool = True) -> None:
         self._num_cells += 1
         for finding in findings:
             first, count, _ = self._cells.get(finding, (cell, 0, show))
@@ -227,18 +234,78 @@ class _Findings:
         result = []
         for (path, message), (cell, count, show) in self._cells.items():
             concerns = "first" if self.are_enough else f"in {count:,} of {self._num_cells:,} configurations, first"
-            where = f" ({concerns} {show_cells(cell.varied)})"
+            where = f" ({concerns} {show_values(cell.varied)})"
             result.append((path, message + (where if show and cell.varied else "")))
         return result
 
 
-def _leniently(describe: Describe) -> Describe:
-    """A profile that is not chosen may name data that this machine does not have."""
+def _plan(spec: SweepSpec, cell: _Cell, describe: Describe) -> tuple[PlannedTrial | None, list[Finding]]:
+    """The cell's trial with the sweep's first seed, and the problems in it.
 
-    def described(dataset: str) -> DataShape | None:
-        try:
-            return describe(dataset)
-        except FlexResError:
-            return None
+    A model over the budget gives a trial as well as a finding, because a random search draws it again.
+    """
+    values, problems = apply_width(apply_values(spec.base, cell.varied), describe, spec.max_parameters)
+    if problems:
+        return None, [(_locate(spec, cell, path), message) for path, message in problems]
+    config, problems = build_config(values, spec.seeds[0])
+    if config is None:
+        return None, [(_locate(spec, cell, path), message) for path, message in problems]
+    try:
+        shape = describe(config.dataset)
+    except FlexResError as error:
+        return None, [(_locate(spec, cell, ("dataset",)), str(error))]
+    if shape is None:
+        return PlannedTrial(config, cell.varied, 0), []
+    count, problems = check_budget(config.model, config.dataset, shape, spec.max_parameters)
+    trial = PlannedTrial(config, cell.varied, count) if count else None
+    return trial, [(_locate(spec, cell, path), message) for path, message in problems]
 
-    return described
+
+def _matching_exclude(spec: SweepSpec, cell: _Cell, config: TrialConfig | None) -> int | None:
+    """Index of the first entry of `exclude` whose values are all the trial's; None if there is none.
+
+    Values are compared as written and, if the configuration could be built, with its values: an entry may name a
+    default, or spell out a model that the parameters name as a preset.
+    """
+    values = apply_values(spec.base, cell.varied)
+    for i, entry in enumerate(spec.exclude):
+        if all(_has(key, value, values, config) for key, value in entry.items()):
+            return i
+    return None
+
+
+def _varies_model(spec: SweepSpec, cell: _Cell) -> bool:
+    """Whether the cell's model was drawn, so that another draw may give another model."""
+    grid = spec.parameters[cell.grid]
+    return any(
+        (key == "model" or key.startswith("model.")) and (item.is_range or len(item.values) > 1)
+        for key, item in grid.items()
+    )
+
+
+def _has(key: str, value: Any, values: Mapping[str, Any], config: TrialConfig | None) -> bool:
+    if key in values and values[key] == value:
+        return True
+    if config is None:
+        return False
+    if key == "model" or key.startswith("model."):
+        return parse_model(apply_values(values, {key: value}))[0] == config.model
+    if isinstance(value, list):
+        value = tuple(value)
+    if key == "compile" and isinstance(value, bool):
+        value = "on" if value else "off"
+    return getattr(config, key) == value
+
+
+def _locate(spec: SweepSpec, cell: _Cell, path: KeyPath) -> KeyPath:
+    """Key path of the wrong value: in the cell's grid if it is written there, else in base."""
+    key = str(path[0])
+    grid = spec.parameters[cell.grid]
+    of_model = [name for name in grid if name.startswith("model")] if key.startswith("model") else []
+    dotted = f"model.{path[1]}" if key == "model" and len(path) > 1 else key
+    for name in (dotted, key, *reversed(of_model)):
+        if name in grid:
+            return ("parameters", cell.grid, name)
+    if dotted in spec.base:
+        return ("base", dotted)
+    return ("base", *path)

@@ -1,4 +1,4 @@
-"""Sweep file -> SweepSpec, or every problem in it."""
+"""Sweep file, profile and overrides -> SweepSpec, or every problem in them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pydantic import ValidationError
 
 from flexres_tune.errors import Problem, SpecError
 from flexres_tune.spec.document import Document, sorted_problems
-from flexres_tune.spec.expand import check_trials, count_trials
+from flexres_tune.spec.expand import Describe, check_trials, count_trials
 from flexres_tune.spec.messages import findings
 from flexres_tune.spec.overlay import with_overrides, with_profile
 from flexres_tune.spec.rules import check_rules, check_values
-from flexres_tune.spec.sweep import SweepSpec
+from flexres_tune.spec.sweep import NOT_IN_A_FILE, SweepSpec
 from flexres_tune.spec.yaml_reader import read_yaml
 
 TRIAL_MAKING_KEYS = {"method", "max_parameters", "seeds", "base", "parameters", "exclude", "num_trials", "order_seed"}
-MAX_CHECKED_TRIALS = 2_000  # where the file is wrong already
-LAPTOP = "laptop"  # the profile that `auto` chooses where there is no GPU
+MAX_CHECKED_TRIALS = 2_000  # of a sweep that has other problems already
+LAPTOP = "laptop"  # the profile that `auto` chooses if there is no GPU
 
 
 def load_sweep(
@@ -26,20 +26,23 @@ def load_sweep(
     profile: str = "none",
     overrides: Sequence[str] = (),
     has_gpu: Callable[[], bool] | None = None,
+    describe: Describe | None = None,
 ) -> SweepSpec:
-    """The sweep in a YAML file, under a profile and overrides, checked.
+    """The sweep in a YAML file, changed by a profile and overrides, checked.
 
-    The file's other profiles are checked as well, so that a broken `laptop` is found on the machine with the GPU;
-    not where there are overrides, which are meant for what runs now.
+    The file's other profiles are checked as well, so that a broken `laptop` is found on the machine with the GPU. They
+    are not checked if there are overrides, because those are meant for the sweep that runs now.
 
     Args:
         path: the sweep file.
         profile: a profile's name, `none`, or `auto`: `laptop` if the file has it and `has_gpu()` is False.
-        overrides: `key=value` as after `--set`, laid over the profile, such as `base.epochs=2`; values are YAML.
-        has_gpu: whether trials find a GPU; called only where the answer matters.
+        overrides: `key=value` as after `--set`, applied after the profile, such as `base.epochs=2`; values are YAML.
+        has_gpu: whether trials find a GPU; called only if the answer matters.
+        describe: image size and number of classes of a data set. With it the trials of the other profiles are checked
+            too; `expand_trials` checks those of the sweep that is returned.
 
     Raises:
-        SpecError: everything that is wrong with it.
+        SpecError: every problem found.
     """
     document = read_yaml(str(path))
     profiles = document.data.get("profiles")
@@ -56,40 +59,42 @@ def load_sweep(
         problems.extend(error.problems)
     others = [] if overrides else [name for name in ("none", *names) if name != profile]
 
-    spec = _check(chosen, profile, str(path), problems)
-    variants = []
+    spec, found, has_trials = _check(chosen, profile, str(path))
+    problems += found
     for name in others:
-        variant = document if name == "none" else with_profile(document, name)
-        variants.append(_check(variant, name, str(path), problems))
+        changed = document if name == "none" else with_profile(document, name)
+        other, found, other_has_trials = _check(changed, name, str(path))
+        problems += found
+        if describe and other_has_trials and not (found and count_trials(other) > MAX_CHECKED_TRIALS):
+            problems += check_trials(other, describe)
+    if problems and describe and has_trials and count_trials(spec) <= MAX_CHECKED_TRIALS:
+        problems += check_trials(spec, describe)  # so that the next run does not find more
     if problems:
         raise sorted_problems(problems)
-    spec._variants = tuple(variants)
     return spec
 
 
-def _check(document: Document, profile: str, source: str, problems: list[Problem]) -> SweepSpec:
-    """The sweep, with the keys that are wrong left out; adds what is wrong to `problems`."""
+def _check(document: Document, profile: str, source: str) -> tuple[SweepSpec, list[Problem], bool]:
+    """The sweep without its wrong keys, its problems, and whether its trials can be listed."""
+    found = [
+        ((key,), "no such key in a sweep; choose a profile with --profile NAME")
+        for key in NOT_IN_A_FILE
+        if key in document.data
+    ]
     bad_keys: set[str] = set()
-    known_before = len(problems)
-    data = {**document.data, "profile": profile, "source": source}
-    for key in ("profile", "source"):
-        if key in document.data:
-            problems.append(document.problem((key,), "no such key in a sweep; choose a profile with --profile NAME"))
+    data = {**document.data, "profile": profile, "source": source, "document": document}
     try:
         spec = SweepSpec.model_validate(data)
     except ValidationError as error:
-        for where, message in findings(error):
-            bad_keys.add(str(where[0]))
-            problems.append(document.problem(where, message))
-        rest = {key: value for key, value in data.items() if key not in bad_keys}
-        spec = SweepSpec.model_validate({"name": "unnamed"} | rest)
+        found += findings(error)
+        bad_keys |= {str(where[0]) for where, _ in findings(error)}
+        right = {key: value for key, value in data.items() if key not in bad_keys}
+        spec = SweepSpec.model_validate({"name": "unnamed"} | right)
     for where, message in check_values(document.data):
         bad_keys.add(str(where[0]))
-        problems.append(document.problem(where, message))
+        found.append((where, message))
     for where, message in check_rules(spec, frozenset(bad_keys)):
         bad_keys.add(str(where[0]))
-        problems.append(document.problem(where, message))
-    spec._document = document
-    if len(problems) > known_before and not bad_keys & TRIAL_MAKING_KEYS and count_trials(spec) <= MAX_CHECKED_TRIALS:
-        problems += check_trials(spec)  # so that the next run does not find more
-    return spec
+        found.append((where, message))
+    problems = [document.problem(where, message) for where, message in found]
+    return spec, problems, not bad_keys & TRIAL_MAKING_KEYS

@@ -1,15 +1,71 @@
-"""Pydantic's errors -> our form: rule, value found, way out."""
+"""Messages about keys and values: rule, value found, what to do; pydantic's errors are brought into that form.
+
+A misspelt name gets the closest known one, and a name that another tool uses gets ours.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from flexres_tune.spec.architecture import Architecture
+from flexres_tune.spec.distribution import Distribution, RangeName
 from flexres_tune.spec.document import Finding, show
-from flexres_tune.spec.spelling import suggest_key, suggest_value
+from flexres_tune.spec.sweep import (
+    EARLY_STOPPING,
+    GOALS,
+    NOT_IN_A_FILE,
+    Confirm,
+    EarlyTerminate,
+    Method,
+    Metric,
+    Resources,
+    SweepSpec,
+)
+from flexres_tune.spec.trial import (
+    AUGMENTATION_NAMES,
+    OPTIMIZER_TRAITS,
+    SCHEDULE_NAMES,
+    Compile,
+    Precision,
+    TrialConfig,
+)
+from flexres_tune.text import did_you_mean
+
+TRIAL_KEYS: tuple[str, ...] = (
+    *(name for name in TrialConfig.model_fields if name != "seed"),
+    *(f"model.{name}" for name in Architecture.model_fields),
+)
+
+# level of the file -> its keys, and its name in a message
+LEVELS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "sweep": (tuple(name for name in SweepSpec.model_fields if name not in NOT_IN_A_FILE), "a sweep"),
+    "metric": (tuple(Metric.model_fields), "metric"),
+    "early_terminate": (tuple(EarlyTerminate.model_fields), "early_terminate"),
+    "confirm": (tuple(Confirm.model_fields), "confirm"),
+    "resources_per_trial": (tuple(Resources.model_fields), "resources_per_trial"),
+    "distribution": (("value", *Distribution.model_fields), "a parameter's distribution"),
+    "trial": (TRIAL_KEYS, "a trial"),
+    "architecture": ((*Architecture.model_fields, "width"), "a model"),  # width: fit, see width.py
+}
+
+# key -> the names that it takes
+CHOICES: Mapping[str, Iterable[str]] = {
+    "method": get_args(Method),
+    "type": EARLY_STOPPING,
+    "distribution": get_args(RangeName),
+    "name": tuple(GOALS),
+    "goal": tuple(GOALS.values()),
+    "optimizer": OPTIMIZER_TRAITS,
+    "lr_schedule": SCHEDULE_NAMES,
+    "augmentation": AUGMENTATION_NAMES,
+    "precision": get_args(Precision),
+    "compile": get_args(Compile),
+    "block": ("basic", "bottleneck", "preact"),
+}
 
 EXAMPLES: Mapping[str, str] = {
     "name": "optim",
@@ -69,6 +125,128 @@ EXAMPLES: Mapping[str, str] = {
     "dropout": "0.1",
 }
 
+# another tool's name for a key -> what to write here; empty: leave it out
+KEYS: Mapping[str, str] = {
+    # Ray Tune
+    "grid_search": "values",
+    "choice": "values",
+    "max_t": "base.epochs",
+    "min_iter": "early_terminate.grace_period",
+    "grace": "early_terminate.grace_period",
+    "eta": "early_terminate.reduction_factor",
+    "rf": "early_terminate.reduction_factor",
+    "brackets": "early_terminate.num_brackets",
+    "num_samples": "num_trials",
+    "param_space": "parameters",
+    "scheduler": "early_terminate, or lr_schedule for the learning rate",
+    "search_alg": "method",
+    "resources": "resources_per_trial",
+    "gpus": "resources_per_trial.gpu",
+    "num_gpus": "resources_per_trial.gpu",
+    "cpus": "resources_per_trial.cpu",
+    "num_cpus": "resources_per_trial.cpu",
+    "mode": "metric.goal: maximize or minimize",
+    "time_attr": "",
+    # W&B
+    "program": "",
+    "command": "",
+    "project": "",
+    "entity": "",
+    "run_cap": "num_trials",
+    "s": "early_terminate.num_brackets",
+    "mu": "min and max",
+    "sigma": "min and max",
+    "q": "int_uniform, or values",
+    "probabilities": "values",
+    # Optuna
+    "n_trials": "num_trials",
+    "direction": "metric.goal: maximize or minimize",
+    "sampler": "method",
+    "pruner": "early_terminate",
+    "low": "min",
+    "high": "max",
+    "log": "distribution: log_uniform_values",
+    "step": "values",
+    # everyone
+    "hyperparameters": "parameters",
+    "params": "parameters",
+    "config": "base",
+    "defaults": "base",
+    "fixed": "base",
+    "budget": "max_parameters",
+    "seed": "seeds: [0]",
+    "exclusions": "exclude",
+    "learning_rate": "lr",
+    "learningrate": "lr",
+    "bs": "batch_size",
+    "batchsize": "batch_size",
+    "batch": "batch_size",
+    "num_epochs": "epochs",
+    "max_epochs": "epochs",
+    "n_epochs": "epochs",
+    "wd": "weight_decay",
+    "l2": "weight_decay",
+    "mixup": "mixup_alpha",
+    "cutmix": "cutmix_alpha",
+    "smoothing": "label_smoothing",
+    "warmup": "warmup_epochs",
+    "opt": "optimizer",
+    "optim": "optimizer",
+    "arch": "model",
+    "architecture": "model",
+    "net": "model",
+    "network": "model",
+    "data": "dataset",
+    "schedule": "lr_schedule",
+    "lr_scheduler": "lr_schedule",
+    "augmentations": "augmentation",
+    "augment": "augmentation",
+    "transforms": "augmentation",
+    "amp": "precision",
+    "dtype": "precision",
+    "nesterov": "optimizer: nesterov",
+    "betas": "",
+    "num_blocks": "blocks",
+    "layers": "blocks",
+    "widths": "channels",
+    "kernel": "kernel_size",
+    "fc": "head",
+}
+
+# key -> another tool's name for a value -> what to write here
+VALUES: Mapping[str, Mapping[str, str]] = {
+    "method": {"bayes": "tpe", "bayesian": "tpe", "optuna": "tpe", "grid_search": "grid", "random_search": "random"},
+    "goal": {"max": "maximize", "min": "minimize"},
+    "type": {
+        "ashascheduler": "asha",
+        "async_hyperband": "asha",
+        "asynchyperband": "asha",
+        "successive_halving": "asha",
+        "medianstopping": "median",
+        "median_stopping": "median",
+        "fifo": "none",
+        "envelope": "median",
+    },
+    "distribution": {
+        "loguniform": "log_uniform_values",
+        "log_uniform": "log_uniform_values",
+        "q_log_uniform_values": "log_uniform_values",
+        "inv_log_uniform_values": "log_uniform_values",
+        "randint": "int_uniform",
+        "q_uniform": "int_uniform",
+        "constant": "value: x alone",
+        "categorical": "values: [...] alone",
+        "choice": "values: [...] alone",
+        "normal": "uniform",
+    },
+    "name": {"accuracy": "val_accuracy", "val_acc": "val_accuracy", "acc": "val_accuracy", "loss": "val_loss"},
+    "optimizer": {"momentum": "sgd", "nag": "nesterov"},
+    "lr_schedule": {"one_cycle": "onecycle", "none": "constant", "cosineannealing": "cosine", "steplr": "step"},
+    "precision": {"bfloat16": "bf16", "float32": "fp32", "16": "bf16", "32": "fp32", "amp": "bf16"},
+    "augmentation": {"randomcrop": "crop", "hflip": "flip", "random_crop": "crop", "horizontal_flip": "flip"},
+}
+
+
 _RULES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "missing": lambda ctx: "must be given, but is missing",
     "bool_type": lambda ctx: "must be true or false",
@@ -95,30 +273,74 @@ _RULES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def findings(error: ValidationError) -> list[Finding]:
-    """Each of pydantic's errors as a key path and a message in our form."""
+    """Each of pydantic's errors as a key path and a message; a rule between fields is shown at the field it names."""
     return [
-        (tuple(item["loc"]), _message(item, error.title))
+        ((*item["loc"], *_named_field(item)), _message(item, error.title))
         for item in error.errors(include_url=False)
-        # pydantic also calls a list too short whose entries are all wrong, which says nothing new
+        # pydantic also calls a list too short if all its entries are wrong, which adds nothing
         if not (item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"])
     ]
+
+
+def suggest_key(key: Any, level: str) -> str:
+    """Message about an unknown key at a level of the file, with the key to write instead."""
+    known, where = LEVELS[level]
+    message = f"no such key in {where}"
+    lowered = str(key)[:100].lower().replace("-", "_")
+    if lowered in known:
+        return f"{message}; did you mean {lowered}?"
+    if level in ("sweep", "distribution") and (lowered in TRIAL_KEYS or lowered in Architecture.model_fields):
+        name = lowered if lowered in TRIAL_KEYS else f"model.{lowered}"
+        return f"{message}; did you mean base.{name}, or parameters.{name}?"
+    if level == "trial" and lowered in Architecture.model_fields:
+        return f"{message}; did you mean model.{lowered}?"
+    if level in ("sweep", "trial") and lowered in ("width", "model.width"):
+        return f"{message}; write it inside the model, such as model: {{blocks: [3, 3, 3, 3], width: fit}}"
+    if lowered in KEYS:
+        instead = KEYS[lowered].removeprefix(f"{level}.")
+        if level in ("sweep", "trial") and instead in Architecture.model_fields:
+            instead = f"model.{instead}"
+        if level == "sweep" and instead in TRIAL_KEYS:
+            instead = f"base.{instead}, or parameters.{instead}"
+        return f"{message}; did you mean {instead}?" if instead else f"{message}; remove it, it is not needed"
+    if near := did_you_mean(lowered, known):
+        return message + near
+    for other, (names, place) in LEVELS.items():
+        if lowered in names and other != level:
+            return f"{message}; move it to {place}"
+    return f"{message}; it has {', '.join(known)}"
+
+
+def suggest_value(key: str, value: Any) -> str:
+    """`; did you mean X?` for a name that a key does not take; "" if no name is close."""
+    if not isinstance(value, str):
+        return ""
+    lowered = value[:100].lower()
+    instead = VALUES.get(key, {}).get(lowered.replace("-", "_"))
+    return f"; did you mean {instead}?" if instead else did_you_mean(lowered, CHOICES.get(key, ()))
 
 
 def _message(item: Mapping[str, Any], model: str) -> str:
     path, kind, value = tuple(item["loc"]), item["type"], item["input"]
     ctx = item.get("ctx", {})
-    if "error" in ctx:  # raised by our own validators, which speak our form
+    if "error" in ctx:  # a ValueError of our own validators, already in our form
         return str(ctx["error"])
+    if kind == "rule":
+        return item["msg"]
     if kind == "extra_forbidden":
         return suggest_key(path[-1], _level(path, model))
     keys = [part for part in path if isinstance(part, str)]
     dotted = ".".join(keys)
     rule = _RULES[kind](ctx) if kind in _RULES else _plain_english(item["msg"])
     found = "" if kind == "missing" else f", but got {show(value)}"
-    return f"{rule}{found}{_way_out(dotted, kind, value)}"
+    return f"{rule}{found}{_what_to_do(dotted, kind, value)}"
 
 
-def _way_out(dotted: str, kind: str, value: Any) -> str:
+def _named_field(item: Mapping[str, Any]) -> tuple[str, ...]:
+    return (item["ctx"]["field"],) if item["type"] == "rule" else ()
+
+
+def _what_to_do(dotted: str, kind: str, value: Any) -> str:
     key = dotted.rpartition(".")[2]
     if kind == "literal_error" and (near := suggest_value(key, value)):
         return near
@@ -131,7 +353,7 @@ def _way_out(dotted: str, kind: str, value: Any) -> str:
 
 
 def _level(path: tuple, model: str) -> str:
-    """Which of the file's levels a key of a model stands on."""
+    """The level of the file that a key of a pydantic model is at."""
     if model == "SweepSpec":
         if len(path) == 1:
             return "sweep"
@@ -144,6 +366,6 @@ def _reads_as_number(text: str) -> bool:
 
 
 def _plain_english(message: str) -> str:
-    """Pydantic's own words for a kind of error that has no row above."""
+    """Pydantic's own message, for a kind of error that has no row in _RULES."""
     message = message.removeprefix("Input should be ")
     return f"must be {message[:1].lower()}{message[1:]}"

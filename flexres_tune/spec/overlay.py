@@ -1,7 +1,7 @@
-"""Document + profile + overrides -> Document: what is laid over keeps the place where it was written.
+"""Document + profile + overrides -> Document, in which every value keeps the place where it was written.
 
-`base` is merged key by key; every other key of a profile replaces the file's whole. `null` removes a key. A `model`
-laid over `base` takes the `model.channels` and its like with it that belonged to the model below.
+`base` is merged key by key; every other key of a profile, `description` included, replaces the file's. `null` removes
+a key. A new `base.model` also removes `model.channels` and the like, which belonged to the old model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flexres_tune.text import did_you_mean, excerpt
 
 
 def with_profile(document: Document, name: str) -> Document:
-    """The file with one of its profiles laid over it; `profiles` itself is left as it is.
+    """The file changed by one of its profiles; `profiles` itself stays as it is.
 
     Raises:
         SpecError: no such profile.
@@ -32,7 +32,7 @@ def with_profile(document: Document, name: str) -> Document:
     overlay = profiles[name]
     layered = _Layered(document)
     if not isinstance(overlay, dict):
-        return document  # the profile's type is reported where the file is checked
+        return document  # the check of the file reports the profile's type
     for key, value in overlay.items():
         source = ("profiles", name, key)
         if key == "base" and isinstance(value, dict) and isinstance(layered.data.get("base"), dict):
@@ -44,10 +44,10 @@ def with_profile(document: Document, name: str) -> Document:
 
 
 def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
-    """The document with each `key=value` laid over it, the value read as YAML.
+    """The document changed by each `key=value`; the value is read as YAML.
 
     Raises:
-        SpecError: every override that has no key, no value, or a key that leads nowhere.
+        SpecError: every override that has no key, no value, or a key that cannot exist.
     """
     layered, problems = _Layered(document), []
     for override in overrides:
@@ -71,14 +71,14 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
 
 
 class _Layered:
-    """A document that is being changed; the one that it came from is not."""
+    """A copy of a document that is being changed."""
 
     def __init__(self, document: Document):
         self.data = _copy(document.data)
         self.places = dict(document.places)
 
     def put(self, path: KeyPath, value: Any, source: Document, source_path: KeyPath) -> None:
-        """Sets `path` to a value and its places to the source's; None removes it."""
+        """Set `path` to a value, and its places to those in the source; None removes it."""
         if path == ("base", "model") and isinstance(self.data.get("base"), dict):
             for key in [key for key in self.data["base"] if key.startswith("model.")]:
                 del self.data["base"][key]
@@ -130,12 +130,14 @@ def _parse_key(key: str, data: Any, file: str) -> KeyPath:
         if isinstance(here, list):
             at = ".".join(map(str, parts[:i]))
             if not isinstance(part, int) or part >= len(here):
-                raise refuse(f"{at} is a list of {len(here)}, so an index below {len(here)} must follow; say {at}[0]")
+                raise refuse(f"{at} is a list of {len(here)}, so an index below {len(here)} must follow; write {at}[0]")
             here = here[part]
         elif isinstance(part, int):
             if parts[:i] == ["parameters"] and isinstance(here, dict) and part == 0:
                 return tuple(parts[:i] + parts[i + 1 :])
-            raise refuse(f"[{part}] must follow a list, but {'.'.join(map(str, parts[:i]))} is none; leave it out")
+            raise refuse(
+                f"[{part}] must follow a list, but {'.'.join(map(str, parts[:i]))} is not a list; leave it out"
+            )
         elif isinstance(here, dict) or here is None:
             here = here.get(part) if here else None
         else:

@@ -1,7 +1,7 @@
-"""Layers of a budgeted ResNet by arithmetic: shape, parameters and FLOPs of each, without torch.
+"""Parameters and FLOPs of a budgeted ResNet by arithmetic, layer by layer, without torch; and the budget check.
 
 parameters(conv) = F * F * C_in * C_out, parameters(BN) = 2 C, parameters(linear) = (in + 1) * out.
-FLOPs count a multiply and an add as two, for one image's forward pass; BN, ReLU and pooling are left out, as
+FLOPs count a multiply and an add as two, for the forward pass of one image; BN, ReLU and pooling are left out, as
 is usual (they are under 2 % of resnet22_2).
 """
 
@@ -21,9 +21,21 @@ EXPANSION = 4  # output channels of a bottleneck block over its C_i (He et al. 2
 IMAGE_CHANNELS = 3  # every data set is brought to RGB
 
 
+class InputShape(Protocol):
+    """What a model must know of a data set."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the classifier."""
+
+
 @dataclass(frozen=True)
 class Layer:
-    """One convolution (with its batch norm), linear layer or pool, and the shape that leaves it."""
+    """One convolution (with its batch norm), linear layer or pool, and the shape of its output."""
 
     name: str
     shape: tuple[int, ...]  # (C, H, W), or (features,) in the head
@@ -36,6 +48,9 @@ def count_parameters(
 ) -> int:
     """Exact number of trainable parameters.
 
+    All blocks of a layer after its first are alike, so at most two per layer are listed: the time does not depend on
+    the number of blocks.
+
     Args:
         architecture: a preset's name, a mapping with the presets' keys, or an Architecture.
         num_classes: outputs of the classifier.
@@ -44,7 +59,15 @@ def count_parameters(
     Raises:
         ArchitectureError: the architecture is not valid, or its pool window does not fit the last map.
     """
-    return sum(layer.num_parameters for layer in list_layers(parse_architecture(architecture), num_classes, image_size))
+    whole = parse_architecture(architecture)
+    short = _shortened(whole)
+    layers = list_layers(short, num_classes, image_size)
+    total = sum(layer.num_parameters for layer in layers)
+    for i, (num_blocks, num_listed) in enumerate(zip(whole.blocks, short.blocks, strict=True), 1):
+        if num_blocks > num_listed:
+            second = sum(layer.num_parameters for layer in layers if layer.name.startswith(f"layer{i}.1."))
+            total += (num_blocks - num_listed) * second
+    return total
 
 
 def count_flops(
@@ -52,6 +75,24 @@ def count_flops(
 ) -> int:
     """FLOPs of one image's forward pass (multiply and add are two); training takes three times as many."""
     return sum(layer.flops for layer in list_layers(parse_architecture(architecture), num_classes, image_size))
+
+
+def check_budget(architecture: Architecture, dataset: str, shape: InputShape, budget: int) -> tuple[int, list[Finding]]:
+    """Number of parameters (0 if the model cannot be built) and problems; their paths start with the trial's key."""
+    try:
+        count = count_parameters(architecture, shape.num_classes, shape.image_size)
+    except ArchitectureError as error:
+        images = f"{dataset} has {shape.image_size}x{shape.image_size} images"
+        return 0, [(("model", "pool_size"), f"{error}; {images}")]
+    if count <= budget:
+        return count, []
+    layers = list_layers(_shortened(architecture), shape.num_classes, shape.image_size)
+    heaviest = max(layers, key=lambda layer: layer.num_parameters)
+    message = (
+        f"a model must have at most max_parameters={budget:,}, but {architecture.name} has {count:,}, "
+        f"{heaviest.num_parameters:,} of them in {heaviest.name}; use fewer blocks or channels"
+    )
+    return count, [(("model",), message)]
 
 
 @lru_cache(maxsize=4096)  # a sweep asks for the same few architectures thousands of times
@@ -96,7 +137,7 @@ def _layers(a: Architecture, num_classes: int, size: int) -> Iterator[Layer]:
         channels = a.extra_conv
     if a.pool_size > size:
         raise ArchitectureError(
-            f"pool_size must fit the map that leaves layer{len(a.blocks)}, {size}x{size}, but got {a.pool_size}; "
+            f"pool_size must fit the output of layer{len(a.blocks)}, {size}x{size}, but got {a.pool_size}; "
             f"use pool_size <= {size}, or fewer layers (each after the first halves the map)"
         )
     size //= a.pool_size
@@ -113,52 +154,7 @@ def _conv(name: str, c_in: int, c_out: int, kernel: int, size: int, norm: bool =
     return Layer(name, (c_out, size, size), weights + (2 * c_out if norm else 0), 2 * weights * size * size)
 
 
-class DataShape(Protocol):
-    """What a model has to know of a data set."""
-
-    @property
-    def image_size(self) -> int:
-        """Height and width in pixels."""
-
-    @property
-    def num_classes(self) -> int:
-        """Outputs of the classifier."""
-
-
-def count_quickly(architecture: Architecture, num_classes: int = 10, image_size: int = 32) -> int:
-    """Exact number of trainable parameters, as `count_parameters` gives it.
-
-    Raises:
-        ArchitectureError: the pool window does not fit.
-    """
-    clipped = _clip(architecture)
-    layers = list_layers(clipped, num_classes, image_size)
-    total = sum(layer.num_parameters for layer in layers)
-    for i, (num_blocks, num_listed) in enumerate(zip(architecture.blocks, clipped.blocks, strict=True), 1):
-        second = sum(layer.num_parameters for layer in layers if layer.name.startswith(f"layer{i}.1."))
-        total += (num_blocks - num_listed) * second
-    return total
-
-
-def check_budget(architecture: Architecture, dataset: str, shape: DataShape, budget: int) -> tuple[int, list[Finding]]:
-    """Number of parameters, and what is wrong; paths start with the trial's key. (0, ...) where it cannot be built."""
-    try:
-        count = count_quickly(architecture, shape.num_classes, shape.image_size)
-    except ArchitectureError as error:
-        images = f"{dataset} has {shape.image_size}x{shape.image_size} images"
-        return 0, [(("model", "pool_size"), f"{error}; {images}")]
-    if count <= budget:
-        return count, []
-    heaviest = max(
-        list_layers(_clip(architecture), shape.num_classes, shape.image_size), key=lambda layer: layer.num_parameters
-    )
-    message = (
-        f"a model must have at most max_parameters={budget:,}, but {architecture.name} has {count:,}, "
-        f"{heaviest.num_parameters:,} of them in {heaviest.name}; use fewer blocks or channels"
-    )
-    return count, [(("model",), message)]
-
-
-def _clip(architecture: Architecture) -> Architecture:
+def _shortened(architecture: Architecture) -> Architecture:
+    """The architecture with at most two blocks per layer: the first, and one for all others."""
     blocks = tuple(min(num_blocks, 2) for num_blocks in architecture.blocks)
     return architecture.model_copy(update={"blocks": blocks})

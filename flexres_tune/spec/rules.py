@@ -1,4 +1,4 @@
-"""Rules between the parts of a sweep: each row names the keys that it reads."""
+"""Rules between the parts of a sweep; a row per rule names the keys that the rule reads."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 from flexres_tune.spec.distribution import Distribution
 from flexres_tune.spec.document import Finding, show
-from flexres_tune.spec.spelling import TRIAL_KEYS, suggest_key
+from flexres_tune.spec.messages import TRIAL_KEYS, suggest_key
 from flexres_tune.spec.sweep import SweepSpec
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import check_value
 
 
 def check_rules(spec: SweepSpec, bad_keys: frozenset[str]) -> Iterator[Finding]:
-    """What is wrong between keys that are right in themselves.
+    """Problems between keys whose own values are right.
 
     Args:
-        spec: the sweep; keys that are wrong have any value.
-        bad_keys: top-level keys that are wrong, whose rules would only repeat it.
+        spec: the sweep; its wrong keys have default values.
+        bad_keys: top-level keys that are wrong; rules that read them are skipped.
     """
     for keys, rule in _RULES:
         if not bad_keys & set(keys):
@@ -26,7 +26,7 @@ def check_rules(spec: SweepSpec, bad_keys: frozenset[str]) -> Iterator[Finding]:
 
 
 def check_values(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """What is wrong with single values of base, parameters and exclude, however wrong the rest is."""
+    """Problems of single values in base, parameters and exclude, whatever else is wrong."""
     for path, values in (("base",), data.get("base")), *_entries("exclude", data.get("exclude")):
         for key, value in _items(values):
             yield from _check(path, key, [((), value)])
@@ -38,7 +38,7 @@ def check_values(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _values(distribution: Any) -> Iterator[tuple[tuple, Any]]:
-    """Each value that stands in a distribution, with its path in it."""
+    """Each value in a distribution, with its path there."""
     for key, value in _items(distribution):
         if key == "value" or (key in ("min", "max") and isinstance(value, int | float) and not isinstance(value, bool)):
             yield (key,), value
@@ -48,7 +48,7 @@ def _values(distribution: Any) -> Iterator[tuple[tuple, Any]]:
 
 def _check(path: tuple, key: str, values: Sequence[tuple[tuple, Any]]) -> Iterator[Finding]:
     if key == "seed":
-        yield (*path, key), "no such key in a trial; say seeds at the top level, for example seeds: [0, 1, 2]"
+        yield (*path, key), "no such key in a trial; write seeds at the top level, for example seeds: [0, 1, 2]"
     elif key not in TRIAL_KEYS:
         yield (*path, key), suggest_key(key, "trial")
     else:
@@ -65,13 +65,13 @@ def _items(value: Any) -> list[tuple[str, Any]]:
     return list(value.items()) if isinstance(value, dict) else []
 
 
-def _num_trials_where_drawn(spec: SweepSpec) -> Iterator[Finding]:
+def _num_trials_if_drawn(spec: SweepSpec) -> Iterator[Finding]:
     if spec.method == "grid" and spec.num_trials is not None:
         yield (
             ("num_trials",),
             (
                 f"num_trials belongs to method random and tpe, but method is grid and num_trials {spec.num_trials}; "
-                "remove it: the grid's size says how many"
+                "remove it: a grid runs all its configurations"
             ),
         )
     if spec.method != "grid" and spec.num_trials is None:
@@ -111,7 +111,7 @@ def _draws_vary(spec: SweepSpec) -> Iterator[Finding]:
             ("parameters",),
             (
                 f"method tpe must have one mapping of parameters, but got a list of {len(spec.parameters)}; "
-                "run one sweep a mapping, or use method: random"
+                "run one sweep per mapping, or use method: random"
             ),
         )
 
@@ -130,7 +130,7 @@ def _confirm_seeds_are_fresh(spec: SweepSpec) -> Iterator[Finding]:
         yield (
             ("confirm", "seeds"),
             (
-                f"confirm.seeds must be fresh, none of seeds, but both have {show(used)}; "
+                f"confirm.seeds must not contain any of seeds, but both have {show(used)}; "
                 f"use for example {show([free + i for i in range(min(len(spec.confirm.seeds), 5))])}"
             ),
         )
@@ -144,8 +144,8 @@ def _something_can_be_stopped(spec: SweepSpec) -> Iterator[Finding]:
         yield (
             where,
             (
-                f"grace_period < epochs must hold for some trial, or nothing is ever stopped, but got {grace} and "
-                f"{max(epochs)} epochs; lower grace_period, or set early_terminate: none where epochs is set"
+                f"grace_period must be less than the epochs of some trial, or none is ever stopped, but got {grace} and "
+                f"{max(epochs)} epochs; lower grace_period, or set early_terminate: none"
             ),
         )
 
@@ -163,7 +163,7 @@ def _distributions(spec: SweepSpec) -> Iterator[tuple[tuple, Distribution]]:
 
 
 _RULES: Sequence[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Finding]]]] = (
-    (("method", "num_trials"), _num_trials_where_drawn),
+    (("method", "num_trials"), _num_trials_if_drawn),
     (("method", "parameters"), _grid_is_finite),
     (("method", "parameters"), _draws_vary),
     (("base", "parameters"), _model_is_given),

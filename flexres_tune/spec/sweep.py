@@ -5,19 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, field_validator, model_validator
 
 from flexres_tune.names import name_problem
 from flexres_tune.spec.distribution import Distribution
 from flexres_tune.spec.document import Document, show
 from flexres_tune.spec.published import reference_problem
+from flexres_tune.spec.trial import name_in, rule_error
+from flexres_tune.text import one_of
 
 Method = Literal["grid", "random", "tpe"]
-SchedulerName = Literal["asha", "hyperband", "median", "none"]
 Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=10_000)]
 
 GOALS = {"val_accuracy": "maximize", "val_loss": "minimize"}
+
+# type of early_terminate -> the settings that it takes, with their defaults; search/early_stopping.py has the rules
+EARLY_STOPPING: Mapping[str, Mapping[str, int]] = {
+    "asha": {"grace_period": 1, "reduction_factor": 3},
+    "hyperband": {"grace_period": 1, "reduction_factor": 3, "num_brackets": 3},
+    "median": {"grace_period": 1},
+    "none": {},
+}
+
+NOT_IN_A_FILE = ("profile", "source", "document")  # fields of SweepSpec that the loader fills in
 
 
 class _Part(BaseModel):
@@ -26,12 +37,12 @@ class _Part(BaseModel):
 
 def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-        raise ValueError(f"must be distinct, but {show(twice[0])} stands twice in {show(seeds)}; remove one")
+        raise ValueError(f"must be distinct, but {show(twice[0])} is listed twice in {show(seeds)}; remove one")
     return seeds
 
 
 class Metric(_Part):
-    """What the sweep is about: a value measured on the held-out validation images after each epoch."""
+    """The value by which trials are compared, measured on the held-out validation images after each epoch."""
 
     name: Literal["val_accuracy", "val_loss"] = Field(default="val_accuracy", description="column of `epochs`")
     goal: Literal["maximize", "minimize"] = Field(default="maximize", description="which direction is better")
@@ -50,7 +61,7 @@ class Metric(_Part):
         if isinstance(value, str) and "test" in value.lower():
             raise ValueError(
                 f"must be val_accuracy or val_loss, because the test set chooses nothing, but got {show(value)}; "
-                "use val_accuracy: test_accuracy stands beside it in the tables"
+                "use val_accuracy: the tables have test_accuracy too"
             )
         return value
 
@@ -68,18 +79,18 @@ class Metric(_Part):
 class EarlyTerminate(_Part):
     """When a trial is stopped before its last epoch; may be written as the type alone (`asha`).
 
-    A field that a type does not use is None.
+    A setting that the type does not take is None.
     """
 
-    type: SchedulerName = Field(description="asha, hyperband, median or none")
+    type: Annotated[str, name_in(lambda: EARLY_STOPPING)] = Field(description=one_of(EARLY_STOPPING))
     grace_period: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None, description="epochs that every trial runs, 1 if absent"
     )
     reduction_factor: Annotated[int, Field(ge=2, strict=True)] | None = Field(
-        default=None, description="eta: of so many trials at a rung one goes on; asha and hyperband, 3 if absent"
+        default=None, description="eta: one of eta trials continues after a rung; asha and hyperband, 3 if absent"
     )
     num_brackets: Annotated[int, Field(ge=1, le=20, strict=True)] | None = Field(
-        default=None, description="ladders with growing grace periods; hyperband, 3 if absent"
+        default=None, description="brackets with growing grace periods; hyperband, 3 if absent"
     )
 
     @model_validator(mode="before")
@@ -89,25 +100,25 @@ class EarlyTerminate(_Part):
 
     @model_validator(mode="after")
     def _only_what_is_used(self) -> EarlyTerminate:
-        defaults = {
-            "grace_period": {"asha": 1, "hyperband": 1, "median": 1},
-            "reduction_factor": {"asha": 3, "hyperband": 3},
-            "num_brackets": {"hyperband": 3},
-        }
-        for name, by_type in defaults.items():
+        defaults = EARLY_STOPPING[self.type]
+        for name in type(self).model_fields:
             value = getattr(self, name)
+            if name == "type":
+                continue
             if value is None:
-                object.__setattr__(self, name, by_type.get(self.type))
-            elif self.type not in by_type:
-                raise ValueError(
-                    f"{name} belongs to {', '.join(by_type)}, but type is {self.type} and {name} {show(value)}; "
-                    f"remove {name}, or set type: {next(iter(by_type))}"
+                object.__setattr__(self, name, defaults.get(name))
+            elif name not in defaults:
+                types = [kind for kind, settings in EARLY_STOPPING.items() if name in settings]
+                raise rule_error(
+                    name,
+                    f"{name} belongs to {', '.join(types)}, but type is {self.type} and {name} {show(value)}; "
+                    f"remove {name}, or set type: {types[0]}",
                 )
         return self
 
 
 class Confirm(_Part):
-    """The best configurations run again on fresh seeds, in full length."""
+    """The best configurations run again on fresh seeds, for all their epochs."""
 
     top: Annotated[int, Field(ge=1, le=10_000, strict=True)] = Field(description="how many configurations")
     seeds: Seeds = Field(description="seeds that the sweep has not used")
@@ -129,36 +140,41 @@ Amount = Annotated[float | Literal["auto"], PlainValidator(_amount)]
 
 
 class Resources(_Part):
-    """What one trial holds while it runs; auto: chosen for the machine."""
+    """What is reserved for one trial while it runs; auto: chosen for the machine."""
 
     cpu: Amount = Field(default="auto", description="CPU cores, or auto")
-    gpu: Amount = Field(default="auto", description="GPUs or a share of one (0.25: four trials share it), or auto")
+    gpu: Amount = Field(default="auto", description="GPUs or a fraction of one (0.25: four trials share it), or auto")
 
     @field_validator("cpu")
     @classmethod
-    def _holds_something(cls, value: Any) -> Any:
+    def _not_zero(cls, value: Any) -> Any:
         if value == 0:
-            raise ValueError("must be > 0, but got 0; use a share of a core such as 0.5")
+            raise ValueError("must be > 0, but got 0; use a fraction of a core such as 0.5")
         return value
 
 
 class SweepSpec(_Part):
-    """A sweep as it will run: the file with its profile and overrides laid over it."""
+    """A sweep as it will run: the file, changed by its profile and the overrides."""
 
-    name: str = Field(description="name of the sweep and of its folder under results")
+    name: str = Field(description="name of the sweep and of its folder in the results folder")
     description: str = Field(default="", max_length=10_000, description="the question that the sweep answers")
     reproduces: str | None = Field(
         default=None, description="published table that the sweep runs again, such as flexres/optimizer"
     )
     method: Method = Field(default="grid", description="grid, random or tpe")
-    metric: Metric = Field(default=Metric(), description="what is better: {name: val_accuracy, goal: maximize}")
+    metric: Metric = Field(default=Metric(), description="what is compared: {name: val_accuracy, goal: maximize}")
     max_parameters: Annotated[int, Field(ge=1, strict=True)] = Field(
-        default=5_000_000, description="budget: trainable parameters that a model may have"
+        default=5_000_000, description="budget: most trainable parameters that a model may have"
     )
     seeds: Seeds = Field(default=(0,), description="each configuration runs once with each seed")
-    base: dict[str, Any] = Field(default_factory=dict, description="what all trials share; parameters override it")
+    base: dict[str, Any] = Field(
+        default_factory=dict, description="values that all trials share; parameters override them"
+    )
     parameters: tuple[dict[str, Distribution], ...] = Field(
-        default=({},), min_length=1, max_length=10_000, description="what varies: one grid, or a list, their union"
+        default=({},),
+        min_length=1,
+        max_length=10_000,
+        description="what varies: one grid, or a list of grids, whose union is run",
     )
     exclude: tuple[dict[str, Any], ...] = Field(
         default=(), description="a trial with all values of an entry is left out"
@@ -166,20 +182,25 @@ class SweepSpec(_Part):
     early_terminate: EarlyTerminate = Field(
         default=EarlyTerminate(type="none"), description="when a trial is stopped early"
     )
-    confirm: Confirm | None = Field(default=None, description="how many of the best run again on fresh seeds")
+    confirm: Confirm | None = Field(
+        default=None, description="how many of the best run again, and on which fresh seeds"
+    )
     num_trials: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = Field(
-        default=None, description="random and tpe: configurations drawn, each run with each seed"
+        default=None, description="random and tpe: number of configurations drawn; each runs once with each seed"
     )
     order_seed: Seed = Field(default=0, description="seed of the order of trials, and of the draws of method random")
-    resources_per_trial: Resources = Field(default=Resources(), description="what one trial holds: {cpu: 4, gpu: 0.25}")
-    profiles: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="overlays by name; laptop is chosen where there is no GPU"
+    resources_per_trial: Resources = Field(
+        default=Resources(), description="what is reserved for one trial: {cpu: 4, gpu: 0.25}"
     )
-    profile: str = Field(default="none", description="profile laid over the file; none if none was")
+    profiles: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="changes to the file by name, description included; laptop is chosen if there is no GPU",
+    )
+    profile: str = Field(default="none", description="name of the profile that was applied, or none")
     source: str = Field(default="", description="the file's name")
-
-    _document: Document = PrivateAttr(default=Document({}))  # for messages
-    _variants: tuple[SweepSpec, ...] = PrivateAttr(default=())  # the file under its other profiles, checked with it
+    document: InstanceOf[Document] = Field(
+        default=Document({}), exclude=True, repr=False, description="where each key was written, for messages"
+    )
 
     @field_validator("name")
     @classmethod
@@ -221,9 +242,7 @@ class SweepSpec(_Part):
 
     def resolved(self) -> dict[str, Any]:
         """The sweep as it will run, as plain JSON values that a sweep file could hold."""
-        values = self.model_dump(
-            mode="json", exclude={"profiles", "profile", "source", "parameters"}, exclude_none=True
-        )
+        values = self.model_dump(mode="json", exclude={"profiles", "parameters", *NOT_IN_A_FILE}, exclude_none=True)
         values["base"] = self.base  # a null in it is a value
         values["exclude"] = list(self.exclude)
         values["parameters"] = [

@@ -4,42 +4,66 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from flexres_tune.spec.architecture import Architecture, parse_architecture
-from flexres_tune.text import did_you_mean
+from flexres_tune.text import did_you_mean, one_of
 
 
 class OptimizerTraits(NamedTuple):
-    """What has to be known of an optimizer without torch; optim/optimizers.py builds it."""
+    """What the other rooms must know of an optimizer without torch; optim/optimizers.py builds it."""
 
     num_state_slots: int  # tensors that it keeps per parameter, each of the parameter's shape
-    has_momentum: bool = False
+    default_momentum: float | None = None  # None: it takes no momentum
+    needs_momentum: bool = False  # with momentum 0 it would be another optimizer
 
 
+# The rows that a new optimizer, schedule, augmentation or source of images needs here; docs/architecture.md has the rest
 OPTIMIZER_TRAITS: Mapping[str, OptimizerTraits] = {
-    "sgd": OptimizerTraits(1, has_momentum=True),
-    "nesterov": OptimizerTraits(1, has_momentum=True),
+    "sgd": OptimizerTraits(1, default_momentum=0.9),
+    "nesterov": OptimizerTraits(1, default_momentum=0.9, needs_momentum=True),
     "adam": OptimizerTraits(2),
     "adamw": OptimizerTraits(2),
     "adadelta": OptimizerTraits(2),
     "adagrad": OptimizerTraits(1),
 }
+SCHEDULE_NAMES: tuple[str, ...] = ("constant", "cosine", "step", "onecycle")
+AUGMENTATION_NAMES: tuple[str, ...] = (
+    "crop",
+    "flip",
+    "rotation",
+    "perspective",
+    "autoaugment",
+    "trivialaugment",
+    "cutout",
+)
+DATASET_FORMS: tuple[str, ...] = ("digits", "cifar10", "parquet:PATH")
 
-OptimizerName = Literal[tuple(OPTIMIZER_TRAITS)]
-ScheduleName = Literal["constant", "cosine", "step", "onecycle"]
-AugmentationName = Literal["crop", "flip", "rotation", "perspective", "autoaugment", "trivialaugment", "cutout"]
+OPTIMIZER_NAMES: tuple[str, ...] = tuple(OPTIMIZER_TRAITS)
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 
-OPTIMIZER_NAMES: tuple[str, ...] = tuple(OPTIMIZER_TRAITS)
-SCHEDULE_NAMES: tuple[str, ...] = get_args(ScheduleName)
-AUGMENTATION_NAMES: tuple[str, ...] = get_args(AugmentationName)
-DATASET_NAMES = ("digits", "cifar10")  # and parquet:PATH
+
+def name_in(registry: Callable[[], Iterable[str]]) -> PlainValidator:
+    """Validator of a name that a registry has; the registry is read when a value is checked, so it may grow."""
+
+    def check(value: Any) -> str:
+        names = list(registry())
+        if value not in names:
+            raise PydanticKnownError("literal_error", {"expected": one_of(names)})
+        return value
+
+    return PlainValidator(check)
+
+
+def rule_error(field: str, message: str) -> PydanticCustomError:
+    """A rule between several fields does not hold; the message is shown at `field`."""
+    return PydanticCustomError("rule", "{message}", {"message": message, "field": field})
+
 
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]  # strict: neither "0.1" nor true is a number
 
@@ -47,33 +71,33 @@ Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]  # strict: ne
 class TrialConfig(BaseModel):
     """One trial. Frozen; the same values have the same ids on any machine and in any sweep.
 
-    A default given here is never changed later, only added: `config_id` leaves defaults out, so that a new
-    field does not change the ids of old rows.
+    A default may be added but never changed: `config_id` leaves defaults out, so that a new field does not change the
+    ids of old rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Architecture = Field(description="architecture: a preset's name, or a mapping with blocks and channels")
-    dataset: str = Field(default="cifar10", description="digits, cifar10 or parquet:PATH")
+    dataset: str = Field(default="cifar10", description=one_of(DATASET_FORMS))
     num_train_images: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None,
         description="use only the first n training images; the validation images stay the same; all if absent",
     )
-    optimizer: OptimizerName = Field(default="sgd", description="optimizer")
+    optimizer: Annotated[str, name_in(lambda: OPTIMIZER_TRAITS)] = Field(default="sgd", description="optimizer")
     lr: Annotated[Number, Field(gt=0)] = Field(default=0.1, description="learning rate; the peak of a schedule")
     momentum: Annotated[Number, Field(ge=0, lt=1)] | None = Field(
         default=None,
         validate_default=True,
-        description="momentum of sgd and nesterov, 0.9 if absent; the others have none",
+        description="momentum of sgd and nesterov, 0.9 if absent; the other optimizers have none",
     )
     weight_decay: Annotated[Number, Field(ge=0)] = Field(default=5e-4, description="L2 penalty; decoupled in adamw")
-    lr_schedule: ScheduleName = Field(
+    lr_schedule: Annotated[str, name_in(lambda: SCHEDULE_NAMES)] = Field(
         default="cosine", description="shape of the learning rate over the trial's own steps"
     )
     warmup_epochs: Annotated[Number, Field(ge=0)] = Field(
         default=0.0, description="linear rise of the learning rate at the start, in epochs"
     )
-    batch_size: Annotated[int, Field(ge=1, le=65_536, strict=True)] = Field(default=128, description="images a step")
+    batch_size: Annotated[int, Field(ge=1, le=65_536, strict=True)] = Field(default=128, description="images per step")
     epochs: Annotated[int, Field(ge=1, le=100_000, strict=True)] = Field(
         default=20, description="passes over the training images"
     )
@@ -89,14 +113,14 @@ class TrialConfig(BaseModel):
     normalize: Annotated[bool, Field(strict=True)] = Field(
         default=True, description="subtract the training images' channel means, divide by their deviations"
     )
-    augmentation: tuple[AugmentationName, ...] = Field(
+    augmentation: tuple[Annotated[str, name_in(lambda: AUGMENTATION_NAMES)], ...] = Field(
         default=("crop", "flip"), description="random changes to each training image, in this order"
     )
     precision: Precision = Field(
-        default="auto", description="fp32, bf16 (autocast) or auto: what this device gains from"
+        default="auto", description="fp32, bf16 (autocast) or auto: bf16 if the device is faster with it"
     )
     compile: Compile = Field(
-        default="auto", description="on, off or auto: torch.compile where it saves more than it costs"
+        default="auto", description="on, off or auto: use torch.compile if it saves more time than it costs"
     )
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = Field(
         default=0, description="seed of weights, order and augmentation"
@@ -117,11 +141,12 @@ class TrialConfig(BaseModel):
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, value: str) -> str:
-        if value in DATASET_NAMES or re.fullmatch(r"parquet:[^\x00]+", value):
+        name, colon, path = value.partition(":")
+        if (f"{name}:PATH" if colon else name) in DATASET_FORMS and bool(path) == bool(colon) and "\0" not in path:
             return value
         raise ValueError(
-            f"must be {', '.join(DATASET_NAMES)} or parquet:PATH, but got {value[:200]!r}"
-            f"{did_you_mean(value, DATASET_NAMES) or '; for example cifar10'}"
+            f"must be {one_of(DATASET_FORMS)}, but got {value[:200]!r}"
+            f"{did_you_mean(value, DATASET_FORMS) or '; for example cifar10'}"
         )
 
     @field_validator("augmentation")
@@ -133,41 +158,47 @@ class TrialConfig(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> TrialConfig:
-        has_momentum = OPTIMIZER_TRAITS[self.optimizer].has_momentum
-        if self.momentum is not None and not has_momentum:
-            raise ValueError(
-                f"momentum belongs to sgd and nesterov, but optimizer is {self.optimizer} and momentum "
-                f"{self.momentum:g}; leave it out, or give it only beside optimizer: sgd in a union of grids"
+        traits = OPTIMIZER_TRAITS[self.optimizer]
+        if self.momentum is not None and traits.default_momentum is None:
+            takers = " and ".join(name for name, row in OPTIMIZER_TRAITS.items() if row.default_momentum is not None)
+            raise rule_error(
+                "momentum",
+                f"momentum belongs to {takers}, but optimizer is {self.optimizer} and momentum {self.momentum:g}; "
+                "leave it out, or give it only with optimizer: sgd in a union of grids",
             )
-        if self.momentum is None and has_momentum:
-            object.__setattr__(self, "momentum", 0.9)  # frozen; filled in here so that both spellings have one id
-        if self.optimizer == "nesterov" and self.momentum == 0:
-            raise ValueError("momentum must be above 0 with optimizer nesterov, but got 0; use sgd, which it then is")
+        if self.momentum is None:
+            object.__setattr__(self, "momentum", traits.default_momentum)  # frozen; so both spellings have one id
+        if traits.needs_momentum and self.momentum == 0:
+            message = f"momentum must be above 0 with optimizer {self.optimizer}, but got 0; use optimizer: sgd"
+            raise rule_error("momentum", message)
         if self.mixup_alpha and self.cutmix_alpha:
-            raise ValueError(
+            raise rule_error(
+                "mixup_alpha",
                 f"mixup_alpha and cutmix_alpha must not both be above 0, but got {self.mixup_alpha:g} and "
-                f"{self.cutmix_alpha:g}; set one to 0"
+                f"{self.cutmix_alpha:g}; set one to 0",
             )
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"warmup_epochs < epochs must hold, but got {self.warmup_epochs:g} and {self.epochs}; "
-                "shorten the warm-up"
+            raise rule_error(
+                "warmup_epochs",
+                f"warmup_epochs must be less than epochs, but got {self.warmup_epochs:g} and {self.epochs}; "
+                "shorten the warm-up",
             )
         if self.lr_schedule == "onecycle" and self.warmup_epochs:
-            raise ValueError(
-                f"warmup_epochs must be 0 with lr_schedule onecycle, which has its own rise, but got "
-                f"{self.warmup_epochs:g}"
+            raise rule_error(
+                "warmup_epochs",
+                "warmup_epochs must be 0 with lr_schedule onecycle, which has its own warm-up, but got "
+                f"{self.warmup_epochs:g}; set it to 0, or use lr_schedule: cosine",
             )
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for crossing process borders; `TrialConfig.model_validate` reads them back."""
+        """Plain JSON values, for another process; `TrialConfig.model_validate` reads them back."""
         return self.model_dump(mode="json")
 
     def columns(self) -> dict[str, Any]:
-        """The configuration's columns in the tables: every field, the architecture's beside the trial's own.
+        """The configuration's columns in the tables: every field of the trial and of its architecture.
 
-        `model` is the preset's name, or the shape where no preset has it; `seed` is a column of its own.
+        `model` is the preset's name, or the shape if no preset has it; `seed` is not among them.
         """
         values = self.to_dict()
         architecture = values.pop("model")
@@ -181,7 +212,7 @@ class TrialConfig(BaseModel):
 
     @property
     def trial_id(self) -> str:
-        """`<config_id>-<seed>`: the configuration and its seed, readable as such and safe as a file's name."""
+        """`<config_id>-<seed>`, which is also safe as a file's name."""
         return f"{self.config_id}-{self.seed}"
 
 

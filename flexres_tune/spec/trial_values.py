@@ -1,4 +1,4 @@
-"""Values by dotted key -> TrialConfig, with each problem at the key that it belongs to."""
+"""Values by dotted key (`lr`, `model.channels`) -> TrialConfig, with each problem at the key that it belongs to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flexres_tune.errors import ArchitectureError
 from flexres_tune.spec.architecture import Architecture, parse_architecture, preset
 from flexres_tune.spec.document import Finding, show
 from flexres_tune.spec.messages import findings
-from flexres_tune.spec.parameters import count_quickly
+from flexres_tune.spec.parameters import count_parameters
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.width import width_problem, with_ratio
@@ -23,7 +23,7 @@ MODEL_KEYS = tuple(f"model.{name}" for name in Architecture.model_fields)
 
 
 def check_value(key: str, value: Any) -> list[Finding]:
-    """What is wrong with one value whatever the others are; paths start at the value."""
+    """Problems of one value that do not depend on the other values; paths start at the value."""
     if key == "model":
         if isinstance(value, Mapping) and "width" in value:
             wrong = width_problem(value["width"])
@@ -39,9 +39,9 @@ def check_value(key: str, value: Any) -> list[Finding]:
 
 
 def build_config(values: Mapping[str, Any], seed: int) -> tuple[TrialConfig | None, list[Finding]]:
-    """The checked configuration, or None and what is wrong; paths start with the key.
+    """The checked configuration, or None and the problems; paths start with the key.
 
-    `model.channels` and its like change one field of the model, which may be a preset.
+    `model.channels` and the like change one field of the model, which may be a preset.
     """
     model = _of_model(values)
     architecture, problems = parse_model(model)
@@ -51,17 +51,17 @@ def build_config(values: Mapping[str, Any], seed: int) -> tuple[TrialConfig | No
     try:
         return TrialConfig.model_validate({**rest, "model": architecture, "seed": seed}), []
     except ValidationError as error:
-        return None, [(path or (_subject(message),), message) for path, message in findings(error)]
+        return None, findings(error)
 
 
 def apply_values(base: Mapping[str, Any], varied: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `varied` laid over it; a model laid over takes the fields of the model below with it."""
-    below = {key: value for key, value in base.items() if not (key.startswith("model.") and "model" in varied)}
-    return {**below, **varied}
+    """`base` changed by `varied`; another `model` also drops the `model.` fields that belonged to the old one."""
+    kept = {key: value for key, value in base.items() if not (key.startswith("model.") and "model" in varied)}
+    return {**kept, **varied}
 
 
 def parse_model(values: Mapping[str, Any]) -> tuple[Architecture | None, list[Finding]]:
-    """Architecture of `model` and its `model.` fields, or None and what is wrong; paths start inside the model."""
+    """Architecture of `model` and its `model.` fields, or None and the problems; paths start inside the model."""
     architecture, problems = _parse_model(json.dumps(_of_model(values), sort_keys=True))
     return architecture, list(problems)
 
@@ -78,25 +78,22 @@ def _parse_model(canonical: str) -> tuple[Architecture | None, list[Finding]]:
     """Architecture of `{"model": ..., "model.channels": ...}`; paths start inside the model."""
     values = json.loads(canonical)
     model = values.pop("model", None)
-    if not isinstance(model, str | dict):
-        return None, [((), f"must be a preset's name or a mapping with blocks and channels, but got {show(model)}; "
-                           "for example resnet22_2")]  # fmt: skip
-    if isinstance(model, str) and model not in PRESETS:
-        way_out = did_you_mean(model, PRESETS) or f"; presets are {', '.join(PRESETS)}"
-        return None, [
-            ((), f"must be a preset's name or a mapping with blocks and channels, but got {show(model)}{way_out}")
-        ]
+    if not isinstance(model, dict) and (not isinstance(model, str) or model not in PRESETS):
+        presets = did_you_mean(model, PRESETS) or f"; presets: {', '.join(PRESETS)}"
+        hint = presets if isinstance(model, str) else "; for example resnet22_2"
+        message = f"must be a preset's name or a mapping with blocks and channels, but got {show(model)}{hint}"
+        return None, [((), message)]
     try:
         row = preset(model) if isinstance(model, str) else dict(model)
         if values:
-            row.pop("num_parameters", None)  # the preset's own count, or the count before the change
+            row.pop("num_parameters", None)  # the count before the change
         row |= {key.removeprefix("model."): value for key, value in values.items()}
         stated = row.pop("num_parameters", None)
         problems = _errors_of(Architecture, row)
         if problems:
             return None, problems
         architecture = parse_architecture(row)
-        if stated is not None and (counted := count_quickly(architecture)) != stated:
+        if stated is not None and (counted := count_parameters(architecture)) != stated:
             message = (
                 f"must be what the architecture has for 32x32 images and ten classes, {counted:,}, but states "
                 f"{show(stated)}; correct it or leave it out"
@@ -116,13 +113,7 @@ def _errors_of(model: type, values: Mapping[str, Any]) -> list[Finding]:
 
 
 def _model_path(model: Mapping[str, Any], path: tuple) -> tuple:
-    """`model.channels` where that key is written, else `model`, `channels`."""
+    """Path of a model's field: ("model.channels",) if that key is written, else ("model", "channels")."""
     if path and f"model.{path[0]}" in model:
         return (f"model.{path[0]}", *path[1:])
     return ("model", *path)
-
-
-def _subject(message: str) -> str:
-    """The field that a rule over several fields is about: its first word."""
-    word = message.split(" ", 1)[0]
-    return word if word in TrialConfig.model_fields else "model"

@@ -14,7 +14,7 @@ from flexres_tune.datasets.arrays import channel_moments, fixed_permutation
 from flexres_tune.datasets.cache import DataPaths, _write, cached_arrays
 from flexres_tune.datasets.sources import SOURCES
 from flexres_tune.errors import DataError
-from flexres_tune.spec.trial import DATASET_NAMES
+from flexres_tune.spec.trial import DATASET_FORMS
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_sweep_files_and_registry_name_the_same_sources():
-    assert tuple(name for name, source in SOURCES.items() if not source.needs_path) == DATASET_NAMES
+    assert tuple(f"{name}:PATH" if source.needs_path else name for name, source in SOURCES.items()) == DATASET_FORMS
 
 
 def test_digits_have_their_published_shape_and_hold_every_image_once():

@@ -7,6 +7,7 @@ import os
 import time
 
 from flexres_tune.cluster.resources import trial_resources
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.search.sources import FixedTrials
 from flexres_tune.spec import SweepSpec, expand_trials
@@ -66,7 +67,7 @@ def run_witnesses(cluster, folder, requested, num_trials, patience_s=120):
     )
     options = RunOptions(trainable=witness(folder, share.num_concurrent, patience_s))
     paths = SweepPaths(folder / "results", spec.name)
-    trials = FixedTrials(expand_trials(spec))
+    trials = FixedTrials(expand_trials(spec, describe_dataset))
     states = run_trials(spec, trials, History(), {}, paths, share, Signals(), Silence(), options)
     assert [state.record.status for state in states.values()] == ["completed"] * num_trials
     return share, [json.loads(file.read_text()) for file in folder.glob("*.json")]

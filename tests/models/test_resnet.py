@@ -135,7 +135,7 @@ def test_dropout_works_in_training_only():
     ("architecture", "message"),
     [
         ("resnet22", "model must be a preset's name .* did you mean resnet"),
-        ({"blocks": [1, 1], "channels": [4, 8], "pool_size": 17}, "pool_size must fit the map .* 16x16, but got 17"),
+        ({"blocks": [1, 1], "channels": [4, 8], "pool_size": 17}, "pool_size must fit the output .* 16x16, but got 17"),
         ({"blocks": [1], "channels": [4], "kernel_size": 4}, "kernels must be odd"),
         ({"blocks": [1], "channels": [4], "chanels": 3}, "chanels: no such field; did you mean channels"),
     ],

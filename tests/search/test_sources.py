@@ -1,5 +1,6 @@
 import pytest
 
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.search.sources import FixedTrials, TpeSearch
 from flexres_tune.spec import SweepSpec, expand_trials, trial_from_assignment
 from flexres_tune.sweep.history import History
@@ -19,7 +20,7 @@ def tpe_spec(**changes):
 
 
 def tpe_source(spec):
-    return TpeSearch(spec, lambda values, seed: trial_from_assignment(spec, values, seed))
+    return TpeSearch(spec, lambda values, seed: trial_from_assignment(spec, values, seed, describe_dataset))
 
 
 def drain(source, score=lambda trial: 0.5):
@@ -32,7 +33,7 @@ def drain(source, score=lambda trial: 0.5):
 
 def test_list_source_keeps_the_order():
     spec = SweepSpec(name="test", base=BASE, parameters=[{"lr": {"values": [0.1, 0.2, 0.3]}}])
-    trials = expand_trials(spec)
+    trials = expand_trials(spec, describe_dataset)
     assert drain(FixedTrials(trials)) == list(trials)
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.errors import DataError, SpecError
 from flexres_tune.records import Stage
 from flexres_tune.run.printout import describe_plan
@@ -15,7 +16,6 @@ from flexres_tune.spec import (
     count_trials,
     expand_trials,
     load_sweep,
-    sample_space,
     trial_from_assignment,
 )
 
@@ -32,7 +32,7 @@ def lrs(trials):
 
 def test_a_grid_is_the_product_of_its_values_and_seeds():
     spec = sweep(parameters={"lr": {"values": [0.1, 0.2]}, "batch_size": {"values": [8, 16, 32]}}, seeds=[0, 5])
-    trials = expand_trials(spec)
+    trials = expand_trials(spec, describe_dataset)
     assert len(trials) == count_trials(spec) == 12
     assert {(t.config.lr, t.config.batch_size, t.config.seed) for t in trials} == {
         (lr, batch_size, seed) for lr in (0.1, 0.2) for batch_size in (8, 16, 32) for seed in (0, 5)
@@ -46,14 +46,17 @@ def test_a_list_of_grids_is_their_union():
         {"optimizer": {"value": "sgd"}, "lr": {"values": [0.1, 0.2]}},
         {"optimizer": {"value": "adam"}, "lr": {"value": 1e-3}},
     ]
-    trials = expand_trials(sweep(parameters=grids))
+    trials = expand_trials(sweep(parameters=grids), describe_dataset)
     assert {(t.config.optimizer, t.config.lr) for t in trials} == {("sgd", 0.1), ("sgd", 0.2), ("adam", 1e-3)}
     assert {tuple(t.varied) for t in trials} == {("optimizer", "lr")}
 
 
 def test_order_is_shuffled_by_its_seed_alone():
     parameters = {"lr": {"values": [i / 100 for i in range(1, 40)]}}
-    orders = [[t.config.lr for t in expand_trials(sweep(parameters=parameters, order_seed=seed))] for seed in (0, 0, 1)]
+    orders = [
+        [t.config.lr for t in expand_trials(sweep(parameters=parameters, order_seed=seed), describe_dataset)]
+        for seed in (0, 0, 1)
+    ]
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == sorted(orders[2])
 
@@ -69,17 +72,21 @@ def test_order_is_shuffled_by_its_seed_alone():
     ],
 )
 def test_exclude_leaves_a_trial_out(entry):
-    assert lrs(expand_trials(sweep(parameters={"lr": {"values": [0.1, 0.2]}}, exclude=[entry]))) == [0.1]
+    assert lrs(expand_trials(sweep(parameters={"lr": {"values": [0.1, 0.2]}}, exclude=[entry]), describe_dataset)) == [
+        0.1
+    ]
 
 
 def test_exclude_leaves_out_what_could_not_be_a_trial():
     parameters = {"optimizer": {"values": ["sgd", "adam"]}, "momentum": {"values": [0.5, None]}}
-    trials = expand_trials(sweep(parameters=parameters, exclude=[{"optimizer": "adam", "momentum": 0.5}]))
+    trials = expand_trials(
+        sweep(parameters=parameters, exclude=[{"optimizer": "adam", "momentum": 0.5}]), describe_dataset
+    )
     assert {(t.config.optimizer, t.config.momentum) for t in trials} == {("sgd", 0.5), ("sgd", 0.9), ("adam", None)}
 
 
 def test_model_fields_change_a_preset():
-    trials = expand_trials(sweep(parameters={"model.channels": {"values": [[4, 8], [16, 32]]}}))
+    trials = expand_trials(sweep(parameters={"model.channels": {"values": [[4, 8], [16, 32]]}}), describe_dataset)
     assert {t.config.model.name for t in trials} == {"1-1/4-8", "tiny"}
     assert {t.num_parameters for t in trials} == {
         count_parameters({"blocks": [1, 1], "channels": c, "pool_size": 4}, 10, 8) for c in ([4, 8], [16, 32])
@@ -89,7 +96,7 @@ def test_model_fields_change_a_preset():
 def test_one_configuration_spelt_twice_is_a_duplicate():
     same = {"blocks": [1, 1], "channels": [16, 32], "kernel_size": [3, 3]}
     with pytest.raises(SpecError, match=r"model=tiny and model={blocks.* are the same trial"):
-        expand_trials(sweep(parameters={"model": {"values": ["tiny", same]}}))
+        expand_trials(sweep(parameters={"model": {"values": ["tiny", same]}}), describe_dataset)
 
 
 def test_a_grid_of_a_thousand_million_is_refused_by_count():
@@ -97,7 +104,7 @@ def test_a_grid_of_a_thousand_million_is_refused_by_count():
     spec = sweep(parameters={key: thousand for key in ("lr", "weight_decay", "mixup_alpha")})
     assert count_trials(spec) == 10**9
     with pytest.raises(SpecError, match="at most 100,000 trials, but has 1,000,000,000"):
-        expand_trials(spec)
+        expand_trials(spec, describe_dataset)
 
 
 def test_random_draws_are_seeded_and_distinct():
@@ -112,7 +119,7 @@ def test_random_draws_are_seeded_and_distinct():
             "optimizer": {"values": ["sgd", "nesterov"]},
         },
     }
-    first, again, other = (expand_trials(sweep(order_seed=seed, **keys)) for seed in (3, 3, 4))
+    first, again, other = (expand_trials(sweep(order_seed=seed, **keys), describe_dataset) for seed in (3, 3, 4))
     assert [t.config for t in first] == [t.config for t in again]
     assert {t.config.config_id for t in first}.isdisjoint(t.config.config_id for t in other)
     assert len(first) == 60 and len({t.config.config_id for t in first}) == 30
@@ -123,7 +130,7 @@ def test_random_draws_are_seeded_and_distinct():
 
 def test_random_draws_from_each_grid_of_a_union():
     grids = [{"optimizer": {"value": name}, "lr": {"min": 0.01, "max": 0.1}} for name in ("sgd", "adam")]
-    trials = expand_trials(sweep(method="random", num_trials=20, parameters=grids))
+    trials = expand_trials(sweep(method="random", num_trials=20, parameters=grids), describe_dataset)
     assert {t.config.optimizer for t in trials} == {"sgd", "adam"}
 
 
@@ -135,7 +142,7 @@ def test_a_drawn_model_over_the_budget_is_drawn_again_and_counted():
         max_parameters=100_000,
         parameters={"model.channels": channels, "lr": {"min": 0.1, "max": 0.2}},
     )
-    trials = expand_trials(spec)
+    trials = expand_trials(spec, describe_dataset)
     assert len(trials) == 10 and all(t.num_parameters <= 100_000 for t in trials)
     redrawn = sum(t.num_redrawn for t in trials)
     assert redrawn > 0
@@ -144,38 +151,40 @@ def test_a_drawn_model_over_the_budget_is_drawn_again_and_counted():
 
 def test_random_gives_up_where_too_few_configurations_exist():
     with pytest.raises(
-        SpecError, match=r"after 2 configurations 1,000 draws in a row were of no use \(1,000 drawn before\)"
+        SpecError, match=r"after 2 the search gave up: 1,000 consecutive draws were rejected \(1,000 drawn before\)"
     ):
-        expand_trials(sweep(method="random", num_trials=3, parameters={"lr": {"values": [0.1, 0.2]}}))
+        expand_trials(sweep(method="random", num_trials=3, parameters={"lr": {"values": [0.1, 0.2]}}), describe_dataset)
 
 
 def test_tpe_draws_while_it_runs():
     spec = sweep(
         method="tpe", num_trials=5, seeds=[0, 1], parameters={"lr": {"min": 0.01, "max": 0.1}}, exclude=[{"lr": 0.05}]
     )
-    assert expand_trials(spec) == () and count_trials(spec) == 10
-    assert sample_space(spec)["lr"].distribution == "uniform"
-    trial = trial_from_assignment(spec, {"lr": 0.02}, 7)
+    assert expand_trials(spec, describe_dataset) == () and count_trials(spec) == 10
+    trial = trial_from_assignment(spec, {"lr": 0.02}, 7, describe_dataset)
     assert trial.config == TrialConfig(model="tiny", dataset="digits", lr=0.02, seed=7)
     assert trial.varied == {"lr": 0.02}
     with pytest.raises(SpecError, match=r"must not be excluded, but lr=0.05 is"):
-        trial_from_assignment(spec, {"lr": 0.05}, 0)
+        trial_from_assignment(spec, {"lr": 0.05}, 0, describe_dataset)
     with pytest.raises(SpecError, match="must be > 0, but got -1"):
-        trial_from_assignment(spec, {"lr": -1}, 0)
+        trial_from_assignment(spec, {"lr": -1}, 0, describe_dataset)
 
 
 def test_tpe_refuses_a_drawn_model_over_the_budget():
     spec = sweep(
         method="tpe", num_trials=5, max_parameters=1000, parameters={"model.channels": {"values": [[2, 2], [99, 99]]}}
     )
-    assert expand_trials(spec) == ()
+    assert expand_trials(spec, describe_dataset) == ()
     with pytest.raises(SpecError, match="max_parameters=1,000, but 1-1/99-99 has"):
-        trial_from_assignment(spec, {"model.channels": [99, 99]}, 0)
+        trial_from_assignment(spec, {"model.channels": [99, 99]}, 0, describe_dataset)
 
 
 def test_tpe_checks_the_fixed_model_before_it_runs():
     with pytest.raises(SpecError, match=r"base.model: a model must have at most max_parameters=1,000"):
-        expand_trials(sweep(method="tpe", num_trials=5, max_parameters=1000, parameters={"lr": {"min": 0.1, "max": 1}}))
+        expand_trials(
+            sweep(method="tpe", num_trials=5, max_parameters=1000, parameters={"lr": {"min": 0.1, "max": 1}}),
+            describe_dataset,
+        )
 
 
 def test_describe_gives_the_data_sets_shape():
@@ -195,7 +204,8 @@ def test_another_profiles_missing_data_does_not_matter(tmp_path):
     path.write_text(
         "name: x\nbase: {model: tiny, dataset: digits}\nprofiles: {gpu: {base: {dataset: 'parquet:/none'}}}\n"
     )
-    assert len(expand_trials(load_sweep(str(path)))) == 1
+    spec = load_sweep(str(path), describe=describe_dataset)
+    assert len(expand_trials(spec, describe_dataset)) == 1
 
 
 def test_the_plan_lists_trials_and_totals():
@@ -205,7 +215,7 @@ def test_the_plan_lists_trials_and_totals():
         confirm={"top": 1, "seeds": [5, 6]},
         exclude=[{"lr": 0.2}],
     )
-    trials = expand_trials(spec)
+    trials = expand_trials(spec, describe_dataset)
     table = describe_plan(spec, trials)
     assert table.columns == ("trial_id", "lr", "optimizer", "num_parameters", "epochs")
     assert (
@@ -219,5 +229,7 @@ def test_the_plan_lists_trials_and_totals():
 
 
 def test_varied_values_are_json():
-    for trial in expand_trials(sweep(parameters={"model": {"values": ["tiny", {"blocks": [1], "channels": [4]}]}})):
+    for trial in expand_trials(
+        sweep(parameters={"model": {"values": ["tiny", {"blocks": [1], "channels": [4]}]}}), describe_dataset
+    ):
         assert json.loads(json.dumps(dict(trial.varied))) == trial.varied

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.errors import SpecError
 from flexres_tune.run.printout import describe_plan
 from flexres_tune.spec import count_trials, expand_trials, load_sweep
@@ -70,9 +71,9 @@ def check_file(raw: bytes, folder: str) -> str:
     gc.freeze()  # else the garbage collector would go through all that other tests hold, too
     begin = time.thread_time()
     try:
-        spec = load_sweep(str(path), profile="auto", has_gpu=lambda: False)
+        spec = load_sweep(str(path), profile="auto", has_gpu=lambda: False, describe=describe_dataset)
         if not 2_000 < count_trials(spec) <= 100_000:  # a long sweep may take its time
-            describe_plan(spec, expand_trials(spec))
+            describe_plan(spec, expand_trials(spec, describe_dataset))
         return "loaded"
     except SpecError as error:
         assert error.problems
@@ -170,5 +171,5 @@ def test_a_grid_of_many_different_problems_is_refused_by_the_first_of_them(tmp_p
     path = tmp_path / "many.yaml"
     path.write_text(BOMBS["many big models"])
     with pytest.raises(SpecError) as caught:
-        expand_trials(load_sweep(str(path), profile="none"))
+        expand_trials(load_sweep(str(path), profile="none"), describe_dataset)
     assert "(first model.blocks=[100000])" in str(caught.value) and "of 2,000 configurations" not in str(caught.value)

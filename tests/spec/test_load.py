@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.errors import SpecError
 from flexres_tune.spec import count_trials, expand_trials, load_sweep
 from flexres_tune.spec.yaml_reader import parse_yaml
@@ -36,7 +37,7 @@ def test_what_a_file_leaves_out_has_defaults(tmp_path):
     assert spec.early_terminate.type == "none" and spec.early_terminate.grace_period is None
     assert spec.confirm is None and spec.num_trials is None
     assert (spec.resources_per_trial.cpu, spec.resources_per_trial.gpu) == ("auto", "auto")
-    assert [trial.config.lr for trial in expand_trials(spec)] == [0.1]
+    assert [trial.config.lr for trial in expand_trials(spec, describe_dataset)] == [0.1]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_null_in_a_profile_removes_a_key(tmp_path):
     )
     spec = load_sweep(str(path), profile="p")
     assert spec.confirm is None and "momentum" not in spec.base
-    assert expand_trials(spec)[0].config.momentum == 0.9
+    assert expand_trials(spec, describe_dataset)[0].config.momentum == 0.9
 
 
 def test_a_model_in_a_profile_takes_the_fields_of_the_model_below_with_it(tmp_path):
@@ -100,14 +101,14 @@ def test_a_model_in_a_profile_takes_the_fields_of_the_model_below_with_it(tmp_pa
         "name: x\nbase: {model: resnet10, model.channels: [8, 8, 8, 8]}\n"
         "profiles: {p: {base: {model: tiny, dataset: digits}}}\n"
     )
-    assert expand_trials(load_sweep(str(path), profile="p"))[0].config.model.name == "tiny"
+    assert expand_trials(load_sweep(str(path), profile="p"), describe_dataset)[0].config.model.name == "tiny"
 
 
 def test_an_unused_profile_is_checked(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text("name: x\nbase: {model: resnet10}\nprofiles:\n  laptop:\n    base: {dataset: digits}\n")
     with pytest.raises(SpecError, match=r"s\.yaml:\d: .*pool_size must fit"):
-        expand_trials(load_sweep(str(path)))
+        load_sweep(str(path), describe=describe_dataset)
 
 
 def test_overrides_lie_over_the_profile():
@@ -121,7 +122,7 @@ def test_overrides_lie_over_the_profile():
     spec = load_sweep(GOOD, profile="laptop", overrides=overrides)
     assert spec.base["epochs"] == 2 and spec.seeds == (4, 5) and spec.order_seed == 3
     assert spec.parameters[1]["lr"].values == (5e-4,)
-    assert all(trial.config.model.pool_size == 2 for trial in expand_trials(spec))
+    assert all(trial.config.model.pool_size == 2 for trial in expand_trials(spec, describe_dataset))
 
 
 def test_an_override_mends_the_file():
@@ -134,7 +135,7 @@ def test_an_override_mends_the_file():
             "parameters={lr: {values: [0.1, 0.2]}}",
         ],
     )
-    assert len(expand_trials(spec)) == 4
+    assert len(expand_trials(spec, describe_dataset)) == 4
 
 
 @pytest.mark.parametrize(
@@ -155,15 +156,15 @@ def test_an_override_mends_the_file():
         ("base.epoch=3", "--set base.epoch: base.epoch: no such key in a trial; did you mean epochs?"),
         (
             "parameters.lr.values=[1]",
-            "--set parameters.lr.values: parameters is a list of 2, so an index below 2 must follow; say parameters[0]",
+            "--set parameters.lr.values: parameters is a list of 2, so an index below 2 must follow; write parameters[0]",
         ),
         (
             "parameters[2].lr.value=1",
             "--set parameters[2].lr.value: parameters is a list of 2, so an index below 2 must "
-            "follow; say parameters[0]",
+            "follow; write parameters[0]",
         ),
         ("name.x=1", "--set name.x: name must be a mapping to have the key x, but is good; set name itself"),
-        ("seeds[0][1]=1", "--set seeds[0][1]: [1] must follow a list, but seeds.0 is none; leave it out"),
+        ("seeds[0][1]=1", "--set seeds[0][1]: [1] must follow a list, but seeds.0 is not a list; leave it out"),
         (
             "profiles.laptop.seeds=[1]",
             "--set profiles.laptop.seeds: profiles cannot be set on the command line; choose one with --profile NAME",
@@ -193,7 +194,9 @@ def test_the_resolved_sweep_is_json_and_loads_to_the_same_trials(tmp_path):
     path = tmp_path / "again.yaml"
     path.write_text(json.dumps(spec.resolved()))
     again = load_sweep(str(path))
-    assert [trial.config for trial in expand_trials(again)] == [trial.config for trial in expand_trials(spec)]
+    assert [trial.config for trial in expand_trials(again, describe_dataset)] == [
+        trial.config for trial in expand_trials(spec, describe_dataset)
+    ]
     assert again.early_terminate == spec.early_terminate and again.confirm == spec.confirm
 
 

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ValidationError, model_validator
 
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.errors import SpecError
 from flexres_tune.spec import expand_trials, load_sweep
-from flexres_tune.spec.messages import EXAMPLES
-from flexres_tune.spec.spelling import CHOICES, KEYS, LEVELS, TRIAL_KEYS, VALUES
+from flexres_tune.spec.messages import CHOICES, EXAMPLES, KEYS, LEVELS, TRIAL_KEYS, VALUES, findings
+from flexres_tune.spec.trial import rule_error
 
 GOLDEN = Path(__file__).with_name("bad_files.txt")
 CASES = [case.split("=== messages\n") for case in GOLDEN.read_text().split("=== file\n")[1:]]
@@ -22,7 +24,7 @@ def test_bad_file_has_exactly_these_messages(index, tmp_path, monkeypatch, regen
     monkeypatch.chdir(tmp_path)
     Path("s.yaml").write_text(text)
     with pytest.raises(SpecError) as caught:
-        expand_trials(load_sweep("s.yaml"))
+        expand_trials(load_sweep("s.yaml", describe=describe_dataset), describe_dataset)
     if regen:
         CASES[index][1] = f"{caught.value}\n"
         GOLDEN.write_text("".join(f"=== file\n{text}=== messages\n{messages}" for text, messages in CASES))
@@ -35,6 +37,44 @@ def test_message_begins_with_its_place_and_is_short(index):
     for line in CASES[index][1].rstrip("\n").split("\n"):
         assert re.match(r"s\.yaml(:\d+)?: ", line), line
         assert len(line) < 900, line
+
+
+class Reworded(BaseModel):
+    """A rule between fields whose message does not begin with a field's name."""
+
+    optimizer: str
+    momentum: float
+
+    @model_validator(mode="after")
+    def _agree(self):
+        raise rule_error("momentum", "Only {sgd} takes a momentum of 0.5%")
+
+
+def test_key_of_an_error_does_not_depend_on_its_words():
+    with pytest.raises(ValidationError) as caught:
+        Reworded(optimizer="adam", momentum=0.5)
+    assert findings(caught.value) == [(("momentum",), "Only {sgd} takes a momentum of 0.5%")]
+
+
+@pytest.mark.parametrize(
+    ("written", "field"),
+    [
+        ("optimizer: adam, momentum: 0.5", "momentum"),
+        ("optimizer: nesterov, momentum: 0", "momentum"),
+        ("mixup_alpha: 1, cutmix_alpha: 1", "mixup_alpha"),
+        ("epochs: 1, warmup_epochs: 1", "warmup_epochs"),
+        ("lr_schedule: onecycle, warmup_epochs: 1", "warmup_epochs"),
+    ],
+)
+def test_rule_between_fields_is_shown_on_the_line_of_one_of_them(written, field, tmp_path):
+    path = tmp_path / "s.yaml"
+    keys = ["model: tiny", "dataset: digits", *written.split(", ")]
+    path.write_text("name: x\nbase:\n" + "".join(f"  {key}\n" for key in keys))
+    with pytest.raises(SpecError) as caught:
+        expand_trials(load_sweep(str(path)), describe_dataset)
+    (problem,) = caught.value.problems
+    line = next(i for i, key in enumerate(keys, 3) if key.startswith(f"{field}:"))
+    assert (problem.path, problem.line) == (f"base.{field}", line)
 
 
 @pytest.mark.parametrize("other", KEYS)
@@ -57,12 +97,12 @@ def test_every_trial_key_has_an_example_that_loads(key, tmp_path):
     path = tmp_path / "s.yaml"
     model = "" if key == "model" else "model: resnet22_2, "
     path.write_text(f"name: x\nbase: {{{model}{key}: {EXAMPLES[key]}}}\n")
-    assert len(expand_trials(load_sweep(str(path)))) == 1
+    assert len(expand_trials(load_sweep(str(path)), describe_dataset)) == 1
 
 
 def test_unknown_keys_and_wrong_trials_are_reported_together(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text("name: x\nbase: {model: resnet22_2}\nmax_parameters: 1000\nmax_t: 3\nconfirm: {top: 3}\n")
     with pytest.raises(SpecError) as caught:
-        load_sweep(str(path))
+        load_sweep(str(path), describe=describe_dataset)
     assert [problem.path for problem in caught.value.problems] == ["base.model", "max_t", "confirm.seeds"]

@@ -83,7 +83,7 @@ def test_momentum_belongs_to_sgd_and_nesterov():
     ("values", "message"),
     [
         ({"mixup_alpha": 0.1, "cutmix_alpha": 1}, "must not both be above 0, but got 0.1 and 1"),
-        ({"epochs": 2, "warmup_epochs": 2}, "warmup_epochs < epochs must hold, but got 2 and 2"),
+        ({"epochs": 2, "warmup_epochs": 2}, "warmup_epochs must be less than epochs, but got 2 and 2"),
         ({"lr_schedule": "onecycle", "warmup_epochs": 1}, "must be 0 with lr_schedule onecycle"),
         ({"augmentation": ["flip", "flip"]}, "must name each augmentation once, but has flip twice"),
         ({"dataset": "cifar"}, "did you mean cifar10"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.errors import ArchitectureError, SpecError
 from flexres_tune.spec import count_parameters, expand_trials, load_sweep, trial_from_assignment
 from flexres_tune.spec.width import widest
@@ -34,7 +35,7 @@ def test_widest_fits_and_no_layer_can_have_one_channel_more(model, budget):
     try:
         fit = widest(model, budget)
     except ArchitectureError as error:
-        assert "one channel a layer" in str(error)
+        assert "one channel per layer" in str(error)
         return
     assert count_parameters(fit.architecture) == fit.num_parameters <= budget
     assert all(few <= many for few, many in zip(fit.scaled, fit.architecture.channels, strict=True))
@@ -100,7 +101,7 @@ def test_first_layer_as_wide_as_its_stem_needs_no_shortcut_and_so_fits_more():
 
 def test_budget_without_room_for_one_channel_is_refused():
     with pytest.raises(
-        ArchitectureError, match=r"room for one channel a layer, but blocks=\[3, 3\].* is 100; use fewer"
+        ArchitectureError, match=r"room for one channel per layer, but blocks=\[3, 3\].* is 100; use fewer"
     ):
         widest({"blocks": [3, 3]}, 100)
 
@@ -125,8 +126,10 @@ def sweep(tmp_path, text):
 
 def test_fitted_trial_has_the_id_of_its_channels_written_out(tmp_path):
     base = "base: {model: {blocks: [3, 3, 3, 3], width: fit}}"
-    (fitted,) = expand_trials(sweep(tmp_path, base))
-    (written,) = expand_trials(sweep(tmp_path, base.replace("width: fit", "channels: [34, 68, 137, 274]")))
+    (fitted,) = expand_trials(sweep(tmp_path, base), describe_dataset)
+    (written,) = expand_trials(
+        sweep(tmp_path, base.replace("width: fit", "channels: [34, 68, 137, 274]")), describe_dataset
+    )
     assert fitted.config == written.config
     assert fitted.config.trial_id == written.config.trial_id
     assert fitted.num_parameters == 4_996_039
@@ -134,7 +137,7 @@ def test_fitted_trial_has_the_id_of_its_channels_written_out(tmp_path):
 
 def test_fit_follows_the_sweeps_own_budget_and_images(tmp_path):
     text = "max_parameters: 100_000\nbase: {dataset: digits, model: {blocks: [1, 1], pool_size: 4, width: fit}}"
-    (trial,) = expand_trials(sweep(tmp_path, text))
+    (trial,) = expand_trials(sweep(tmp_path, text), describe_dataset)
     assert trial.config.model == widest({"blocks": [1, 1], "pool_size": 4}, 100_000, 10, 8).architecture
     assert 99_000 < trial.num_parameters <= 100_000
 
@@ -142,7 +145,7 @@ def test_fit_follows_the_sweeps_own_budget_and_images(tmp_path):
 def test_swept_blocks_are_each_fitted(tmp_path):
     text = """base: {model: {blocks: [1], width: fit}}
 parameters: {model.blocks: {values: [[3, 3, 3, 3], [2, 4, 3], [1, 1]]}, lr: {values: [0.1, 0.01]}}"""
-    trials = expand_trials(sweep(tmp_path, text))
+    trials = expand_trials(sweep(tmp_path, text), describe_dataset)
     shapes = {trial.config.model.blocks: trial.config.model.channels for trial in trials}
     assert len(trials) == 6 and len(shapes) == 3
     assert all(4_900_000 < trial.num_parameters <= BUDGET for trial in trials)
@@ -152,7 +155,7 @@ parameters: {model.blocks: {values: [[3, 3, 3, 3], [2, 4, 3], [1, 1]]}, lr: {val
 def test_swept_channels_are_the_ratio(tmp_path):
     text = """base: {model: {blocks: [2, 2], width: fit}}
 parameters: {model.channels: {values: [[1, 2], [1, 1]]}}"""
-    channels = sorted(trial.config.model.channels for trial in expand_trials(sweep(tmp_path, text)))
+    channels = sorted(trial.config.model.channels for trial in expand_trials(sweep(tmp_path, text), describe_dataset))
     assert channels[0][1] == pytest.approx(2 * channels[0][0], abs=2)
     assert channels[1][1] == pytest.approx(channels[1][0], abs=2)
 
@@ -162,7 +165,7 @@ def test_drawn_blocks_are_fitted_too(tmp_path):
 num_trials: 2
 base: {model: {blocks: [1, 1], width: fit}}
 parameters: {model.blocks: {values: [[1, 1], [2, 2]]}}"""
-    trial = trial_from_assignment(sweep(tmp_path, text), {"model.blocks": [2, 2]}, seed=3)
+    trial = trial_from_assignment(sweep(tmp_path, text), {"model.blocks": [2, 2]}, 3, describe_dataset)
     assert trial.config.model == widest({"blocks": [2, 2]}, BUDGET).architecture
     assert trial.config.seed == 3
 
@@ -175,14 +178,14 @@ parameters: {model.blocks: {values: [[1, 1], [2, 2]]}}"""
         ("{width: fit}", "base.model.blocks: must be given"),
         ("{blocks: [0, 3], width: fit}", "base.model.blocks"),
         ("{blocks: [1, 1, 1], channels: [1, 2], width: fit}", "channels must have one entry for each of the 3 layers"),
-        ("{blocks: [1, 1, 1, 1], pool_size: 8, width: fit}", "pool_size must fit the map"),
+        ("{blocks: [1, 1, 1, 1], pool_size: 8, width: fit}", "pool_size must fit the output"),
         (f"{{blocks: {[100_000] * 3}, width: fit}}", "base.model.width: max_parameters must leave room"),
     ],
 )
 def test_wrong_model_is_told_where_it_is_wrong(tmp_path, monkeypatch, model, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SpecError) as caught:
-        expand_trials(sweep(tmp_path, f"base: {{model: {model}}}"))
+        expand_trials(sweep(tmp_path, f"base: {{model: {model}}}"), describe_dataset)
     assert message in str(caught.value)
     assert len(caught.value.problems) == 1
 
