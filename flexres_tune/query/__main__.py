@@ -76,9 +76,12 @@ app = typer.Typer(
 )
 
 
-@app.callback(invoke_without_command=True, epilog=EXAMPLES, subcommand_metavar='COMMAND|"SQL" [ARGUMENTS] [OPTIONS]')
+@app.callback(invoke_without_command=True, epilog=EXAMPLES, subcommand_metavar='COMMAND|"SQL" ...')
 def query(context: typer.Context) -> None:
-    """Ask the tables that sweeps write, also while they run: one of these commands, or a SQL query in quotes."""
+    """Ask the tables that sweeps write, also while they run: with a command, or with a SQL query in quotes.
+
+    COMMAND --help shows the command's options.
+    """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
