@@ -44,18 +44,18 @@ _BEST_FIRST = [("best_val_accuracy", "descending"), ("trial_id", "ascending")]
 def answer_leaderboard(results: Results, sweep: str | None, limit: int | None) -> Answer:
     """One section per sweep and data set, because ranks count within one; `limit` is rows per section."""
     boards = leaderboards(results, sweep, limit)
-    sections = []
+    sections, tables = [], []
     for index, board in enumerate(boards):
-        section = _board_section(board)
+        tables.append(board.to_table())
+        section = _board_section(board, tables[-1])
         is_last_of_sweep = [each.sweep for each in boards[index + 1 : index + 2]] != [board.sweep]
         if is_last_of_sweep and (note := reference_note(results, board.sweep)):
             section = replace(section, notes=(*section.notes, note))
         sections.append(section)
-    return Answer(concatenate([board.to_table() for board in boards]), sections)
+    return Answer(concatenate(tables), sections)
 
 
-def _board_section(board: Board) -> Section:
-    table = board.to_table()
+def _board_section(board: Board, table: pa.Table) -> Section:
     empty = {name for name in table.column_names if table[name].null_count == table.num_rows} - {"rank"}
     hidden = {"sweep", "dataset", *_BOARD_FOR_PROGRAMS, *empty}
     names = [name for name in table.column_names if name not in hidden]
