@@ -9,11 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from flexres_tune import cli
 from flexres_tune.errors import DivergedError
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.storage import AnyPath, make_path
+from flexres_tune.text import plural
 from flexres_tune.trial_options import read_config, with_trial_options
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ Examples:
 
   python -m flexres_tune.train --model kernel_15 --kernel-size "[[1, 5], [3, 3], [1, 5]]" --dataset parquet:images
 
-Lists are written with commas. With --checkpoint the same command goes on where it was interrupted.
+Lists are written with commas. With --checkpoint, typing the same command again resumes an interrupted trial.
 """
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -40,19 +43,19 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 @with_trial_options
 def train(
     model: Annotated[
-        str | None, typer.Option(help="A preset's name, such as resnet22_2; or give --blocks and --channels.")
+        str | None, typer.Option(help="Name of a preset, such as resnet22_2. Or give --blocks and --channels.")
     ] = None,
     max_parameters: Annotated[int, typer.Option(min=1, help="Refuse a model with more parameters.")] = 5_000_000,
     checkpoint: Annotated[
-        str | None, typer.Option(metavar="FILE", help="File to go on from, and to save to after each epoch.")
+        str | None, typer.Option(metavar="FILE", help="Save to this file after each epoch, and resume from it.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N; if absent the first GPU, or the CPU.")
+        str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, or else the CPU.")
     ] = None,
-    num_threads: Annotated[int | None, typer.Option(min=1, help="Threads on a CPU.")] = None,
+    num_threads: Annotated[int | None, typer.Option(min=1, help="Number of CPU threads.")] = None,
     **fields: str | None,
 ) -> None:
-    """Train one trial; a line an epoch, and its accuracy on the validation and the test images."""
+    """Train one trial: prints a line per epoch, and at the end the accuracy on validation and test images."""
     config, num_parameters = read_config({"model": model, **fields}, max_parameters)
     raise typer.Exit(
         run_trial(config, num_parameters, make_path(checkpoint) if checkpoint else None, device, num_threads)
@@ -66,15 +69,14 @@ def run_trial(
     device_name: str | None = None,
     num_threads: int | None = None,
 ) -> int:
-    """Train with progress and a summary on stdout; returns the exit status.
+    """Train one trial, with progress and a summary on stdout; returns the exit status.
 
     Raises:
         FlexResError: the device, the data or the checkpoint cannot be used.
     """
-    from flexres_tune.datasets import load_dataset  # here, so that --help and a wrong option do not wait for torch
-    from flexres_tune.training import choose_execution, device, fit
+    from flexres_tune.datasets import load_dataset  # not above: --help and a wrong option need not wait for torch
+    from flexres_tune.training import Checkpointer, choose_execution, device, fit
     from flexres_tune.training.epoch import batch_sizes
-    from flexres_tune.training.progress import TrialProgress
 
     if num_threads is not None:
         device.set_num_threads(num_threads)
@@ -90,12 +92,12 @@ def run_trial(
     num_steps = len(batch_sizes(num_images, config.batch_size))
     with _Interrupt() as interrupted, TrialProgress(config.epochs, num_steps) as progress:
 
-        def should_stop() -> bool:  # asked once a step
+        def should_stop() -> bool:  # called once per step
             progress.step()
             return interrupted()
 
         try:
-            for metrics in fit(config, data, execution, checkpoint, should_stop=should_stop):
+            for metrics in fit(config, data, execution, Checkpointer(checkpoint), should_stop):
                 history.append(metrics)
                 progress.epoch(metrics)
         except DivergedError as error:
@@ -107,14 +109,58 @@ def run_trial(
             print(f"out of memory: {error}; use a smaller --batch-size than {config.batch_size}", file=sys.stderr)
             return cli.EXIT_FAILED
     if len(history) < config.epochs:
-        print(_how_to_go_on(len(history), checkpoint), file=sys.stderr)
+        print(_how_to_resume(len(history), checkpoint), file=sys.stderr)
         return cli.EXIT_INTERRUPTED
     print(_summary(config, history, num_parameters))
     return 0
 
 
+class TrialProgress:
+    """Progress of one trial: a bar over its steps with the time left, and a line per epoch.
+
+    Without a terminal only the lines are printed. Use it as a context, in which the bar is shown.
+    """
+
+    def __init__(self, num_epochs: int, num_steps_per_epoch: int, console: Console | None = None):
+        self._num_epochs = num_epochs
+        self._num_steps = num_steps_per_epoch
+        self._num_steps_begun = 0  # of the current epoch
+        self._console = console or Console(highlight=False)
+        columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
+        times = (TimeElapsedColumn(), TextColumn("elapsed,"), TimeRemainingColumn(compact=True), TextColumn("left"))
+        self._bar = Progress(*columns, *times, console=self._console, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task("", total=num_epochs * num_steps_per_epoch)
+
+    def __enter__(self) -> TrialProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def step(self) -> None:
+        """A training step is about to start."""
+        self._num_steps_begun += 1
+        self._bar.advance(self._task)
+
+    def epoch(self, metrics: EpochMetrics) -> None:
+        """An epoch has ended. Without any step it comes from a checkpoint, and does not count for the time left."""
+        stored = self._num_steps_begun == 0
+        self._num_steps_begun = 0
+        if stored:
+            self._bar.reset(self._task, completed=metrics.epoch * self._num_steps)
+        width = len(str(self._num_epochs))
+        self._console.print(
+            f"epoch {metrics.epoch:>{width}}/{self._num_epochs}  "
+            f"train loss {metrics.train_loss:.4f}, accuracy {metrics.train_accuracy:.2%}  "
+            f"validation loss {metrics.val_loss:.4f}, accuracy {metrics.val_accuracy:.2%}  "
+            f"lr {metrics.lr:.2e}  {metrics.epoch_seconds:.1f} s" + ("  (from the checkpoint)" if stored else ""),
+            soft_wrap=True,
+        )
+
+
 class _Interrupt:
-    """Ctrl-C as a question: the first is answered at the next step, a second ends the process at once."""
+    """Context that yields a function: whether Ctrl-C was pressed. A second Ctrl-C ends the process at once."""
 
     def __enter__(self) -> Callable[[], bool]:
         self._pressed = False
@@ -140,15 +186,13 @@ def _summary(config: TrialConfig, history: list[EpochMetrics], num_parameters: i
     )
 
 
-def _how_to_go_on(num_epochs: int, checkpoint: AnyPath | None) -> str:
-    from flexres_tune.text import plural
-
+def _how_to_resume(num_epochs: int, checkpoint: AnyPath | None) -> str:
     epochs = plural(num_epochs, "epoch")
     if checkpoint is None:
-        return f"interrupted after {epochs}; with --checkpoint FILE a trial goes on where it was interrupted"
+        return f"interrupted after {epochs}; with --checkpoint FILE it could be resumed"
     if num_epochs == 0:
-        return f"interrupted before the first epoch was finished; nothing was saved to {checkpoint}"
-    return f"interrupted; {checkpoint} holds {epochs}: the same command goes on from there"
+        return f"interrupted in the first epoch; nothing was saved to {checkpoint}"
+    return f"interrupted; {checkpoint} holds {epochs}: the same command resumes from there"
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from flexres_tune.errors import DataError, SpecError
 from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.trial import AUGMENTATION_NAMES, OPTIMIZER_NAMES, TrialConfig
-from flexres_tune.train import app
+from flexres_tune.train import TrialProgress, app
 from flexres_tune.trial_options import option_name, read_config
 
 QUICK = ["--model", "tiny", "--dataset", "digits", "--num-threads", "1"]
@@ -43,7 +43,7 @@ def test_trial_is_trained_saved_and_not_trained_again(tmp_path):
     assert second.stdout.splitlines()[4:] == lines[4:]
 
 
-def test_interrupted_trial_says_how_to_go_on_and_does(tmp_path):
+def test_interrupted_trial_says_how_to_resume_and_does(tmp_path):
     args = [*QUICK, "--epochs", "2000", "--batch-size", "16", "--checkpoint", str(tmp_path / "x.pt")]
     command = [sys.executable, "-m", "flexres_tune.train", *args]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -54,7 +54,7 @@ def test_interrupted_trial_says_how_to_go_on_and_does(tmp_path):
     assert process.returncode == 130
     num_epochs = 1 + output.count("epoch")
     epochs = f"{num_epochs} epoch{'s' * (num_epochs > 1)}"
-    assert errors == f"interrupted; {tmp_path / 'x.pt'} holds {epochs}: the same command goes on from there\n"
+    assert errors == f"interrupted; {tmp_path / 'x.pt'} holds {epochs}: the same command resumes from there\n"
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
@@ -158,8 +158,6 @@ def test_missing_data_set_is_told_before_torch_is_loaded():
 
 
 def test_bar_shows_steps_and_time_left_on_a_terminal():
-    from flexres_tune.training.progress import TrialProgress
-
     console = Console(force_terminal=True, width=150, record=True)
     with TrialProgress(2, 4, console) as progress:
         progress.epoch(make_metrics())  # without steps: from a checkpoint

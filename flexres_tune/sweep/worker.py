@@ -95,9 +95,8 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
 
     from flexres_tune.datasets import load_dataset
     from flexres_tune.spec import TrialConfig
+    from flexres_tune.training import Checkpointer, choose_execution, fit
     from flexres_tune.training import device as devices
-    from flexres_tune.training import fit
-    from flexres_tune.training.execution import choose_execution
 
     config = TrialConfig.model_validate(job.config)
     device = devices.pick_device()
@@ -118,7 +117,8 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
     checkpoint = make_path(job.checkpoint) if job.checkpoint else None
     with StopCheck(job.stop_file) as must_stop:
         problems: list[FlexResError] = []
-        for metrics in fit(config, data, execution, checkpoint, job.checkpoint_period_s, must_stop, problems.append):
+        checkpointer = Checkpointer(checkpoint, job.checkpoint_period_s, problems.append)
+        for metrics in fit(config, data, execution, checkpointer, must_stop):
             problem = str(problems[-1]) if problems else None
             facts = replace(facts, peak_memory_bytes=devices.peak_memory_bytes(device), problem=problem)
             problems.clear()

@@ -1,27 +1,29 @@
-"""Checkpoints: state dicts of one trial in one file, written aside and renamed, so that a reader finds all or nothing.
+"""Checkpoints: the state of one trial in one file, written atomically, so that a reader finds all of it or none.
 
-On object storage the one file is an object, written in one piece.
-
-The file holds no code: it is read with torch's weights_only.
+On object storage the file is an object, written as a whole. The file holds no code: torch reads it with weights_only.
 """
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from flexres_tune.errors import CheckpointError, StorageError, describe_os_error
 from flexres_tune.storage import AnyPath, atomic_write
 
+if TYPE_CHECKING:
+    from flexres_tune.training.state import TrainState
+
 FORMAT = 1  # of the payload; a file of another format is not read
 KEYS = {"trial_id", "epoch", "history", "device_type", "model", "optimizer", "generators"}
-AWAY_S = 600.0  # so long a trial that starts waits for a server that is away: anew, it would lose what it had
-AWAY_RETRY_S = 5.0
+OUTAGE_S = 600.0  # how long a starting trial waits for a server: without its checkpoint it would lose its epochs
+OUTAGE_RETRY_S = 5.0
 
 T = TypeVar("T")
 
@@ -29,7 +31,85 @@ log = logging.getLogger(__name__)
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A file that is not a whole checkpoint: the trial starts anew."""
+    """A file that is not a complete checkpoint: the trial starts from the beginning."""
+
+
+def raise_error(error: CheckpointError) -> None:
+    """End the trial: whoever named a checkpoint file must learn that it was not written."""
+    raise error
+
+
+class Checkpointer:
+    """Saves and restores one trial in one file. Between two saves it keeps a copy of the state after the last epoch."""
+
+    def __init__(
+        self,
+        path: AnyPath | None,
+        period_s: float = 0,
+        on_error: Callable[[CheckpointError], None] = raise_error,
+    ):
+        """With `path` None nothing is saved.
+
+        Args:
+            period_s: the least time between two saves, except for the last epoch's; 0 saves after every epoch.
+            on_error: called if the file cannot be written. If it returns, the trial continues, and the next save is
+                attempted as usual.
+        """
+        self._path = path
+        self._period_s = period_s
+        self._on_error = on_error
+        self._saved_at = time.monotonic()
+        self._unsaved: dict[str, Any] | None = None
+
+    def restore(self, make_state: Callable[[], TrainState]) -> TrainState:
+        """The saved state, or a new one if there is no file. A damaged file is logged and not used.
+
+        Raises:
+            CheckpointError: the file belongs to another trial, or cannot be read.
+        """
+        state = make_state()
+        self._saved_at = time.monotonic()
+        if self._path is None or not has_checkpoint(self._path):
+            return state
+        try:
+            payload = load_checkpoint(self._path, state.config.trial_id)
+            try:
+                state.load_payload(payload)
+            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                reason = f"does not fit the model or the optimizer: {error}"
+                raise DamagedCheckpointError(f"{self._path}: {reason}") from error
+        except DamagedCheckpointError as error:
+            log.warning("%s; the trial starts from the beginning", error)
+            return make_state()
+        if payload["device_type"] != state.device.type:
+            log.warning(
+                "%s: was written on %s but is read on %s: order and augmentation are drawn afresh",
+                *(self._path, payload["device_type"], state.device.type),
+            )
+        return state
+
+    def end_epoch(self, state: TrainState, is_last: bool) -> None:
+        """Save the state if the period has passed or the epoch is the last; otherwise copy it for `save_unsaved`."""
+        if self._path is None:
+            return
+        if is_last or time.monotonic() - self._saved_at >= self._period_s:
+            self._save(state.to_payload())
+            self._saved_at, self._unsaved = time.monotonic(), None
+        else:
+            # the next epoch changes the weights in place, and the trial may be interrupted in the middle of it
+            self._unsaved = copy.deepcopy(state.to_payload())
+
+    def save_unsaved(self) -> None:
+        """Save the last finished epoch, unless it is saved: the trial ends inside the next one."""
+        if self._unsaved is not None:
+            self._save(self._unsaved)
+            self._unsaved = None
+
+    def _save(self, payload: dict[str, Any]) -> None:
+        try:
+            save_checkpoint(self._path, payload)
+        except CheckpointError as error:
+            self._on_error(error)
 
 
 def save_checkpoint(path: AnyPath, payload: dict[str, Any]) -> None:
@@ -49,13 +129,13 @@ def save_checkpoint(path: AnyPath, payload: dict[str, Any]) -> None:
 
 
 def has_checkpoint(path: AnyPath) -> bool:
-    """Whether there is one; a server that is away is waited for, ten minutes at most.
+    """Whether the file exists; waits up to ten minutes for a server that does not answer.
 
     Raises:
-        CheckpointError: it stayed away.
+        CheckpointError: the server did not answer in that time.
     """
     try:
-        return _patiently(path.exists)
+        return _retry_during_outage(path.exists)
     except StorageError as error:
         raise CheckpointError(str(error)) from error
 
@@ -64,16 +144,16 @@ def load_checkpoint(path: AnyPath, trial_id: str) -> dict[str, Any]:
     """The payload saved for this trial, all tensors on the CPU.
 
     Raises:
-        DamagedCheckpointError: not a whole checkpoint, or of another format.
-        CheckpointError: of another trial, or not readable at all.
+        DamagedCheckpointError: the file is not a complete checkpoint, or has another format.
+        CheckpointError: the file belongs to another trial, or cannot be read at all.
     """
     try:
-        content = _patiently(path.read_bytes)  # apart from parsing, whose complaints are OSErrors too
+        content = _retry_during_outage(path.read_bytes)  # before parsing, which raises OSErrors too
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {describe_os_error(error)}") from error
     try:
         payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds, by the byte that is wrong
+    except Exception as error:  # torch raises many kinds, depending on which byte is wrong
         first_line = (str(error).splitlines() or [""])[0]
         raise DamagedCheckpointError(f"{path}: is damaged: {type(error).__name__}: {first_line}") from error
     if not isinstance(payload, dict) or payload.pop("format", None) != FORMAT or payload.keys() != KEYS:
@@ -86,14 +166,14 @@ def load_checkpoint(path: AnyPath, trial_id: str) -> dict[str, Any]:
     return payload
 
 
-def _patiently(ask: Callable[[], T]) -> T:
-    """ask(), again and again while a server is away; a folder's answer is the first."""
-    deadline = time.monotonic() + AWAY_S
+def _retry_during_outage(request: Callable[[], T]) -> T:
+    """The result of request(), repeated while the server does not answer; a folder always answers at once."""
+    deadline = time.monotonic() + OUTAGE_S
     while True:
         try:
-            return ask()
+            return request()
         except StorageError as error:
             if time.monotonic() > deadline:
                 raise
             log.warning("%s; waiting for it", error)
-        time.sleep(AWAY_RETRY_S)
+        time.sleep(OUTAGE_RETRY_S)

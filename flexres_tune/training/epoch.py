@@ -1,4 +1,4 @@
-"""One training epoch and one evaluation: mean loss and accuracy, without a host synchronisation inside on CUDA."""
+"""One training epoch and one evaluation: mean loss and accuracy. On CUDA the host waits for neither inside."""
 
 from __future__ import annotations
 
@@ -17,33 +17,36 @@ from flexres_tune.errors import DivergedError
 from flexres_tune.optim import learning_rate, set_learning_rate
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.execution import Execution
+from flexres_tune.training.network import Network
 from flexres_tune.training.state import TrainState
-from flexres_tune.training.step import Network, autocast, train_step
+from flexres_tune.training.step import train_step
 
-EVALUATION_BATCH_SIZE = 500  # more is not faster, and eight trials may share a GPU
+EVALUATION_BATCH_SIZE = 500  # larger is not faster, and the memory of a GPU may be shared by eight trials
 
 
 @dataclass(frozen=True)
 class Result:
-    """Of one pass over images."""
+    """Loss and accuracy of one pass over images."""
 
     loss: float  # mean over the images, nats
     accuracy: float  # fraction
 
 
 class Preprocessing:
-    """uint8 images of a data set to the network's input, and labels to soft targets."""
+    """Turns uint8 images into the network's input, and labels into soft targets."""
 
     def __init__(self, config: TrialConfig, data: ImageData, execution: Execution):
         device = execution.device
         mean, std = (data.mean, data.std) if config.normalize else (torch.zeros(3), torch.ones(3))
         self._mean = mean.to(device).view(3, 1, 1)
-        self._std = torch.where(std > 0, std, 1.0).to(device).view(3, 1, 1)  # 0: a channel that is constant
-        self._layout = torch.channels_last if execution.channels_last else torch.contiguous_format
+        self._std = torch.where(std > 0, std, 1.0).to(device).view(3, 1, 1)  # 0: a constant channel
+        self._layout = execution.memory_format
         self._augment = build_augmentation(config.augmentation, data.image_size)
         smoothing = config.label_smoothing  # Szegedy et al. 2016, Rethinking the Inception Architecture, section 7
         classes = torch.eye(data.num_classes, device=device)
-        self._targets = classes * (1 - smoothing) + smoothing / data.num_classes  # (classes, classes), a row a label
+        self._targets = (
+            classes * (1 - smoothing) + smoothing / data.num_classes
+        )  # (classes, classes), one row per label
         self._alphas = {"mixup_alpha": config.mixup_alpha, "cutmix_alpha": config.cutmix_alpha}
 
     def training(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -68,16 +71,16 @@ def train_epoch(
     execution: Execution,
     should_stop: Callable[[], bool],
 ) -> Result | None:
-    """One pass over all training images in a fresh order; None where `should_stop` said so before a step.
+    """One pass over all training images in a fresh order; None if `should_stop` returned true before a step.
 
-    Accuracy counts the prediction against the largest soft target, so against the larger part of a mixed image.
+    Accuracy compares the prediction with the largest soft target: of a mixed image, with the label of its larger part.
 
     Args:
         forward: state.model, or a faster form of it for full batches.
 
     Raises:
-        DivergedError: a loss is not finite; on a CPU at that step, on CUDA at the end of the epoch, since looking
-            at it earlier would wait for the device at every step.
+        DivergedError: a loss is not finite; on a CPU at that step, on CUDA at the end of the epoch, because reading
+            it earlier would wait for the device at every step.
     """
     config, device = state.config, execution.device
     sizes = batch_sizes(len(split.labels), config.batch_size)
@@ -91,7 +94,7 @@ def train_epoch(
                 return None
             set_learning_rate(state.optimizer, learning_rate(config, state.epoch * len(sizes) + i, len(sizes)))
             images, targets = preprocessing.training(split.images[indices], split.labels[indices], state.generator)
-            # prepared for one shape only: the last, smaller batch would cost a second compilation
+            # `forward` is prepared for one shape: the last, smaller batch would cost a second compilation
             network = forward if len(indices) == config.batch_size else state.model
             loss, logits = train_step(state, network, images, targets, execution)
             loss_sum += loss * len(indices)
@@ -105,16 +108,16 @@ def train_epoch(
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing, execution: Execution) -> Result:
-    """Mean cross-entropy and accuracy on images as they are, in the precision of the training.
+    """Mean cross-entropy and accuracy on images without augmentation, in the precision of the training.
 
-    Uses the model uncompiled: it has the weights, and its two more shapes are not worth two more compilations.
+    The model runs uncompiled: its two further batch shapes are not worth two further compilations.
     """
     loss_sum = torch.zeros((), dtype=torch.float64, device=execution.device)
     num_correct = torch.zeros((), dtype=torch.int64, device=execution.device)
     model.eval()
     with _on(execution.device):
         for images, labels in _batches(split):
-            with autocast(execution):
+            with execution.autocast():
                 logits = model(preprocessing.evaluation(images))
             loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
             num_correct += (logits.argmax(1) == labels).sum()
@@ -122,9 +125,9 @@ def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing, execu
 
 
 def batch_sizes(num_images: int, batch_size: int) -> list[int]:
-    """Sizes of an epoch's batches: the last is smaller, or larger by one image where that one would be alone.
+    """Sizes of an epoch's batches: the last is smaller, or larger by one image if that image would be alone.
 
-    Batch norm cannot normalise a single image's 1x1 map, and from one image's map it learns little on any.
+    Batch norm cannot normalise the 1x1 map of a single image, and its statistics of any one image are poor.
     """
     num_full, rest = divmod(num_images, batch_size)
     if rest == 1 and num_full:
@@ -146,7 +149,7 @@ def _check_finite(loss: float, state: TrainState, where: str) -> None:
 
 @contextmanager
 def _on(device: torch.device) -> Iterator[None]:
-    """On CUDA: this device is the current one, and cuDNN picks its fastest kernels by trial, for this block only."""
+    """Context in which a CUDA device is the current one and cuDNN measures which of its kernels are fastest."""
     with ExitStack() as stack:
         if device.type == "cuda":
             stack.enter_context(torch.cuda.device(device))

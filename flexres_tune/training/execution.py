@@ -1,35 +1,21 @@
-"""How a trial runs on a device: precision, memory format, compiled or graphed. Changes speed and rounding only.
-
-Explicit settings are obeyed or refused. `auto` is settled by measuring a few steps of this model and batch on this
-device, once a machine (`speeds.py` remembers), because rules of thumb fail: small networks can lose from bf16 and from
-compiling what large ones gain. Where the whole trial is shorter than the measuring, nothing is measured.
-"""
+"""Execution: how a trial runs on a device, and what a device can do. It changes speed and rounding only."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
-from flexres_tune.datasets import describe_dataset
 from flexres_tune.errors import DeviceError
-from flexres_tune.spec.parameters import count_flops
 from flexres_tune.spec.trial import TrialConfig
-from flexres_tune.training.speeds import Speeds, remembered_speeds
-
-MIN_MEASURED_FLOPS = 1e12  # of a whole trial: about 10 s on two cores, what measuring costs there at most
-MIN_GAIN = 1.1  # a less exact way must be so much faster: a pick within the noise would change from day to day
-MAX_COMPILE_SAVING = 0.3  # fraction of the time that compiling may save before it was measured; 0.23 was seen at most
-ASSUMED_COMPILE_SECONDS = 30.0  # until it was measured; 20 to 35 s seen on two cores
 
 
 @dataclass(frozen=True)
 class Execution:
-    """What `auto` came to."""
+    """Device, precision, memory format, and whether the network is compiled or captured as CUDA graphs."""
 
     device: torch.device
     precision: Literal["fp32", "bf16"]  # bf16 is autocast: weights and their update stay float32
@@ -43,78 +29,36 @@ class Execution:
         parts = [self.precision, "channels-last" if self.channels_last else "channels-first"]
         return " ".join(parts + ["compiled"] * self.compile + ["graphs"] * self.graphs)
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Memory format of images and weights."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
-def choose_execution(config: TrialConfig, device: torch.device) -> Execution:
-    """The execution of a trial on a device.
+    def autocast(self) -> torch.autocast:
+        """Context of a forward pass: casts to bf16 if the precision is bf16.
 
-    Raises:
-        DeviceError: bf16 or compile are asked for and not to be had here.
-        DataError: the data set, whose image size and count are needed, is missing.
-        ArchitectureError: the pool window does not fit the data set's images.
-    """
-    _refuse_impossible(config, device)
-    shape = describe_dataset(config.dataset)
-    num_images = config.epochs * (config.num_train_images or shape.num_train)
-    flops = 3 * count_flops(config.model, shape.num_classes, shape.image_size) * num_images
-    options = [replace(option, compile=config.compile == "on") for option in list_options(config, device)]
-    if len(options) == 1 and config.compile != "auto":
-        return options[0]
-    if flops < MIN_MEASURED_FLOPS:
-        return next((option for option in options if option.channels_last), options[0])
-
-    from flexres_tune.training.stopwatch import time_steps  # needs the training step, which needs this module
-
-    with remembered_speeds(config, shape, device) as speeds:
-        return pick_fastest(options, config, num_images, speeds, lambda option: time_steps(config, shape, option))
+        A captured graph must not keep the casts of weights, which change with every step.
+        """
+        enabled, cache_enabled = self.precision == "bf16", not self.graphs
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache_enabled)
 
 
 def list_options(config: TrialConfig, device: torch.device) -> list[Execution]:
-    """What `auto` may choose from, the most exact first; compiling is asked afterwards, of the best of these."""
+    """The executions that a trial may have on a device without compiling, the most exact first.
+
+    Raises:
+        DeviceError: the trial demands bf16 or compiling, and this device or machine cannot do it.
+    """
+    _refuse_impossible(config, device)
     options = []
     if config.precision != "bf16":
         options += [Execution(device, "fp32", channels_last=False), Execution(device, "fp32")]
     if config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(device)):
         options.append(Execution(device, "bf16"))
     if device.type == "cuda" and config.compile != "on" and not any(config.model.dropout):
-        # a graph replays the random state that it was captured with, hence not with dropout
+        # a graph replays the random state that it was captured with, so that dropout would always drop the same units
         options += [replace(option, graphs=True) for option in options if option.channels_last]
     return options
-
-
-def pick_fastest(
-    options: list[Execution],
-    config: TrialConfig,
-    num_images: int,
-    speeds: Speeds,
-    measure: Callable[[Execution], tuple[float, float]],
-) -> Execution:
-    """The fastest option, each measured unless `speeds` has it; a later one must be MIN_GAIN times as fast.
-
-    Args:
-        options: the most exact first.
-        num_images: images the whole trial trains on, over all epochs.
-        speeds: filled in with what is measured.
-        measure: option -> (seconds of the first step less a later one, seconds a step).
-    """
-
-    def seconds(option: Execution) -> float:
-        if option.label not in speeds.step_seconds:
-            speeds.start_seconds[option.label], speeds.step_seconds[option.label] = measure(option)
-        return speeds.step_seconds[option.label]
-
-    best = options[0]
-    for option in options[1:]:
-        if seconds(option) * MIN_GAIN < seconds(best):
-            best = option
-    if config.compile != "auto" or best.graphs or not has_compiler():
-        return best
-    compiled = replace(best, compile=True)
-    whole = seconds(best) * num_images / config.batch_size
-    cost = speeds.start_seconds.get(compiled.label, ASSUMED_COMPILE_SECONDS)
-    if whole * MAX_COMPILE_SAVING < cost:  # not even worth trying
-        return best
-    saved = whole - seconds(compiled) * num_images / config.batch_size
-    return compiled if saved > speeds.start_seconds[compiled.label] else best
 
 
 def has_fast_bf16(device: torch.device) -> bool:

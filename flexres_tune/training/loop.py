@@ -1,29 +1,22 @@
-"""fit: one trial, epoch by epoch, as a generator of EpochMetrics."""
+"""fit: train one trial, epoch by epoch, as a generator of EpochMetrics."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from flexres_tune.datasets.images import ImageData
-from flexres_tune.errors import ArchitectureError, CheckpointError, DivergedError
+from flexres_tune.errors import ArchitectureError, DivergedError
 from flexres_tune.records import EpochMetrics
 from flexres_tune.spec.parameters import list_layers
 from flexres_tune.spec.trial import TrialConfig
-from flexres_tune.storage import AnyPath
-from flexres_tune.training.checkpoint import DamagedCheckpointError, has_checkpoint, load_checkpoint, save_checkpoint
+from flexres_tune.training.checkpoint import Checkpointer
 from flexres_tune.training.epoch import Preprocessing, Result, batch_sizes, evaluate, train_epoch
 from flexres_tune.training.execution import Execution
-from flexres_tune.training.network import prepare_network
+from flexres_tune.training.network import Network, prepare_network
 from flexres_tune.training.state import TrainState
-from flexres_tune.training.step import Network
-
-log = logging.getLogger(__name__)
 
 
 def never() -> bool:
@@ -31,58 +24,38 @@ def never() -> bool:
     return False
 
 
-def raise_it(error: CheckpointError) -> None:
-    """End the trial: a person who named a checkpoint file wants to hear that it is not written."""
-    raise error
-
-
 def fit(
     config: TrialConfig,
     data: ImageData,
     execution: Execution,
-    checkpoint: AnyPath | None = None,
-    checkpoint_period_s: float = 0,
+    checkpointer: Checkpointer | None = None,
     should_stop: Callable[[], bool] = never,
-    on_unsaved: Callable[[CheckpointError], None] = raise_it,
 ) -> Iterator[EpochMetrics]:
-    """Train one trial; yields each epoch's metrics, those of a checkpoint's epochs first.
+    """Train one trial; yields the metrics of every epoch, first those of epochs that a checkpoint holds.
 
-    The same arguments give the same numbers on a CPU, to the last digit, whatever else runs in the process and
-    wherever the trial was interrupted; on CUDA up to the order of the device's sums. torch's global generators and
-    settings are left as they were. The test set is read once, after the last epoch.
+    On a CPU the same arguments give the same numbers, to the last digit, regardless of what else runs in the process
+    and of where the trial was interrupted; on CUDA up to the order of the device's sums. torch's global generators and
+    settings are restored. The test set is read once, after the last epoch.
 
     Args:
         data: images on execution.device.
-        checkpoint: file to go on from if it is there, and to write: after an epoch, before it is yielded, if
-            checkpoint_period_s have passed since the last time; after the last epoch; and the last finished epoch's
-            state when should_stop or an exception ends a later one. Closing the generator at a yield writes nothing.
-            A damaged file is logged, and the trial starts anew.
-        checkpoint_period_s: seconds; 0 writes after each epoch.
-        should_stop: asked exactly once before each training step; once true, the generator ends.
-        on_unsaved: hears that the checkpoint could not be written; if it returns, the trial goes on without, and the
-            next save is tried as usual.
+        checkpointer: the trial resumes from its file if that exists. It saves the state after an epoch, before the
+            metrics are yielded, as often as its period says; after the last epoch; and if should_stop or an exception
+            ends a later epoch, the state after the last finished one. Closing the generator at a yield saves nothing.
+        should_stop: called exactly once before each training step; the generator ends when it returns true.
 
     Raises:
         DivergedError: the training or validation loss is not finite; names epoch and loss.
         ArchitectureError: the model cannot be trained on these images, or not with this batch size.
         CheckpointError: the checkpoint belongs to another trial, or cannot be read or written.
     """
-
-    def save(payload: dict[str, Any] | None) -> None:
-        if checkpoint is None or payload is None:
-            return
-        try:
-            save_checkpoint(checkpoint, payload)
-        except CheckpointError as error:
-            on_unsaved(error)
-
     _check_batch_norm(config, data)
-    state = _start(config, data, execution, checkpoint)
+    checkpointer = checkpointer or Checkpointer(None)
+    state = checkpointer.restore(lambda: TrainState(config, data.num_classes, data.image_size, execution))
     yield from tuple(state.history)
 
     preprocessing = Preprocessing(config, data, execution)
     forward = _prepare(state, data, preprocessing, execution)
-    saved_at, unsaved = time.monotonic(), None
     while state.epoch < config.epochs:
         try:
             started = time.perf_counter()
@@ -97,22 +70,16 @@ def fit(
                 test = evaluate(state.model, data.test, preprocessing, execution)
                 metrics = dataclasses.replace(metrics, test_accuracy=test.accuracy)
         except BaseException:
-            save(unsaved)
+            checkpointer.save_unsaved()
             raise
         state.history.append(metrics)
-        if checkpoint is not None:
-            if state.epoch == config.epochs or time.monotonic() - saved_at >= checkpoint_period_s:
-                save(state.to_payload())
-                saved_at, unsaved = time.monotonic(), None
-            else:
-                # the next epoch changes the weights in place, and should_stop may want these in the middle of it
-                unsaved = copy.deepcopy(state.to_payload())
+        checkpointer.end_epoch(state, is_last=state.epoch == config.epochs)
         yield metrics
-    save(unsaved)
+    checkpointer.save_unsaved()
 
 
 def _prepare(state: TrainState, data: ImageData, preprocessing: Preprocessing, execution: Execution) -> Network:
-    """The network for full batches; a trial without one has no use for a faster form."""
+    """The network for full batches; if the data are fewer than a batch, the model as it is."""
     batch_size = state.config.batch_size
     if len(data.train.labels) < batch_size:
         return state.model
@@ -120,27 +87,6 @@ def _prepare(state: TrainState, data: ImageData, preprocessing: Preprocessing, e
         state.model.train()
         first = data.train.images[:batch_size]
         return prepare_network(state.model, execution, lambda: preprocessing.evaluation(first))
-
-
-def _start(config: TrialConfig, data: ImageData, execution: Execution, checkpoint: AnyPath | None) -> TrainState:
-    state = TrainState(config, data.num_classes, data.image_size, execution)
-    if checkpoint is None or not has_checkpoint(checkpoint):
-        return state
-    try:
-        payload = load_checkpoint(checkpoint, config.trial_id)
-        try:
-            state.load_payload(payload)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise DamagedCheckpointError(f"{checkpoint}: does not fit the model or the optimizer: {error}") from error
-    except DamagedCheckpointError as error:
-        log.warning("%s; the trial starts anew", error)
-        return TrainState(config, data.num_classes, data.image_size, execution)
-    if payload["device_type"] != execution.device.type:
-        log.warning(
-            "%s: written on %s and read on %s: order and augmentation are drawn afresh",
-            *(checkpoint, payload["device_type"], execution.device.type),
-        )
-    return state
 
 
 def _metrics(
@@ -165,13 +111,13 @@ def _metrics(
 
 
 def _check_batch_norm(config: TrialConfig, data: ImageData) -> None:
-    """Refuse at once what torch would refuse at the first step: batch norm over a single value a channel."""
+    """Refuse before training what torch would refuse at the first step: batch norm over one value per channel."""
     if min(batch_sizes(len(data.train.labels), config.batch_size)) > 1:
         return
     for layer in list_layers(config.model, data.num_classes, data.image_size):
         if layer.shape[1:] == (1, 1) and layer.name != "pool":
             raise ArchitectureError(
-                f"a batch of one image has one value a channel in {layer.name}, whose map is 1x1, and batch norm "
+                f"a batch of one image has one value per channel in {layer.name}, whose map is 1x1, and batch norm "
                 f"needs two, but batch_size is {config.batch_size} and there are {len(data.train.labels)} training "
                 "images; use batch_size >= 2, at least 2 images, or fewer layers"
             )

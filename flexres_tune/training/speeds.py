@@ -1,8 +1,8 @@
-"""Measured speeds, remembered: for this process, and by file for the machine.
+"""Stored speeds: seconds per training step of each execution, kept in this process and in a file for the machine.
 
-One entry a shape (model, image size, batch size, optimizer) and device; a later trial of the same shape reads what the
-first one measured. Processes that start together wait for the one that measures. A file that cannot be read or
-written costs time, never a trial.
+There is one entry per shape (model, image size, batch size, optimizer) and device; a later trial of the same shape
+reads what the first one measured. Processes that start together wait for the one that measures. A file that cannot be
+read or written costs time, but no trial fails.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Speeds:
-    """Of one shape on one device, by Execution.label."""
+    """Speeds of one shape on one device, by Execution.label."""
 
-    step_seconds: dict[str, float] = field(default_factory=dict)  # one training step; infinite where it failed
-    start_seconds: dict[str, float] = field(default_factory=dict)  # what the first step took more: compiling
+    step_seconds: dict[str, float] = field(default_factory=dict)  # one training step; infinite if it failed
+    start_seconds: dict[str, float] = field(default_factory=dict)  # by which the first step is longer: compiling
 
 
 @contextmanager
-def remembered_speeds(config: TrialConfig, shape: DataShape, device: torch.device) -> Iterator[Speeds]:
-    """Speeds measured so far for this shape; what is added inside the context is remembered."""
+def stored_speeds(config: TrialConfig, shape: DataShape, device: torch.device) -> Iterator[Speeds]:
+    """Context with the speeds measured so far for this shape; those added inside it are stored."""
     key = _key(config, shape, device)
     paths = DataPaths.from_environment()
     file = paths.root / "speeds" / f"{key}.json"
-    known = _of_process(str(file))
+    speeds = _of_process(str(file))
     with lock_if_possible(paths.lock(f"speeds-{key}")):
         for name, values in _read(file).items():
-            getattr(known, name).update(values)
-        before = dataclasses.asdict(known)
-        yield known
-        if dataclasses.asdict(known) != before:
-            _write(file, known)
+            getattr(speeds, name).update(values)
+        before = dataclasses.asdict(speeds)
+        yield speeds
+        if dataclasses.asdict(speeds) != before:
+            _write(file, speeds)
 
 
 @cache
 def _of_process(file: str) -> Speeds:
-    """This process's own copy, for machines whose cache folder cannot be written."""
+    """The copy in this process, which is the only one if the cache folder cannot be written."""
     return Speeds()
 
 
@@ -81,7 +81,7 @@ def _read(file: Path) -> dict[str, dict[str, float]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        log.warning("%s: not read, so the speeds are measured anew: %s", file, error)
+        log.warning("%s: cannot be read, so the speeds are measured again: %s", file, error)
         return {}
 
 

@@ -18,11 +18,11 @@ from flexres_tune.training.execution import Execution
 
 
 class TrainState:
-    """Everything that a trial changes; at each epoch's end `to_payload` has all that is needed to go on.
+    """Everything that a trial changes; after each epoch `to_payload` has all that is needed to resume.
 
-    Two sources of randomness, both from config.seed alone: `generator`, on the device, draws the order of images and
-    all augmentation; torch's global generators, which dropout cannot be parted from, are this trial's own inside
-    `own_randomness` and left as they were found outside it. Weights are drawn on the CPU: the same on every device.
+    There are two sources of randomness, both seeded by config.seed alone. `generator`, on the device, draws the order
+    of images and all augmentation. torch's global generators, which dropout always draws from, have this trial's own
+    state inside `own_randomness` and are restored after it. Weights are drawn on the CPU: the same on every device.
     """
 
     def __init__(self, config: TrialConfig, num_classes: int, image_size: int, execution: Execution):
@@ -33,8 +33,7 @@ class TrainState:
             self._seed_global_generators(config.seed)
             self.model = build_model(config.model, num_classes, image_size)
             self._global_states = self._read_global_states()
-        layout = torch.channels_last if execution.channels_last else torch.contiguous_format
-        self.model.to(self.device, memory_format=layout)
+        self.model.to(self.device, memory_format=execution.memory_format)
         self.optimizer = build_optimizer(self.model.parameters(), config)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
 
@@ -45,14 +44,14 @@ class TrainState:
 
     @contextmanager
     def own_randomness(self) -> Iterator[None]:
-        """torch's global generators in this trial's state, and back in the surroundings' afterwards."""
+        """Context in which torch's global generators have this trial's state; afterwards they are as before it."""
         with self._forked():
             self._write_global_states(self._global_states)
             yield
             self._global_states = self._read_global_states()
 
     def to_payload(self) -> dict[str, Any]:
-        """What a checkpoint holds. Its tensors are the living ones: copy them before the next step changes them."""
+        """What a checkpoint holds. The tensors are views, not copies: the next step changes them."""
         return {
             "trial_id": self.config.trial_id,
             "epoch": self.epoch,
@@ -64,8 +63,10 @@ class TrainState:
         }
 
     def load_payload(self, payload: dict[str, Any]) -> None:
-        """Go on from a checkpoint. One that was written on another kind of device, whose generators differ, goes on
-        with generators seeded by seed and epoch: reproducible too, but not the same draws.
+        """Continue from a checkpoint.
+
+        If it was written on another kind of device, whose generators differ, they are seeded by seed and epoch:
+        reproducible too, but not the same draws.
 
         Raises:
             RuntimeError, ValueError, KeyError, TypeError: the payload does not fit this code's model or optimizer.

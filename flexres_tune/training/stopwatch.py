@@ -1,4 +1,4 @@
-"""Seconds a training step takes: the real step, on random images, with a model of its own."""
+"""Seconds per training step: the real step, on random images, with a model of its own."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from flexres_tune.training.network import prepare_network
 from flexres_tune.training.state import TrainState
 from flexres_tune.training.step import train_step
 
-BUDGET_S = 1.0  # of measuring an option, after its first step
-NUM_STEPS = 20  # at most
+BUDGET_S = 1.0  # for measuring one execution, after its first step
+MAX_STEPS = 20
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +25,14 @@ log = logging.getLogger(__name__)
 def time_steps(
     config: TrialConfig, shape: DataShape, execution: Execution, budget_s: float = BUDGET_S
 ) -> tuple[float, float]:
-    """(seconds that the first step took longer, median seconds a step); infinite where the device cannot do it.
+    """(by how many seconds the first step is longer, median seconds of a later one).
 
-    Nothing of the trial to come is touched: the model, the generators and the images are made for this.
+    Both are infinite if the device cannot run this execution. The trial to come is not affected: model, generators
+    and images are made for the measurement.
     """
     try:
         return _time_steps(config, shape, execution, budget_s)
-    except (RuntimeError, NotImplementedError) as error:  # this way is not for this device: another will be
+    except (RuntimeError, NotImplementedError) as error:
         log.warning("%s: not used: %s", execution.label, str(error).splitlines()[0])
         return math.inf, math.inf
 
@@ -40,7 +41,7 @@ def _time_steps(config: TrialConfig, shape: DataShape, execution: Execution, bud
     started = time.perf_counter()
     stepper = Stepper(config, shape, execution)
     seconds = []
-    while len(seconds) < 2 or (sum(seconds[1:]) < budget_s and len(seconds) <= NUM_STEPS):
+    while len(seconds) < 2 or (sum(seconds[1:]) < budget_s and len(seconds) <= MAX_STEPS):
         stepper.step()
         seconds.append(time.perf_counter() - started)
         started = time.perf_counter()
@@ -49,7 +50,7 @@ def _time_steps(config: TrialConfig, shape: DataShape, execution: Execution, bud
 
 
 class Stepper:
-    """A model of its own on one batch of random images, ready to take training steps."""
+    """A fresh model and one batch of random images, ready to take training steps."""
 
     def __init__(self, config: TrialConfig, shape: DataShape, execution: Execution):
         device = execution.device
@@ -57,8 +58,8 @@ class Stepper:
         self._state = TrainState(config, shape.num_classes, shape.image_size, execution)
         generator = torch.Generator(device).manual_seed(0)
         size = (config.batch_size, 3, shape.image_size, shape.image_size)
-        layout = torch.channels_last if execution.channels_last else torch.contiguous_format
-        self._images = torch.rand(size, generator=generator, device=device).contiguous(memory_format=layout)
+        images = torch.rand(size, generator=generator, device=device)
+        self._images = images.contiguous(memory_format=execution.memory_format)
         labels = torch.randint(shape.num_classes, (config.batch_size,), generator=generator, device=device)
         self._targets = torch.eye(shape.num_classes, device=device)[labels]
         with self._state.own_randomness():
@@ -66,7 +67,7 @@ class Stepper:
             self._network = prepare_network(self._state.model, execution, lambda: self._images)
 
     def step(self) -> None:
-        """One step, finished when this returns."""
+        """Take one step; returns when the device has finished it."""
         with self._state.own_randomness():
             train_step(self._state, self._network, self._images, self._targets, self._execution)
         if self._execution.device.type == "cuda":

@@ -20,7 +20,7 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import TrialConfig
 from flexres_tune.train import app as train_app
-from flexres_tune.training import choose_execution, fit
+from flexres_tune.training import Checkpointer, choose_execution, fit
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -60,7 +60,8 @@ def test_exported_files_give_the_trained_models_logits(paths, run, tmp_path, cha
 
     config = make(0.01, **changes)
     data = load_dataset("digits", torch.device("cpu"))
-    (metrics,) = fit(config, data, choose_execution(config, torch.device("cpu")), paths.checkpoint(config.trial_id))
+    checkpointer = Checkpointer(paths.checkpoint(config.trial_id))
+    (metrics,) = fit(config, data, choose_execution(config, torch.device("cpu")), checkpointer)
     write(paths, config, metrics.val_accuracy)
     result = run()
     assert result.exit_code == 0, result.output

@@ -87,12 +87,12 @@ def test_server_that_is_away_keeps_the_old_checkpoint_and_is_waited_for(bucket, 
     slept = []
     monkeypatch.setattr(checkpoint.time, "sleep", lambda s: slept.append(s) or len(slept) < 3 or bucket.come_back())
     assert has_checkpoint(file) and load_checkpoint(file, "abc-0")["epoch"] == 0
-    assert slept == [checkpoint.AWAY_RETRY_S] * 3
+    assert slept == [checkpoint.OUTAGE_RETRY_S] * 3
 
 
-def test_server_that_stays_away_fails_the_trial_and_does_not_start_it_anew(bucket, monkeypatch):
+def test_server_that_stays_away_fails_the_trial_and_does_not_restart_it(bucket, monkeypatch):
     bucket.go_away()
-    monkeypatch.setattr(checkpoint, "AWAY_S", -1)
+    monkeypatch.setattr(checkpoint, "OUTAGE_S", -1)
     for ask in (has_checkpoint, lambda file: load_checkpoint(file, "abc-0")):
         with pytest.raises(CheckpointError, match="does not answer") as caught:
             ask(make_path("s3://bucket/x.pt"))

@@ -10,7 +10,7 @@ from flexres_tune.datasets import load_dataset
 from flexres_tune.datasets.images import Split
 from flexres_tune.errors import ArchitectureError, CheckpointError, DivergedError
 from flexres_tune.spec.trial import OPTIMIZER_NAMES, SCHEDULE_NAMES, TrialConfig
-from flexres_tune.training import Execution, choose_execution, fit
+from flexres_tune.training import Checkpointer, Execution, choose_execution, fit
 from flexres_tune.training.checkpoint import load_checkpoint
 
 TIMES = {"epoch_seconds": 0.0, "images_per_second": 0.0}
@@ -87,11 +87,11 @@ def test_fit_leaves_no_global_trace(make_config, data, execution):
 def test_two_epochs_resume_and_two_equal_four(make_config, data, tmp_path, optimizer, channels_last):
     execution = Execution(torch.device("cpu"), "fp32", compile=False, channels_last=channels_last)
     config = make_config(optimizer=optimizer)
-    whole = train(config, data, execution, tmp_path / "whole.pt")
+    whole = train(config, data, execution, Checkpointer(tmp_path / "whole.pt"))
     file = tmp_path / "halves.pt"
-    first = numbers(itertools.islice(fit(config, data, execution, file), 2))
+    first = numbers(itertools.islice(fit(config, data, execution, Checkpointer(file)), 2))
     torch.rand(7)
-    second = train(config, data, execution, file)
+    second = train(config, data, execution, Checkpointer(file))
     assert first == whole[:2]
     assert second == whole  # the stored history first, then the rest
     ends = [load_checkpoint(path, config.trial_id) for path in (tmp_path / "whole.pt", file)]
@@ -101,32 +101,34 @@ def test_two_epochs_resume_and_two_equal_four(make_config, data, tmp_path, optim
 @pytest.mark.parametrize("schedule", SCHEDULE_NAMES)
 def test_every_schedule_survives_a_resume(make_config, data, execution, tmp_path, schedule):
     config = make_config(lr_schedule=schedule, warmup_epochs=0, cutmix_alpha=1.0, mixup_alpha=0)
-    next(fit(config, data, execution, tmp_path / "x.pt"))
-    assert train(config, data, execution, tmp_path / "x.pt") == train(config, data, execution)
+    next(fit(config, data, execution, Checkpointer(tmp_path / "x.pt")))
+    assert train(config, data, execution, Checkpointer(tmp_path / "x.pt")) == train(config, data, execution)
 
 
 def test_finished_trial_yields_its_history_and_trains_no_more(make_config, data, execution, tmp_path):
     config = make_config(epochs=2)
-    history = list(fit(config, data, execution, tmp_path / "x.pt"))
+    history = list(fit(config, data, execution, Checkpointer(tmp_path / "x.pt")))
     nothing = dataclasses.replace(data, train=Split(data.train.images[:8], data.train.labels[:8]), val=None, test=None)
-    assert list(fit(config, nothing, execution, tmp_path / "x.pt")) == history
+    assert list(fit(config, nothing, execution, Checkpointer(tmp_path / "x.pt"))) == history
     assert history[-1].test_accuracy is not None
 
 
-def test_checkpoint_stands_before_its_epoch_is_yielded(make_config, data, execution, tmp_path):
+def test_checkpoint_is_written_before_its_epoch_is_yielded(make_config, data, execution, tmp_path):
     config = make_config()
-    for metrics in fit(config, data, execution, tmp_path / "x.pt"):
+    for metrics in fit(config, data, execution, Checkpointer(tmp_path / "x.pt")):
         assert load_checkpoint(tmp_path / "x.pt", config.trial_id)["epoch"] == metrics.epoch
     assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
 
 
 def test_within_the_period_only_the_last_epoch_is_written(make_config, data, execution, tmp_path):
     config = make_config()
-    written = [(tmp_path / "x.pt").exists() for _ in fit(config, data, execution, tmp_path / "x.pt", 3600)]
+    written = [
+        (tmp_path / "x.pt").exists() for _ in fit(config, data, execution, Checkpointer(tmp_path / "x.pt", 3600))
+    ]
     assert written == [False, False, False, True]
 
 
-def test_should_stop_is_asked_once_a_step(make_config, data, execution):
+def test_should_stop_is_called_once_per_step(make_config, data, execution):
     calls = []
     list(fit(make_config(epochs=2), data, execution, should_stop=lambda: bool(calls.append(1))))
     assert len(calls) == 2 * 5
@@ -136,10 +138,11 @@ def test_should_stop_is_asked_once_a_step(make_config, data, execution):
 def test_stop_within_an_epoch_keeps_the_epoch_before(make_config, data, execution, tmp_path, period):
     config = make_config()
     steps = itertools.count()
-    stopped = train(config, data, execution, tmp_path / "x.pt", period, lambda: next(steps) == 13)  # in the third epoch
+    checkpointer = Checkpointer(tmp_path / "x.pt", period)
+    stopped = train(config, data, execution, checkpointer, lambda: next(steps) == 13)  # in the third epoch
     assert len(stopped) == 2
     assert load_checkpoint(tmp_path / "x.pt", config.trial_id)["epoch"] == 2
-    assert train(config, data, execution, tmp_path / "x.pt") == train(config, data, execution)
+    assert train(config, data, execution, Checkpointer(tmp_path / "x.pt")) == train(config, data, execution)
 
 
 def test_exception_within_an_epoch_keeps_the_epoch_before(make_config, data, execution, tmp_path):
@@ -152,46 +155,48 @@ def test_exception_within_an_epoch_keeps_the_epoch_before(make_config, data, exe
 
     config = make_config()
     with pytest.raises(KeyboardInterrupt):
-        list(fit(config, data, execution, tmp_path / "x.pt", 3600, interrupt))
+        list(fit(config, data, execution, Checkpointer(tmp_path / "x.pt", 3600), interrupt))
     assert load_checkpoint(tmp_path / "x.pt", config.trial_id)["epoch"] == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
-def test_damaged_checkpoint_is_logged_and_the_trial_starts_anew(make_config, data, execution, tmp_path, caplog, damage):
+def test_damaged_checkpoint_is_logged_and_the_trial_starts_from_the_beginning(
+    make_config, data, execution, tmp_path, caplog, damage
+):
     config, file = make_config(epochs=2), tmp_path / "x.pt"
-    whole = train(config, data, execution, file)
+    whole = train(config, data, execution, Checkpointer(file))
     file.write_bytes(file.read_bytes()[:-2000] if damage is None else damage)
     with caplog.at_level(logging.WARNING):
-        assert train(config, data, execution, file) == whole
+        assert train(config, data, execution, Checkpointer(file)) == whole
     assert "x.pt: is damaged" in caplog.text
-    assert "starts anew" in caplog.text
+    assert "starts from the beginning" in caplog.text
 
 
-def test_checkpoint_that_does_not_fit_the_model_starts_anew(make_config, data, execution, tmp_path, caplog):
+def test_checkpoint_that_does_not_fit_the_model_is_not_used(make_config, data, execution, tmp_path, caplog):
     config, file = make_config(epochs=2), tmp_path / "x.pt"
-    whole = train(config, data, execution, file)
+    whole = train(config, data, execution, Checkpointer(file))
     payload = torch.load(file, weights_only=True)
     payload["model"].popitem()
     torch.save(payload, file)
-    assert train(config, data, execution, file) == whole
+    assert train(config, data, execution, Checkpointer(file)) == whole
     assert "does not fit the model" in caplog.text
 
 
 def test_checkpoint_of_another_trial_is_refused(make_config, data, execution, tmp_path):
-    next(fit(make_config(), data, execution, tmp_path / "x.pt"))
+    next(fit(make_config(), data, execution, Checkpointer(tmp_path / "x.pt")))
     with pytest.raises(CheckpointError, match=r"x\.pt: belongs to trial .*-0, but this is .*-1: .* give another file"):
-        next(fit(make_config(seed=1), data, execution, tmp_path / "x.pt"))
+        next(fit(make_config(seed=1), data, execution, Checkpointer(tmp_path / "x.pt")))
 
 
-def test_checkpoint_of_another_kind_of_device_goes_on(make_config, data, execution, tmp_path, caplog):
+def test_checkpoint_of_another_kind_of_device_is_resumed(make_config, data, execution, tmp_path, caplog):
     config, file = make_config(), tmp_path / "x.pt"
-    first = numbers(itertools.islice(fit(config, data, execution, file), 2))
+    first = numbers(itertools.islice(fit(config, data, execution, Checkpointer(file)), 2))
     payload = torch.load(file, weights_only=True)
     torch.save({**payload, "device_type": "cuda", "generators": {"own": torch.zeros(16, dtype=torch.uint8)}}, file)
-    history = train(config, data, execution, file)
+    history = train(config, data, execution, Checkpointer(file))
     assert history[:2] == first
     assert len(history) == 4
-    assert "written on cuda and read on cpu" in caplog.text
+    assert "was written on cuda but is read on cpu" in caplog.text
 
 
 def test_divergence_ends_the_trial_in_the_epoch_it_happens(make_config, data, execution):
@@ -225,7 +230,7 @@ def test_single_image_batches_on_a_1x1_map_are_refused_before_training(make_conf
 def test_bf16_trains_and_keeps_its_weights_in_float32(make_config, data, tmp_path):
     execution = Execution(torch.device("cpu"), "bf16", compile=False, channels_last=True)
     config = make_config(epochs=2)
-    first = train(config, data, execution, tmp_path / "x.pt")
+    first = train(config, data, execution, Checkpointer(tmp_path / "x.pt"))
     weights = load_checkpoint(tmp_path / "x.pt", config.trial_id)["model"].values()
     assert {tensor.dtype for tensor in weights} == {torch.float32, torch.int64}
     assert first != train(config, data, dataclasses.replace(execution, precision="fp32"))

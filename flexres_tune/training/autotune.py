@@ -1,0 +1,83 @@
+"""Autotuning: picks a trial's Execution by measuring a few training steps of its model and batch on its device.
+
+Rules of thumb fail here: a small network can lose from bf16 or from compiling what a large one gains. Each shape is
+measured once per machine (`speeds.py` stores the result). A trial shorter than the measurement is not measured.
+Explicit settings are obeyed or refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from flexres_tune.datasets import describe_dataset
+from flexres_tune.spec.parameters import count_flops
+from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.training.execution import Execution, has_compiler, list_options
+from flexres_tune.training.speeds import Speeds, stored_speeds
+from flexres_tune.training.stopwatch import time_steps
+
+MIN_MEASURED_FLOPS = 1e12  # of a whole trial: about 10 s on two cores, which is what measuring costs there at most
+MIN_GAIN = 1.1  # a less exact execution must be faster by this factor: a choice within the noise would vary per day
+MAX_COMPILE_SAVING = 0.3  # fraction of the time that compiling may save before it was measured; the most seen is 0.23
+ASSUMED_COMPILE_SECONDS = 30.0  # until it was measured; 20 to 35 s seen on two cores
+
+
+def choose_execution(config: TrialConfig, device: torch.device) -> Execution:
+    """The execution of a trial on a device.
+
+    Raises:
+        DeviceError: the trial demands bf16 or compiling, and this device or machine cannot do it.
+        DataError: the data set, whose image size and count are needed, is missing.
+        ArchitectureError: the pool window does not fit the data set's images.
+    """
+    options = [replace(option, compile=config.compile == "on") for option in list_options(config, device)]
+    shape = describe_dataset(config.dataset)
+    num_images = config.epochs * (config.num_train_images or shape.num_train)
+    flops = 3 * count_flops(config.model, shape.num_classes, shape.image_size) * num_images
+    if len(options) == 1 and config.compile != "auto":
+        return options[0]
+    if flops < MIN_MEASURED_FLOPS:
+        return next((option for option in options if option.channels_last), options[0])
+    with stored_speeds(config, shape, device) as speeds:
+        return pick_fastest(options, config, num_images, speeds, lambda option: time_steps(config, shape, option))
+
+
+def pick_fastest(
+    options: list[Execution],
+    config: TrialConfig,
+    num_images: int,
+    speeds: Speeds,
+    measure: Callable[[Execution], tuple[float, float]],
+) -> Execution:
+    """The fastest option; one that is less exact must be faster by the factor MIN_GAIN.
+
+    Compiling is considered last, for the fastest option only, because to measure it takes half a minute.
+
+    Args:
+        options: the most exact first.
+        num_images: images that the whole trial trains on, over all epochs.
+        speeds: results so far; every measurement is added.
+        measure: option -> (by how many seconds the first step is longer, seconds per later step).
+    """
+
+    def seconds(option: Execution) -> float:
+        if option.label not in speeds.step_seconds:
+            speeds.start_seconds[option.label], speeds.step_seconds[option.label] = measure(option)
+        return speeds.step_seconds[option.label]
+
+    best = options[0]
+    for option in options[1:]:
+        if seconds(option) * MIN_GAIN < seconds(best):
+            best = option
+    if config.compile != "auto" or best.graphs or not has_compiler():
+        return best
+    compiled = replace(best, compile=True)
+    whole = seconds(best) * num_images / config.batch_size
+    cost = speeds.start_seconds.get(compiled.label, ASSUMED_COMPILE_SECONDS)
+    if whole * MAX_COMPILE_SAVING < cost:  # compiling cannot pay, so it is not measured either
+        return best
+    saved = whole - seconds(compiled) * num_images / config.batch_size
+    return compiled if saved > speeds.start_seconds[compiled.label] else best
