@@ -1,4 +1,4 @@
-"""The exceptions a user sees: a FlexResError is printed as its message, never as a traceback."""
+"""The exceptions that a user sees: a FlexResError is printed as its message, never as a traceback."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 
 class FlexResError(Exception):
-    """Base of all errors meant for the user; its text says where, the rule, the value found and the way out."""
+    """Base of all errors meant for the user; its text gives the place, the rule, the value found and what to do."""
 
     exit_status = 2
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in a sweep file: `file:line: key path: message`."""
+    """One problem of a sweep file: `file:line: key path: message`."""
 
     path: str  # key path such as "parameters[1].lr"; "" for the whole file
-    message: str  # rule that must hold, value found, way out
+    message: str  # rule that must hold, value found, what to do
     file: str = ""
-    line: int = 0  # from 1; 0 where no line can be named
+    line: int = 0  # from 1; 0 if no line can be named
 
     def __str__(self) -> str:
         place = self.file + (f":{self.line}" if self.line else "")
@@ -28,7 +28,7 @@ class Problem:
 
 
 class SpecError(FlexResError):
-    """A sweep that cannot be run as written; carries every problem found, not only the first."""
+    """A sweep that cannot be run as written; contains every problem found, not only the first."""
 
     def __init__(self, problems: Sequence[Problem]):
         self.problems = tuple(problems)
@@ -43,7 +43,7 @@ class ArchitectureError(FlexResError, ValueError):
 
 
 class DataError(FlexResError):
-    """Images that are missing, damaged or not of the layout expected; says where it looked."""
+    """Images that are missing, damaged or not in the expected layout; names the places that were searched."""
 
 
 class DeviceError(FlexResError):
@@ -55,14 +55,15 @@ class ResultsError(FlexResError):
 
 
 class StorageError(ResultsError, OSError):
-    """Object storage that does not answer, or refuses; also an OSError, as a folder's own troubles are.
+    """A file that cannot be written, or object storage that does not answer or refuses; also an OSError.
 
-    What it holds is not known, which is another thing than a damaged or missing file: nobody may go on as if.
+    If reading raises it, the content is unknown, which differs from a missing or damaged file: callers must not treat it
+    as either.
     """
 
     def __init__(self, text: str, reason: str = ""):
         super().__init__(text)
-        self.reason = reason or text  # without the address
+        self.reason = reason or text  # without the path
 
 
 class CheckpointError(FlexResError):

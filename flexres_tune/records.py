@@ -1,7 +1,7 @@
-"""What a sweep remembers: each field of the tables with its unit and meaning, once.
+"""The rows of the tables: every field with its unit and meaning.
 
-The Arrow schemas of `results/` are derived from these classes: a new column is a new field here and the
-line that fills it. Accuracies are fractions in [0, 1]; times are wall-clock seconds; moments are UTC.
+The Arrow schemas of `results/` and docs/results.md are derived from these classes: a new column is a new field here and
+the line that fills it. Accuracies are fractions in [0, 1]; durations are wall-clock seconds; times are UTC.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class TrialStatus(StrEnum):
     DIVERGED = "diverged"  # a loss that is not finite
     OUT_OF_MEMORY = "out_of_memory"
     FAILED = "failed"  # an exception; its traceback is in `error`
-    INTERRUPTED = "interrupted"  # by a person, a signal or a lost driver; goes on when the command is run again
+    INTERRUPTED = "interrupted"  # by Ctrl-C, a signal or a lost driver; resumes when the command is run again
 
     @property
     def is_final(self) -> bool:
@@ -42,18 +42,18 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochMetrics:
-    """One epoch of one trial, measured: a row of `epochs`, less the trial it belongs to."""
+    """Measurements of one epoch: a row of `epochs` without the trial it belongs to."""
 
-    epoch: int = column("epoch just finished, from 1", "epochs")
+    epoch: int = column("number of the finished epoch, from 1", "epochs")
     train_loss: float = column("mean training loss over the epoch, on augmented images", "nats")
     train_accuracy: float = column("accuracy on the augmented training images while training", "fraction")
     val_loss: float = column("mean cross-entropy on the held-out validation images", "nats")
     val_accuracy: float = column("accuracy on the held-out validation images", "fraction")
     lr: float = column("learning rate of the epoch's last step")
     epoch_seconds: float = column("time of the epoch, training and validation", "s")
-    images_per_second: float = column("training images a second, validation not counted", "images/s")
+    images_per_second: float = column("training images per second, without validation", "images/s")
     test_accuracy: float | None = column(
-        "accuracy on the test set: measured once, after the last epoch of a full budget; null on all others",
+        "accuracy on the test set: measured once, after the last of all epochs; null in all other rows",
         "fraction",
         default=None,
     )
@@ -64,27 +64,29 @@ class EpochRecord(EpochMetrics):
     """A row of `epochs`."""
 
     sweep: str = column("sweep's name", default="")
-    trial_id: str = column("trial this epoch belongs to", default="")
-    attempt: int = column("attempt of the trial that computed this epoch, from 1", default=1)
+    trial_id: str = column("trial that the epoch belongs to", default="")
+    attempt: int = column("attempt of the trial that computed the epoch, from 1", default=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What the scheduler decided about a trial at a rung, and why: a row of `decisions`."""
+    """A decision of the scheduler about a trial at a rung, and its reason: a row of `decisions`."""
 
-    trial_id: str = column("trial decided about")
-    epoch: int = column("epoch at which the decision was taken", "epochs")
-    rung: int = column("rung of the ladder, from 0 at the grace period; epoch for rules without rungs")
+    trial_id: str = column("trial that the decision is about")
+    epoch: int = column("epoch after which the decision was made", "epochs")
+    rung: int = column("rung of the ladder, from 0 at the grace period; the epoch for rules without rungs")
     value: float = column("the trial's val_accuracy", "fraction")
-    cutoff: float | None = column("value needed to go on; null where nothing was there to compare with", "fraction")
+    cutoff: float | None = column(
+        "lowest value with which the trial continues; null if there was nothing to compare with", "fraction"
+    )
     action: str = column("continue | stop")
-    ladder: str = column("ladder the rung belongs to: trials are compared only within one", default="")
+    ladder: str = column("ladder that the rung belongs to; only trials of one ladder are compared", default="")
     sweep: str = column("sweep's name", default="")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Versions:
-    """The versions a trial ran with; a struct column, so `versions.torch` in SQL."""
+    """The versions that a trial ran with: a struct column, `versions.torch` in SQL."""
 
     flexres_tune: str = ""
     torch: str = ""
@@ -94,44 +96,48 @@ class Versions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """How one trial of a sweep ended: a row of `trials`, less its configuration.
+    """How one trial of a sweep ended: a row of `trials` without its configuration.
 
-    The configuration's columns (every TrialConfig and architecture field) stand beside these in the table;
-    `results.schema` joins the two.
+    The table also has the configuration's columns (every field of TrialConfig and of the architecture); `results.schema`
+    joins the two.
     """
 
     sweep: str = column("sweep's name")
-    trial_id: str = column("hash of everything that affects the result, seed included")
-    config_id: str = column("hash of everything that affects the result, seed left out")
-    seed: int = column("seed of initial weights, order of images and augmentation")
+    trial_id: str = column("hash of everything that affects the result, with the seed")
+    config_id: str = column("hash of everything that affects the result, without the seed")
+    seed: int = column("seed of the initial weights, the order of images and the augmentation")
     stage: str = column("screen | confirm")
-    profile: str = column("profile of the sweep file that was laid over it; none if none was")
+    profile: str = column("profile of the sweep file that was applied; none if no profile was")
     status: str = column("completed | stopped | diverged | out_of_memory | failed | interrupted")
-    error: str | None = column("message and traceback, for trials that did not end well")
-    attempt: int = column("how many times the trial has been started", "attempts")
+    error: str | None = column("message and traceback of a trial that failed")
+    attempt: int = column("number of times that the trial was started", "attempts")
     num_parameters: int = column("trainable parameters of the model", "parameters")
     best_val_accuracy: float | None = column("highest validation accuracy of any epoch", "fraction")
     best_epoch: int | None = column("epoch of best_val_accuracy", "epochs")
     last_val_accuracy: float | None = column("validation accuracy of the last epoch run", "fraction")
     test_accuracy: float | None = column(
-        "accuracy on the test set after the last epoch; null unless the trial ran its full budget", "fraction"
+        "accuracy on the test set after the last epoch; null unless the trial ran all its epochs", "fraction"
     )
     epochs_run: int = column("epochs finished", "epochs")
     train_seconds: float = column("sum of epoch_seconds over all epochs of the trial", "s")
-    images_per_second: float | None = column("median over the epochs of training images a second", "images/s")
-    peak_memory_bytes: int | None = column("highest memory of the device, or of the process on a CPU", "bytes")
-    device: str | None = column("device the trial ran on, by its maker's name")
-    precision_used: str | None = column("fp32 | bf16: what `precision: auto` came to on this device")
-    execution: str | None = column(
-        "all that was chosen for speed: precision, memory format, compiled, graphs; see training/execution.py"
+    images_per_second: float | None = column("median over the epochs of training images per second", "images/s")
+    peak_memory_bytes: int | None = column("peak memory of the device, or of the process on a CPU", "bytes")
+    device: str | None = column("name of the device that the trial ran on")
+    precision_used: str | None = column(
+        "fp32 | bf16: the precision that was used, which `precision: auto` chose on this device"
     )
-    compile_used: bool | None = column("whether torch.compile was used: what `compile: auto` came to")
+    execution: str | None = column(
+        "the choices made for speed: precision, memory format, compilation, CUDA graphs; see training/execution.py"
+    )
+    compile_used: bool | None = column("whether torch.compile was used, which `compile: auto` decided")
     hostname: str | None = column("machine of the last attempt")
-    node_ip: str | None = column("its address in the Ray cluster")
+    node_ip: str | None = column("address of that machine in the Ray cluster")
     started_at: datetime = column("start of the last attempt", "UTC")
     finished_at: datetime = column("end of the last attempt", "UTC")
-    versions: Versions = column("versions of flexres_tune, torch, ray (empty for a trial run without it) and Python")
+    versions: Versions = column(
+        "versions of flexres_tune, torch, ray (empty for a trial that ran without Ray) and Python"
+    )
     git_commit: str | None = column("commit of the working tree, with -dirty if it had changes")
     reused_from: str | None = column(
-        "sweep that ran the trial, where its row was taken over; null if this one did", default=None
+        "sweep that ran the trial, if the row was copied from it; null if this sweep ran it", default=None
     )
