@@ -170,7 +170,7 @@ def test_fields_of_a_trial_and_of_a_sweep_are_all_described():
     from flexres_tune.spec import Architecture, SweepSpec, TrialConfig
 
     described = set(re.findall(r"`(\w+)`", TEXTS["docs/sweep-file.md"]))
-    assert set(SweepSpec.model_fields) - {"profile", "source"} <= described
+    assert set(SweepSpec.model_fields) - {"profile", "source", "document"} <= described
     assert set(TrialConfig.model_fields) - {"seed"} <= described
     assert set(Architecture.model_fields) <= set(re.findall(r"`(\w+)`", TEXTS["docs/models.md"]))
 
@@ -195,6 +195,15 @@ def test_trunk_of_the_architecture_exists_and_is_short():
     assert 8 <= len(files) <= 13
     for file in files:
         assert (ROOT / file).exists() or (ROOT / "flexres_tune" / file).exists(), file
+
+
+def test_registries_of_the_extension_table_exist():
+    named = re.findall(
+        r"`([A-Z_]+)` of `(flexres_tune/[\w/]+)\.py`", section(TEXTS["docs/architecture.md"], "Extending it")
+    )
+    assert len(named) >= 8
+    for registry, module in named:
+        assert hasattr(importlib.import_module(module.replace("/", ".")), registry), (registry, module)
 
 
 def test_glossary_is_short():
