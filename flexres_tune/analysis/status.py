@@ -1,14 +1,12 @@
-"""Status: a row a sweep, planned = done + missing, and why trials failed."""
+"""Status of a sweep: how many of its planned trials are done or missing, and why trials failed."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-
 from flexres_tune.errors import ResultsError
-from flexres_tune.records import TrialStatus
+from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.holder import Holder
 from flexres_tune.results.lock import find_holder
 from flexres_tune.results.paths import SweepPaths
@@ -20,7 +18,7 @@ FAILURES = (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY, TrialStatus.DIVERGED)
 
 @dataclass(frozen=True)
 class Failure:
-    """A trial that did not end well, and the last line of its error: the exception's own."""
+    """A trial that failed, and the last line of its error: in a traceback, the exception."""
 
     trial_id: str
     status: str
@@ -29,26 +27,26 @@ class Failure:
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """Where a sweep stands."""
+    """How far a sweep is; planned = all counts + missing, unless some rows are unplanned."""
 
     sweep: str
-    planned: int | None  # None where it has no plan
-    counts: Counter[str]  # of trials by how they ended
-    missing: int  # planned, and without a row; while a driver runs, with those it takes up again
-    unplanned: int  # rows of an earlier form of the sweep file, kept
-    driver: Holder | None  # the driver that runs it now
+    planned: int | None  # None if the sweep has no plan
+    counts: Counter[str]  # trials by status
+    missing: int  # planned trials without a row; while a driver runs, also those that it resumes
+    unplanned: int  # rows that belong to an earlier version of the sweep file
+    driver: Holder | None  # the driver that is running the sweep
     plan: Plan | None
     failures: list[Failure] = field(default_factory=list)
-    problem: str = ""  # why there is no plan, where it is damaged
+    problem: str = ""  # why the plan cannot be read; empty if it can
 
     @property
     def to_do(self) -> int:
-        """Trials that the sweep's command would run."""
+        """Number of trials that the sweep's command would run."""
         return self.missing + self.counts[TrialStatus.INTERRUPTED]
 
 
 def sweep_status(results: Results, sweep: str) -> SweepStatus:
-    """Where one sweep stands; a damaged plan is a `problem` of it, and the rows are counted all the same.
+    """Status of one sweep. If its plan is damaged, `problem` says so, and its rows are still counted.
 
     Raises:
         ResultsError: no such sweep.
@@ -64,15 +62,16 @@ def sweep_status(results: Results, sweep: str) -> SweepStatus:
     have = {(row["trial_id"], row["stage"]) for row in rows}
     listed = {(trial.trial_id, trial.stage) for trial in plan.trials} if plan else set()
     to_be_drawn = max(0, plan.num_trials - len(listed)) if plan else 0
-    others = len(have - listed) if plan else 0  # drawn as the sweep went, or of an earlier form of it
+    others = len(have - listed) if plan else 0  # drawn during the sweep (tpe), or of an earlier file
     missing = len(listed - have) + max(0, to_be_drawn - others)
     counts = Counter(row["status"] for row in rows)
     driver = find_holder(paths)
-    if driver is not None:  # what was cut off is running again, or about to; tpe writes this row before a trial starts
-        cut_off = {(row["trial_id"], row["stage"]) for row in rows if row["status"] == TrialStatus.INTERRUPTED}
-        again = len(cut_off if to_be_drawn else cut_off & listed)
-        missing += again
-        counts[TrialStatus.INTERRUPTED] -= again
+    if driver is not None:
+        # An interrupted trial is running again or will be; with tpe, a trial has this row from its start.
+        interrupted = {(row["trial_id"], row["stage"]) for row in rows if row["status"] == TrialStatus.INTERRUPTED}
+        num_resumed = len(interrupted if to_be_drawn else interrupted & listed)
+        missing += num_resumed
+        counts[TrialStatus.INTERRUPTED] -= num_resumed
     return SweepStatus(
         sweep=sweep,
         planned=plan.num_trials if plan else None,
@@ -91,28 +90,41 @@ def sweep_status(results: Results, sweep: str) -> SweepStatus:
 
 
 def last_line(error: str | None) -> str:
-    """The last line with something in it: of a traceback, the exception."""
+    """The last line that is not blank: in a traceback, the exception."""
     lines = (error or "").strip().splitlines()
     return lines[-1].strip() if lines else "no message"
 
 
-def status_table(statuses: list[SweepStatus]) -> pa.Table:
-    """A row a sweep."""
-    rows = [
-        {
-            "sweep": each.sweep,
-            "planned": each.planned,
-            **{status.value: each.counts[status] for status in TrialStatus},
-            "missing": each.missing,
-            "unplanned": each.unplanned,
-            "running": each.driver is not None,
-            "profile": each.plan.profile if each.plan else None,
-            "driver": None if each.driver is None else f"{each.driver.host} pid {each.driver.pid}",
-            "command": each.plan.command if each.plan else None,
-        }
-        for each in statuses
-    ]
-    whole = ("planned", *TrialStatus, "missing", "unplanned")
-    kinds = {name: pa.int64() for name in whole} | {"running": pa.bool_()}
-    names = ["sweep", "planned", *TrialStatus, "missing", "unplanned", "running", "profile", "driver", "command"]
-    return pa.Table.from_pylist(rows, pa.schema([(str(name), kinds.get(name, pa.string())) for name in names]))
+@dataclass(frozen=True)
+class StatusRow:
+    """A SweepStatus as a row of a table."""
+
+    sweep: str = column("sweep's name")
+    planned: int | None = column("trials planned; null if the sweep has no plan", "trials")
+    completed: int = column("trials that ran to the end", "trials")
+    stopped: int = column("trials that the scheduler stopped", "trials")
+    diverged: int = column("trials whose loss was not finite", "trials")
+    out_of_memory: int = column("trials that ran out of memory", "trials")
+    failed: int = column("trials that raised an exception", "trials")
+    interrupted: int = column("trials that will be resumed by the sweep's command", "trials")
+    missing: int = column("planned trials without a row", "trials")
+    unplanned: int = column("rows that belong to an earlier version of the sweep file", "trials")
+    running: bool = column("whether a driver is running the sweep")
+    profile: str | None = column("profile of the sweep file")
+    driver: str | None = column("host and pid of the driver")
+    command: str | None = column("command that runs what is missing")
+
+
+def status_row(status: SweepStatus) -> StatusRow:
+    plan, driver = status.plan, status.driver
+    return StatusRow(
+        sweep=status.sweep,
+        planned=status.planned,
+        **{each.value: status.counts[each] for each in TrialStatus},
+        missing=status.missing,
+        unplanned=status.unplanned,
+        running=driver is not None,
+        profile=plan.profile if plan else None,
+        driver=f"{driver.host} pid {driver.pid}" if driver else None,
+        command=plan.command if plan else None,
+    )

@@ -100,19 +100,16 @@ def format_mean(mean: float | None, sd: float | None, unit: str = "") -> str:
         return format_value(mean, unit)
     if unit == "fraction":
         decimals = significant_decimals(sd)
-        return (
-            format_percent(mean, decimals)
-            if sd is None
-            else f"{100 * mean:.{decimals}f} ± {format_percent(sd, decimals)}"
-        )
+        spread = "" if sd is None else f" ± {100 * sd:.{decimals}f}"
+        return f"{100 * mean:.{decimals}f}{spread} %"
     return format_value(mean, unit) if sd is None else f"{mean:.4g} ± {sd:.2g}"
 
 
 def significant_decimals(sd: float | None) -> int:
-    """Decimals of a percentage whose standard deviation is the fraction `sd`: the first figure that is uncertain.
+    """Decimals of a percentage whose standard deviation is the fraction `sd`: up to the first uncertain one.
 
-    One more where that figure is a 1: 0.14 -> 2, 0.4 -> 1, 3 -> 0. One decimal where the spread is not known:
-    5,000 validation images alone make an accuracy of 90 % uncertain by 0.4.
+    One more if that figure is a 1: 0.14 -> 2, 0.4 -> 1, 3 -> 0. One decimal if the spread is not known: that there are
+    only 5,000 validation images makes an accuracy of 90 % uncertain by 0.4.
     """
     if not sd or not math.isfinite(sd):
         return 1
@@ -123,12 +120,12 @@ def significant_decimals(sd: float | None) -> int:
 
 
 def format_p_value(p: float) -> str:
-    """As "p = 0.01", "p = 0.4", "p < 0.001"."""
+    """0.0004 -> "p < 0.001", 0.0042 -> "p = 0.004", 0.4 -> "p = 0.40"."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.01 else f"p = {p:.2f}"
 
 
 def sparkline(values: Sequence[float | None], low: float, high: float, width: int = 40) -> str:
-    """Values between low and high as blocks of eight heights, at most `width` of them, evenly drawn."""
+    """Values between low and high as blocks of eight heights; of more than `width` values, evenly spaced ones."""
     blocks = "▁▂▃▄▅▆▇█"
     if len(values) > width:
         values = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)]

@@ -1,4 +1,4 @@
-"""An Arrow table for a person or a program: terminal, Markdown, CSV, JSON or Parquet."""
+"""Arrow tables for a terminal, and as Markdown, CSV, JSON or Parquet."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-ROWS_SHOWN = 100  # where no limit is given; more are for csv
-_WIDEST, _NARROWEST = 48, 12  # of a column of text; a column is left out rather than cut below the latter
-UNLIMITED = 100_000  # columns of a console that is none
-_GAP = 2  # between columns
+ROWS_SHOWN = 100  # if no limit is given
+UNLIMITED_WIDTH = 100_000  # of a pipe or file
+_TEXT_WIDTHS = (48, 32, 24, 16, 12)  # tried in this order for columns of text; then a column is left out
+_COLUMN_GAP = 2
 
 
 @dataclass(frozen=True)
 class Section:
-    """One table as a person sees it, under a title."""
+    """One table on a terminal, with its title and notes."""
 
     table: pa.Table
     title: str = ""
     best_row: int | None = None  # highlighted
     notes: tuple[str, ...] = ()
-    least_important: Sequence[str] = ()  # left out in this order where the terminal is narrow; then from the right
-    caption: str = ""  # what holds for all rows
-    uncut: Sequence[str] = ()  # columns of text that hold numbers: left out rather than shortened
+    least_important: Sequence[str] = ()  # columns left out in this order if the terminal is narrow; then from the right
+    caption: str = ""  # what all rows have in common
+    uncut: Sequence[str] = ()  # columns of text that contain numbers: left out rather than shortened
 
 
-def make_console(file: TextIO | None = None) -> Console:
-    """A console that obeys nothing in the values. A pipe or file has no width, unless COLUMNS gives it one."""
+def table_console(file: TextIO | None = None) -> Console:
+    """A console that does not obey markup in values. A pipe or file has no width limit unless COLUMNS gives one."""
     from rich.console import Console
 
     console = Console(file=file, highlight=False, emoji=False, markup=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = UNLIMITED
+        console.width = UNLIMITED_WIDTH
     return console
 
 
 def print_section(section: Section, console: Console, limit: int | None = None) -> None:
-    """Print, fitted to the console's width; what had to be left out is named below."""
+    """Print the table, fitted to the console's width; the columns and rows that are left out are named below it."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -66,21 +66,21 @@ def print_section(section: Section, console: Console, limit: int | None = None) 
         console.print(Text(escape(section.title), style="bold"), soft_wrap=True)
     if section.caption:
         console.print(Text(escape(section.caption)), style="dim", soft_wrap=True)
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, _COLUMN_GAP - 1, 0, 0), pad_edge=False)
     for column in columns:
         justify = "right" if column.is_number else "left"
         grid.add_column(Text(_spaced(column.name)), justify=justify, width=_width(column), vertical="bottom")
     for index, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
         style = "bold green" if index == section.best_row else None
-        # Text, not str: markup in a value, such as [red], is shown and not obeyed.
+        # Text instead of str, so that markup in a value, such as [red], is shown and not obeyed.
         grid.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells), style=style)
-    _print_trimmed(grid, console, max(console.width, sum(map(_width, columns)) + _GAP * len(columns)))
+    _print_trimmed(grid, console, max(console.width, sum(map(_width, columns)) + _COLUMN_GAP * len(columns)))
     for note in _notes(section, shown.num_rows, limit, left_out):
         console.print(Text(escape(note)), style="dim", soft_wrap=True)
 
 
 def _print_trimmed(grid: Table, console: Console, width: int) -> None:
-    """Without the blank lines and trailing spaces that rich frames a table with: they spoil a paste and a diff."""
+    """Print without the blank lines and trailing spaces that rich puts around a table: they spoil a paste and a diff."""
     from rich.text import Text
 
     for line in console.render_lines(grid, console.options.update(width=width, max_width=width), pad=False):
@@ -94,7 +94,7 @@ def _notes(section: Section, num_shown: int, limit: int | None, left_out: Sequen
     notes = list(section.notes)
     total = section.table.num_rows
     if left_out:
-        notes.append(f"left out for width: {', '.join(left_out)}; --format csv has all")
+        notes.append(f"left out for width: {', '.join(left_out)}; --format csv shows all")
     if not total:
         notes.insert(0, "no rows")
     elif num_shown < total and limit is None:
@@ -105,14 +105,14 @@ def _notes(section: Section, num_shown: int, limit: int | None, left_out: Sequen
 def fit_columns(
     columns: Sequence[Column], width: int, least_important: Sequence[str] = ()
 ) -> tuple[list[Column], list[str]]:
-    """(columns that fit beside each other, names of those left out): long texts are shortened first."""
+    """(columns that fit into the width, names of those left out); long texts are shortened first."""
 
     def needed(some: Sequence[Column]) -> int:
-        return sum(map(_width, some)) + _GAP * len(some)
+        return sum(map(_width, some)) + _COLUMN_GAP * len(some)
 
     kept, left_out = list(columns), []
     while True:
-        for widest in (_WIDEST, 32, 24, 16, _NARROWEST):
+        for widest in _TEXT_WIDTHS:
             shortened = [_shortened(column, widest) for column in kept]
             if needed(shortened) <= width:
                 return shortened, left_out
@@ -125,7 +125,7 @@ def fit_columns(
 
 
 def _width(column: Column) -> int:
-    """Widest cell, or word of the header, which wraps."""
+    """Of the widest cell or word of the heading, whose words wrap."""
     from rich.cells import cell_len
 
     return max(map(cell_len, (*column.cells, *_spaced(column.name).split(), " ")))
@@ -142,11 +142,11 @@ def _shortened(column: Column, width: int) -> Column:
 
 
 def to_markdown(table: pa.Table) -> str:
-    """A Markdown table with values as in the terminal; what Markdown or HTML would obey is escaped."""
+    """A Markdown table with values as on a terminal; characters with a meaning in Markdown or HTML are escaped."""
     columns = display_columns(table)
 
     def row(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(map(_markdown, cells)) + " |"
+        return "| " + " | ".join(map(_escape_markdown, cells)) + " |"
 
     rule = "|" + "|".join(" ---: " if column.is_number else " --- " for column in columns) + "|"
     body = [row(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
@@ -154,35 +154,35 @@ def to_markdown(table: pa.Table) -> str:
 
 
 def to_csv(table: pa.Table) -> str:
-    """RFC 4180 with a header; full precision, fractions, ISO moments; lists and structs as JSON, null empty."""
+    """CSV (RFC 4180) with a header: full precision, fractions, ISO times, lists and structs as JSON, null as empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.column_names)
     columns = [column.to_pylist() for column in table.columns]
-    writer.writerows([_csv(value) for value in row] for row in zip(*columns, strict=True))
+    writer.writerows([_csv_cell(value) for value in row] for row in zip(*columns, strict=True))
     return text.getvalue()
 
 
 def to_json(table: pa.Table) -> str:
-    """A list of records; a number that is not finite becomes null, which JSON can say."""
-    return json.dumps([_plain(row) for row in table.to_pylist()], indent=1, ensure_ascii=False) + "\n"
+    """A JSON list of records; a number that is not finite becomes null, because JSON has no such numbers."""
+    return json.dumps([_json_value(row) for row in table.to_pylist()], indent=1, ensure_ascii=False) + "\n"
 
 
 def save_parquet(table: pa.Table, path: AnyPath) -> None:
-    """Write aside and rename."""
+    """Write a Parquet file atomically."""
     import pyarrow.parquet as pq
 
-    with atomic_write(path) as aside:
-        pq.write_table(table, aside, compression="zstd")
+    with atomic_write(path) as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 def save_text(text: str, path: AnyPath) -> None:
-    """Write aside and rename."""
-    with atomic_write(path) as aside:
-        aside.write_text(text, encoding="utf-8", newline="")
+    """Write a text file atomically, in UTF-8."""
+    with atomic_write(path) as file:
+        file.write_text(text, encoding="utf-8", newline="")
 
 
-def _markdown(cell: str) -> str:
+def _escape_markdown(cell: str) -> str:
     for character, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\\", "\\\\"), ("|", "\\|")):
         cell = cell.replace(character, written)
     for character in "*_`[]":
@@ -190,19 +190,19 @@ def _markdown(cell: str) -> str:
     return cell
 
 
-def _csv(value: Any) -> Any:
+def _csv_cell(value: Any) -> Any:
     if isinstance(value, list | dict):
-        return json.dumps(_plain(value), ensure_ascii=False)
+        return json.dumps(_json_value(value), ensure_ascii=False)
     if isinstance(value, bool):
         return "true" if value else "false"
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _json_value(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_json_value(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):

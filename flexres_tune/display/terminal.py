@@ -1,4 +1,4 @@
-"""The terminal of a sweep: it may go away while the sweep goes on, and shows values that strangers wrote."""
+"""Console of a sweep, which must survive a terminal that closes and must not obey control characters in values."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from flexres_tune.text import escape
 
 
 def make_console() -> Console:
-    """A console on stdout that never raises."""
+    """A console on stdout that raises neither if the reader is gone nor if a character cannot be encoded."""
     return Console(file=ForgivingStream(sys.stdout), highlight=False, emoji=False)
 
 
 def escape_for_console(text: str) -> str:
-    """Text for a console's markup: neither control characters nor markup of its own."""
+    """Text to be printed with markup: its own control characters and markup are shown, not obeyed."""
     return escape_markup(escape(text, keep="\n"))
 
 
 class ForgivingStream:
-    """A stream whose reader may be gone (a lost connection, `| head`), or cannot show a character: neither is a reason
+    """A stream that drops what cannot be written.
+
+    The reader may be gone (a lost connection, `| head`), or the encoding may not have a character: neither is a reason
     to end a sweep.
     """
 

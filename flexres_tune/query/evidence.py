@@ -249,14 +249,13 @@ def _mean_of(mean: float, n: int | None, unit: str) -> str:
 def _difference(row: Difference) -> str:
     """The difference, of accuracies in points, with its interval and p value if there are any."""
     is_accuracy = row.unit == "fraction"
-    unit, scale = (" points", 100) if is_accuracy else ("", 1)
+    scale, unit = (100, " points") if is_accuracy else (1, " s" if row.unit == "s" else "")
     if row.low is None or row.high is None:
         reason = {"none": " (one seed)", "exact": f" (no spread, {format_p_value(row.p_value or 1)})"}
         return f"{scale * row.difference:+.{1 if is_accuracy else 2}f}{unit}{reason.get(row.test, '')}"
     decimals = significant_decimals((row.high - row.low) / 4) if is_accuracy else 2
     interval = f"{scale * row.low:.{decimals}f} to {scale * row.high:.{decimals}f}"
-    evidence = f"{interval}, {format_p_value(row.p_value)}, {row.test}"
-    return f"{scale * row.difference:+.{decimals}f}{unit} ({evidence})"
+    return f"{scale * row.difference:+.{decimals}f}{unit} ({interval}, {format_p_value(row.p_value)}, {row.test})"
 
 
 def answer_importance(results: Results, sweep: str | None) -> Answer:

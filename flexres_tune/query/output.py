@@ -65,7 +65,7 @@ def _print_text(text: str) -> None:
 
 def _print_sections(answer: Answer, limit: int | None, file: TextIO | None = None) -> None:
     _replace_unencodable(sys.stdout)
-    console = render.make_console(file)
+    console = render.table_console(file)
     for index, section in enumerate(answer.sections):
         if index:
             console.print()

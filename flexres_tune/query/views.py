@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from flexres_tune.analysis.leaderboard import ONE_SEED, OUTCOMES, Board, distinguishing_columns, leaderboards
 from flexres_tune.analysis.published import reference_note
 from flexres_tune.analysis.rows import concatenate, to_table
-from flexres_tune.analysis.status import SweepStatus, last_line, status_table, sweep_status
+from flexres_tune.analysis.status import StatusRow, SweepStatus, last_line, status_row, sweep_status
 from flexres_tune.analysis.summary import ADD_CONFIRM
 from flexres_tune.display.format import format_percent, format_value, sparkline
 from flexres_tune.display.render import Section
@@ -205,7 +205,7 @@ def _curves_section(
 def answer_status(results: Results, sweep: str | None, limit: int | None) -> Answer:
     """One row per sweep; on a terminal also why trials failed, and the command that runs what is missing."""
     statuses = [sweep_status(results, name) for name in results.choose(sweep)][:limit]
-    table = status_table(statuses)
+    table = to_table(StatusRow, [status_row(status) for status in statuses])
     notes = [note for status in statuses for note in _status_notes(status)]
     if_not_zero = {"unplanned", *OUTCOMES} - {TrialStatus.COMPLETED}
     columns = [
