@@ -50,7 +50,7 @@ def test_file_says_what_it_reproduces_and_has_a_name_of_its_own(reference):
 def test_each_published_row_is_exactly_one_configuration(row):
     agreeing = [config for config in configs_of(row.reference) if not row.differing(config.columns())]
     assert len(agreeing) == 1
-    assert not row.is_epochs_short(agreeing[0].epochs)
+    assert not row.has_other_length(agreeing[0].epochs)
     assert agreeing[0].dataset == "cifar10" and agreeing[0].num_train_images is None
 
 

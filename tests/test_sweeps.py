@@ -29,6 +29,14 @@ def test_laptop_profile_needs_no_network_and_no_gpu(path):
     assert spec.resources_per_trial.cpu <= 2
 
 
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_laptop_profile_asks_a_question_of_its_own(path):
+    """It trains another network on other images, so its report must not show the file's question."""
+    description = load_sweep(path, profile="laptop").description
+    assert description != load_sweep(path).description
+    assert "8x8 digits" in description and description.endswith("?")
+
+
 def test_the_five_questions_are_there():
     assert {"optim", "mixup", "lr", "batch_size", "epochs"} <= {path.stem for path in SWEEPS}
 

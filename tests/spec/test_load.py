@@ -84,6 +84,19 @@ def test_a_profile_merges_base_and_replaces_the_rest():
     assert len(spec.parameters) == 2
 
 
+def test_profile_has_its_own_description(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: x\ndescription: On CIFAR-10?\nbase: {model: tiny, dataset: digits}\n"
+        "profiles: {p: {description: On digits?}, q: {seeds: [1]}}\n"
+    )
+    assert [load_sweep(str(path), profile=name).description for name in ("none", "p", "q")] == [
+        "On CIFAR-10?",
+        "On digits?",
+        "On CIFAR-10?",
+    ]
+
+
 def test_null_in_a_profile_removes_a_key(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text(
