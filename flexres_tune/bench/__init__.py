@@ -1,1 +1,1 @@
-"""What `python -m flexres_tune.bench` measures: a trial, the sweep round it, the tables, and packing."""
+"""What `python -m flexres_tune.bench` measures: training, the driver of a sweep, the tables, and packing."""

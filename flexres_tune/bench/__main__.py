@@ -1,4 +1,4 @@
-"""Measure it yourself: `python -m flexres_tune.bench [train|sweep|scale|tables|packing]`."""
+"""Benchmarks of this machine: `python -m flexres_tune.bench [train|sweep|scale|tables|packing]`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Examples:
 
   python -m flexres_tune.bench tables --json
 
-Each figure is the median of n measurements with their range; ratios are taken pair by pair within one run. The
-defaults of Ray Tune take minutes to measure (sweep); the rest takes one or two each.
+Each figure is the median of n measurements with their range. Ratios are taken pair by pair within one run. `sweep`
+also measures the defaults of Ray Tune, which takes minutes; every other benchmark takes one or two.
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -50,28 +50,32 @@ class What(StrEnum):
     packing = "packing"
 
 
-NOT_IN_ALL = (What.all, What.scale)  # scale starts a process for each of its slots, 64 of them
+NOT_IN_ALL = (What.all, What.scale)  # scale starts one process per slot, 64 by default
 
 
 @app.command(epilog=EPILOG)
 def bench(
     what: Annotated[What, typer.Argument(help="What to measure.")] = What.all,
-    model: Annotated[str, typer.Option(help="A preset (train, packing).")] = "resnet22_2",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a step (train, packing).")] = 128,
+    model: Annotated[str, typer.Option(help="Name of a preset (train, packing).")] = "resnet22_2",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step (train, packing).")] = 128,
     dataset: Annotated[str, typer.Option(help="digits, cifar10 or parquet:PATH (train, packing).")] = "cifar10",
-    mixup_alpha: Annotated[float, typer.Option(min=0, help="Mixup in both loops (train).")] = 0.0,
-    trials: Annotated[int, typer.Option(min=1, help="No-op trials (sweep, scale).")] = 200,
-    growth: Annotated[int, typer.Option(min=1, help="Also so many times as many trials; 1: not (sweep, scale).")] = 10,
-    slots: Annotated[int, typer.Option(min=1, help="Trials at once, on pretended CPUs (scale).")] = 64,
-    epoch_seconds: Annotated[float, typer.Option(min=0, help="What an epoch sleeps (scale).")] = 1.0,
-    table_trials: Annotated[int, typer.Option(min=1, help="Trials of 100 epochs each (tables).")] = 10_000,
-    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each figure.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, an object a benchmark.")] = False,
-    write: Annotated[Path | None, typer.Option(help="Also rewrite the note in this Markdown file (README.md).")] = None,
+    mixup_alpha: Annotated[float, typer.Option(min=0, help="Alpha of mixup, in both loops; 0: none (train).")] = 0.0,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials that train nothing (sweep, scale).")] = 200,
+    growth: Annotated[
+        int, typer.Option(min=1, help="Also measure with N times as many trials; 1: skip (sweep, scale).")
+    ] = 10,
+    slots: Annotated[int, typer.Option(min=1, help="Number of trials at once, on fake CPUs (scale).")] = 64,
+    epoch_seconds: Annotated[float, typer.Option(min=0, help="How long an epoch sleeps (scale).")] = 1.0,
+    table_trials: Annotated[int, typer.Option(min=1, help="Number of trials, of 100 epochs each (tables).")] = 10_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of measurements of each figure.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per benchmark.")] = False,
+    write: Annotated[
+        Path | None, typer.Option(help="Also rewrite the table of figures in this Markdown file (docs/performance.md).")
+    ] = None,
 ) -> None:
     """Measure this machine: training against a textbook loop, the driver against plain Ray Tune, tables, packing.
 
-    By itself, and not with `all`: scale, the driver with many trials at once.
+    `all` leaves out one benchmark: scale, which measures the driver with many trials at once.
     """
     from pydantic import ValidationError
 
@@ -81,19 +85,19 @@ def bench(
         config = TrialConfig(model=model, batch_size=batch_size, dataset=dataset, mixup_alpha=mixup_alpha)
     except ValidationError as error:
         raise FlexResError("; ".join(item["msg"] for item in error.errors())) from None
-    chosen = [(one, config) for one in What if one not in NOT_IN_ALL] if what is What.all else [(what, config)]
-    if what is What.all:  # a small network too: there the loop round it costs most
+    chosen = [(name, config) for name in What if name not in NOT_IN_ALL] if what is What.all else [(what, config)]
+    if what is What.all:  # also a small network: there the loop costs most in relation
         chosen.insert(
             1, (What.train, config.model_copy(update={"model": parse_architecture("small"), "batch_size": 64}))
         )
     results = []
-    for one, of in chosen:
-        if one is What.scale:
+    for name, trial in chosen:
+        if name is What.scale:
             from flexres_tune.bench.scale import bench_scale
 
             results.append(bench_scale(slots, trials, growth, epoch_seconds))
         else:
-            results.append(_measure(one, of, trials, growth, table_trials, repeats))
+            results.append(_measure(name, trial, trials, growth, table_trials, repeats))
         _print(results[-1], as_json)
     if write is not None:
         from flexres_tune.bench.note import write_note
@@ -103,7 +107,7 @@ def bench(
 
 def _measure(
     what: What, config: TrialConfig, trials: int, growth: int, table_trials: int, repeats: int
-) -> Bench:  # imports here: each pulls in torch or ray
+) -> Bench:  # imports inside: each loads torch or ray
     if what is What.train:
         from flexres_tune.bench.train import bench_train
 
@@ -116,9 +120,24 @@ def _measure(
         from flexres_tune.bench.tables import bench_tables
 
         return bench_tables(table_trials, repeats)
-    from flexres_tune.bench.packing import bench_packing
+    return _bench_packing(config, repeats)
 
-    return bench_packing(config, repeats)
+
+def _bench_packing(config: TrialConfig, repeats: int) -> Bench:
+    """Images/s of a device or node that trials share, as `resources_per_trial: {cpu: auto, gpu: auto}` measures it."""
+    from flexres_tune.bench.figures import Bench, Figure
+    from flexres_tune.cluster.connection import connect
+    from flexres_tune.cluster.packing import measure_with_ray, pack_cpu, pack_gpu
+
+    with connect(None) as cluster:
+        measure = measure_with_ray(config)
+        if cluster.num_gpus:
+            packings = [pack_gpu(measure, cluster.cpus_per_gpu) for _ in range(repeats)]
+        else:
+            packings = [pack_cpu(measure, int(cluster.num_cpus)) for _ in range(repeats)]
+    figures = (Figure.of("all trials together", "images/s", [packing.images_per_second for packing in packings]),)
+    notes = tuple(packing.reason for packing in packings)
+    return Bench(f"packing: {config.model.name}, batch {config.batch_size}", figures, notes)
 
 
 def _print(result: Bench, as_json: bool) -> None:

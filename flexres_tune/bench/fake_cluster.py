@@ -1,7 +1,7 @@
-"""A Ray of pretended machines on this one: as many CPUs and GPUs as asked for, whatever is there.
+"""A Ray cluster of fake nodes on this machine, with any number of CPUs and GPUs.
 
-Ray counts what it is told. So the driver, the packing of trials and what each trial sees of its GPUs can be tried on
-a laptop; how fast a trial trains cannot.
+Ray does not check the numbers that it is given. So a laptop can exercise the driver, the packing of trials and which
+GPUs each trial sees, but not the speed of training.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from contextlib import contextmanager
 from flexres_tune.cluster.connection import ENVIRONMENT, PROCESS_ENVIRONMENT, connect
 from flexres_tune.cluster.resources import ClusterResources
 
-OBJECT_STORE_BYTES = 100 * 1024**2  # of a node: reports are a few kB
+OBJECT_STORE_BYTES = 100 * 1024**2  # per node: reports are a few kB
 
 
 @contextmanager
 def fake_cluster(nodes: Sequence[tuple[float, float]]) -> Iterator[ClusterResources]:
-    """Connected to nodes with (CPUs, GPUs) each, the first of them the head; gone at the end of the context."""
+    """Context connected to nodes with (CPUs, GPUs) each, the first of them the head. They stop when it ends."""
     with start_fake_cluster(nodes) as address, connect(address) as cluster:
         yield cluster
 
 
 @contextmanager
 def start_fake_cluster(nodes: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """The address of such nodes, for other processes to join. This process must not be connected to a Ray."""
+    """Context with the address of such nodes, for other processes. This process must not be connected to a Ray."""
     for name, value in (ENVIRONMENT | PROCESS_ENVIRONMENT).items():
         os.environ.setdefault(name, value)
     import ray

@@ -1,4 +1,4 @@
-"""Figure: median of n measurements with its spread; Bench: figures of one run and the machine they are of."""
+"""Figure: median and range of n measurements. Bench: the figures of one benchmark, and the machine."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Bench:
 
 
 def describe_machine() -> str:
-    """Device, cores and versions: what a quoted figure must carry."""
-    import torch  # here, so that it is not in the memory that is measured before
+    """Device, cores and versions, without which a figure means nothing."""
+    import torch  # not above: its memory must not count in what is measured before
 
     from flexres_tune.training.device import device_name
 
@@ -52,5 +52,5 @@ def describe_machine() -> str:
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-    """Pair by pair, as measured in turn: what slows a machine for a while slows both of a pair."""
+    """Ratios pair by pair. The two of a pair are measured one after the other, so a slow minute affects both."""
     return [a / b for a, b in zip(numerators, denominators, strict=True)]

@@ -1,4 +1,4 @@
-"""Trials that only report: through plain Ray Tune, the yardsticks of `bench sweep`, and through our own runner."""
+"""Trials that only report: through plain Ray Tune, which `bench sweep` compares with, and through our own driver."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def no_op(config: dict) -> None:
 
 
 def report_only(config: dict) -> None:
-    """The same for our runner: reports that look like a real trial's."""
+    """The same for our driver: reports that look like a real trial's."""
     _report(0.0)
 
 
 def sleep_and_report(epoch_s: float, num_at_once: int, folder: Path) -> Callable[[dict[str, Any]], None]:
-    """A trial for our runner whose epochs take so long and no CPU: what a driver sees of one on a GPU.
+    """A trial for our driver whose epochs take `epoch_s` and no CPU time, as those of a trial on a GPU.
 
-    None begins before as many have started as run at once. Where a process takes longer to start than a trial to run,
-    Tune gives the next trial to a process that is free, and ends the one that was starting for it: 256 were started for
-    64 trials at once on two cores, where 64 would have done.
+    No trial begins before `num_at_once` have started. Otherwise, if a process takes longer to start than a trial to
+    run, Tune gives the next trial to a free process and ends the one that was starting for it: 256 processes were
+    started for 64 trials at once on two cores.
 
     Args:
-        folder: of this machine, for a file a trial.
+        folder: on this machine; it gets one file per trial.
     """
 
     def trial(config: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ def _report(epoch_s: float) -> None:
 
 
 def time_plain(num_trials: int, tuned: bool) -> float:
-    """Seconds that tune.Tuner takes for so many no-op trials on the connected cluster.
+    """Seconds that tune.Tuner takes for `num_trials` trials that only report, on the connected cluster.
 
     Args:
         tuned: loggers off, actors reused, snapshots rare; otherwise Ray's defaults.
@@ -97,7 +97,7 @@ def time_plain(num_trials: int, tuned: bool) -> float:
 
 
 def read_experiment(folder: Path) -> int:
-    """Rows of all trials of an experiment as Ray gives them: Result.metrics_dataframe of each, joined."""
+    """Number of rows of all trials of an experiment, read as Ray reads them: Result.metrics_dataframe of each, joined."""
     import pandas
     from ray.tune import Result
 
@@ -107,7 +107,7 @@ def read_experiment(folder: Path) -> int:
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Exactly these of TUNED's variables are set inside."""
+    """Context in which, of the variables in TUNED, exactly these are set."""
     before = {name: os.environ.pop(name, None) for name in TUNED}
     os.environ.update(values)
     try:

@@ -1,4 +1,4 @@
-"""The performance note: one table of figures between two marks of a Markdown file, rewritten as a whole."""
+"""The table of figures between two markers of a Markdown file (docs/performance.md), replaced as a whole."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 def write_note(file: Path, benches: Sequence[Bench], command: str) -> None:
-    """Put the benches' table between the marks of the file, in one atomic write.
+    """Replace what is between the markers of the file by the benchmarks' table, in one atomic write.
 
     Raises:
-        FlexResError: the file has no such marks.
+        FlexResError: the file does not have the markers.
     """
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise FlexResError(f"{file}: must have a line {BEGIN} and after it a line {END}, once each; add them")
+        raise FlexResError(f"{file}: must have one line {BEGIN} and after it one line {END}; add them")
     before, rest = text.split(BEGIN)
     atomic_write_text(file, f"{before}{BEGIN}\n{to_markdown(benches, command)}{END}{rest.split(END)[1]}")
 
 
 def to_markdown(benches: Sequence[Bench], command: str) -> str:
-    """A caption with hardware, versions and date, and a row a figure."""
+    """A caption with hardware, versions and date, and a table with one row per figure."""
     lines = [f"Measured by `{command}` on {benches[0].machine}, {date.today()}: median, and range of n.", ""]
     lines += ["| what | figure | median | range | n |", "|---|---|--:|--:|--:|"]
     for bench in benches:
@@ -38,5 +38,5 @@ def to_markdown(benches: Sequence[Bench], command: str) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits below 100, whole above."""
+    """Three significant digits below 100, a whole number above."""
     return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"

@@ -1,5 +1,7 @@
-"""bench scale: what many trials at once cost the driver. Trials on pretended CPUs sleep and report, as a trial on a GPU
-does from where the driver stands."""
+"""bench scale: what many trials at once cost the driver.
+
+Trials on fake CPUs sleep and report; to the driver they look like trials on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ RAY_PROCESSES = ("raylet", "gcs_server")
 
 @dataclass(frozen=True)
 class Mark:
-    """What had been used when so many trials had ended."""
+    """What the driver had used when a number of trials had ended."""
 
     num_trials: int
     num_reports: int
@@ -37,7 +39,7 @@ class Mark:
 
 
 class Marks:
-    """A display that shows nothing, and looks at the clocks as trials end."""
+    """A display that shows nothing, and takes a Mark when the given numbers of trials have ended."""
 
     def __init__(self, at: Collection[int]):
         self._at = frozenset(at)
@@ -45,11 +47,11 @@ class Marks:
         self._driver = psutil.Process()
         self._ray = [child for child in self._driver.children(recursive=True) if child.name() in RAY_PROCESSES]
         self._num_trials = self._num_reports = 0
-        self._heard: dict[str, int] = {}
+        self._num_seen: dict[str, int] = {}
         self.marks: list[Mark] = []
 
     def mark(self) -> Mark:
-        """What has been used until now."""
+        """What has been used so far."""
         ray_cpu_s = sum(map(_cpu_s, self._ray))
         seconds = time.perf_counter() - self._started
         resident_bytes = self._driver.memory_info().rss
@@ -57,17 +59,17 @@ class Marks:
 
     def update(self, state: TrialState) -> None:
         """A trial has started, reported or ended."""
-        heard = self._heard.pop(state.trial_id, 0)
-        self._num_reports += len(state.history) - heard
+        seen = self._num_seen.pop(state.trial_id, 0)
+        self._num_reports += len(state.history) - seen
         if state.record is None:
-            self._heard[state.trial_id] = len(state.history)
+            self._num_seen[state.trial_id] = len(state.history)
             return
         self._num_trials += 1
         if self._num_trials in self._at:
             self.marks.append(self.mark())
 
     def message(self, text: str) -> None:
-        """No line."""
+        """Show no message."""
 
 
 def _cpu_s(process: psutil.Process) -> float:
@@ -76,10 +78,10 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 def bench_scale(num_slots: int, num_trials: int, growth: int, epoch_s: float) -> Bench:
-    """`num_trials * growth` trials, `num_slots` at once: the driver by the first `num_trials` and by the last.
+    """`num_trials * growth` trials, `num_slots` at once: the driver during the first `num_trials` and during the last.
 
-    The first are counted once as many have ended as run at once: until then processes start, which takes this machine's
-    time and not the driver's.
+    Counting begins when `num_slots` further trials have ended: until then processes start, which takes time of the
+    machine but not of the driver.
     """
     from flexres_tune.bench.fake_cluster import fake_cluster
     from flexres_tune.bench.noop import NUM_REPORTS
@@ -92,12 +94,12 @@ def bench_scale(num_slots: int, num_trials: int, growth: int, epoch_s: float) ->
     figures = [*_figures(f"first {num_trials}", *first)]
     if growth > 1:
         figures += _figures(f"last {num_trials} of {num_trials * growth}", *last)
-        figures.append(Figure.of("CPU a trial, last / first", "x", [_cpu_ms(*last) / _cpu_ms(*first)]))
+        figures.append(Figure.of("CPU per trial, last / first", "x", [_cpu_ms(*last) / _cpu_ms(*first)]))
         grown = (last[1].resident_bytes - first[1].resident_bytes) / (last[1].num_trials - first[1].num_trials)
         figures.append(Figure.of("driver's memory grows by", "kB/trial", [grown / 1000]))
     figures.append(Figure.of("from the last trial to the end", "s", [closed.seconds - last[1].seconds]))
     slept = f"{epoch_s:g} s" if epoch_s else "no time"
-    note = f"{num_slots} trials at once on pretended CPUs, {NUM_REPORTS} reports each, an epoch sleeps {slept}"
+    note = f"{num_slots} trials at once on fake CPUs, {NUM_REPORTS} reports each, an epoch sleeps {slept}"
     return Bench("scale: the driver", tuple(figures), (note,))
 
 
@@ -108,8 +110,8 @@ def _figures(which: str, start: Mark, end: Mark) -> list[Figure]:
         ("seconds", "s"): seconds,
         ("reports", "/s"): reports / seconds,
         ("driver's CPU", "% of a core"): 100 * cpu_s / seconds,
-        ("driver's CPU a trial", "ms"): _cpu_ms(start, end),
-        ("driver's CPU a report", "ms"): 1000 * cpu_s / reports,
+        ("driver's CPU per trial", "ms"): _cpu_ms(start, end),
+        ("driver's CPU per report", "ms"): 1000 * cpu_s / reports,
         ("raylet's and GCS's CPU", "% of a core"): 100 * ray_cpu_s / seconds,
         ("driver's memory", "MB"): end.resident_bytes / 1e6,
     }
@@ -121,13 +123,13 @@ def _cpu_ms(start: Mark, end: Mark) -> float:
 
 
 def run_sleepers(root: Path, num_slots: int, num_trials: int, epoch_s: float, at: Collection[int]) -> list[Mark]:
-    """Trials that sleep and report, through our runner, on the connected cluster.
+    """Run trials that sleep and report through our driver, on the connected cluster.
 
     Args:
-        at: numbers of trials that have ended, at each of which there is a mark.
+        at: a mark is taken when each of these numbers of trials has ended.
 
     Returns:
-        The marks in order, and one more when the tables are closed.
+        The marks in order, and one more taken when the tables are closed.
     """
     from flexres_tune.bench.noop import NUM_REPORTS, sleep_and_report
     from flexres_tune.raytune.runner import RunOptions, run_trials

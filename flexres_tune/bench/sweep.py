@@ -1,4 +1,4 @@
-"""bench sweep: the driver's own time, by trials that only report, against plain Ray Tune in the same run."""
+"""bench sweep: the driver's own time, measured with trials that only report, against plain Ray Tune in one run."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ NUM_CONCURRENT = 2
 
 
 def bench_sweep(num_trials: int, growth: int, repeats: int) -> Bench:
-    """No-op trials of NUM_REPORTS reports: ours, Ray's defaults, Ray at its best.
+    """Time for trials of NUM_REPORTS reports: our driver, Ray's defaults, Ray at its best.
 
     Args:
-        growth: how many times as many trials the last measurement runs; 1 leaves it out.
+        growth: the last measurement runs this many times as many trials; 1 leaves it out.
     """
     from flexres_tune.bench.noop import NUM_REPORTS, time_plain
 
     with connect(None) as _:
-        time_ours(NUM_CONCURRENT)  # the first sweep of a session also starts Ray's own helpers
+        time_ours(NUM_CONCURRENT)  # not measured: the first sweep also starts Ray's helper processes
         ours, tuned = [], []
         for _ in range(repeats):
             ours.append(time_ours(num_trials))
@@ -49,22 +49,22 @@ def bench_sweep(num_trials: int, growth: int, repeats: int) -> Bench:
                 Figure.of(f"ours, {growth * num_trials} trials", "s", [many]),
                 Figure.of(f"time for {growth} times the trials", "x", [many / value for value in ours]),
             ]
-    note = f"{NUM_REPORTS} reports a trial, {NUM_CONCURRENT} trials at once; processes start within each measurement"
+    note = f"{NUM_REPORTS} reports per trial, {NUM_CONCURRENT} trials at once; the start of processes is included"
     return Bench("sweep: the driver", tuple(figures), (note,))
 
 
-class Silence:
+class NullDisplay:
     """A display that shows nothing."""
 
     def update(self, state: TrialState) -> None:
-        """No bar."""
+        """Show no change of a trial."""
 
     def message(self, text: str) -> None:
-        """No line."""
+        """Show no message."""
 
 
 def time_ours(num_trials: int) -> float:
-    """Seconds for so many no-op trials through our runner, tables included, on the connected cluster."""
+    """Seconds that our driver takes for trials that only report, tables included, on the connected cluster."""
     from flexres_tune.bench.noop import NUM_REPORTS, report_only
     from flexres_tune.raytune.runner import RunOptions, run_trials
 
@@ -89,7 +89,7 @@ def time_ours(num_trials: int) -> float:
             SweepPaths(folder, spec.name),
             share,
             Signals(),
-            Silence(),
+            NullDisplay(),
             RunOptions(trainable=report_only),
         )
         return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""bench tables: a leaderboard over a million epochs, and gathering against Ray's own result data frames."""
+"""bench tables: a leaderboard over a million epochs, and all epochs as one table against Ray's own data frames."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def bench_tables(num_trials: int, repeats: int) -> Bench:
 
 
 def write_sweep(root: Path, num_trials: int) -> None:
-    """A finished sweep of made-up trials, through the real writer."""
+    """Write a finished sweep of invented trials with the real writer."""
     with SweepWriter(SweepPaths(root, "bench")) as writer:
         now = datetime.now(UTC)
         for index in range(num_trials):
@@ -104,7 +104,7 @@ def _record(config: TrialConfig, accuracy: float, now: datetime) -> TrialRecord:
 
 
 def write_ray_experiment(folder: Path, num_trials: int) -> None:
-    """Result files as Ray Tune's JSON logger leaves them: a folder a trial, result.json with a line a report."""
+    """Write result files as Ray Tune's JSON logger does: per trial one folder, in it result.json, one line per report."""
     config = TrialConfig(model="tiny", dataset="digits").columns()
     metrics = asdict(_epoch(1, 0.5))
     own = {"time_this_iter_s": 1.0, "done": False, "training_iteration": 1, "trial_id": "x", "date": "x", "pid": 1}

@@ -1,7 +1,7 @@
-"""The textbook loop: CIFAR-10 as tutorials train it, the yardstick for `fit`.
+"""The textbook loop: CIFAR-10 as tutorials train it, with which `bench train` compares `fit`.
 
-DataLoader with worker processes, torchvision transforms image by image, NCHW float32, `.item()` every step. Same
-images, model, batch size, augmentation and optimizer as the trial it is held against.
+DataLoader with worker processes, torchvision transforms image by image, NCHW float32, `.item()` every step. Images,
+model, batch size, augmentation and optimizer are those of the trial that it is compared with.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class TextbookLoop:
         self._criterion = torch.nn.CrossEntropyLoss()
 
     def run_epoch(self) -> float:
-        """Train one epoch; images a second."""
+        """Train one epoch; returns images per second."""
         self._model.train()
         started, num_images, running_loss = time.perf_counter(), 0, 0.0
         for inputs, labels in self._loader:

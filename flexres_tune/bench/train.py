@@ -1,4 +1,4 @@
-"""bench train: images/s of `fit` against the textbook loop in the same run, and the share of the device's peak."""
+"""bench train: images/s of `fit` against the textbook loop in one run, and as a share of the device's peak FLOP/s."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ from flexres_tune.spec import TrialConfig, count_flops
 from flexres_tune.training import choose_execution, fit
 from flexres_tune.training.device import pick_device
 
-SECONDS_AN_EPOCH = 10.0  # about, of the slower loop: long enough to drown a step's jitter
+EPOCH_S = 10.0  # approximately, of the slower loop: long enough that the jitter of a step does not matter
 Epochs = Callable[[TrialConfig, int], Iterator[Any]]
-LONG = 200  # epochs that `auto` is told of, so that it measures as it would for a long trial
+NUM_EPOCHS = 200  # in the configuration, so that `auto` measures as it does for a long trial
 
 
 def bench_train(config: TrialConfig, repeats: int) -> Bench:
-    """Both loops in turn, `repeats` times, after a warm-up epoch of each; each in a process of its own, as users run
-    them: a trial's is started as sweeps start it, the textbook's as anyone's.
+    """Both loops alternately, `repeats` times, after one warm-up epoch each.
+
+    Each runs in its own process, as users run them: `fit` with the environment that a sweep gives its trials, the
+    textbook loop with the user's.
     """
     device = pick_device()
-    config = config.model_copy(update={"epochs": LONG})
-    with Turns(_textbook_epochs, config, 0, {}) as textbook:
+    config = config.model_copy(update={"epochs": NUM_EPOCHS})
+    with LoopProcess(_textbook_epochs, config, 0, {}) as textbook:
         num_images, note = textbook.facts
-        with Turns(_trial_epochs, config, num_images, PROCESS_ENVIRONMENT) as trial:
+        with LoopProcess(_trial_epochs, config, num_images, PROCESS_ENVIRONMENT) as trial:
             execution, num_classes, image_size = trial.facts
             slow, fast = [], []
             for _ in range(1 + repeats):
@@ -50,7 +52,7 @@ def bench_train(config: TrialConfig, repeats: int) -> Bench:
         Figure.of("textbook loop", "images/s", slow),
         Figure.of("fit", "images/s", fast),
         Figure.of("fit / textbook", "x", ratios(fast, slow)),
-        Figure.of("FLOPs of a training image", "MFLOP", [flops / 1e6]),
+        Figure.of("FLOPs per training image", "MFLOP", [flops / 1e6]),
         Figure.of("achieved", "GFLOP/s", [rate / 1e9 for rate in achieved]),
         Figure.of(f"matrix-product peak, {execution.precision}", "GFLOP/s", [rate / 1e9 for rate in peak]),
         Figure.of("achieved / peak", "%", [100 * ratio for ratio in ratios(achieved, peak)]),
@@ -59,38 +61,40 @@ def bench_train(config: TrialConfig, repeats: int) -> Bench:
         f"train: {config.model.name}, batch {config.batch_size}, {'+'.join(config.augmentation) or 'no augmentation'}"
     )
     mixup = f", mixup {config.mixup_alpha:g}" if config.mixup_alpha else ""
-    notes = (f"{num_images} images an epoch, {note}", f"execution: {execution.label}")
+    notes = (f"{num_images} images per epoch, {note}", f"execution: {execution.label}")
     return Bench(title + mixup, figures, notes)
 
 
-class Turns:
-    """A loop in a process of its own, which runs an epoch whenever it is asked to, and waits in between."""
+class LoopProcess:
+    """A training loop in its own process, which runs one epoch per request and waits between them."""
 
     def __init__(self, epochs: Epochs, config: TrialConfig, num_images: int, environment: Mapping[str, str]):
-        """Args:
-        epochs: generator of what the loop tells of itself, then of each epoch's images/s.
-        environment: variables that its process is started with, beside this one's.
+        """Start the process; `facts` is what it reports first.
+
+        Args:
+            epochs: generator that yields facts about the loop, and then the images/s of each epoch.
+            environment: variables of the process, in addition to this one's.
         """
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
-        self._process = context.Process(target=_take_turns, args=(epochs, config, num_images, other))
+        self._process = context.Process(target=_serve_epochs, args=(epochs, config, num_images, other))
         with _environment(environment):
             self._process.start()
         other.close()
-        self.facts = self._ask()
+        self.facts = self._request()
 
     def run_epoch(self) -> float:
-        """Images a second."""
-        return self._ask()
+        """Train one epoch; returns images per second."""
+        return self._request()
 
-    def _ask(self) -> Any:
+    def _request(self) -> Any:
         self._connection.send(None)
         answer = self._connection.recv()
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def __enter__(self) -> Turns:
+    def __enter__(self) -> LoopProcess:
         return self
 
     def __exit__(self, *exc_info) -> None:
@@ -98,23 +102,23 @@ class Turns:
         self._process.join()
 
 
-def _take_turns(epochs: Epochs, config: TrialConfig, num_images: int, connection: Connection) -> None:
-    """The process's main: an answer to each question."""
+def _serve_epochs(epochs: Epochs, config: TrialConfig, num_images: int, connection: Connection) -> None:
+    """Main function of the process: answers every request with the generator's next value."""
     answers = epochs(config, num_images)
     try:
         while True:
             connection.recv()
             connection.send(next(answers))
-    except EOFError:  # the asker is gone
+    except EOFError:  # the parent has closed the connection
         pass
-    except Exception as error:  # raised where the question was asked
+    except Exception as error:  # raised in the parent
         connection.send(error)
 
 
 def _textbook_epochs(config: TrialConfig, num_images: int) -> Iterator[Any]:
     device = pick_device()
     data, note = load_images(config, device)
-    data = first_images(data, num_enough(data, config, device))
+    data = first_images(data, enough_images(data, config, device))
     yield len(data.train.labels), note
     loop = TextbookLoop(config, data, device)
     while True:
@@ -132,7 +136,7 @@ def _trial_epochs(config: TrialConfig, num_images: int) -> Iterator[Any]:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """os.environ with these values: a process inherits what stands there when it is started."""
+    """Context in which os.environ has these values, which a process inherits if it is started inside."""
     before = dict(os.environ)
     os.environ.update(values)
     try:
@@ -143,7 +147,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def load_images(config: TrialConfig, device: torch.device) -> tuple[ImageData, str]:
-    """The data set, or random images of CIFAR-10's shape where it is not to be had: their speed is the same."""
+    """The data set and its name. If CIFAR-10 is missing, random images of its shape: they train at the same speed."""
     try:
         return load_dataset(config.dataset, device), config.dataset
     except DataError:
@@ -158,19 +162,19 @@ def load_images(config: TrialConfig, device: torch.device) -> tuple[ImageData, s
     statistics = torch.full((3,), 0.5, device=device)
     names = tuple(map(str, range(10)))
     data = ImageData("random", split(50_000), split(500), split(500), 10, names, 32, statistics, statistics)
-    return data, "random images of CIFAR-10's shape, which is not on this machine"
+    return data, "random images of CIFAR-10's shape, because CIFAR-10 is not on this machine"
 
 
-def num_enough(data: ImageData, config: TrialConfig, device: torch.device) -> int:
-    """So many training images, in whole batches, that an epoch of the textbook loop takes some seconds."""
+def enough_images(data: ImageData, config: TrialConfig, device: torch.device) -> int:
+    """A number of training images, in whole batches, with which an epoch of the textbook loop takes EPOCH_S."""
     loop = TextbookLoop(config, first_images(data, 2 * config.batch_size), device)
     loop.run_epoch()
-    wanted = round(loop.run_epoch() * SECONDS_AN_EPOCH / config.batch_size)
+    wanted = round(loop.run_epoch() * EPOCH_S / config.batch_size)
     return max(2, min(wanted, len(data.train.labels) // config.batch_size)) * config.batch_size
 
 
 def first_images(data: ImageData, num_images: int) -> ImageData:
-    """The first training images, and a few others: only training is timed."""
+    """The first training images, and a few for validation and test: only training is timed."""
     return dataclasses.replace(
         data, train=_head(data.train, num_images), val=_head(data.val, 64), test=_head(data.test, 64)
     )

@@ -46,7 +46,7 @@ def test_sweep():
 @pytest.mark.slow
 def test_scale():
     found = figures("scale", "--slots", "3", "--trials", "6", "--growth", "2", "--epoch-seconds", "0.05")
-    assert found["first 6: driver's CPU a trial"] > 0
+    assert found["first 6: driver's CPU per trial"] > 0
     assert found["last 6 of 12: reports"] > 0
     assert found["driver's memory grows by"] < 10_000, "kB"
 

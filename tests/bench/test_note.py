@@ -7,8 +7,8 @@ from flexres_tune.errors import FlexResError
 BENCH = Bench("train: tiny", (Figure("fit", "images/s", 1234.5, 99.4, 2000.0, 3),), machine="a CPU, torch 2")
 
 
-def test_note_is_rewritten_between_its_marks_and_nothing_else(tmp_path):
-    file = tmp_path / "README.md"
+def test_table_is_replaced_between_its_markers_and_nothing_else(tmp_path):
+    file = tmp_path / "performance.md"
     file.write_text(f"# Title\n{BEGIN}\nold\n{END}\nrest\n")
     for _ in range(2):
         write_note(file, [BENCH], "python -m flexres_tune.bench train")
@@ -20,10 +20,10 @@ def test_note_is_rewritten_between_its_marks_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{END}{END}"])
-def test_file_without_the_marks_is_left_alone(tmp_path, text):
-    file = tmp_path / "README.md"
+def test_file_without_the_markers_is_not_changed(tmp_path, text):
+    file = tmp_path / "performance.md"
     file.write_text(text)
-    with pytest.raises(FlexResError, match="must have a line"):
+    with pytest.raises(FlexResError, match="must have one line"):
         write_note(file, [BENCH], "command")
     assert file.read_text() == text
 
