@@ -18,7 +18,7 @@ PACKAGE = ROOT / "flexres_tune"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LOGGERS = {"wandb", "mlflow", "tensorboardX"}  # run --logger says which of them is missing
-BY_RAY_TUNE = {"pandas"}
+INDIRECT = {"pandas", "pydantic_core"}  # brought by ray[tune] and pydantic
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_imported_packages_are_declared():
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
-    imported -= {*sys.stdlib_module_names, "flexres_tune", *LOGGERS, *BY_RAY_TUNE}
+    imported -= {*sys.stdlib_module_names, "flexres_tune", *LOGGERS, *INDIRECT}
     needed = {canonicalize_name(distributions[name][0]) for name in imported}
     declared = {canonicalize_name(Requirement(line).name) for line in _all_requirements()}
     tests_alone = {canonicalize_name(Requirement(line).name) for line in EXTRAS["test"]}

@@ -217,3 +217,16 @@ def test_rooms_of_the_architecture_are_those_of_the_package():
     rooms |= {path.name for path in package.glob("*.py") if path.name != "__init__.py"}
     listed = set(re.findall(r"`(\w+(?:/|\.py))`", section(TEXTS["docs/architecture.md"], "The rooms")))
     assert {name.removesuffix("/") for name in listed} == rooms
+
+
+def test_error_of_the_sweep_file_page_is_what_the_loader_says(tmp_path):
+    from flexres_tune.errors import SpecError
+    from flexres_tune.spec import load_sweep
+
+    (example,) = [text.strip() for language, text in blocks(TEXTS["docs/sweep-file.md"]) if "sweeps/x.yaml" in text]
+    lines = ["name: x", "method: random", "num_trials: 3", "base: {model: tiny}", "parameters:", *["  # as"] * 6]
+    file = tmp_path / "x.yaml"
+    file.write_text("\n".join([*lines, "  lr: {min: 0.1, max: 0.01}"]))
+    with pytest.raises(SpecError) as error:
+        load_sweep(str(file), profile="none")
+    assert str(error.value) == example.replace("sweeps/x.yaml", str(file))
