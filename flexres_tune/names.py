@@ -1,11 +1,11 @@
-"""Names that become folders: the one rule for a sweep's name, for the loader of sweep files and for `results/`."""
+"""The rule for a sweep's name, which is also the name of its folder; sweep files and `results/` share it."""
 
 from __future__ import annotations
 
 import unicodedata
 
 MAX_CHARACTERS = 100
-MAX_BYTES = 200  # a folder's name has at most 255 bytes on Linux; room for what tools append
+MAX_BYTES = 200  # a folder's name has at most 255 bytes on Linux; the rest is for what tools append
 
 _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)), *(f"lpt{i}" for i in range(10))]
@@ -13,10 +13,10 @@ _RESERVED = frozenset(
 
 
 def name_problem(name: object) -> str | None:
-    """What is wrong with a sweep's name, as rule, value and way out; None where it is a safe folder's name.
+    """The problem of a sweep's name as rule, value and what to do; None if it is a safe name of a folder.
 
-    Letters and digits of any script, `.`, `_` and `-`: so no separator, NUL or shell character gets in, and the
-    folder stays inside the results folder. A hidden name (leading `.`) would be skipped by every reader.
+    Letters and digits of any script, `.`, `_` and `-` are allowed: no separator, NUL or shell character, so that the
+    folder stays inside the results folder. Every reader would skip a hidden name (leading `.`).
     """
     if not isinstance(name, str):
         return f"must be text, but got {name!r:.100}; put it in quotes"
@@ -31,13 +31,13 @@ def name_problem(name: object) -> str | None:
     wrong = sorted({c for c in name if not (c.isalnum() or c in "._-")})
     if wrong:
         listed = ", ".join(repr(c) for c in wrong[:5])
-        way_out = "use those instead"
+        advice = "use those instead"
         composed = unicodedata.normalize("NFC", name)
         if composed != name and name_problem(composed) is None:
-            way_out = f"write it with composed letters: {composed}"  # "u" + a combining mark, as macOS writes names
-        return f"must consist of letters, digits, '.', '_' and '-', but {shown} has {listed}; {way_out}"
+            advice = f"write it with composed letters: {composed}"  # "u" + a combining mark, as macOS writes names
+        return f"must consist of letters, digits, '.', '_' and '-', but {shown} has {listed}; {advice}"
     if name[0] in ".-" or name[-1] == "." or ".." in name:
-        return f"must not start with '.' or '-', end with '.' or hold '..', but got {shown}; leave that out"
+        return f"must not start with '.' or '-', end with '.' or contain '..', but got {shown}; remove that"
     if name.split(".")[0].lower() in _RESERVED:
         return f"must not be a name that Windows reserves, but got {shown}; use for example {name.split('.')[0]}_sweep"
     return None

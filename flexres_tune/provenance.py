@@ -1,4 +1,4 @@
-"""What a trial ran with: versions of the packages, commit of the working tree; without ray or torch."""
+"""Versions of the packages and commit of the working tree; imports neither ray nor torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SENT_COMMIT = "FLEXRES_TUNE_GIT_COMMIT"
 
 
 def versions() -> Versions:
-    """Versions of the driver; a worker's own torch and Python take their place in a trial's row."""
+    """Versions on the driver; in a trial's row a worker replaces torch and Python by its own."""
     return Versions(
         flexres_tune=flexres_tune.__version__,
         torch=importlib.metadata.version("torch"),
@@ -25,9 +25,9 @@ def versions() -> Versions:
 
 
 def git_commit() -> str | None:
-    """Commit of the working tree that holds this package, with -dirty if tracked files differ; None outside one.
+    """Commit of this package's working tree, with -dirty if tracked files differ; None outside a working tree.
 
-    A tree that `submit` has sent has no .git: its commit was sent along.
+    A tree that `submit` sent has no .git; its commit is in the environment.
     """
     if sent := os.environ.get(SENT_COMMIT):
         return sent

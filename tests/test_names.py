@@ -6,7 +6,7 @@ from flexres_tune.names import name_problem
 
 
 @pytest.mark.parametrize("name", ["optim", "batch_size", "größe-2", "实验.v1", "a" * 100, "_x", "console"])
-def test_safe_names_are_taken(name):
+def test_safe_names_are_accepted(name):
     assert name_problem(name) is None
 
 
@@ -27,7 +27,7 @@ def test_safe_names_are_taken(name):
         ("..", "must not start"),
         (".hidden", "must not start"),
         ("-x", "must not start"),
-        ("a..b", "hold '..'"),
+        ("a..b", "contain '..'"),
         ("a.", "end with '.'"),
         ("con", "Windows"),
         ("LPT1.x", "use for example LPT1_sweep"),
@@ -36,5 +36,5 @@ def test_safe_names_are_taken(name):
         (unicodedata.normalize("NFD", "größe"), "composed letters: größe"),
     ],
 )
-def test_other_names_are_refused_with_the_way_out(name, words):
+def test_other_names_are_refused_with_what_to_do(name, words):
     assert words in name_problem(name)

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from flexres_tune.analysis.published import published_rows, rows_of, varied_settings
+from flexres_tune.analysis.published import REFERENCES, REPORTS, published_rows, rows_of, varied_settings
 from flexres_tune.datasets import load_dataset
 from flexres_tune.datasets.images import ImageData, Split
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.models import build_model
 from flexres_tune.spec import PRESETS, expand_trials, load_sweep
-from flexres_tune.spec.published import REFERENCES, REPORTS
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training import Execution, fit
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 from flexres_tune.errors import ResultsError
@@ -14,8 +15,42 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import read_plan
 from flexres_tune.results.reader import Results
 from flexres_tune.spec.architecture import Architecture
+from flexres_tune.spec.document import show
 from flexres_tune.spec.presets import PRESETS
-from flexres_tune.spec.published import REFERENCES, describe_reference
+from flexres_tune.text import did_you_mean
+
+
+@dataclass(frozen=True)
+class Report:
+    """A published report on CIFAR-10 ResNets under 5,000,000 parameters."""
+
+    title: str
+    selected_on: str  # how it chose the epoch whose accuracies it prints
+    experiments: tuple[str, ...]  # its tables
+
+
+REPORTS: Mapping[str, Report] = MappingProxyType(
+    {
+        "flexres": Report(
+            "FlexRes: Flexible ResNet with Reduced Parameters",
+            "best epoch on the test set",
+            ("best", "long", "mixup", "optimizer", "lr", "batch_size", "net"),
+        ),
+        "mini_project": Report("Mini-Project: Residual Nets", "not stated", ("best",)),
+        "modified_resnet": Report(
+            "Modifying ResNet on Image Classification",
+            "best epoch on validation images",
+            (
+                *("best", "augmentation", "lr_wd", "batch_size", "optimizer", "blocks", "channels", "kernel", "pool"),
+                *("layers", "long"),
+            ),
+        ),
+    }
+)
+
+REFERENCES: tuple[str, ...] = tuple(
+    f"{name}/{table}" for name, report in REPORTS.items() for table in report.experiments
+)
 
 SETTINGS = ("optimizer", "lr", "weight_decay", "momentum", "batch_size", "lr_schedule")
 """Columns of the file that are columns of `trials` with the same values; the report does not state empty ones."""
@@ -91,14 +126,28 @@ def reproduces(columns: Mapping[str, Any], row: PublishedRow, varied: Sequence[s
 
 
 def reference_of(results: Results, sweep: str) -> str | None:
-    """The published table that a sweep reproduces, as its plan says; None if it names none that this version knows.
+    """The text of a sweep's `reproduces`, which may name no known table; None if the sweep has none.
 
     Raises:
         ResultsError: plan.json is damaged.
     """
     plan = read_plan(SweepPaths(results.root, sweep))
-    reference = plan.spec.get("reproduces") if plan else None
-    return reference if reference in REFERENCES else None
+    return plan.spec.get("reproduces") if plan else None
+
+
+def reference_problem(reference: str) -> str | None:
+    """The problem of a `reproduces`: rule, value found, what to do; None if it names a published table."""
+    if reference in REFERENCES:
+        return None
+    hint = did_you_mean(reference, REFERENCES) or f"; tables: {', '.join(REFERENCES)}"
+    return f"must be a published table, REPORT/EXPERIMENT, but got {show(reference)}{hint}"
+
+
+def describe_reference(reference: str) -> str:
+    """A line about a published table: the report's title, the table, and what its numbers were selected on."""
+    name, _, experiment = reference.partition("/")
+    report = REPORTS[name]
+    return f'table "{experiment}" of "{report.title}" (its numbers: {report.selected_on})'
 
 
 def reference_note(results: Results, sweep: str) -> str | None:
@@ -109,6 +158,8 @@ def reference_note(results: Results, sweep: str) -> str | None:
         return None
     if reference is None:
         return None
+    if problem := reference_problem(reference):
+        return f"reproduces {problem}"
     folder = "" if str(results.root) == "results" else f" --results {results.root}"
     command = f"python -m flexres_tune.query published --sweep {sweep}{folder}"
     return f"reproduces {describe_reference(reference)}; comparison: {command}"

@@ -11,7 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flexres_tune.analysis.published import PublishedRow, reference_of, reproduces, rows_of, varied_settings
+from flexres_tune.analysis.published import (
+    REFERENCES,
+    REPORTS,
+    PublishedRow,
+    describe_reference,
+    reference_of,
+    reference_problem,
+    reproduces,
+    rows_of,
+    varied_settings,
+)
 from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.display.format import format_value
 from flexres_tune.display.render import Section
@@ -19,7 +29,6 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.query.output import Answer
 from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.reader import Results
-from flexres_tune.spec.published import REFERENCES, REPORTS, describe_reference
 
 SELECTED_ON = {"test": "best on test", "val": "best on val", "": "not stated"}  # of a report's epochs
 OURS_SELECTED_ON = "last epoch"
@@ -130,7 +139,12 @@ def _our_sweeps(results: Results | None, sweep: str | None) -> Iterator[tuple[st
             if sweep is not None:
                 raise
             continue  # `query status` reports the damaged plan; the other sweeps can be shown
-        if reference:
+        if reference is None:
+            continue
+        problem = reference_problem(reference)
+        if problem and sweep is not None:
+            raise ResultsError(f"{name}: reproduces {problem}")
+        if problem is None:
             yield name, reference
 
 

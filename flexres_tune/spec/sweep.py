@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, f
 from flexres_tune.names import name_problem
 from flexres_tune.spec.distribution import Distribution
 from flexres_tune.spec.document import Document, show
-from flexres_tune.spec.published import reference_problem
 from flexres_tune.spec.trial import name_in, rule_error
 from flexres_tune.text import one_of
 
@@ -159,7 +159,8 @@ class SweepSpec(_Part):
     name: str = Field(description="name of the sweep and of its folder in the results folder")
     description: str = Field(default="", max_length=10_000, description="the question that the sweep answers")
     reproduces: str | None = Field(
-        default=None, description="published table that the sweep runs again, such as flexres/optimizer"
+        default=None,
+        description="published table that the sweep repeats, such as flexres/optimizer; `query published` compares them",
     )
     method: Method = Field(default="grid", description="grid, random or tpe")
     metric: Metric = Field(default=Metric(), description="what is compared: {name: val_accuracy, goal: maximize}")
@@ -211,9 +212,9 @@ class SweepSpec(_Part):
 
     @field_validator("reproduces", mode="before")
     @classmethod
-    def _published(cls, value: Any) -> Any:
-        if value is not None and (problem := reference_problem(value)):
-            raise ValueError(problem)
+    def _names_a_table(cls, value: Any) -> Any:
+        if value is not None and not (isinstance(value, str) and re.fullmatch(r"\w+/\w+", value)):
+            raise ValueError(f"must be REPORT/EXPERIMENT, but got {show(value)}; for example flexres/optimizer")
         return value
 
     @field_validator("parameters", mode="before")

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from helpers.command import invoke
 
-from flexres_tune.analysis.published import published_rows, rows_of, varied_settings
+from flexres_tune.analysis.published import (
+    REFERENCES,
+    REPORTS,
+    published_rows,
+    reference_problem,
+    rows_of,
+    varied_settings,
+)
 from flexres_tune.errors import ResultsError
 from flexres_tune.query.__main__ import app
 from flexres_tune.query.published import answer_published
@@ -21,7 +28,6 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import Plan, write_plan
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import TrialConfig
-from flexres_tune.spec.published import REFERENCES, REPORTS, reference_problem
 
 REFERENCE = Path(__file__).parents[3] / "shared/reference/published_results.csv"
 AS_PUBLISHED = {
@@ -82,7 +88,6 @@ def test_names_that_a_sweep_may_give_are_those_of_the_rows():
     [
         ("flexres/optimiser", "did you mean flexres/optimizer?"),
         ("x", "tables: flexres/best, flexres/long"),
-        (3, "must be a published table, REPORT/EXPERIMENT, but got 3"),
     ],
 )
 def test_unknown_reference_is_refused(value, message):
@@ -233,6 +238,17 @@ def test_leaderboard_names_the_reference(write):
     (note,) = [note for note in section.notes if note.startswith("reproduces")]
     assert 'table "optimizer" of "FlexRes: Flexible ResNet with Reduced Parameters"' in note
     assert "best epoch on the test set" in note and "query published --sweep flexres-optimizer" in note
+
+
+def test_misspelt_reference_is_reported_by_the_query_and_the_leaderboard(write):
+    results = write([({}, {})], "typo", "flexres/optimiser")
+    with pytest.raises(
+        ResultsError, match="typo: reproduces must be a published table.* did you mean flexres/optimizer"
+    ):
+        answer_published(results, "typo", None)
+    assert answer_published(results, None, 1).sections
+    notes = answer_leaderboard(results, "typo", None).sections[0].notes
+    assert [note for note in notes if "did you mean flexres/optimizer?" in note]
 
 
 def test_leaderboard_of_another_sweep_names_none(write):
