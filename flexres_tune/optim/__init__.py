@@ -1,4 +1,4 @@
-"""How weights move: optimizers and learning-rate schedules, one row each."""
+"""Optimizers and learning-rate schedules, one row each."""
 
 from flexres_tune.optim.optimizers import OPTIMIZERS, build_optimizer, set_learning_rate
 from flexres_tune.optim.schedules import SCHEDULES, learning_rate

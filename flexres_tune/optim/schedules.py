@@ -1,13 +1,12 @@
 """Learning-rate schedules: lr(step) = config.lr * warmup(step) * shape(step, num_steps), over a trial's own steps.
 
-Pure functions of the step, so that a resumed trial needs no state of theirs.
+They are pure functions of the step, so a checkpoint need not hold any state of a schedule.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
 
 from flexres_tune.spec.trial import TrialConfig
 
@@ -16,9 +15,9 @@ def learning_rate(config: TrialConfig, step: int, num_steps_per_epoch: int) -> f
     """Learning rate of one optimizer step.
 
     Args:
-        config: lr is the peak; lr_schedule, epochs and warmup_epochs shape the rest.
+        config: lr is the peak; lr_schedule, epochs and warmup_epochs determine the rest.
         step: from 0 over the whole trial, to epochs * num_steps_per_epoch - 1.
-        num_steps_per_epoch: optimizer steps an epoch.
+        num_steps_per_epoch: optimizer steps per epoch.
     """
     shape = SCHEDULES[config.lr_schedule](step, config.epochs * num_steps_per_epoch)
     return config.lr * _warmup(step, config.warmup_epochs * num_steps_per_epoch) * shape
@@ -40,15 +39,15 @@ def cosine(step: int, num_steps: int) -> float:
 
 
 def step_decay(step: int, num_steps: int) -> float:
-    """1, 0.1 from half of the steps on, 0.01 from three quarters on (as He et al. 2016 on CIFAR-10)."""
+    """1; 0.1 after half of the steps; 0.01 after three quarters (He et al. 2016 on CIFAR-10)."""
     return 0.1 ** ((2 * step >= num_steps) + (4 * step >= 3 * num_steps))
 
 
 def onecycle(step: int, num_steps: int) -> float:
-    """1/25 up to 1 over 30 % of the steps, then down to 1/25 * 1e-4, both as half a cosine (Smith & Topin 2018).
+    """From 1/25 up to 1 over 30 % of the steps, then down to 1/25 * 1e-4, each as half a cosine (Smith & Topin 2018).
 
     Equal to torch's OneCycleLR, whose peak is at step 0.3 * num_steps - 1. Deviation from the paper, as in torch: two
-    phases rather than three, and momentum stays as it is, because four of our six optimizers have none.
+    phases rather than three, and momentum is constant, because four of our six optimizers have none.
     """
     start, end = 1 / 25, 1 / 25 * 1e-4
     peak_step, last_step = 0.3 * num_steps - 1, num_steps - 1
@@ -61,6 +60,10 @@ def _anneal(start: float, end: float, progress: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * progress))
 
 
-SCHEDULES: MappingProxyType[str, Callable[[int, int], float]] = MappingProxyType(
-    {"constant": constant, "cosine": cosine, "step": step_decay, "onecycle": onecycle}
-)
+# To add one: a function, its row here, and its name in spec/trial.py's SCHEDULE_NAMES.
+SCHEDULES: Mapping[str, Callable[[int, int], float]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "step": step_decay,
+    "onecycle": onecycle,
+}
