@@ -21,18 +21,17 @@ from pathlib import Path
 import pandas
 import pytest
 from helpers.driver_process import Driver
+from helpers.factories import make_sweep_yaml
 
 from flexres_tune.results import open_results
 
 SECONDS = float(os.environ.get("FLEXRES_TUNE_SOAK_SECONDS", 120))
 SEED = int(os.environ.get("FLEXRES_TUNE_SOAK_SEED", 0))
-SWEEP = """
-name: soak
-base: {dataset: digits, model: tiny, epochs: 9, batch_size: 16, augmentation: [crop]}
-parameters: {lr: {values: [0.1, 0.02, 1.0e-4, 0.05]}, weight_decay: {values: [0, 5.0e-4]}}
-resources_per_trial: {cpu: 1, gpu: 0}
-early_terminate: RULE
-"""
+SWEEP = make_sweep_yaml(
+    name="soak",
+    base={"epochs": 9, "batch_size": 16, "augmentation": ["crop"]},
+    parameters={"lr": {"values": [0.1, 0.02, 1e-4, 0.05]}, "weight_decay": {"values": [0, 5e-4]}},
+)
 KINDS = {  # how a sweep is run so that undisturbed runs are equal
     "none": ("none", ()),
     "asha": ("{type: asha, grace_period: 1, reduction_factor: 2}", ("--max-concurrent", "1")),
@@ -70,7 +69,7 @@ def raw_rows(folder: Path, table: str) -> int:
 
 def start(folder: Path, kind: str) -> Driver:
     rule, options = KINDS[kind]
-    (folder / "soak.yaml").write_text(SWEEP.replace("RULE", rule))
+    (folder / "soak.yaml").write_text(SWEEP + f"early_terminate: {rule}\n")
     ray = folder / "ray"
     shutil.rmtree(ray, ignore_errors=True)
     ray.mkdir()

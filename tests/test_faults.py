@@ -13,16 +13,10 @@ import pandas
 import pyarrow.parquet as pq
 import pytest
 from helpers.driver_process import ROOT, Driver, command_line
+from helpers.factories import make_sweep_yaml
 from helpers.sabotage import ALL, faults
 
 from flexres_tune.results import open_results
-
-SWEEP = """
-name: test
-base: {dataset: digits, model: tiny, epochs: EPOCHS, batch_size: 16, augmentation: []}
-parameters: {lr: {values: VALUES}}
-resources_per_trial: {cpu: 1, gpu: 0}
-"""
 
 
 @pytest.fixture
@@ -33,8 +27,8 @@ def sweep(tmp_path):
     def start(values="[0.1]", epochs=3, *options, name="test", folder=tmp_path, env=None, run=("flexres_tune.run",)):
         module, *before = run
         file = folder / f"{name}.yaml"
-        text = SWEEP.replace("name: test", f"name: {name}").replace("VALUES", values).replace("EPOCHS", str(epochs))
-        file.write_text(text)
+        text = make_sweep_yaml(name=name, base={"epochs": epochs, "batch_size": 16})
+        file.write_text(text + f"parameters: {{lr: {{values: {values}}}}}\n")
         arguments = (*before, file, "--profile", "none", "--storage", folder / "results", *options)
         drivers.append(Driver(*arguments, env=env, module=module))
         return drivers[-1]

@@ -82,13 +82,19 @@ def make_sweep(**changes) -> SweepSpec:
 
 
 def make_sweep_yaml(base: dict[str, Any] | None = None, **changes) -> str:
-    """A sweep file: `base` is merged into the default base, every other key replaces the default one.
+    """A sweep file, one line per key: `base` is merged into the default base, other keys replace or follow the default.
 
-    One line per key, and JSON after it, which is YAML: a test may count lines, and replace or append some.
+    Values are JSON with keys unquoted, such as `{lr: {values: [0.1]}}`, so a test may replace parts and append lines.
     """
     sweep = _sweep()
     keys = sweep | {"base": sweep["base"] | (base or {})} | changes
-    return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in keys.items())
+    return "".join(f"{key}: {_flow(value)}\n" for key, value in keys.items())
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(each)}" for key, each in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _metrics(epoch: int, val_accuracy: float) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.factories import make_sweep_yaml
 from helpers.witness import most_at_once, run_witnesses
 
 from flexres_tune.cluster.resources import trial_resources
@@ -57,14 +58,14 @@ def test_trial_of_three_gpus_is_refused_if_no_node_has_three(cluster):
         trial_resources(Resources(cpu=1, gpu=3), cluster, None)
 
 
-SWEEP = """
-name: fake
-base: {dataset: digits, model: tiny, epochs: 1, batch_size: 64, augmentation: []}
-seeds: [0, 1, 2]
-parameters: {lr: {values: [0.05]}}
-resources_per_trial: {cpu: 1, gpu: 0.5}
-profiles: {laptop: {seeds: [7]}}
-"""
+SWEEP = make_sweep_yaml(
+    name="fake",
+    base={"epochs": 1},
+    seeds=[0, 1, 2],
+    parameters={"lr": {"values": [0.05]}},
+    resources_per_trial={"cpu": 1, "gpu": 0.5},
+    profiles={"laptop": {"seeds": [7]}},
+)
 
 RUN = """
 import subprocess, sys

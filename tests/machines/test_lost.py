@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from helpers.factories import make_sweep_yaml
 
 from flexres_tune.results import open_results
 
@@ -11,17 +12,15 @@ pytestmark = pytest.mark.cluster
 NUM_TRIALS = 8
 NUM_SLOTS = 6  # three machines of two cores
 NUM_EPOCHS = 80
-SWEEP = f"""
-name: NAME
-base: {{dataset: digits, model: tiny, epochs: {NUM_EPOCHS}, batch_size: 32, augmentation: []}}
-resources_per_trial: {{cpu: 1, gpu: 0}}
-seeds: [0, 1, 2, 3, 4, 5, 6, 7]
-parameters: {{lr: {{values: [0.05]}}}}
-"""
+SWEEP = {
+    "base": {"epochs": NUM_EPOCHS, "batch_size": 32},
+    "seeds": list(range(8)),
+    "parameters": {"lr": {"values": [0.05]}},
+}
 
 
 def start(cluster, name):
-    (cluster.shared / f"{name}.yaml").write_text(SWEEP.replace("NAME", name))
+    (cluster.shared / f"{name}.yaml").write_text(make_sweep_yaml(name=name, **SWEEP))
     return cluster.start(
         "n1",
         f"cd {cluster.shared} && RAY_AUTH_MODE=token exec .venv/bin/python -m flexres_tune.run {name}.yaml "

@@ -3,18 +3,13 @@
 import re
 
 import pytest
+from helpers.factories import make_sweep_yaml
 
 from flexres_tune.results import open_results
 
 pytestmark = pytest.mark.cluster
 
-SWEEP = """
-name: spread
-base: {dataset: digits, model: tiny, epochs: 2, batch_size: 64, augmentation: []}
-resources_per_trial: {cpu: 1, gpu: 0}
-seeds: [0, 1, 2, 3, 4, 5]
-parameters: {lr: {values: [0.05, 0.1]}}
-"""
+SWEEP = make_sweep_yaml(name="spread", seeds=list(range(6)), parameters={"lr": {"values": [0.05, 0.1]}})
 
 
 def on_head(machines, command):

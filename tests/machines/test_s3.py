@@ -9,6 +9,7 @@ import time
 
 import pytest
 from helpers.driver_process import ROOT, Driver
+from helpers.factories import make_sweep_yaml
 from helpers.object_storage import S3Server
 from helpers.sabotage import ALL, faults
 
@@ -26,12 +27,6 @@ pytestmark = [
 
 STORAGE = "s3://bucket/results"
 NUM_EPOCHS = 45
-SWEEP = f"""
-name: test
-base: {{dataset: digits, model: tiny, epochs: {NUM_EPOCHS}, batch_size: 64, augmentation: []}}
-parameters: {{lr: {{values: VALUES}}}}
-resources_per_trial: {{cpu: 1, gpu: 0}}
-"""
 
 
 @pytest.fixture
@@ -56,7 +51,7 @@ def sweep(tmp_path, server):
 
     def start(values, *options, storage=STORAGE):
         file = tmp_path / "test.yaml"
-        file.write_text(SWEEP.replace("VALUES", values))
+        file.write_text(make_sweep_yaml(base={"epochs": NUM_EPOCHS}) + f"parameters: {{lr: {{values: {values}}}}}\n")
         arguments = (file, "--profile", "none", "--storage", storage, *options)
         drivers.append(Driver(*arguments, env=server.environment | faults(tmp_path / "notes", slow=ALL)))
         return drivers[-1]

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers.driver_process import command_line
+from helpers.factories import make_sweep_yaml
 
 from flexres_tune.results import open_results
 
@@ -23,13 +24,9 @@ STAND_INS = {
     "srun": '#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n',
     "scontrol": '#!/bin/bash\ncase $1 in show) echo "$3" ;; requeue) echo "$2" >>"$REQUEUED" ;; esac\n',
 }
-SWEEP = """
-name: queue
-base: {dataset: digits, model: tiny, epochs: 60, batch_size: 32, augmentation: []}
-resources_per_trial: {cpu: 1, gpu: 0}
-seeds: [0, 1, 2, 3]
-parameters: {lr: {values: [0.05]}}
-"""
+SWEEP = make_sweep_yaml(
+    name="queue", base={"epochs": 60, "batch_size": 32}, seeds=list(range(4)), parameters={"lr": {"values": [0.05]}}
+)
 
 
 def why_not():

@@ -4,19 +4,16 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.factories import make_sweep_yaml
 
 from flexres_tune.results import open_results
 
 pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).parents[2]
-SWEEP = """
-name: laptop
-base: {dataset: digits, model: tiny, epochs: 60, batch_size: 32, augmentation: []}
-resources_per_trial: {cpu: 1, gpu: 0}
-seeds: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
-parameters: {lr: {values: [0.05]}}
-"""
+SWEEP = make_sweep_yaml(
+    name="laptop", base={"epochs": 60, "batch_size": 32}, seeds=list(range(12)), parameters={"lr": {"values": [0.05]}}
+)
 
 
 def test_run_outlives_the_laptop_and_is_picked_up_and_fetched(cluster):

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers.factories import make_sweep_yaml
 from rich.console import Console
 
 from flexres_tune.results import open_results
@@ -13,11 +14,7 @@ from flexres_tune.run.session import Session
 
 JPEG = Path(__file__).parents[3] / "shared" / "data" / "cifar10-jpeg"
 
-SWEEP = """
-name: test
-base: {dataset: digits, model: tiny, epochs: 2, batch_size: 64, augmentation: []}
-resources_per_trial: {cpu: 1, gpu: 0}
-"""
+SWEEP = make_sweep_yaml()
 
 
 @pytest.fixture(scope="session")
