@@ -6,7 +6,7 @@ Each command imports what it needs when it is called, so that --help answers at 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,23 +36,51 @@ EXAMPLES = """Examples:
   python -m flexres_tune.query "SELECT epoch, avg(val_accuracy) FROM epochs WHERE sweep = 'optim' GROUP BY ALL"
 """
 
-Sweep = Annotated[str | None, typer.Option(help="Only this sweep; without it, all sweeps.")]
-Folder = Annotated[str, typer.Option(metavar="FOLDER|URL", help="Results folder, or s3://... or gs://...")]
-AsFormat = Annotated[Format, typer.Option(help="How to print or write the answer.")]
-File = Annotated[str | None, typer.Option(metavar="FILE", help="Write to this file instead of printing.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Maximum rows per leaderboard, per sweep or of a query.")]
+
+SHARED_OPTIONS = "Further options: --sweep, --results, --format, --out, --limit; see query --help."
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options that all commands share."""
+
+    sweep: str | None
+    results: str
+    format: Format
+    out: str | None
+    limit: int | None
+
+    def open_results(self) -> Results:
+        from flexres_tune.results import open_results
+
+        return open_results(self.results)
+
+    def write(self, answer: Answer) -> None:
+        """Print the answer, or write it to the file `out`."""
+        from flexres_tune.query.output import write_answer
+        from flexres_tune.storage import make_path
+
+        write_answer(answer, self.format, None if self.out is None else make_path(self.out), self.limit)
 
 
 class CommandOrSql(TyperGroup):
-    """A first argument that is no single word is a SQL query. Options may also precede the command."""
+    """A group of commands whose first argument may also be a SQL query: anything that is not a single word.
+
+    Its options may stand before or after the command.
+    """
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
-        leading: list[str] = []
-        while args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
-            num_words = 1 if "=" in args[0] else 2  # every option takes a value
-            leading += args[:num_words]
-            args = args[num_words:]
-        return super().parse_args(ctx, [*args, *leading])
+        """Move the group's options in front of the command."""
+        shared = {name for parameter in self.params for name in parameter.opts}
+        options, others = [], list(args)
+        while at := [index for index, word in enumerate(others) if word.partition("=")[0] in shared]:
+            first = at[0]
+            end = first + (1 if "=" in others[first] else 2)  # every option takes a value
+            if end > len(others):
+                return super().parse_args(ctx, others[first:])  # which refuses an option without a value
+            options += others[first:end]
+            del others[first:end]
+        return super().parse_args(ctx, [*options, *others])
 
     def resolve_command(self, ctx: typer.Context, args: list[str]):
         name = args[0].strip()
@@ -76,188 +104,152 @@ app = typer.Typer(
 )
 
 
-@app.callback(invoke_without_command=True, epilog=EXAMPLES, subcommand_metavar='COMMAND|"SQL" ...')
-def query(context: typer.Context) -> None:
+@app.callback(invoke_without_command=True, epilog=EXAMPLES, subcommand_metavar='COMMAND|"SQL" [ARGUMENTS]')
+def query(
+    context: typer.Context,
+    sweep: Annotated[str | None, typer.Option(help="Only this sweep; without it, all sweeps.")] = None,
+    results: Annotated[
+        str, typer.Option(metavar="FOLDER|URL", help="Results folder, or s3://... or gs://...")
+    ] = "results",
+    format: Annotated[Format, typer.Option(help="How to print or write the answer.")] = Format.TABLE,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write to this file instead of printing.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Maximum rows: per leaderboard, per sweep, or of a query.")
+    ] = None,
+) -> None:
     """Ask the tables that sweeps write, also while they run: with a command, or with a SQL query in quotes.
 
-    COMMAND --help shows the command's options.
+    The options may also follow the command.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+        return
+    if format is Format.PARQUET and out is None:
+        raise ResultsError(
+            "--format parquet is binary and cannot be printed; add --out FILE, such as --out answer.parquet"
+        )
+    if out is not None:
+        from flexres_tune.storage import make_path
+
+        if make_path(out).is_dir():
+            raise ResultsError(f"{out}: --out must be a file, but is a folder")
+    context.obj = Request(sweep, results, format, out, limit)
 
 
-@app.command()
-def leaderboard(
-    sweep: Sweep = None,
-    results: Folder = "results",
-    format: AsFormat = Format.TABLE,
-    out: File = None,
-    limit: Limit = None,
-) -> None:
+@app.command(epilog=SHARED_OPTIONS)
+def leaderboard(context: typer.Context) -> None:
     """Configurations ranked by mean validation accuracy."""
     from flexres_tune.query.views import answer_leaderboard
 
-    _print_answer(lambda opened: answer_leaderboard(opened, sweep, limit), results, format, out, limit)
+    request: Request = context.obj
+    request.write(answer_leaderboard(request.open_results(), request.sweep, request.limit))
 
 
-@app.command()
-def trials(
-    sweep: Sweep = None,
-    results: Folder = "results",
-    format: AsFormat = Format.TABLE,
-    out: File = None,
-    limit: Limit = None,
-) -> None:
+@app.command(epilog=SHARED_OPTIONS)
+def trials(context: typer.Context) -> None:
     """All trials, best first."""
     from flexres_tune.query.views import answer_trials
 
-    _print_answer(lambda opened: answer_trials(opened, sweep, limit), results, format, out, limit)
+    request: Request = context.obj
+    request.write(answer_trials(request.open_results(), request.sweep, request.limit))
 
 
-@app.command()
-def curves(
-    sweep: Sweep = None,
-    results: Folder = "results",
-    format: AsFormat = Format.TABLE,
-    out: File = None,
-    limit: Limit = None,
-) -> None:
+@app.command(epilog=SHARED_OPTIONS)
+def curves(context: typer.Context) -> None:
     """Validation accuracy of each trial over its epochs."""
     from flexres_tune.query.views import answer_curves
 
-    _print_answer(lambda opened: answer_curves(opened, sweep, limit), results, format, out, limit)
+    request: Request = context.obj
+    request.write(answer_curves(request.open_results(), request.sweep, request.limit))
 
 
-@app.command()
-def published(
-    sweep: Sweep = None,
-    results: Folder = "results",
-    format: AsFormat = Format.TABLE,
-    out: File = None,
-    limit: Limit = None,
-) -> None:
+@app.command(epilog=SHARED_OPTIONS)
+def published(context: typer.Context) -> None:
     """Published result tables, next to our own runs of them."""
-    _check_output(format, out)
     from flexres_tune.query.published import answer_published
-    from flexres_tune.results import open_results
     from flexres_tune.storage import make_path
 
-    opened = open_results(results) if sweep or make_path(results).exists() else None  # None: nothing was run yet
-    _write(answer_published(opened, sweep, limit), format, out, limit)
+    request: Request = context.obj
+    nothing_run = request.sweep is None and not make_path(request.results).exists()
+    opened = None if nothing_run else request.open_results()
+    request.write(answer_published(opened, request.sweep, request.limit))
 
 
-@app.command()
+@app.command(epilog=SHARED_OPTIONS)
 def compare(
+    context: typer.Context,
     parameter: Annotated[str, typer.Argument(metavar="PARAMETER", help="A parameter that varies, such as optimizer.")],
-    by: Annotated[str | None, typer.Option(help="A second parameter: a grid of the two.")] = None,
-    sweep: Sweep = None,
-    results: Folder = "results",
-    format: AsFormat = Format.TABLE,
-    out: File = None,
-    limit: Limit = None,
+    by: Annotated[str | None, typer.Option(metavar="OTHER", help="A second parameter: a grid of the two.")] = None,
 ) -> None:
     """Effect of a parameter, or of two, with intervals."""
     from flexres_tune.query.evidence import answer_compare
 
-    _print_answer(
-        lambda opened: answer_compare(opened, sweep, parameter, by).limited(limit), results, format, out, limit
-    )
+    request: Request = context.obj
+    request.write(answer_compare(request.open_results(), request.sweep, parameter, by).limited(request.limit))
 
 
-@app.command()
-def equal_cost(
-    sweep: Sweep = None,
-    results: Folder = "results",
-    format: AsFormat = Format.TABLE,
-    out: File = None,
-    limit: Limit = None,
-) -> None:
+@app.command(epilog=SHARED_OPTIONS)
+def equal_cost(context: typer.Context) -> None:
     """The best at equal epochs, and at equal device-seconds."""
     from flexres_tune.query.evidence import answer_equal_cost
 
-    _print_answer(lambda opened: answer_equal_cost(opened, sweep).limited(limit), results, format, out, limit)
+    request: Request = context.obj
+    request.write(answer_equal_cost(request.open_results(), request.sweep).limited(request.limit))
 
 
-@app.command()
-def pareto(
-    sweep: Sweep = None,
-    results: Folder = "results",
-    format: AsFormat = Format.TABLE,
-    out: File = None,
-    limit: Limit = None,
-) -> None:
+@app.command(epilog=SHARED_OPTIONS)
+def pareto(context: typer.Context) -> None:
     """Pareto fronts: accuracy against parameters and time."""
     from flexres_tune.query.evidence import answer_pareto
 
-    _print_answer(lambda opened: answer_pareto(opened, sweep).limited(limit), results, format, out, limit)
+    request: Request = context.obj
+    request.write(answer_pareto(request.open_results(), request.sweep).limited(request.limit))
 
 
-@app.command()
-def stops(
-    sweep: Sweep = None,
-    results: Folder = "results",
-    format: AsFormat = Format.TABLE,
-    out: File = None,
-    limit: Limit = None,
-) -> None:
+@app.command(epilog=SHARED_OPTIONS)
+def stops(context: typer.Context) -> None:
     """Trials that were stopped early, and what that saved."""
     from flexres_tune.query.evidence import answer_stops
 
-    _print_answer(lambda opened: answer_stops(opened, sweep).limited(limit), results, format, out, limit)
+    request: Request = context.obj
+    request.write(answer_stops(request.open_results(), request.sweep).limited(request.limit))
 
 
-@app.command()
+@app.command(epilog=SHARED_OPTIONS)
 def diff(
+    context: typer.Context,
     a: Annotated[str, typer.Argument(metavar="A", help="A sweep, or the beginning of a config_id.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another one of the same kind.")],
-    sweep: Sweep = None,
-    results: Folder = "results",
-    format: AsFormat = Format.TABLE,
-    out: File = None,
-    limit: Limit = None,
 ) -> None:
     """Differences between two configurations or two sweeps."""
     from flexres_tune.query.evidence import answer_diff
 
-    _print_answer(lambda opened: answer_diff(opened, sweep, a, b).limited(limit), results, format, out, limit)
+    request: Request = context.obj
+    request.write(answer_diff(request.open_results(), request.sweep, a, b).limited(request.limit))
 
 
-@app.command()
-def importance(
-    sweep: Sweep = None,
-    results: Folder = "results",
-    format: AsFormat = Format.TABLE,
-    out: File = None,
-    limit: Limit = None,
-) -> None:
+@app.command(epilog=SHARED_OPTIONS)
+def importance(context: typer.Context) -> None:
     """Each parameter's share of the variance of accuracy."""
     from flexres_tune.query.evidence import answer_importance
 
-    _print_answer(lambda opened: answer_importance(opened, sweep).limited(limit), results, format, out, limit)
+    request: Request = context.obj
+    request.write(answer_importance(request.open_results(), request.sweep).limited(request.limit))
 
 
-@app.command()
-def status(
-    sweep: Sweep = None,
-    results: Folder = "results",
-    format: AsFormat = Format.TABLE,
-    out: File = None,
-    limit: Limit = None,
-) -> None:
+@app.command(epilog=SHARED_OPTIONS)
+def status(context: typer.Context) -> None:
     """What is done and missing, why trials failed, what to do."""
     from flexres_tune.query.views import answer_status
 
-    _print_answer(lambda opened: answer_status(opened, sweep, limit), results, format, out, limit)
+    request: Request = context.obj
+    request.write(answer_status(request.open_results(), request.sweep, request.limit))
 
 
 @app.command(hidden=True)
 def sql(
+    context: typer.Context,
     words: Annotated[list[str], typer.Argument(metavar='"SELECT ..."', help="The query, as one argument.")],
-    sweep: Sweep = None,
-    results: Folder = "results",
-    format: AsFormat = Format.TABLE,
-    out: File = None,
-    limit: Limit = None,
 ) -> None:
     """Rows of a SQL query."""
     from flexres_tune.query.views import answer_sql
@@ -266,36 +258,8 @@ def sql(
         raise ResultsError(
             f'a SQL query must be one argument in quotes, such as "SELECT * FROM trials", but got {len(words)}'
         )
-    _print_answer(lambda opened: answer_sql(opened, words[0], sweep, limit), results, format, out, limit)
-
-
-def _print_answer(
-    ask: Callable[[Results], Answer], folder: str, format: Format, out: str | None, limit: int | None
-) -> None:
-    """Open the results, ask, and print the answer or write it to the file `out`."""
-    _check_output(format, out)
-    from flexres_tune.results import open_results
-
-    _write(ask(open_results(folder)), format, out, limit)
-
-
-def _check_output(format: Format, out: str | None) -> None:
-    """Raise ResultsError if the answer could not be written, before any table is read."""
-    if format is Format.PARQUET and out is None:
-        raise ResultsError(
-            "--format parquet is binary and cannot be printed; add --out FILE, such as --out answer.parquet"
-        )
-    from flexres_tune.storage import make_path
-
-    if out is not None and make_path(out).is_dir():
-        raise ResultsError(f"{out}: --out must be a file, but is a folder")
-
-
-def _write(answer: Answer, format: Format, out: str | None, limit: int | None) -> None:
-    from flexres_tune.query.output import write_answer
-    from flexres_tune.storage import make_path
-
-    write_answer(answer, format, None if out is None else make_path(out), limit)
+    request: Request = context.obj
+    request.write(answer_sql(request.open_results(), words[0], request.sweep, request.limit))
 
 
 def main() -> None:

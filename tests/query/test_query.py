@@ -229,12 +229,26 @@ def test_compare_answers_for_the_sweeps_that_vary_the_parameter(ask):
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "lr", "--sweep", "demo", "--format", "csv", "--limit", "1"],
+        ["--sweep", "demo", "--format=csv", "compare", "lr", "--limit=1"],
+        ["compare", "--limit", "1", "--sweep=demo", "lr", "--format", "csv"],
+    ],
+)
+def test_options_may_precede_or_follow_the_command(ask, arguments):
+    header, row = ask(*arguments).splitlines()
+    assert header.startswith("sweep,dataset,lr,") and row.startswith("demo,digits,0.1,")
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["compare"], "Missing argument 'PARAMETER'"),
         (["diff", "demo"], "Missing argument 'B'"),
         (["stops", "demo"], "unexpected extra argument(s) (demo)"),
         (["trials", "--by", "lr"], "No such option: --by"),
+        (["compare", "lr", "--by"], "'--by' requires an argument"),
         (["importance", "--sweep", "demo"], "importance needs at least 16 trials"),
         (["SELECT *", "FROM trials"], 'must be one argument in quotes, such as "SELECT * FROM trials", but got 2'),
     ],
@@ -288,6 +302,17 @@ def test_errors_say_what_to_do_and_exit_with_2(ask, arguments, words):
 def test_missing_results_folder_says_how_to_make_one(tmp_path):
     result = invoke(app, "leaderboard", "--results", tmp_path / "none")
     assert result.exit_code == 2 and "run `python -m flexres_tune.run sweeps/optim.yaml` first" in result.stderr
+
+
+def test_option_without_its_value_is_refused():
+    done = invoke(app, "leaderboard", "--sweep")
+    assert done.exit_code == 2 and "'--sweep' requires an argument" in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command_names_the_shared_options(command):
+    done = invoke(app, command, "--help")
+    assert done.exit_code == 0 and "--sweep, --results, --format, --out, --limit" in done.stdout
 
 
 def test_without_argument_help_with_examples_is_printed():
