@@ -36,53 +36,48 @@ NOT_RUN, AS_PUBLISHED, OTHERWISE = "not run", "as published", "otherwise"
 _OTHER_IMAGES = ("digits",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PublishedComparison:
-    """A published row, and one configuration of ours that reproduces it (`our_...`; None if there is none)."""
+    """A published row, and one configuration of ours that reproduces it; without one, our columns are null."""
 
     report: str = column("report")
     experiment: str = column("the report's table")
     model: str = column("preset")
-    optimizer: str | None = column("as the report states it; null if it does not")
-    lr_schedule: str | None = column("as the report states it")
-    lr: float | None = column("as the report states it")
-    weight_decay: float | None = column("as the report states it")
-    batch_size: int | None = column("as the report states it")
-    normalize: bool | None = column("as the report states it")
-    augmentation: str | None = column("as the report states it")
-    mixup_alpha: float | None = column("as the report states it")
-    dropout: str | None = column("before each linear layer")
-    num_parameters: int = column("as the report states it", "parameters")
-    val_accuracy: float | None = column("as the report states it", "fraction")
-    test_accuracy: float = column("as the report states it", "fraction")
-    epochs: int | None = column("length of the run, or epoch that was read", "epochs")
-    selected_on: str = column("what the report chose the epoch by")
-    note: str | None = column("remark on the row")
+    optimizer: str | None = column("as stated; null if the report does not state it")
+    lr_schedule: str | None = column("as stated")
+    lr: float | None = column("as stated")
+    weight_decay: float | None = column("as stated")
+    batch_size: int | None = column("as stated")
+    normalize: bool | None = column("as stated")
+    augmentation: str | None = column("as stated")
+    mixup_alpha: float | None = column("as stated")
+    dropout: str | None = column("as stated, before each linear layer")
     run: str = column("not run | as published | otherwise | the status of our trials", default=NOT_RUN)
     conditions: str | None = column("how our run differs from what the report states", default=None)
+    num_parameters: int = column("as stated", "parameters")
     our_num_parameters: int | None = column("of our model", "parameters", default=None)
+    val_accuracy: float | None = column("as stated", "fraction")
     our_val_accuracy_mean: float | None = column("validation accuracy at the best epoch", "fraction", default=None)
     our_val_accuracy_sd: float | None = column("its standard deviation over seeds", "fraction", default=None)
+    test_accuracy: float = column("as stated", "fraction")
     our_test_accuracy_mean: float | None = column("test accuracy after the last epoch", "fraction", default=None)
     our_test_accuracy_sd: float | None = column("its standard deviation over seeds", "fraction", default=None)
     test_difference_points: float | None = column("ours less theirs, in percentage points", default=None)
+    epochs: int | None = column("length of the run, or epoch that was read", "epochs")
     our_epochs: int | None = column("epochs that we ran", "epochs", default=None)
-    our_selected_on: str | None = column("what our test accuracy was chosen by", default=None)
+    selected_on: str = column("what the report chose the epoch by")
+    our_selected_on: str | None = column("epoch of our test accuracy", default=None)
     our_num_seeds: int | None = column("our trials that ran to the end", "seeds", default=None)
+    note: str | None = column("remark on the row")
     sweep: str | None = column("our sweep", default=None)
     config_id: str | None = column("our configuration", default=None)
 
 
-_COLUMNS = (
-    *("report", "experiment", "model", "optimizer", "lr_schedule", "lr", "weight_decay", "batch_size", "normalize"),
-    *("augmentation", "mixup_alpha", "dropout", "run", "conditions", "num_parameters", "our_num_parameters"),
-    *("val_accuracy", "our_val_accuracy_mean", "our_val_accuracy_sd"),
+_SHOWN = (
+    *("run", "num_parameters", "our_num_parameters", "val_accuracy", "our_val_accuracy_mean", "our_val_accuracy_sd"),
     *("test_accuracy", "our_test_accuracy_mean", "our_test_accuracy_sd", "test_difference_points"),
-    *("epochs", "our_epochs", "selected_on", "our_selected_on", "our_num_seeds", "note", "sweep", "config_id"),
+    *("epochs", "our_epochs", "selected_on", "our_selected_on"),
 )
-"""Order of the columns in CSV, JSON, Markdown and Parquet: theirs and ours next to each other."""
-
-_SHOWN = _COLUMNS[_COLUMNS.index("run") : _COLUMNS.index("our_num_seeds")]
 _LEAST_IMPORTANT = ("our_selected_on", "our_num_parameters", "our_val_accuracy", "val_accuracy", "our_epochs", "epochs")
 _LEAST_IMPORTANT += ("num_parameters", "selected_on")
 
@@ -123,7 +118,7 @@ def answer_published(results: Results | None, sweep: str | None, limit: int | No
     for reference in references:
         runs = [run for name, named in ours.items() if named == reference for run in _runs(results, name)]
         comparisons = _comparisons(rows_of(reference), runs)[:limit]
-        tables.append(to_table(PublishedComparison, comparisons).select(_COLUMNS))
+        tables.append(to_table(PublishedComparison, comparisons))
         sections.append(_section(reference, comparisons, runs))
     return Answer(concatenate(tables), sections)
 
@@ -237,7 +232,7 @@ def _section(reference: str, comparisons: Sequence[PublishedComparison], runs: S
     table = to_table(PublishedComparison, marked)
     rows = rows_of(reference)
     compared = [name for name in varied_settings(rows) if name in table.column_names] or ["model"]
-    columns = [name for name in _SHOWN if name != "conditions" and table[name].null_count < table.num_rows]
+    columns = [name for name in _SHOWN if table[name].null_count < table.num_rows]
     used = {each.config_id for each in comparisons}
     if others := [run for run in runs if run.columns["config_id"] not in used]:
         profiles = ", ".join(sorted({run.columns["profile"] for run in others}))
