@@ -12,16 +12,17 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.distribution import Distribution, RangeName
 from flexres_tune.spec.document import Finding, show
 from flexres_tune.spec.sweep import (
     EARLY_STOPPING,
     GOALS,
     NOT_IN_A_FILE,
     Confirm,
+    Distribution,
     EarlyTerminate,
     Method,
     Metric,
+    RangeName,
     Resources,
     SweepSpec,
 )
