@@ -11,10 +11,10 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}" + ("" if count == 1 else "s")
 
 
-def one_of(names: Iterable[str]) -> str:
+def join_words(names: Iterable[str], word: str = "or") -> str:
     """["a", "b", "c"] -> "a, b or c"."""
     *most, last = names
-    return f"{', '.join(most)} or {last}" if most else last
+    return f"{', '.join(most)} {word} {last}" if most else last
 
 
 def format_duration(seconds: float) -> str:

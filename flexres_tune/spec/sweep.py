@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, f
 from flexres_tune.names import name_problem
 from flexres_tune.spec.document import Document, show
 from flexres_tune.spec.trial import name_in, rule_error
-from flexres_tune.text import one_of
+from flexres_tune.text import join_words
 
 Method = Literal["grid", "random", "tpe"]
 RangeName = Literal["uniform", "log_uniform_values", "int_uniform"]
@@ -187,7 +187,7 @@ class EarlyTerminate(_Part):
     A setting that the type does not take is None.
     """
 
-    type: Annotated[str, name_in(lambda: EARLY_STOPPING)] = Field(description=one_of(EARLY_STOPPING))
+    type: Annotated[str, name_in(lambda: EARLY_STOPPING)] = Field(description=join_words(EARLY_STOPPING))
     grace_period: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None, description="epochs that every trial runs, 1 if absent"
     )
@@ -216,7 +216,7 @@ class EarlyTerminate(_Part):
                 types = [kind for kind, settings in EARLY_STOPPING.items() if name in settings]
                 raise rule_error(
                     name,
-                    f"{name} belongs to {', '.join(types)}, but type is {self.type} and {name} {show(value)}; "
+                    f"{name} belongs to {join_words(types, 'and')}, but type is {self.type} and {name} {show(value)}; "
                     f"remove {name}, or set type: {types[0]}",
                 )
         return self

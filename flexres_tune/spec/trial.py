@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validat
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from flexres_tune.spec.architecture import Architecture, parse_architecture
-from flexres_tune.text import did_you_mean, one_of
+from flexres_tune.text import did_you_mean, join_words
 
 
 class OptimizerTraits(NamedTuple):
@@ -54,7 +54,7 @@ def name_in(registry: Callable[[], Iterable[str]]) -> PlainValidator:
     def check(value: Any) -> str:
         names = list(registry())
         if value not in names:
-            raise PydanticKnownError("literal_error", {"expected": one_of(names)})
+            raise PydanticKnownError("literal_error", {"expected": join_words(names)})
         return value
 
     return PlainValidator(check)
@@ -78,7 +78,7 @@ class TrialConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Architecture = Field(description="architecture: a preset's name, or a mapping with blocks and channels")
-    dataset: str = Field(default="cifar10", description=one_of(DATASET_FORMS))
+    dataset: str = Field(default="cifar10", description=join_words(DATASET_FORMS))
     num_train_images: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None,
         description="use only the first n training images; the validation images stay the same; all if absent",
@@ -145,7 +145,7 @@ class TrialConfig(BaseModel):
         if (f"{name}:PATH" if colon else name) in DATASET_FORMS and bool(path) == bool(colon) and "\0" not in path:
             return value
         raise ValueError(
-            f"must be {one_of(DATASET_FORMS)}, but got {value[:200]!r}"
+            f"must be {join_words(DATASET_FORMS)}, but got {value[:200]!r}"
             f"{did_you_mean(value, DATASET_FORMS) or '; for example cifar10'}"
         )
 
@@ -160,11 +160,11 @@ class TrialConfig(BaseModel):
     def _agree(self) -> TrialConfig:
         traits = OPTIMIZER_TRAITS[self.optimizer]
         if self.momentum is not None and traits.default_momentum is None:
-            takers = " and ".join(name for name, row in OPTIMIZER_TRAITS.items() if row.default_momentum is not None)
+            takers = [name for name, row in OPTIMIZER_TRAITS.items() if row.default_momentum is not None]
             raise rule_error(
                 "momentum",
-                f"momentum belongs to {takers}, but optimizer is {self.optimizer} and momentum {self.momentum:g}; "
-                "leave it out, or give it only with optimizer: sgd in a union of grids",
+                f"momentum belongs to {join_words(takers, 'and')}, but optimizer is {self.optimizer} and momentum "
+                f"{self.momentum:g}; leave it out, or give it only with optimizer: sgd in a union of grids",
             )
         if self.momentum is None:
             object.__setattr__(self, "momentum", traits.default_momentum)  # frozen; so both spellings have one id

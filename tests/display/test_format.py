@@ -5,7 +5,6 @@ import pytest
 
 from flexres_tune.display.format import display_columns, format_value, significant_decimals, sparkline
 from flexres_tune.results.schema import with_units
-from flexres_tune.text import escape, format_duration, shorten
 
 
 @pytest.mark.parametrize(
@@ -35,22 +34,6 @@ def test_value_is_written_by_its_unit(value, unit, text):
     assert format_value(value, unit) == text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.04, "0.0 s"),
-        (59.9, "59.9 s"),
-        (59.96, "1 min 00 s"),
-        (303, "5 min 03 s"),
-        (3599.9, "1 h 00 min"),
-        (3720, "1 h 02 min"),
-        (4e6, "1,111 h 07 min"),
-    ],
-)
-def test_durations(seconds, text):
-    assert format_duration(seconds) == text
-
-
 def fractions(**columns):
     return with_units(pa.table(columns), dict.fromkeys(columns, "fraction"))
 
@@ -67,19 +50,6 @@ def test_mean_and_deviation_share_a_column():
 def test_unit_comes_from_the_schema_and_not_from_the_name():
     columns = display_columns(pa.table({"accuracy_percent": [97.31], "my_accuracy": [0.5], "val_accuracy": [0.5]}))
     assert [column.cells for column in columns] == [["97.31"], ["0.5"], ["50.00 %"]]  # the last is a column of epochs
-
-
-def test_control_characters_are_spelled_out_and_letters_kept():
-    assert escape("größe 实验 a\x1b[2J\u202e\n\ud800\x85\u2028") == r"größe 实验 a\x1b[2J\u202e\n\ud800\x85\u2028"
-    assert escape("a\nb", keep="\n") == "a\nb"
-
-
-@pytest.mark.parametrize("width", range(1, 12))
-def test_shortened_text_keeps_both_ends(width):
-    short = shorten("abcdefghij", width)
-    assert len(short) == min(width, 10)
-    if 3 <= width < 10:
-        assert short[0] == "a" and short[-1] == "j" and "…" in short
 
 
 def test_sparkline_spans_the_scale():

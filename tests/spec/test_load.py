@@ -10,7 +10,6 @@ import pytest
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.errors import SpecError
 from flexres_tune.spec import count_trials, expand_trials, load_sweep
-from flexres_tune.spec.yaml_reader import parse_yaml
 
 GOOD = str(Path(__file__).with_name("good.yaml"))
 
@@ -211,45 +210,6 @@ def test_the_resolved_sweep_is_json_and_loads_to_the_same_trials(tmp_path):
         trial.config for trial in expand_trials(spec, describe_dataset)
     ]
     assert again.early_terminate == spec.early_terminate and again.confirm == spec.confirm
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1e-3", 1e-3),
-        ("5_000_000", 5_000_000),
-        ("5e6", 5e6),
-        (".5", 0.5),
-        ("-1", -1),
-        ("0x1F", 31),
-        ("0o17", 15),
-        ("012", 12),
-        ("on", "on"),
-        ("off", "off"),
-        ("yes", "yes"),
-        ("no", "no"),
-        ("true", True),
-        ("False", False),
-        ("null", None),
-        ("~", None),
-        ("2001-01-01", "2001-01-01"),
-        ("12:30:45", "12:30:45"),
-        ("'1'", "1"),
-        ("1_a", "1_a"),
-        ("1.2.3", "1.2.3"),
-        ("=", "="),
-        ("[1, &a [2], *a]", [1, [2], [2]]),
-    ],
-)
-def test_scalars_are_yaml_1_2(text, value):
-    found = parse_yaml(text, "x.yaml").data
-    assert found == value and type(found) is type(value)
-
-
-def test_lines_are_those_of_the_keys():
-    document = parse_yaml("a: 1\nb:\n  - c\n  - d: {e: 2,\n f: 3}\n", "x.yaml")
-    lines = {path: place.line for path, place in document.places.items()}
-    assert lines[("b",)] == 2 and lines[("b", 1)] == 4 and lines[("b", 1, "d", "f")] == 5
 
 
 def test_a_bom_and_windows_line_ends_are_read(tmp_path):

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from flexres_tune.spec import TrialConfig
+from flexres_tune.spec import EarlyTerminate, TrialConfig, trial
+from flexres_tune.spec.sweep import EARLY_STOPPING
+from flexres_tune.spec.trial import OPTIMIZER_TRAITS, OptimizerTraits
 
 
 @pytest.mark.parametrize(
@@ -111,3 +113,29 @@ def test_columns_flatten_the_architecture():
     columns = TrialConfig(model="resnet22_2", seed=3).columns()
     assert columns["model"] == "resnet22_2" and columns["blocks"] == [3, 2, 3, 2] and "seed" not in columns
     assert TrialConfig(model={"blocks": [1], "channels": [9]}).columns()["model"] == "1/9"
+
+
+def test_optimizer_is_one_row_here(monkeypatch):
+    monkeypatch.setitem(OPTIMIZER_TRAITS, "rmsprop", OptimizerTraits(2, default_momentum=0.8, needs_momentum=True))
+    assert TrialConfig(model="tiny", optimizer="rmsprop").momentum == 0.8
+    with pytest.raises(ValidationError, match="momentum belongs to sgd, nesterov and rmsprop"):
+        TrialConfig(model="tiny", optimizer="adam", momentum=0.9)
+    with pytest.raises(ValidationError, match="momentum must be above 0 with optimizer rmsprop"):
+        TrialConfig(model="tiny", optimizer="rmsprop", momentum=0)
+
+
+def test_other_registries_are_read_when_a_value_is_checked(monkeypatch):
+    monkeypatch.setattr(trial, "SCHEDULE_NAMES", (*trial.SCHEDULE_NAMES, "poly"))
+    monkeypatch.setattr(trial, "AUGMENTATION_NAMES", (*trial.AUGMENTATION_NAMES, "blur"))
+    monkeypatch.setattr(trial, "DATASET_FORMS", (*trial.DATASET_FORMS, "svhn", "folder:PATH"))
+    for dataset in ("svhn", "folder:/data"):
+        TrialConfig(model="tiny", dataset=dataset, lr_schedule="poly", augmentation=("blur", "crop"))
+    with pytest.raises(ValidationError, match="digits, cifar10, parquet:PATH, svhn or folder:PATH"):
+        TrialConfig(model="tiny", dataset="folder:")
+
+
+def test_stopping_rule_is_one_row_here(monkeypatch):
+    monkeypatch.setitem(EARLY_STOPPING, "halving", {"grace_period": 2})
+    assert EarlyTerminate(type="halving").grace_period == 2
+    with pytest.raises(ValidationError, match="num_brackets belongs to hyperband, but type is halving"):
+        EarlyTerminate(type="halving", num_brackets=2)
