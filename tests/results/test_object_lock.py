@@ -20,7 +20,7 @@ def paths(bucket):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """The same waits, a hundredth as long."""
+    """The same waits, a fiftieth as long."""
     for name in ("HEARTBEAT_S", "DEAD_AFTER_S", "POLL_PERIOD_S"):
         monkeypatch.setattr(object_lock, name, getattr(object_lock, name) / 50)
 
@@ -33,7 +33,7 @@ def leave(paths, **changes):
     return claim
 
 
-def test_second_driver_is_refused_until_the_first_lets_go(paths):
+def test_second_driver_is_refused_until_the_first_releases_it(paths):
     with SweepLock(paths):
         assert find_holder(paths).pid == os.getpid()
         with pytest.raises(ResultsError, match=rf"s3://.*already run by another driver, on host .*, pid {os.getpid()}"):

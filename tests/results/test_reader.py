@@ -82,7 +82,7 @@ def test_parts_of_other_versions_are_read(results, paths):
     assert results.trials().schema.field("train_seconds").metadata[b"unit"] == b"s"
 
 
-def test_renamed_folder_goes_by_its_new_name(results, paths):
+def test_sweep_has_the_name_of_its_renamed_folder(results, paths):
     paths.folder.rename(paths.root / "renamed")
     assert set(results.trials("renamed")["sweep"].to_pylist()) == {"renamed"}
 
@@ -122,6 +122,23 @@ def test_queries_reach_nothing_but_the_tables(results, tmp_path, monkeypatch, qu
     assert not list(tmp_path.glob("stolen*"))
 
 
+@pytest.mark.parametrize(
+    ("query", "tables"),
+    [
+        ("SELECT 'epochs of a query' AS note FROM Trials", {"trials"}),
+        ("WITH best AS (SELECT * FROM trials) SELECT count(*) FROM best", {"trials"}),
+        ("SELECT (SELECT max(epoch) FROM epochs) FROM trials", {"trials", "epochs"}),
+        ("SELECT count(*) FROM query_table('epo' || 'chs')", {"trials", "epochs", "decisions"}),
+        ("SELECT 1; SELECT count(*) FROM epochs", {"trials", "epochs", "decisions"}),
+    ],
+)
+def test_query_reads_only_the_tables_it_names_unless_that_cannot_be_told(results, monkeypatch, query, tables):
+    read, table = set(), results.table
+    monkeypatch.setattr(results, "table", lambda name, sweep: read.add(name) or table(name, sweep))
+    results.sql(query)
+    assert read == tables
+
+
 def test_what_a_query_drops_is_back_in_the_next(results):
     results.sql("DROP VIEW trials; SELECT 1")
     assert results.sql("SELECT count(*) AS n FROM trials").to_pylist() == [{"n": 4}]
@@ -138,7 +155,7 @@ def test_what_a_query_drops_is_back_in_the_next(results):
         ("SELECT '\ud800'", "surrogate"),
     ],
 )
-def test_wrong_query_is_answered_with_what_there_is(results, query, words):
+def test_wrong_query_is_answered_with_the_existing_names(results, query, words):
     with pytest.raises(ResultsError, match=words):
         results.sql(query)
 

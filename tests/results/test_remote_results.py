@@ -1,4 +1,4 @@
-"""Tables on object storage: the same rows as in a folder, and nothing is lost or taken for damaged while it is away."""
+"""Tables on object storage: the same rows as in a folder; nothing is lost or called damaged if a server is absent."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def paths(bucket):
 
 @pytest.fixture
 def write(paths, make_config, make_trial, make_epoch):
-    """Write so many trials with an epoch each; their trial_ids."""
+    """Write trials with one epoch each; returns their trial_ids."""
 
     def write(num_trials=3):
         ids = []
@@ -61,7 +61,7 @@ def test_parts_that_were_read_are_not_fetched_again(bucket, paths, write):
     assert bucket.num_requests - before <= 4  # listings and the plan; three parts are not looked at one by one
 
 
-def test_rows_wait_while_the_server_is_away_and_are_written_after(bucket, paths, make_epoch):
+def test_rows_wait_while_the_server_is_absent_and_are_written_afterwards(bucket, paths, make_epoch):
     writer = SweepWriter(paths)
     writer.add_epoch(make_epoch("a-0", 1))
     bucket.go_away()
@@ -84,7 +84,7 @@ def test_trials_end_in_parts_two_seconds_apart_because_each_is_paid_for(paths, m
     assert writer.num_waiting == 0
 
 
-def test_server_that_is_away_is_said_and_no_row_is_taken_for_missing(bucket, paths, write, caplog):
+def test_absent_server_is_reported_and_no_row_counts_as_missing(bucket, paths, write, caplog):
     write()
     results = open_results("s3://bucket/results")
     bucket.go_away()
@@ -101,7 +101,7 @@ def test_server_that_is_away_is_said_and_no_row_is_taken_for_missing(bucket, pat
     assert results.trials("demo").num_rows == 3
 
 
-def test_server_that_goes_away_between_listing_and_reading_damages_nothing(bucket, paths, write, caplog, monkeypatch):
+def test_server_that_disappears_between_listing_and_reading_damages_nothing(bucket, paths, write, caplog, monkeypatch):
     ids = write()
     monkeypatch.setattr(bucket, "open_input_file", lambda key: bucket.go_away() or bucket._asked())
     with pytest.raises(StorageError):
@@ -116,7 +116,7 @@ def test_server_that_goes_away_between_listing_and_reading_damages_nothing(bucke
     assert "damaged" not in caplog.text
 
 
-def test_damaged_part_is_skipped_and_set_aside(paths, write, caplog):
+def test_damaged_part_is_skipped_and_renamed_by_compact(paths, write, caplog):
     ids = write()
     (paths.trials / "part-00000002-00000002.parquet").write_bytes(b"PAR1 no more")
     assert open_results("s3://bucket/results").trials()["trial_id"].to_pylist() == [ids[0], ids[2]]
@@ -128,7 +128,7 @@ def test_damaged_part_is_skipped_and_set_aside(paths, write, caplog):
     ]
 
 
-def test_reports_and_status_are_made_there(paths, write):
+def test_reports_are_written_there(paths, write):
     write()
     results = open_results("s3://bucket/results")
     assert str(write_report(results, "demo")) == "s3://bucket/results/demo/report.html"
@@ -142,7 +142,7 @@ def test_reports_and_status_are_made_there(paths, write):
     assert live.version != version
 
 
-def test_place_is_tried_before_anything_starts(bucket, paths, monkeypatch):
+def test_storage_is_tried_before_anything_starts(bucket, paths, monkeypatch):
     check_writable(paths)
     assert list(list_folder(paths.trials)) == list(list_folder(paths.checkpoints)) == []
 
@@ -154,7 +154,7 @@ def test_place_is_tried_before_anything_starts(bucket, paths, monkeypatch):
         check_writable(paths)
 
 
-def test_place_without_results_says_how_to_make_some(bucket):
+def test_address_without_results_names_the_command_that_makes_some(bucket):
     with pytest.raises(ResultsError, match=r"s3://bucket/nothing: no such folder; run `python -m flexres_tune.run"):
         open_results("s3://bucket/nothing")
 

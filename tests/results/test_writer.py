@@ -50,7 +50,7 @@ def test_pandas_and_duckdb_open_the_folders_while_a_part_is_being_written(paths,
     assert duckdb.sql(f"SELECT count(*) FROM '{paths.epochs}/*.parquet'").fetchall() == [(2,)]
 
 
-def test_parts_are_numbered_on_over_sessions(paths, make_epoch):
+def test_numbers_of_parts_continue_over_sessions(paths, make_epoch):
     for epoch in (1, 2):
         with SweepWriter(paths) as writer:
             writer.add_epoch(make_epoch("a-0", epoch))
@@ -104,7 +104,7 @@ def test_compact_leaves_one_part_and_only_the_last_row_of_a_trial(paths, make_co
     }
 
 
-def test_crash_between_the_merged_part_and_the_deletes_doubles_nothing(paths, make_epoch, monkeypatch):
+def test_crash_between_the_merged_part_and_the_deletes_duplicates_nothing(paths, make_epoch, monkeypatch):
     writer = SweepWriter(paths)
     for epoch in (1, 2, 3):
         writer.add_epoch(make_epoch("a-0", epoch))
@@ -130,7 +130,7 @@ def test_many_small_parts_are_merged_as_they_come(paths, make_epoch, monkeypatch
 
 
 @pytest.mark.parametrize("function", ["os.replace", "os.fsync", "pyarrow.parquet.write_table"])
-def test_full_disk_tears_nothing_and_keeps_the_rows(paths, make_epoch, monkeypatch, function):
+def test_full_disk_leaves_no_torn_file_and_keeps_the_rows(paths, make_epoch, monkeypatch, function):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -167,7 +167,7 @@ def test_maybe_flush_waits_two_seconds_for_epochs_and_a_quarter_for_trials(paths
     assert len(_names(paths.trials)) == 1 and len(_names(paths.epochs)) == 2
 
 
-def test_damaged_part_is_set_aside_by_compact_and_the_rest_kept(paths, make_epoch, caplog):
+def test_damaged_part_is_renamed_by_compact_and_the_rest_kept(paths, make_epoch, caplog):
     writer = SweepWriter(paths)
     for epoch in (1, 2, 3):
         writer.add_epoch(make_epoch("a-0", epoch))
@@ -180,7 +180,7 @@ def test_damaged_part_is_set_aside_by_compact_and_the_rest_kept(paths, make_epoc
     assert "part-00000002-00000002.parquet" in caplog.text
 
 
-def test_an_epoch_lost_in_a_damaged_part_is_taken_again(paths, make_epoch):
+def test_epoch_lost_in_a_damaged_part_is_accepted_again(paths, make_epoch):
     with SweepWriter(paths) as writer:
         writer.add_epoch(make_epoch("a-0", 1))
     (paths.epochs / "part-00000001-00000001.parquet").write_bytes(os.urandom(3000))
@@ -195,7 +195,7 @@ def test_rows_of_another_sweep_are_refused(paths, make_epoch):
         SweepWriter(paths).add_epoch(make_epoch("a-0", 1, sweep="other"))
 
 
-def test_a_value_its_column_cannot_take_is_refused_and_poisons_nothing(paths, make_config, make_trial):
+def test_value_that_does_not_fit_its_column_is_refused_and_leaves_the_buffer_intact(paths, make_config, make_trial):
     config = make_config()
     with SweepWriter(paths) as writer:
         with pytest.raises(ResultsError, match=config.trial_id):
@@ -211,7 +211,7 @@ def test_file_in_place_of_the_folder_is_named(paths):
         SweepWriter(paths)
 
 
-def test_reader_beside_a_busy_writer_always_sees_whole_parts(paths, make_epoch, monkeypatch):
+def test_reader_of_a_busy_writer_always_sees_whole_parts(paths, make_epoch, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda handle: None)
     from flexres_tune.results import open_results
 

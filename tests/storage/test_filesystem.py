@@ -1,4 +1,4 @@
-"""How a server is found, and how soon it is noticed that there is none."""
+"""The server's address, and the time until an absent server is reported."""
 
 import socket
 import time
@@ -32,7 +32,7 @@ def environment(monkeypatch):
         ({}, {"endpoint_override": "http://b:1"}, ("b:1", "http")),
     ],
 )
-def test_endpoint_is_the_addresss_or_the_environments(environment, variables, settings, found):
+def test_endpoint_comes_from_the_address_or_the_environment(environment, variables, settings, found):
     for name, value in variables.items():
         environment.setenv(name, value)
     assert endpoint(settings) == found
@@ -45,9 +45,9 @@ def test_nothing_secret_is_forwarded(environment):
     assert forwarded_environment() == {"AWS_ENDPOINT_URL": "http://a", "AWS_REGION": "eu-west-1"}
 
 
-def test_server_that_is_away_is_noticed_within_seconds():
+def test_absent_server_is_reported_within_seconds():
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        free.bind(("127.0.0.1", 0))  # bound, so no other process listens on it
         place = make_path(f"s3://bucket/x?endpoint_override=127.0.0.1:{free.getsockname()[1]}&scheme=http")
         began = time.monotonic()
         with pytest.raises(StorageError, match=r"127\.0\.0\.1:\d+ does not answer"):

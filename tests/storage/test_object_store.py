@@ -1,4 +1,4 @@
-"""RemotePath does what pathlib does, and says what a server's errors mean."""
+"""RemotePath behaves as pathlib.Path, and explains a server's errors."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_what_is_written_is_read(place):
     assert file.read_text() == "ä"
 
 
-def test_folder_lists_its_names_as_a_local_one_does(place, tmp_path):
+def test_folder_is_listed_as_a_local_one(place, tmp_path):
     (place / "b").write_bytes(b"12")
     (place / "a" / "deep" / "er").touch()
     assert sorted(list_folder(place)) == sorted(list_folder(tmp_path / "bucket/results")) == ["a", "b"]
@@ -65,21 +65,21 @@ def test_object_is_renamed_and_deleted(place):
         ("AWS Error UNKNOWN (HTTP status 507) during PutObject", r"AWS: AWS Error UNKNOWN \(HTTP status 507\)"),
     ],
 )
-def test_errors_name_the_place_the_reason_and_the_way_out(place, bucket, error, message):
+def test_errors_name_the_path_the_reason_and_the_remedy(place, bucket, error, message):
     bucket.error = OSError(error)
     for ask in (place.exists, place.list_folder, (place / "x").read_bytes, (place / "x").touch, (place / "x").unlink):
         with pytest.raises(StorageError, match=rf"s3://bucket/results.*: cannot be \w.*: {message}"):
             ask()
 
 
-def test_error_is_one_that_a_folders_handlers_catch_and_one_that_a_person_sees(place, bucket):
+def test_error_is_an_os_error_and_is_shown_to_the_user(place, bucket):
     bucket.go_away()
     for kind in (OSError, ResultsError):
         with pytest.raises(kind):
             place.exists()
 
 
-def test_folder_on_google_is_seen_by_what_lies_below_it(bucket):
+def test_folder_on_google_exists_because_of_the_objects_below_it(bucket):
     place = make_path("gs://bucket/results")
     (place / "demo" / "trials" / "part").touch()
     (place / "index.html").touch()

@@ -1,4 +1,4 @@
-"""What a person types for results: a folder stays one, an address becomes a place, and the rest is refused."""
+"""Paths from text: folders, addresses of object storage, and the refusal of everything else."""
 
 import pickle
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.storage import RemotePath, make_path
+from flexres_tune.storage import RemotePath, change_marker, make_path
 
 
 @pytest.mark.parametrize("text", ["results", "/mnt/results", "s3", ".", "a:b", "C:", "tag:2026/x", "ä ö"])
@@ -27,7 +27,7 @@ def test_folder_is_a_folder(text):
         ),
     ],
 )
-def test_address_is_a_place_and_is_written_as_it_was_given(text, address):
+def test_address_is_a_remote_path_and_is_printed_as_it_was_given(text, address):
     assert str(make_path(text)) == address
     assert make_path(make_path(text)) == make_path(address)
 
@@ -51,7 +51,7 @@ def test_address_is_a_place_and_is_written_as_it_was_given(text, address):
         ("gs://b/x?region=eu", "'region'.*GOOGLE_APPLICATION_CREDENTIALS"),
     ],
 )
-def test_what_is_no_place_is_refused_with_what_to_give(text, message):
+def test_other_addresses_are_refused_with_what_to_give(text, message):
     with pytest.raises(ResultsError, match=message):
         make_path(text)
 
@@ -63,7 +63,7 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(text):
     assert "hush" not in str(caught.value)
 
 
-def test_place_has_the_names_that_paths_have():
+def test_remote_path_has_the_names_of_pathlib():
     place = make_path("s3://bucket/results?region=eu-west-1")
     file = place / "optim" / "plan.json"
     assert str(file) == "s3://bucket/results/optim/plan.json?region=eu-west-1"
@@ -71,3 +71,16 @@ def test_place_has_the_names_that_paths_have():
     assert place.parent.parent == place.parent == make_path("s3://bucket?region=eu-west-1")
     assert file.resolve() == file and isinstance(file, RemotePath) and file != Path(str(file))
     assert pickle.loads(pickle.dumps(file)) == file and len({file, pickle.loads(pickle.dumps(file))}) == 1
+
+
+def test_marker_changes_with_a_file_and_with_the_names_in_a_folder(tmp_path, bucket):
+    for folder in (tmp_path / "local", make_path("s3://bucket/remote")):
+        (folder).mkdir()
+        (folder / "a").write_bytes(b"1")
+        before = change_marker(folder)
+        assert change_marker(folder) == before
+        (folder / "b").write_bytes(b"1")
+        assert change_marker(folder) != before
+        assert isinstance(change_marker(folder / "a"), int)
+        with pytest.raises(FileNotFoundError):
+            change_marker(folder / "missing")
