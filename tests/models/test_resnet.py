@@ -29,7 +29,7 @@ def architectures(draw):
     """Any architecture, every field varied, with few channels; (mapping, num_classes, image_size)."""
     n = draw(st.integers(1, 4))
     block = draw(st.sampled_from(list(BLOCKS)))
-    kernel = odd if block == "bottleneck" else st.join_words(odd, st.tuples(odd, odd))
+    kernel = odd if block == "bottleneck" else st.one_of(odd, st.tuples(odd, odd))
     head = draw(st.lists(width, max_size=3))
     image_size = draw(st.sampled_from([7, 8, 15, 32]))
     last_map = image_size
@@ -40,15 +40,15 @@ def architectures(draw):
         "block": block,
         "blocks": draw(st.lists(st.integers(1, 3), min_size=n, max_size=n)),
         "channels": draw(st.lists(width, min_size=n, max_size=n)),
-        "kernel_size": draw(st.join_words(odd, st.lists(kernel, min_size=n, max_size=n))),
-        "shortcut_kernel_size": draw(st.join_words(odd, st.lists(odd, min_size=n, max_size=n))),
+        "kernel_size": draw(st.one_of(odd, st.lists(kernel, min_size=n, max_size=n))),
+        "shortcut_kernel_size": draw(st.one_of(odd, st.lists(odd, min_size=n, max_size=n))),
         "pool_size": draw(st.integers(1, last_map)),
         "stem_channels": draw(st.none() | width),
         "stem_kernel_size": draw(odd),
         "extra_conv": draw(st.none() | width),
         "head": head,
         "dropout": draw(
-            st.join_words(probability, st.lists(probability, min_size=len(head) + 1, max_size=len(head) + 1))
+            st.one_of(probability, st.lists(probability, min_size=len(head) + 1, max_size=len(head) + 1))
         ),
     }
     mapping = {key: value for key, value in mapping.items() if value is not None}
