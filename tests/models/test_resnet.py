@@ -47,9 +47,7 @@ def architectures(draw):
         "stem_kernel_size": draw(odd),
         "extra_conv": draw(st.none() | width),
         "head": head,
-        "dropout": draw(
-            st.one_of(probability, st.lists(probability, min_size=len(head) + 1, max_size=len(head) + 1))
-        ),
+        "dropout": draw(st.one_of(probability, st.lists(probability, min_size=len(head) + 1, max_size=len(head) + 1))),
     }
     mapping = {key: value for key, value in mapping.items() if value is not None}
     return mapping, draw(st.integers(1, 12)), image_size
