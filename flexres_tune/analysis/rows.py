@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,30 +19,35 @@ from flexres_tune.results.schema import record_fields, table_schema
 
 
 def to_table(row_type: type, rows: Sequence[Any], parameters: Sequence[str] = ()) -> pa.Table:
-    """One row per item, each a `row_type`; a parameter takes the place of a field of the same name."""
+    """One row per item, each a `row_type`; a parameter takes the place of a field of the same name.
+
+    Null stands for a parameter that a row does not have, and for a number that is not finite.
+    """
     schema = _row_schema(row_type, parameters)
     if not rows:
         return schema.empty_table()
-    own = [name for name in schema.names if name not in parameters]
-    lines = (
-        json.dumps({name: getattr(row, name) for name in own} | _values(row, parameters), allow_nan=False)
-        for row in rows
-    )
     # By way of JSON: pa.array() imports pandas, which takes longer than a leaderboard of 10,000 configurations.
     from pyarrow import json as arrow_json
 
+    fields = [name for name in schema.names if name not in parameters]
+    lines = []
+    for row in rows:
+        values = {name: getattr(row, name) for name in fields} | {name: row.parameters.get(name) for name in parameters}
+        lines.append(json.dumps(_finite(values)))
     options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
     table = arrow_json.read_json(io.BytesIO("\n".join(lines).encode()), parse_options=options)
     return table.select(schema.names).cast(schema).combine_chunks()
 
 
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
+
+
 def concatenate(tables: Sequence[pa.Table]) -> pa.Table:
     """One table of several; a row has null in the columns of parameters that its own table does not have."""
     return pa.concat_tables(tables, promote_options="permissive")
-
-
-def _values(row: Any, parameters: Sequence[str]) -> dict[str, Any]:
-    return {name: row.parameters[name] for name in parameters}
 
 
 def _row_schema(row_type: type, parameters: Sequence[str]) -> pa.Schema:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flexres_tune.analysis.leaderboard import Board, BoardRow, distinguishing_columns, leaderboards
-from flexres_tune.analysis.summary import answer_sentence, configuration_name
+from flexres_tune.analysis.summary import configuration_name, sentence_of
 from flexres_tune.display.format import format_value
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import Stage, TrialStatus
@@ -146,7 +146,7 @@ def read_data(results: Results, sweep: str) -> ReportData:
         decisions=tuple(decisions.filter(pc.is_in(decisions["trial_id"], ids)).to_pylist()),
         board=board,
         parameters=parameters,
-        answer=answer_sentence(results, sweep),
+        answer=sentence_of(board),
         num_planned=plan.num_trials if plan else None,
     )
 
