@@ -1,4 +1,4 @@
-"""`python -m helpers.run_with_clock_set_back FILE ...` is flexres_tune.run; once FILE exists, its clock is a day back."""
+"""`python -m helpers.run_with_clock_set_back FILE ...`: flexres_tune.run, with a clock a day behind once FILE exists."""
 
 import datetime
 import os

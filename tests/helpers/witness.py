@@ -13,6 +13,7 @@ from flexres_tune.search.sources import FixedTrials
 from flexres_tune.spec import SweepSpec, expand_trials
 from flexres_tune.sweep.history import History
 from flexres_tune.sweep.signals import Signals
+from helpers.factories import make_metrics
 
 
 class Silence:
@@ -28,6 +29,8 @@ class Silence:
 def witness(folder, num_at_once, patience_s):
     """Such a trial. The first of them wait until as many run as should: processes take seconds to start."""
 
+    metrics = make_metrics()  # here: the nodes' processes cannot import the tests
+
     def trial(config):
         import ray
         from ray import tune
@@ -35,7 +38,6 @@ def witness(folder, num_at_once, patience_s):
         from flexres_tune.raytune.trainable import REPORT_KEY
         from flexres_tune.records import TrialStatus
         from flexres_tune.sweep.worker import TrialReport
-        from helpers.factories import make_metrics
 
         note = {"node": ray.get_runtime_context().get_node_id(), "devices": os.environ.get("CUDA_VISIBLE_DEVICES")}
         note["from"] = time.time()
@@ -46,7 +48,6 @@ def witness(folder, num_at_once, patience_s):
         time.sleep(0.3)
         note["until"] = time.time()
         (folder / f"{config['trial_id']}.json").write_text(json.dumps(note))
-        metrics = make_metrics()
         tune.report({REPORT_KEY: TrialReport(metrics, status=TrialStatus.COMPLETED), "done": True})
 
     return trial
