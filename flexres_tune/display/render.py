@@ -176,12 +176,6 @@ def save_parquet(table: pa.Table, path: AnyPath) -> None:
         pq.write_table(table, file, compression="zstd")
 
 
-def save_text(text: str, path: AnyPath) -> None:
-    """Write a text file atomically, in UTF-8."""
-    with atomic_write(path) as file:
-        file.write_text(text, encoding="utf-8", newline="")
-
-
 def _escape_markdown(cell: str) -> str:
     for character, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\\", "\\\\"), ("|", "\\|")):
         cell = cell.replace(character, written)

@@ -21,7 +21,7 @@ from flexres_tune.datasets.images import ImageData
 from flexres_tune.errors import CheckpointError
 from flexres_tune.export.best import BestTrial
 from flexres_tune.models import build_model
-from flexres_tune.storage import atomic_write, atomic_write_bytes
+from flexres_tune.storage import atomic_write, atomic_write_bytes, atomic_write_text
 from flexres_tune.training.checkpoint import load_checkpoint
 
 TOLERANCE = 1e-4  # largest difference of a logit that ONNX Runtime may have
@@ -82,8 +82,8 @@ def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
     network.load_state_dict(payload["model"])
     model = _Normalised(network, mean, std).eval()
     _write_weights(network, out / "model.safetensors")
-    _write_text(json.dumps(_description(best, sweep, data, mean, std), indent=1) + "\n", out / "config.json")
-    _write_text(_LOADER.format(size=data.image_size, classes=data.num_classes), out / "load_model.py")
+    atomic_write_text(out / "config.json", json.dumps(_description(best, sweep, data, mean, std), indent=1) + "\n")
+    atomic_write_text(out / "load_model.py", _LOADER.format(size=data.image_size, classes=data.num_classes))
     _write_onnx(model, data, out / "model.onnx")
     return _check(model, data, out)
 
@@ -119,14 +119,9 @@ def _write_weights(network: nn.Module, path: Path) -> None:
     atomic_write_bytes(path, save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
 
 
-def _write_text(text: str, path: Path) -> None:
-    with atomic_write(path) as aside:
-        aside.write_text(text, encoding="utf-8")
-
-
 def _write_onnx(model: nn.Module, data: ImageData, path: Path) -> None:
     example = data.val.images[:2].float() / 255
-    with atomic_write(path) as aside, _quiet():
+    with atomic_write(path) as temporary, _quiet():
         program = torch.onnx.export(
             model,
             (example,),
@@ -136,7 +131,7 @@ def _write_onnx(model: nn.Module, data: ImageData, path: Path) -> None:
             dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
             verbose=False,
         )
-        program.save(aside, external_data=False)
+        program.save(temporary, external_data=False)
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ import typer
 
 from flexres_tune.cli import Format
 from flexres_tune.display import render
-from flexres_tune.storage import AnyPath
+from flexres_tune.storage import AnyPath, atomic_write_text
 from flexres_tune.text import escape, plural
 
 
@@ -34,7 +34,8 @@ def write_answer(answer: Answer, format: Format, out: AnyPath | None, limit: int
     if format is Format.PARQUET:
         render.save_parquet(answer.table, out)
     elif out is not None:
-        render.save_text(_sections_as_text(answer, limit) if format is Format.TABLE else _as_text(answer, format), out)
+        text = _sections_as_text(answer, limit) if format is Format.TABLE else _as_text(answer, format)
+        atomic_write_text(out, text)
     elif format is Format.TABLE:
         _print_sections(answer, limit)
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The tables a sweep leaves behind: written on the driver, read from anywhere. Imports neither torch nor ray.
+"""The tables of a sweep: written by the driver, read from anywhere. Imports neither torch nor ray.
 
 >>> from flexres_tune.results import open_results
 >>> open_results("results").sql("SELECT optimizer, max(best_val_accuracy) FROM trials GROUP BY optimizer")
@@ -15,7 +15,7 @@ __all__ = ["Results", "open_results"]
 
 
 def __getattr__(name: str):
-    """Imported on first use, so that a command that only needs paths or the lock does not wait for DuckDB."""
+    """Import the reader on first use: commands that only need paths or the lock do not wait for pyarrow.parquet."""
     if name in __all__:
         from flexres_tune.results import reader
 

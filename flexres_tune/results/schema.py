@@ -45,7 +45,7 @@ def architecture_columns() -> tuple[str, ...]:
 
 
 @cache
-def column_units() -> dict[str, str]:
+def _column_units() -> dict[str, str]:
     """Unit of every column of the tables, by name."""
     schemas = map(table_schema, KEYS)
     return {field.name: (field.metadata or {}).get(b"unit", b"").decode() for schema in schemas for field in schema}
@@ -58,7 +58,7 @@ def unit_of(field: pa.Field) -> str:
     of the same name.
     """
     given = (field.metadata or {}).get(b"unit")
-    return column_units().get(field.name, "") if given is None else given.decode()
+    return _column_units().get(field.name, "") if given is None else given.decode()
 
 
 def with_units(table: pa.Table, units: Mapping[str, str]) -> pa.Table:
