@@ -111,7 +111,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def below_leader(p_values: Sequence[float]) -> list[float]:
+def adjust_for_chosen_leader(p_values: Sequence[float]) -> list[float]:
     """Adjusted two-sided p values of the comparisons leader - other, if the same values chose the leader.
 
     Whichever leads by chance is compared with those that trail by chance, so Holm over the K - 1 comparisons alone
@@ -124,7 +124,7 @@ def below_leader(p_values: Sequence[float]) -> list[float]:
 def compare_with_leader(
     leader: Mapping[int, float],
     others: Sequence[Mapping[int, float]],
-    adjust: Callable[[Sequence[float]], list[float]] = below_leader,
+    adjust: Callable[[Sequence[float]], list[float]] = adjust_for_chosen_leader,
 ) -> list[Comparison]:
     """compare(leader, other) for each other, with p values adjusted for all of these comparisons together."""
     comparisons = compare_all(leader, others)

@@ -50,7 +50,8 @@ def sentence_of(board: Board) -> str:
         gap += f"; the same seeds chose it, so {ADD_CONFIRM} to measure it on fresh ones"
     if not equals:
         return f"{name} is best: {measured}; {gap}."
-    whom = f"{len(equals)} of the {len(rivals)} others" if len(rivals) > 1 else "the other"
+    other = "other confirmed configuration" if leader.stage == Stage.CONFIRM else "other configuration"
+    whom = f"{len(equals)} of the {len(rivals)} {other}s" if len(rivals) > 1 else f"the {other}"
     return f"{name} leads with {measured}, but is not separable from {whom}: {gap}."
 
 

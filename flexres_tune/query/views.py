@@ -108,7 +108,7 @@ def _constants_as_caption(board: pa.Table) -> tuple[pa.Table, str]:
         if not values.null_count and values[1:].equals(values[:-1])
     }
     words = [
-        f"{_BOARD_CAPTION[name]} {format_value(value, 'parameters' if name == 'num_parameters' else '')}"
+        f"{_BOARD_CAPTION[name]} {format_value(value, unit_of(board.schema.field(name)))}"
         for name, value in constant.items()
         if value not in ("completed", "screen")  # these are what one expects of a board
     ]

@@ -23,7 +23,7 @@ if __name__ == "__main__":
 from helpers.factories import make_metrics
 
 from flexres_tune.analysis.leaderboard import verdict
-from flexres_tune.analysis.statistics import below_leader, compare, compare_with_leader, mean_interval
+from flexres_tune.analysis.statistics import adjust_for_chosen_leader, compare, compare_with_leader, mean_interval
 from flexres_tune.records import TrialStatus, Versions
 from flexres_tune.search.stages import best_configs, confirm_work, screen_work
 from flexres_tune.spec import PlannedTrial, SweepSpec
@@ -146,7 +146,7 @@ def simulate_sweep(spec: SweepSpec, trials: list[PlannedTrial], truth: Truth, rn
     return Outcome(truth, screened, next(iter(verdicts)), screen_epochs, confirm_epochs, verdicts)
 
 
-def separable(samples: dict[float, dict[int, float]], adjust=below_leader) -> dict[float, str]:
+def separable(samples: dict[float, dict[int, float]], adjust=adjust_for_chosen_leader) -> dict[float, str]:
     """separable_from_leader by name, best first, as on a leaderboard."""
     leader, *others = sorted(samples, key=lambda name: -mean_interval(list(samples[name].values())).mean)
     comparisons = compare_with_leader(samples[leader], [samples[name] for name in others], adjust)
@@ -212,7 +212,7 @@ def simulate_coverage(repeats: int, n: int, seed: int = 0) -> dict[str, float]:
 
 
 def simulate_equals(
-    repeats: int, num_configs: int, num_seeds: int, shared: bool, seed: int = 0, adjust=below_leader
+    repeats: int, num_configs: int, num_seeds: int, shared: bool, seed: int = 0, adjust=adjust_for_chosen_leader
 ) -> float:
     """Share of runs in which any of some configurations that are truly equal is called separable from the leader.
 

@@ -29,7 +29,7 @@ def test_equal_configurations_are_rarely_called_separable(simulation, num_config
 
 
 def test_leader_needs_more_than_holm_because_it_was_picked_by_the_same_values(simulation):
-    """Holm over K - 1 comparisons alone, for the record of why below_leader is there."""
+    """Holm over K - 1 comparisons alone, for the record of why adjust_for_chosen_leader is there."""
     from flexres_tune.analysis.statistics import holm
 
     correct = simulation.simulate_equals(1000, 10, 5, True)

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flexres_tune.analysis.statistics import Interval, below_leader, compare, compare_all, holm, mean_interval
+from flexres_tune.analysis.statistics import (
+    Interval,
+    adjust_for_chosen_leader,
+    compare,
+    compare_all,
+    holm,
+    mean_interval,
+)
 
 
 def drawn(n, seed, mean=0.9, sd=0.01, first=0):
@@ -73,5 +80,5 @@ def test_holm_by_hand():
 
 
 def test_picking_the_leader_costs_nothing_with_two_and_half_a_configuration_each_with_more():
-    assert below_leader([0.03]) == [0.03]
-    assert below_leader([0.01, 0.02]) == pytest.approx([0.03, 0.03])
+    assert adjust_for_chosen_leader([0.03]) == [0.03]
+    assert adjust_for_chosen_leader([0.01, 0.02]) == pytest.approx([0.03, 0.03])

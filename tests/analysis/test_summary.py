@@ -57,7 +57,7 @@ def test_confirmed_and_not_separable(answer):
         "adamw lr=0.003 leads with 97.2 ± 0.3 % validation accuracy over 3 fresh seeds, but is not"
     )
     assert (
-        "not separable from 1 of the 2 others: it is 0.1 points above sgd lr=0.1 (95 % interval -0.7 to 1.0, adjusted p ="
+        "not separable from 1 of the 2 other confirmed configurations: it is 0.1 points above sgd lr=0.1 (95 % interval -0.7 to 1.0, adjusted p ="
         in sentence
     )
 
