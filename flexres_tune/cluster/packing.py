@@ -144,9 +144,8 @@ def cached_packing(config: TrialConfig, resources: dict[str, float], pack: Calla
     work = {"model": config.model.model_dump(mode="json"), "batch_size": config.batch_size, "dataset": config.dataset}
     precision = {"precision": config.precision, "compile": config.compile}
     key = json.dumps([work, precision, resources, MEASURE_S], sort_keys=True)
-    file = (
-        DataPaths.from_environment().root / "speeds" / f"packing-{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
-    )
+    digest = hashlib.sha256(key.encode()).hexdigest()[:24]
+    file = DataPaths.from_environment().root / "speeds" / f"packing-{digest}.json"
     try:
         return Packing(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError):
