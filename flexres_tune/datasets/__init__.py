@@ -1,4 +1,4 @@
-"""Where images come from, one file a source. Importing this package imports no torch."""
+"""Sources of images, one file per source. Importing this package does not import torch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ __all__ = ["DataShape", "describe_dataset", "load_dataset"]
 
 
 def load_dataset(dataset: str, device: torch.device, num_train_images: int | None = None) -> ImageData:
-    """Images of `dataset` on `device`; the same arguments give the same object again.
+    """Images of `dataset` on `device`; a second call with the same arguments returns the same object.
 
-    `dataset` is digits, cifar10 or parquet:PATH. `num_train_images` keeps the first n training images; validation
-    and test stay whole. Raises DataError where images are missing, damaged or fewer than asked for.
+    Args:
+        dataset: digits, cifar10 or parquet:PATH.
+        num_train_images: use only the first n training images; validation and test images stay the same.
+
+    Raises:
+        DataError: images are missing or damaged, or fewer than `num_train_images`.
     """
-    from flexres_tune.datasets import images  # here, so that checking a sweep does not wait for torch
+    from flexres_tune.datasets import images  # not above: checking a sweep need not wait for torch
 
     return images.load_dataset(dataset, device, num_train_images)

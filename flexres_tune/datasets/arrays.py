@@ -1,8 +1,8 @@
-"""What a source gives: uint8 images split once and for all into training, validation and test.
+"""A data set on the host: its shape, and its uint8 images in a fixed split into training, validation and test.
 
-The held-out images are the first of a fixed permutation of the source's training rows: drawn simply at random (not
-stratified), by a seed that belongs to the project and not to a trial, so that all trials of all sweeps are
-judged on the same images. The rows come out in that order, so each split is one contiguous block and a subset of
+The held-out images are the first of a fixed permutation of the source's training rows: a simple random sample (not
+stratified), with a seed that belongs to the project and not to a trial, so that all trials of all sweeps are
+evaluated on the same images. The rows are stored in that order: each split is one contiguous block, and a subset of
 the training images is its first n.
 """
 
@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-_SPLIT_SEED = 20_171_122  # never changed: another value would make old and new results incomparable
-_CHUNK = 4096  # images a step while moments are summed: bounds the extra memory
+_SPLIT_SEED = 20_171_122  # never change it: old and new results would not be comparable
+_CHUNK = 4096  # images per step while moments are summed: limits the extra memory
 
 
 @dataclass(frozen=True)
 class DataShape:
-    """What can be said of a data set without loading it."""
+    """What is known of a data set without loading it."""
 
     image_size: int  # pixels, height and width
     num_classes: int
-    num_train: int  # images left for training after the validation images are held out
+    num_train: int  # without the held-out validation images
     num_val: int
     num_test: int
 
 
 @dataclass(frozen=True)
 class ImageArrays:
-    """One data set on the host."""
+    """The images, labels and pixel statistics of one data set."""
 
     train_images: np.ndarray  # (N, 3, H, W) uint8
     train_labels: np.ndarray  # (N,) int64
@@ -43,17 +43,17 @@ class ImageArrays:
 
 
 def fixed_permutation(n: int) -> np.ndarray:
-    """The permutation of n rows that every trial shares."""
+    """The permutation of n rows, the same in every process and every version."""
     import numpy as np
 
-    # RandomState and not Generator: numpy promises that only this stream stays the same in later versions
+    # RandomState and not Generator: numpy guarantees only for this one that later versions give the same numbers
     return np.random.RandomState(_SPLIT_SEED).permutation(n)
 
 
 def split_arrays(
     images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray, num_val: int
 ) -> ImageArrays:
-    """Hold out the first `num_val` of the permuted training rows."""
+    """Permute the training rows and hold out the first `num_val` for validation."""
     order = fixed_permutation(len(images))
     val, train = order[:num_val], order[num_val:]
     train_images = images[train]
@@ -71,7 +71,7 @@ def split_arrays(
 def channel_moments(images: np.ndarray) -> np.ndarray:
     """Mean and population standard deviation of each channel over all pixels, in [0, 1]: (2, 3).
 
-    Summed exactly, in integers, a chunk at a time: no floating-point copy of the set is made.
+    The sums are exact, in integers, one chunk at a time: no floating-point copy of the data set is made.
     """
     import numpy as np
 
@@ -83,5 +83,5 @@ def channel_moments(images: np.ndarray) -> np.ndarray:
     num_pixels = images.shape[0] * images.shape[2] * images.shape[3]
     mean = total / num_pixels
     variance = squares / num_pixels - mean**2
-    std = np.sqrt(np.maximum(variance, 1))  # at least one grey level: a constant channel must not divide by zero
+    std = np.sqrt(np.maximum(variance, 1))  # at least one grey level: or a constant channel would divide by zero
     return np.stack([mean, std]) / 255

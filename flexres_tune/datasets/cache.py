@@ -1,8 +1,8 @@
-"""Decoded images on disk: read once a machine, then mapped into memory by every process of the node.
+"""Cache of decoded images on disk: decoded once per machine, then mapped into memory by every process.
 
-A cache entry is a folder of .npy files, named by the content it was made from, written aside and renamed. The
-files are mapped copy-on-write, so trials share the system's page cache and start without decoding again
-(tests/datasets/test_sharing.py). A cache that cannot be written costs time, never a trial.
+An entry is a folder of .npy files, named by the content that it was made from. It is written to a temporary folder and
+renamed. The files are mapped copy-on-write, so trials share the system's page cache and start without decoding
+(tests/datasets/test_sharing.py). A cache that cannot be written costs time, but no trial fails.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from pathlib import Path
 
 from flexres_tune.datasets.arrays import ImageArrays
 
-_SUMS = "sums.json"  # SHA-256 of each file: noise inside a page would otherwise be trained on
-_FORMAT = 1  # raised when what an entry holds changes: other numbers are left unread
+_SUMS = "sums.json"  # SHA-256 of each file: without it, a damaged page would be trained on as noise
+_FORMAT = 1  # of an entry; entries of another format are not read
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DataPaths:
-    """Where downloaded and decoded images are kept."""
+    """Where downloaded and decoded images are stored."""
 
     root: Path
 
     @classmethod
     def from_environment(cls) -> DataPaths:
-        """$FLEXRES_TUNE_DATA, else flexres_tune in $XDG_CACHE_HOME or ~/.cache."""
+        """$FLEXRES_TUNE_DATA, or else flexres_tune in $XDG_CACHE_HOME or ~/.cache."""
         if root := os.environ.get("FLEXRES_TUNE_DATA"):
             return cls(Path(root).expanduser())
         cache = os.environ.get("XDG_CACHE_HOME")
@@ -51,34 +51,34 @@ class DataPaths:
         return self.arrays / f"{key}-v{_FORMAT}"
 
     def lock(self, name: str) -> Path:
-        """File whose lock one process holds while it downloads or decodes."""
+        """Lock file that one process holds while it downloads or decodes."""
         return self.root / f"{name}.lock"
 
 
 def cached_arrays(key: str, make: Callable[[], ImageArrays]) -> ImageArrays:
-    """The arrays stored under `key`, or `make()`, stored for the next process."""
+    """The arrays stored under `key`; if there are none, those of make(), which are stored for the next process."""
     paths = DataPaths.from_environment()
     if (found := _read(paths.entry(key))) is not None:
         return found
     with lock_if_possible(paths.lock(key)):
-        if (found := _read(paths.entry(key))) is not None:  # another process made it while this one waited
+        if (found := _read(paths.entry(key))) is not None:  # another process stored it while this one waited
             return found
         arrays = make()
         try:
             _write(paths.entry(key), arrays)
         except OSError as error:
-            _log.warning("cannot keep decoded images in %s (%s): each process decodes them again", paths.arrays, error)
+            _log.warning("cannot store decoded images in %s (%s): each process decodes them again", paths.arrays, error)
             return arrays
-        mapped = _read(paths.entry(key))  # so that this process, too, shares the node's pages
+        mapped = _read(paths.entry(key))  # so that this process shares the pages too
         if mapped is None:
             return arrays
         del arrays
-        _give_back_memory()
+        _release_memory()
         return mapped
 
 
 def is_damaged(entry: Path) -> bool:
-    """Whether a file of an entry is not what was written; of an entry from before sums were kept this is not known."""
+    """Whether a file of the entry differs from what was written. An entry without sums, of an older version, passes."""
     try:
         sums = json.loads((entry / _SUMS).read_bytes())
         return any(hash_file(entry / name) != digest for name, digest in sums.items())
@@ -88,8 +88,8 @@ def is_damaged(entry: Path) -> bool:
         return True
 
 
-def forget(entry: Path) -> None:
-    """Remove an entry; what reads it next makes it anew."""
+def remove_entry(entry: Path) -> None:
+    """Remove an entry; the next reader makes it again."""
     with lock_if_possible(entry.parent.parent / f"{entry.name.rpartition('-v')[0]}.lock"):
         shutil.rmtree(entry, ignore_errors=True)
 
@@ -102,7 +102,7 @@ def hash_file(path: Path) -> str:
 
 @contextlib.contextmanager
 def lock_if_possible(path: Path) -> Iterator[None]:
-    """Hold the lock `path`; go on without it where the folder cannot be written."""
+    """Context that holds the lock `path`; if the folder cannot be written, it runs without the lock."""
     from filelock import FileLock
 
     lock = FileLock(path)
@@ -118,16 +118,17 @@ def lock_if_possible(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _give_back_memory() -> None:
-    """Freed memory to the system: a trial's allocator is told to keep what it has (raytune/environment.py), and a
-    decoded CIFAR-10 leaves 440 MB.
+def _release_memory() -> None:
+    """Return freed memory to the system: 440 MB after decoding CIFAR-10.
+
+    A trial's allocator is set to keep freed memory (PROCESS_ENVIRONMENT in cluster/connection.py).
     """
-    with contextlib.suppress(OSError, AttributeError):  # a C library without it
+    with contextlib.suppress(OSError, AttributeError):  # the C library has no malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _read(entry: Path) -> ImageArrays | None:
-    """The entry's arrays; None where it is absent, cut short or not of this form."""
+    """The entry's arrays; None if the entry is missing, truncated or not readable."""
     import numpy as np
 
     names = [field.name for field in dataclasses.fields(ImageArrays)]
@@ -142,19 +143,21 @@ def _write(entry: Path, arrays: ImageArrays) -> None:
     import numpy as np
 
     entry.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
     try:
         for field in dataclasses.fields(arrays):
-            np.save(aside / f"{field.name}.npy", getattr(arrays, field.name), allow_pickle=False)
-        sums = {file.name: hash_file(file) for file in sorted(aside.glob("*.npy"))}
-        (aside / _SUMS).write_text(json.dumps(sums))
-        aside.chmod(0o755)  # mkdtemp's folders are closed to others, with whom the cache may be shared
-        if _read(entry) is not None:  # without locks, another node was first; processes may have its files mapped
-            shutil.rmtree(aside)
+            np.save(temporary / f"{field.name}.npy", getattr(arrays, field.name), allow_pickle=False)
+        sums = {file.name: hash_file(file) for file in sorted(temporary.glob("*.npy"))}
+        (temporary / _SUMS).write_text(json.dumps(sums))
+        temporary.chmod(0o755)  # mkdtemp denies other users access, but they may share the cache
+        if (
+            _read(entry) is not None
+        ):  # another node was first (no locks there): keep its files, which processes may have mapped
+            shutil.rmtree(temporary)
             return
         if entry.exists():  # damaged
             shutil.rmtree(entry)
-        os.rename(aside, entry)
+        os.rename(temporary, entry)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise

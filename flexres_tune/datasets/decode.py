@@ -1,4 +1,4 @@
-"""Encoded images to one uint8 array, by Pillow in threads; images of strangers are opened with limits."""
+"""Decodes images into one uint8 array, with Pillow in threads and with limits, because anyone may have made them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-_MAX_SIZE = 512  # pixels: bounds what one image may take once it is decoded
-# Formats are named, because Pillow also opens some that run other programs (EPS) or hold many images
+_MAX_SIZE = 512  # pixels: limits the memory of one decoded image
+# Formats are listed because Pillow also opens some that run other programs (EPS) or hold many images
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # 8 bits a channel: RGB loses nothing of them
-_CHUNK = 128  # images a task
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # 8 bits per channel: RGB holds them without loss
+_CHUNK = 128  # images per task
 
 
 def read_image_size(table: ImageTable) -> int:
@@ -33,7 +33,11 @@ def read_image_size(table: ImageTable) -> int:
 
 
 def decode_images(table: ImageTable, size: int) -> np.ndarray:
-    """All images of the table as RGB: (N, 3, size, size) uint8. Raises DataError with the first bad row."""
+    """All images of the table as RGB: (N, 3, size, size) uint8.
+
+    Raises:
+        DataError: an image cannot be decoded or has another size; names the first such row.
+    """
     import numpy as np
 
     out = np.empty((len(table), 3, size, size), np.uint8)
@@ -55,7 +59,7 @@ def decode_images(table: ImageTable, size: int) -> np.ndarray:
 
 
 def _open(path: Path, row: int, data: bytes | None) -> Image.Image:
-    """The image with its header read and judged; no pixel is decoded yet."""
+    """The image with its header read and checked; no pixel is decoded."""
     from PIL import Image
 
     if not data:
@@ -65,7 +69,7 @@ def _open(path: Path, row: int, data: bytes | None) -> Image.Image:
         )
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    except Exception as error:  # Pillow's plugins raise whatever their parsers meet
+    except Exception as error:  # Pillow's plugins raise many kinds of errors
         raise _undecodable(path, row, error) from None
     if max(image.size) > _MAX_SIZE:
         raise DataError(
@@ -73,7 +77,7 @@ def _open(path: Path, row: int, data: bytes | None) -> Image.Image:
             f"{image.width}x{image.height}; scale them down"
         )
     if image.mode not in _MODES:
-        raise DataError(f"{path}: row {row}: images must have 8 bits a channel, but this has mode {image.mode}")
+        raise DataError(f"{path}: row {row}: images must have 8 bits per channel, but this has mode {image.mode}")
     return image
 
 
@@ -91,7 +95,7 @@ def _decode(path: Path, row: int, data: bytes | None, size: int) -> Image.Image:
 
 
 def _undecodable(path: Path, row: int, error: Exception) -> DataError:
-    reason = "is none of them" if type(error).__name__ == "UnidentifiedImageError" else f"is damaged: {error}"
+    reason = "has another format" if type(error).__name__ == "UnidentifiedImageError" else f"is damaged: {error}"
     return DataError(
-        f"{path}: row {row}: the image must be a whole {', '.join(_FORMATS)}, but {reason}; mend or leave out the row"
+        f"{path}: row {row}: the image must be a complete {', '.join(_FORMATS)} file, but {reason}; remove the row"
     )

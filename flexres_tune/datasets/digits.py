@@ -1,7 +1,7 @@
-"""Handwritten digits: 1,797 real 8x8 images inside scikit-learn, there without a network.
+"""Handwritten digits: 1,797 real images of 8x8 pixels, part of scikit-learn and therefore available offline.
 
-Source: Alpaydin and Kaynak (1998), Optical Recognition of Handwritten Digits, UCI (its test part, as scikit-learn
-ships it).
+Source: Alpaydin and Kaynak (1998), Optical Recognition of Handwritten Digits, UCI (its test part, which scikit-learn
+contains).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ _NUM_TEST = _NUM_VAL = 300
 
 
 def describe(path: str) -> DataShape:
-    """Shape of the data set; `path` is not used."""
+    """Shape of digits."""
     return DataShape(image_size=8, num_classes=10, num_train=1197, num_val=_NUM_VAL, num_test=_NUM_TEST)
 
 
 def read(path: str) -> tuple[ImageArrays, tuple[str, ...]]:
-    """Grey levels 0..16 as uint8 0..255 in three equal channels; 300 test images, 300 validation, the rest training."""
-    # cached although it is at hand: importing scikit-learn takes a second, which a short trial should not pay
+    """Grey levels 0..16 as uint8 0..255 in three equal channels; 300 images for test, 300 for validation."""
+    # cached because importing scikit-learn takes a second, which is long for a short trial
     return cached_arrays("digits", _read_sklearn), tuple("0123456789")
 
 

@@ -1,4 +1,4 @@
-"""Images on a device: uint8, loaded once a process, split into training, validation and test."""
+"""Images on a device: uint8, split into training, validation and test, loaded once per process."""
 
 from __future__ import annotations
 
@@ -39,11 +39,7 @@ class ImageData:
 
 
 def load_dataset(dataset: str, device: torch.device, num_train_images: int | None = None) -> ImageData:
-    """Images of `dataset` on `device`; the same arguments give the same object again.
-
-    On a CPU the tensors are the node's page cache itself, mapped copy-on-write: processes share it.
-    Raises DataError where images are missing or damaged, or `num_train_images` is more than there are.
-    """
+    """As `datasets.load_dataset`. On a CPU the tensors are the system's page cache, mapped copy-on-write."""
     device = torch.device(device)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())  # "cuda" and "cuda:0" share one copy
@@ -63,7 +59,7 @@ def _load_subset(dataset: str, device: torch.device, num_train_images: int | Non
     return replace(data, train=Split(data.train.images[:num_train_images], data.train.labels[:num_train_images]))
 
 
-@functools.lru_cache(maxsize=2)  # a process works on one data set; a second may follow it in the next trial
+@functools.lru_cache(maxsize=2)  # a process uses one data set per trial, and the next trial may use another
 def _load_whole(dataset: str, device: torch.device) -> ImageData:
     source, path = find_source(dataset)
     arrays, class_names = source.read(path)

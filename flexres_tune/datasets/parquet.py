@@ -1,4 +1,4 @@
-"""Any labelled images in Hugging Face's Parquet layout: `img` or `image` {bytes, path} and an integer `label`."""
+"""Any labelled square images in Hugging Face's Parquet layout: `img` or `image` {bytes, path}, integer `label`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from flexres_tune.datasets.decode import decode_images, read_image_size
 from flexres_tune.datasets.table import ImageTable, open_table
 from flexres_tune.errors import DataError
 
-_VAL_SHARE = 10  # one training row in ten is held out: 5,000 of CIFAR-10's 50,000
+_VAL_SHARE = 10  # one of ten training rows is held out: 5,000 of CIFAR-10's 50,000
 _MAX_DECODED_BYTES = 16 * 2**30
 
 
 def describe(path: str) -> DataShape:
-    """Shape from the files' footers, the label columns and the first image's header."""
+    """Shape of the images in folder `path`: from the files' footers, the labels and the first image's header."""
     train, test, class_names = _open(path)
     size = read_image_size(train)
     num_val = len(train) // _VAL_SHARE
@@ -23,9 +23,10 @@ def describe(path: str) -> DataShape:
 
 
 def read(path: str) -> tuple[ImageArrays, tuple[str, ...]]:
-    """All images of the folder `path`, 10 % of its training rows held out; decoded once a machine.
+    """All images of the folder `path`, decoded once per machine; 10 % of its training rows are held out.
 
-    Raises DataError, with file and row, where the folder is not of this layout.
+    Raises:
+        DataError: the folder does not have this layout; names file and row.
     """
     train, test, class_names = _open(path)
 
@@ -45,13 +46,13 @@ def read(path: str) -> tuple[ImageArrays, tuple[str, ...]]:
             num_val=len(train) // _VAL_SHARE,
         )
 
-    # by content, so that a folder that was moved is not decoded again and one that was changed is
+    # by content: a folder that was moved is not decoded again, and one that was changed is
     key = f"parquet-{hash_file(train.path)[:20]}-{hash_file(test.path)[:20]}"
     return cached_arrays(key, decode), class_names
 
 
 def _open(path: str) -> tuple[ImageTable, ImageTable, tuple[str, ...]]:
-    """Both tables, with labels that agree, and the names of the classes."""
+    """The tables of training and test, whose labels agree, and the names of the classes."""
     folder = Path(path).expanduser()
     files = [folder / "train.parquet", folder / "test.parquet"]
     if missing := [file.name for file in files if not file.is_file()]:
@@ -74,11 +75,11 @@ def _what_is_there(folder: Path) -> str:
     if not folder.is_dir():
         return "there is no such folder"
     found = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.parquet"))[:5]
-    return f"it holds {', '.join(found)}" if found else "no Parquet file is in it"
+    return f"it holds {', '.join(found)}" if found else "it holds no Parquet file"
 
 
 def _class_names(train: ImageTable, test: ImageTable) -> tuple[str, ...]:
-    """Names of classes 0 to K-1; checks that labels are such, and that both splits have the same classes."""
+    """Names of classes 0 to K-1. Checks that labels are from 0 to K-1, and that both splits have the same classes."""
     import numpy as np
 
     classes = np.unique(train.labels)
@@ -92,7 +93,7 @@ def _class_names(train: ImageTable, test: ImageTable) -> tuple[str, ...]:
             gap = next(i for i, c in enumerate(classes) if c != i)
             row = int(np.argmax(train.labels == classes[gap]))
             raise DataError(
-                f"{train.path}: row {row}: labels must be 0 to K-1 with none left out, but no row has {gap} and this "
+                f"{train.path}: row {row}: labels must be 0 to K-1 without a gap, but no row has {gap} and this "
                 f"one has {classes[gap]}; renumber the classes, or name all of them in the schema's metadata"
             )
         names = tuple(map(str, range(len(classes))))

@@ -1,4 +1,4 @@
-"""Every source of images by name. To add one: a file beside this, and its row here."""
+"""The sources of images by name. To add one: a file in this folder, its row here, its form in spec/trial.py."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from flexres_tune.datasets import cifar10, digits, parquet
 from flexres_tune.datasets.arrays import DataShape, ImageArrays
 from flexres_tune.errors import DataError
 
+__all__ = ["SOURCES", "DataShape", "Source", "describe_dataset", "find_source"]
+
 
 @dataclass(frozen=True)
 class Source:
-    """A source of images: both functions take what stands after `name:`, "" where nothing does."""
+    """A source of images. Both functions take the PATH of `name:PATH`, "" without one, and raise DataError.
 
-    describe: Callable[[str], DataShape]  # quick: no image is decoded
-    read: Callable[[str], tuple[ImageArrays, tuple[str, ...]]]  # arrays and the names of the classes
+    `describe` is quick: it decodes no image, and imports no torch. `read` returns the arrays and the names of classes 0
+    to K-1; it caches what takes time to decode. What `describe` says must be what `read` returns.
+    """
+
+    describe: Callable[[str], DataShape]
+    read: Callable[[str], tuple[ImageArrays, tuple[str, ...]]]
     needs_path: bool = False
 
 
@@ -27,7 +33,11 @@ SOURCES: Mapping[str, Source] = {
 
 
 def find_source(dataset: str) -> tuple[Source, str]:
-    """The source that `dataset` names, and the path it is to read. Raises DataError where there is none."""
+    """The source that `dataset` names, and its path.
+
+    Raises:
+        DataError: there is no such source, or the path is missing.
+    """
     name, _, path = dataset.partition(":")
     source = SOURCES.get(name)
     if source is None or source.needs_path != bool(path):
@@ -36,10 +46,11 @@ def find_source(dataset: str) -> tuple[Source, str]:
     return source, path
 
 
-__all__ = ["DataShape", "describe_dataset"]
-
-
 def describe_dataset(dataset: str) -> DataShape:
-    """Image size and counts of `dataset`, from its metadata; raises DataError where it is missing or malformed."""
+    """Image size and counts of `dataset`, from its metadata.
+
+    Raises:
+        DataError: the data set is missing or malformed.
+    """
     source, path = find_source(dataset)
     return source.describe(path)

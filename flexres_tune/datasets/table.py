@@ -27,13 +27,13 @@ class ImageTable:
     path: Path
     image_column: str
     labels: np.ndarray  # (N,) int64, none negative
-    class_names: tuple[str, ...] | None  # None where the schema's metadata names none
+    class_names: tuple[str, ...] | None  # None: the schema's metadata has no names
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def iter_encoded(self, batch_size: int = _BATCH) -> Iterator[list[bytes | None]]:
-        """The encoded images, in batches; None where a row has none."""
+        """The encoded images, in batches; None for a row without one."""
         import pyarrow.parquet as pq
 
         with _readable(self.path), pq.ParquetFile(self.path) as file:
@@ -42,7 +42,11 @@ class ImageTable:
 
 
 def open_table(path: Path) -> ImageTable:
-    """Open and check one file; raises DataError with file, rule, what it has and the way out."""
+    """Open and check one file.
+
+    Raises:
+        DataError: the file is not of this form; names file, rule, what was found and what to do.
+    """
     import pyarrow.parquet as pq
 
     with _readable(path), pq.ParquetFile(path) as file:
@@ -55,14 +59,14 @@ def open_table(path: Path) -> ImageTable:
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn Arrow's errors into one that names the file."""
+    """Context that turns Arrow's errors into a DataError with the file's name."""
     import pyarrow as pa
 
     try:
         yield
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path}: must be a whole Parquet file, but cannot be read: {' '.join(str(error).split())[:300]}; "
+            f"{path}: must be a complete Parquet file, but cannot be read: {' '.join(str(error).split())[:300]}; "
             "copy or download it again"
         ) from None
 
@@ -103,14 +107,16 @@ def _label_array(path: Path, labels: pa.ChunkedArray) -> np.ndarray:
     if labels.null_count:
         row = int(np.argmax(np.asarray(labels.is_null())))
         raise DataError(f"{path}: row {row}: label must be an integer, but is missing")
-    # not labels.to_numpy(), which imports pandas where that is installed: half of the time a description takes
+    # not labels.to_numpy(), which imports pandas if it is installed: that takes half of the time of `describe`
     chunks = [np.from_dlpack(chunk) for chunk in labels.chunks]
     values = np.concatenate(chunks) if chunks else np.empty(0, np.int64)
-    if len(values) and (values.min() < 0 or values.max() >= 2**31):  # also uint64 that int64 does not hold
+    if len(values) and (
+        values.min() < 0 or values.max() >= 2**31
+    ):  # this also refuses uint64 values above int64's range
         row = int(np.argmax((values < 0) | (values >= 2**31)))
         raise DataError(
             f"{path}: row {row}: label must be from 0 to K-1, but is {values[row]}; "
-            "-1 often marks rows without a label: leave them out"
+            "-1 often marks rows without a label: remove them"
         )
     return values.astype(np.int64)
 

@@ -1,12 +1,14 @@
-"""Whether the images of a data set are whole, found out before any trial starts. Imports no torch, except where
-CIFAR-10 has to be unpacked."""
+"""Checks that the images of a data set are complete, before any trial starts.
+
+Imports no torch, unless CIFAR-10 has to be unpacked.
+"""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
-from flexres_tune.datasets.cache import forget, is_damaged
+from flexres_tune.datasets.cache import is_damaged, remove_entry
 from flexres_tune.datasets.sources import find_source
 
 log = logging.getLogger(__name__)
@@ -15,18 +17,18 @@ log = logging.getLogger(__name__)
 def verify_dataset(dataset: str) -> None:
     """Read all images once, as the first trial would.
 
-    CIFAR-10's files are held against torchvision's MD5 sums before they are unpacked, and every image of a Parquet
-    folder is decoded. What came of it is cached under the content it was made from, for the trials; from then on the
-    cache's own sums are compared, and an entry that is damaged is made anew. 184 MB take a fraction of a second.
+    CIFAR-10's files are compared with torchvision's MD5 sums before they are unpacked, and every image of a Parquet
+    folder is decoded. The result is cached for the trials. If it was cached before, the cache's own sums are compared,
+    and a damaged entry is made again. 184 MB take a fraction of a second.
 
     Raises:
-        DataError: what is missing or damaged, with file and row.
+        DataError: an image is missing or damaged; names file and row.
     """
     source, path = find_source(dataset)
     arrays, _ = source.read(path)
-    file = getattr(arrays.train_images, "filename", None)  # of a memory map; None where nothing could be cached
+    file = getattr(arrays.train_images, "filename", None)  # of the memory map; None if nothing could be cached
     if file is not None and is_damaged(entry := Path(file).parent):
-        log.warning("%s: is damaged; it is made anew", entry)
+        log.warning("%s: is damaged; it is made again", entry)
         del arrays
-        forget(entry)
+        remove_entry(entry)
         source.read(path)

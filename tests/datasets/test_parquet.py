@@ -174,7 +174,7 @@ def test_a_missing_file_says_which_and_what_is_there(folder):
 def test_a_file_that_was_cut_short_is_refused(folder, keep):
     path = folder / "train.parquet"
     path.write_bytes(path.read_bytes()[:keep])
-    assert both(folder).startswith(f"{path}: must be a whole Parquet file, but cannot be read")
+    assert both(folder).startswith(f"{path}: must be a complete Parquet file, but cannot be read")
 
 
 def test_noise_in_the_pages_is_an_error_that_names_the_file(folder):
@@ -208,7 +208,7 @@ def test_labels_that_are_no_integers_are_refused(folder, labels, kind):
     [
         (7, -1, "train.parquet: row 7: label must be from 0 to K-1, but is -1"),
         (7, None, "train.parquet: row 7: label must be an integer, but is missing"),
-        (7, 1_000_000, "train.parquet: row 7: labels must be 0 to K-1 with none left out, but no row has 3"),
+        (7, 1_000_000, "train.parquet: row 7: labels must be 0 to K-1 without a gap, but no row has 3"),
     ],
 )
 def test_a_label_out_of_range_is_named_with_its_row(folder, row, label, words):
@@ -249,13 +249,13 @@ def test_too_few_images_are_refused(folder, num_train, num_test):
 
 
 BAD = {
-    "noise": (b"no picture", "the image must be a whole JPEG, PNG, WEBP, BMP, but is none of them"),
-    "cut": (encode(pixels_of(0))[:-60], "the image must be a whole JPEG, PNG, WEBP, BMP, but is damaged"),
+    "noise": (b"no picture", "the image must be a complete JPEG, PNG, WEBP, BMP file, but has another format"),
+    "cut": (encode(pixels_of(0))[:-60], "the image must be a complete JPEG, PNG, WEBP, BMP file, but is damaged"),
     "empty": (b"", "the image must be stored in `bytes`, but that is empty"),
     "none": (None, "the image must be stored in `bytes`, but that is empty"),
     "other size": (encode(pixels_of(0, 9)), "all images must be 8x8 as the first of train.parquet is, but this is 9x9"),
     "large": (encode(np.zeros((8, 513, 3), np.uint8)), "images must be at most 512x512 pixels, but this is 513x8"),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n", "but is none of them"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n", "but has another format"),
 }
 
 

@@ -33,6 +33,6 @@ def test_noise_in_the_cache_is_found_and_the_entry_made_anew(entry, caplog, name
     assert is_damaged(entry)
     with caplog.at_level(logging.WARNING):
         verify_dataset("digits")
-    assert f"{entry}: is damaged; it is made anew" in caplog.text
+    assert f"{entry}: is damaged; it is made again" in caplog.text
     assert not is_damaged(entry)
     assert np.array_equal(digits.read("")[0].train_images, digits._read_sklearn().train_images)
