@@ -1,4 +1,4 @@
-"""Random changes to a batch of images, on the images' device, each image with its own draw."""
+"""Augmentation: random changes to a batch of images, on the images' device, drawn separately for every image."""
 
 from flexres_tune.augment.mix import mix_batch
 from flexres_tune.augment.pipeline import Augmentation, build_augmentation

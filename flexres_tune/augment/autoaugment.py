@@ -1,7 +1,7 @@
-"""AutoAugment: one of 25 learned sub-policies an image (Cubuk et al. 2019, the policy found on CIFAR-10).
+"""AutoAugment: one of 25 learned sub-policies per image (Cubuk et al. 2019, the policy found on CIFAR-10).
 
 A sub-policy is two operations, each with a probability and a magnitude from 0 to 9. Magnitudes are torchvision's
-(AutoAugmentPolicy.CIFAR10). Deviation from the paper, as in torchvision: black outside, not grey.
+(AutoAugmentPolicy.CIFAR10). Deviation from the paper, as in torchvision: the outside is black, not grey.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flexres_tune.augment.policy import (
 
 _NUM_BINS = 10
 
-# operation, probability, magnitude (0 where the operation has none); twice
+# operation, probability, magnitude (0 if the operation has none); twice
 POLICY = (
     (("invert", 0.1, 0), ("contrast", 0.2, 6)),
     (("rotate", 0.7, 2), ("translate_x", 0.3, 9)),
@@ -54,7 +54,7 @@ POLICY = (
 
 
 def autoaugment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """One sub-policy an image: (B, 3, H, W) -> same."""
+    """One sub-policy per image: (B, 3, H, W) -> same."""
     operations, probabilities, magnitudes, signed = _tables(images.shape[-1], images.device)
     batch = len(images)
     chosen = torch.randint(0, len(POLICY), (batch,), generator=generator, device=images.device)
@@ -71,7 +71,7 @@ def autoaugment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def ranges(image_size: int) -> dict[str, Range]:
-    """What magnitudes 0 and 9 mean; shifts are in pixels."""
+    """Values of magnitudes 0 and 9; shifts are in pixels."""
     shift = 150 / 331 * image_size
     return {
         "shear_x": Range(0, 0.3, signed=True),
@@ -88,7 +88,7 @@ def ranges(image_size: int) -> dict[str, Range]:
     }
 
 
-@functools.cache  # copied to the device once: a copy a batch would make the host wait
+@functools.cache  # copied to the device once: one copy per batch would make the host wait
 def _tables(image_size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Operations, probabilities and magnitudes, (25, 2) each; and which operations are signed, (operations,)."""
     operations = torch.tensor([[OPERATION_NAMES.index(name) for name, _, _ in pair] for pair in POLICY])

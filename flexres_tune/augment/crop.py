@@ -1,4 +1,4 @@
-"""Crop: zero padding of an eighth of the image on each side (4 at 32), then a crop of the old size at random."""
+"""Crop: zero padding of an eighth of the image on each side (4 at 32), then a random crop of the old size."""
 
 from __future__ import annotations
 

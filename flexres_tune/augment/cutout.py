@@ -1,7 +1,7 @@
 """Cutout: one square of half the image's size is set to black (DeVries and Taylor 2017; 16x16 at 32).
 
-As in the paper the centre is anywhere, so that the square may reach over the edge. The paper's code cuts after
-normalisation, where 0 is the mean colour; here images are not normalised yet, and 0 is black, as in crop's padding.
+As in the paper the centre is anywhere, so the square may extend beyond the edge. Deviation: the paper's code cuts after
+normalisation, when 0 is the mean colour; here images are not normalised yet, and 0 is black, as in crop's padding.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def cutout(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Black squares, one an image: (B, C, H, W) -> same."""
+    """One black square per image: (B, C, H, W) -> same."""
     size = images.shape[-1]
     centre = torch.randint(0, size, (2, len(images), 1), generator=generator, device=images.device)
     offset = torch.arange(size, device=images.device) - centre + size // 4  # (2, B, size); square: 0 .. size // 2 - 1

@@ -1,4 +1,4 @@
-"""Flip: left and right exchanged with probability 1/2."""
+"""Flip: exchanges left and right with probability 1/2."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Geometric changes as 3x3 homographies, one an image: composed as matrices, so that an image is sampled once.
+"""Geometric changes as 3x3 homographies, one per image: composed as matrices, so that an image is sampled once.
 
 A homography maps output to input: out(p) = in(H p), p = (x, y, 1) in pixels from the image's centre, x to the right
-and y down. First A, then B is therefore A @ B. What lies outside the input is black. A composed run differs from one
-step after the other in one way: what an earlier step pushed out of the frame can come back in.
+and y down. First A, then B is therefore A @ B. Outside the input the image is black. Composed changes differ from
+successive ones in one respect: what an earlier change moved out of the frame can come back.
 
-Products are written elementwise: under autocast or TF32 a matrix product would keep 8 to 11 bits, and the samples
-would land beside their pixels.
+Products are written elementwise: under autocast or TF32 a matrix product would keep 8 to 11 bits, and samples would
+miss their pixels.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def compose(homographies: Sequence[Tensor]) -> Tensor:
 
 
 def sample(images: Tensor, homography: Tensor, mode: str = "bilinear") -> Tensor:
-    """The images under (B, 3, 3) homographies; `mode` is bilinear or nearest. uint8 comes out rounded to uint8."""
+    """The images under (B, 3, 3) homographies; `mode` is bilinear or nearest. uint8 images stay uint8, rounded."""
     height, width = images.shape[-2:]
     x = torch.arange(width, device=images.device) - (width - 1) / 2  # (W,)
     y = (torch.arange(height, device=images.device) - (height - 1) / 2)[:, None]  # (H, 1)
     m = homography[:, :, :, None, None]  # (B, 3, 3, 1, 1)
     u, v, w = (m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in range(3))  # (B, H, W) each
     grid = torch.stack([u / w * (2 / width), v / w * (2 / height)], dim=-1)  # -1 and 1 are the outer pixels' edges
-    # a pixel on the horizon of a perspective has w = 0 and would come out as NaN: it lies outside, as all beyond ±1 do
+    # a pixel on the horizon of a perspective has w = 0, which gives NaN: it is outside, as everything beyond ±1 is
     grid = grid.nan_to_num_(nan=4.0).clamp_(-4, 4)
     out = F.grid_sample(images.to(grid.dtype), grid, mode=mode, padding_mode="zeros", align_corners=False)
     if images.dtype == torch.uint8:
@@ -49,7 +49,7 @@ def sample(images: Tensor, homography: Tensor, mode: str = "bilinear") -> Tensor
 def sample_exact(images: Tensor, homography: Tensor, max_shift: int) -> Tensor:
     """The images under shifts by whole pixels, at most `max_shift`, and horizontal flips: a gather, no interpolation.
 
-    Equal to zero padding, cropping and flipping, to the bit, and several times as fast as `sample`.
+    Bitwise equal to zero padding, cropping and flipping, and several times as fast as `sample`.
     """
     batch, channels, height, width = images.shape
     padded = F.pad(images, [max_shift] * 4).flatten(2)  # (B, C, (H + 2 max_shift) (W + 2 max_shift))

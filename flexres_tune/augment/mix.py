@@ -1,9 +1,9 @@
-"""Mixup and cutmix: each image is mixed with another of its batch, and so are their targets.
+"""Mixup and cutmix: mix each image with another of its batch, and their targets in the same proportion.
 
 mixup (Zhang et al. 2018): x = lambda x_i + (1 - lambda) x_j, y = lambda y_i + (1 - lambda) y_j;
-cutmix (Yun et al. 2019): a rectangle of x_i is x_j's, and lambda is the share of the area that is x_i's own.
-lambda ~ Beta(alpha, alpha). As in both papers' code it is drawn once a batch, j is a permutation of the batch, and
-cutmix has one rectangle a batch.
+cutmix (Yun et al. 2019): a rectangle of x_i is replaced by x_j's, and lambda is the share of the area left of x_i.
+lambda ~ Beta(alpha, alpha). As in both papers' code it is drawn once per batch, j is a permutation of the batch, and
+cutmix has one rectangle per batch.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def mix_batch(
 ) -> tuple[Tensor, Tensor]:
     """Mixed images (B, C, H, W) and soft targets (B, classes), both floating point.
 
-    At most one alpha is above 0 (TrialConfig sees to it). With none lambda is 1: the same tensors come back and
-    nothing is drawn. Nothing waits for the device.
+    At most one alpha is above 0 (TrialConfig guarantees it). If both are 0, the same tensors are returned and
+    nothing is drawn. The host does not wait for the device.
     """
-    assert not (mixup_alpha and cutmix_alpha), "mixup and cutmix at once"
+    assert not (mixup_alpha and cutmix_alpha), "mixup and cutmix exclude each other"
     alpha = mixup_alpha or cutmix_alpha
     if not alpha:
         return images, targets
@@ -35,14 +35,14 @@ def mix_batch(
     else:
         hole = _draw_rectangle(weight, images, generator)
         images = torch.where(hole, images[partner], images)
-        weight = 1 - hole.float().mean()  # its own share, after the image's edge has cut the rectangle
+        weight = 1 - hole.float().mean()  # the share left, after the image's edge has cut the rectangle
     return images, targets[partner].lerp_(targets, weight.to(targets.dtype))
 
 
 def draw_beta(alpha: float, generator: torch.Generator, device: torch.device) -> Tensor:
     """One number from Beta(alpha, alpha), as G_1 / (G_1 + G_2) of Gamma(alpha) numbers: shape (), float32.
 
-    The G are kept as logarithms, Gamma(alpha) = Gamma(alpha + 1) U^(1/alpha): for small alpha both would be 0 in
+    The G are computed as logarithms, Gamma(alpha) = Gamma(alpha + 1) U^(1/alpha): for small alpha both would be 0 in
     floating point, and their ratio NaN. torch.distributions draws by the same function, but takes no generator.
     """
     shape = torch.full((2,), alpha + 1, dtype=torch.float64, device=device)

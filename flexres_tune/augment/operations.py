@@ -1,7 +1,7 @@
-"""The operations that AutoAugment and TrivialAugment choose from, on uint8 images, each image with its magnitude.
+"""The operations that AutoAugment and TrivialAugment choose from, on uint8 images, with one magnitude per image.
 
-They are torchvision's (transforms.v2.functional on tensors, nearest neighbour, black outside), which take one magnitude
-for a whole batch. Blends are computed as Pillow does, a + f (b - a), so that equal pixels stay equal.
+They equal torchvision's (transforms.v2.functional on tensors, nearest neighbour, black outside), which take one
+magnitude per batch. Blends are computed as Pillow does, a + f (b - a), so that equal pixels stay equal.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ def shear_y(images: Tensor, slope: Tensor) -> Tensor:
 
 
 def translate_x(images: Tensor, pixels: Tensor) -> Tensor:
-    """To the right by whole pixels."""
+    """Move to the right by whole pixels."""
     return sample(images, _affine(images, dx=-pixels.trunc()), mode="nearest")
 
 
 def translate_y(images: Tensor, pixels: Tensor) -> Tensor:
-    """Down by whole pixels."""
+    """Move down by whole pixels."""
     return sample(images, _affine(images, dy=-pixels.trunc()), mode="nearest")
 
 
 def rotate(images: Tensor, angle_deg: Tensor) -> Tensor:
-    """About the centre, counter-clockwise."""
+    """Rotate about the centre, counter-clockwise."""
     return sample(images, rotation(angle_deg), mode="nearest")
 
 
@@ -74,7 +74,7 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    """Invert the levels from `threshold` (0 to 255) on."""
+    """Invert the levels of at least `threshold` (0 to 255)."""
     return torch.where(images >= _each(threshold), ~images, images)
 
 
@@ -88,7 +88,7 @@ def autocontrast(images: Tensor, unused: Tensor) -> Tensor:
 
 def equalize(images: Tensor, unused: Tensor) -> Tensor:
     """Make each channel's histogram flat."""
-    from torchvision.transforms.v2.functional import equalize  # here: only the policies pay for importing it
+    from torchvision.transforms.v2.functional import equalize  # not above: only the policies need this slow import
 
     return equalize(images)
 
@@ -122,7 +122,7 @@ def _each(magnitude: Tensor) -> Tensor:
 
 
 def _levels(x: Tensor) -> Tensor:
-    """Cut off to 0..255 and to whole levels, downward as torchvision and Pillow do."""
+    """Clip to 0..255 and round down to whole levels, as torchvision and Pillow do."""
     return x.clamp(0, 255).to(torch.uint8)
 
 
@@ -137,7 +137,7 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _affine(images: Tensor, **entries: Tensor) -> Tensor:
-    """Identities with the entries given; xy is what y adds to x, dx the shift of x: (B, 3, 3)."""
+    """Identities with these entries replaced; xy is the factor of y in x, dx the shift of x: (B, 3, 3)."""
     homography = identity(len(images), images.device)
     for name, value in entries.items():
         row, column = {"xy": (0, 1), "yx": (1, 0), "dx": (0, 2), "dy": (1, 2)}[name]

@@ -1,8 +1,9 @@
 """Perspective: each corner moves inward by up to a quarter of the image, with probability 1/2.
 
-The draws are those of torchvision's RandomPerspective(distortion_scale=0.5, p=0.5). The homography is not solved for
-as a system of eight equations: the square-to-quadrilateral map has a closed form (Heckbert 1989, Fundamentals of
-Texture Mapping and Image Warping, section 2.2.3), and the adjugate inverts it, up to a scale that does not matter.
+The draws are those of torchvision's RandomPerspective(distortion_scale=0.5, p=0.5). Deviation: the homography
+is not the solution of eight equations, because the square-to-quadrilateral map has a closed form (Heckbert 1989,
+Fundamentals of Texture Mapping and Image Warping, section 2.2.3), and its adjugate is the inverse, up to a scale that
+does not matter.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _PROBABILITY = 0.5
 
 
 def draw_perspective(batch: int, image_size: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Perspective changes or identities: (B, 3, 3)."""
+    """Random perspective changes, or identities: (B, 3, 3)."""
     reach = int(_DISTORTION * (image_size // 2))
     inward = torch.randint(0, reach + 1, (batch, 4, 2), generator=generator, device=device).float()
     applied = torch.rand(batch, generator=generator, device=device) < _PROBABILITY
@@ -27,7 +28,7 @@ def draw_perspective(batch: int, image_size: int, generator: torch.Generator, de
     return torch.where(applied[:, None, None], homography, identity(batch, device))
 
 
-@functools.cache  # copied to the device once: a copy a batch would make the host wait
+@functools.cache  # copied to the device once: one copy per batch would make the host wait
 def _inward(device: torch.device) -> Tensor:
     """Direction towards the middle from each corner, from the top left, clockwise: (4, 2)."""
     return torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]], device=device)
@@ -39,7 +40,7 @@ def _corners(image_size: int, device: torch.device) -> Tensor:
 
 
 def perspective(corners: Tensor, image_size: int) -> Tensor:
-    """Homographies that bring the image's corners to `corners` (B, 4, 2), in pixels from the top left: (B, 3, 3)."""
+    """Homographies that move the image's corners to `corners` (B, 4, 2), in pixels from the top left: (B, 3, 3)."""
     centre = image_size / 2  # torchvision measures corners from the outer edge of the first pixel
     to_image = _square_to(_corners(image_size, corners.device)[None] - centre)
     return compose([to_image.expand(len(corners), 3, 3), _adjugate(_square_to(corners - centre))])

@@ -1,4 +1,4 @@
-"""A list of augmentations as one function of a batch: each run of geometric ones is one sampling."""
+"""Pipeline: a list of augmentations as one function of a batch. Adjacent geometric ones are sampled together."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 def build_augmentation(names: Sequence[str], image_size: int) -> Augmentation:
     """The augmentations `names`, in that order, as f(images, generator) -> images.
 
-    Images are (B, 3, H, W), float32 in [0, 1] or uint8, and come out as they came in; the input is not modified.
-    The generator must be on the images' device; nothing else is drawn from. Nothing waits for the device.
+    Images are (B, 3, H, W), float32 in [0, 1] or uint8, and the result has the same type; the input is not modified.
+    All random numbers come from the generator, which must be on the images' device. The host does not wait for it.
     """
     rows = [AUGMENTATIONS[name] for name in names]
     steps: list[Augmentation] = []
@@ -36,7 +36,7 @@ def build_augmentation(names: Sequence[str], image_size: int) -> Augmentation:
 
 
 def _geometric_step(rows: Sequence[Geometric], image_size: int) -> Augmentation:
-    """One sampling for all of `rows`: a gather where all move by whole pixels, else an interpolation."""
+    """One sampling for all of `rows`: a gather if all move images by whole pixels, otherwise an interpolation."""
     shifts = [row.max_shift(image_size) for row in rows if row.max_shift is not None]
 
     def step(images: Tensor, generator: torch.Generator) -> Tensor:

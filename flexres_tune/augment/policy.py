@@ -1,4 +1,4 @@
-"""One operation an image, of many: what AutoAugment and TrivialAugment have in common."""
+"""Applies one of many operations per image: the part that AutoAugment and TrivialAugment share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPERATION_NAMES = tuple(OPERATIONS)
 
 @dataclass(frozen=True)
 class Range:
-    """Magnitudes of one operation, from weakest to strongest; signed ones go either way with probability 1/2."""
+    """Magnitudes of one operation, from weakest to strongest; a signed one is negated with probability 1/2."""
 
     low: float = 0.0
     high: float = 0.0
@@ -23,7 +23,7 @@ class Range:
 
 
 def spread(ranges: Mapping[str, Range], num_bins: int) -> Tensor:
-    """Magnitudes by operation and bin, in the order of OPERATIONS; 0 where `ranges` has none: (operations, bins)."""
+    """Magnitudes by operation and bin, in the order of OPERATIONS; 0 if `ranges` has no row: (operations, bins)."""
     table = torch.zeros(len(OPERATIONS), num_bins)
     for name, row in ranges.items():
         table[OPERATION_NAMES.index(name)] = torch.linspace(row.low, row.high, num_bins)
@@ -36,23 +36,23 @@ def signs(ranges: Mapping[str, Range]) -> Tensor:
 
 
 def draw_sign(signed: Tensor, generator: torch.Generator) -> Tensor:
-    """-1 or 1 with probability 1/2 where `signed`, else 1: (B,) float32."""
+    """-1 or 1 with probability 1/2 if `signed`, otherwise 1: (B,) float32."""
     negative = torch.randint(0, 2, signed.shape, generator=generator, device=signed.device).bool()
     return 1.0 - 2.0 * (negative & signed)
 
 
 def on_levels(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """`change` on the images as uint8, in which the policies are defined; the result as the images came."""
+    """Apply `change` to the images as uint8, for which the policies are defined; the result has the images' type."""
     if images.dtype == torch.uint8:
         return change(images)
     return change((images * 255).round().to(torch.uint8)).to(images.dtype) / 255
 
 
 def apply_operations(images: Tensor, operation: Tensor, magnitude: Tensor, dense: bool | None = None) -> Tensor:
-    """Each uint8 image under its own operation (an index of OPERATIONS) at its own magnitude, both (B,).
+    """Apply to each uint8 image its own operation (an index of OPERATIONS) at its own magnitude, both (B,).
 
-    On a CPU an operation works on the images that drew it. On any other device it works on all, and a mask takes
-    those that drew it (`dense`): to know which they are the host would have to wait, which costs more than the work.
+    On a CPU an operation is computed for the images that drew it. On any other device (`dense`) it is computed for all,
+    and a mask selects: to learn which images drew it the host would have to wait, which costs more than the work.
     """
     if dense is None:
         dense = images.device.type != "cpu"

@@ -1,4 +1,4 @@
-"""Every augmentation by name. To add one: a file beside this, its row here, and its name in spec/trial.py."""
+"""The augmentations by name. To add one: a file in this folder, its row here, its name in spec/trial.py."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from flexres_tune.augment.trivialaugment import trivialaugment
 
 @dataclass(frozen=True)
 class Geometric:
-    """An augmentation that moves pixels: draws one homography an image.
+    """An augmentation that moves pixels: draws one homography per image.
 
-    `max_shift` is given by those that move images by whole pixels, at most so many (a flip by none): a run of
-    only such is a gather and not an interpolation.
+    `max_shift` is set for those that move images by whole pixels, to the most that they do (0 for a flip): if all of a
+    run have it, the run is a gather and not an interpolation.
     """
 
     draw: Callable[[int, int, torch.Generator, torch.device], Tensor]  # batch, image_size -> (B, 3, 3)
@@ -31,7 +31,7 @@ class Geometric:
 
 @dataclass(frozen=True)
 class Pixelwise:
-    """Any other augmentation: images in, images out."""
+    """Any other augmentation: a function from images to images."""
 
     apply: Callable[[Tensor, torch.Generator], Tensor]
 

@@ -16,13 +16,13 @@ MAX_ANGLE_DEG = 5.0
 
 
 def draw_rotation(batch: int, image_size: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Rotations: (B, 3, 3)."""
+    """Random rotations: (B, 3, 3)."""
     uniform = torch.rand(batch, generator=generator, device=device)
     return rotation((2 * uniform - 1) * MAX_ANGLE_DEG)
 
 
 def rotation(angle_deg: Tensor) -> Tensor:
-    """Rotations by (B,) angles, counter-clockwise as torchvision counts them: (B, 3, 3)."""
+    """Rotations by (B,) angles, counter-clockwise as in torchvision: (B, 3, 3)."""
     angle = angle_deg * (math.pi / 180)
     homography = identity(len(angle), angle.device)
     homography[:, 0, 0] = homography[:, 1, 1] = angle.cos()

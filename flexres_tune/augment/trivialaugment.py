@@ -1,4 +1,4 @@
-"""TrivialAugment: one operation an image, at one strength, both uniform (Müller and Hutter 2021, the wide space).
+"""TrivialAugment: one operation per image, at one strength, both uniform (Müller and Hutter 2021, the wide space).
 
 Operations and strengths are torchvision's TrivialAugmentWide. Deviation: images smaller than 32 pixels are shifted
 by at most their own size, because the paper's 32 pixels would leave most of them black.
@@ -25,7 +25,7 @@ _NUM_BINS = 31
 
 
 def trivialaugment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """One operation an image: (B, 3, H, W) -> same."""
+    """One operation per image: (B, 3, H, W) -> same."""
     space, magnitudes, signed = _tables(images.shape[-1], images.device)
     batch = len(images)
     operation = space[torch.randint(0, len(space), (batch,), generator=generator, device=images.device)]
@@ -35,7 +35,7 @@ def trivialaugment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def ranges(image_size: int) -> dict[str, Range]:
-    """The space: weakest and strongest of each operation; shifts are in pixels."""
+    """The operations, each with its weakest and strongest magnitude; shifts are in pixels."""
     shift = min(32, image_size)
     return {
         "identity": Range(),
@@ -55,9 +55,9 @@ def ranges(image_size: int) -> dict[str, Range]:
     }
 
 
-@functools.cache  # copied to the device once: a copy a batch would make the host wait
+@functools.cache  # copied to the device once: one copy per batch would make the host wait
 def _tables(image_size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Operations of the space, (14,); magnitudes, (operations, bins); which are signed, (operations,)."""
+    """Operations to choose from, (14,); magnitudes, (operations, bins); which are signed, (operations,)."""
     row = ranges(image_size)
     space = torch.tensor([OPERATION_NAMES.index(name) for name in row])
     return tuple(table.to(device) for table in (space, spread(row, _NUM_BINS), signs(row)))

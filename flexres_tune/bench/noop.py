@@ -97,7 +97,7 @@ def time_plain(num_trials: int, tuned: bool) -> float:
 
 
 def read_experiment(folder: Path) -> int:
-    """Number of rows of all trials of an experiment, read as Ray reads them: Result.metrics_dataframe of each, joined."""
+    """Number of rows of an experiment, read as Ray does: every trial's Result.metrics_dataframe, concatenated."""
     import pandas
     from ray.tune import Result
 

@@ -104,7 +104,7 @@ def _record(config: TrialConfig, accuracy: float, now: datetime) -> TrialRecord:
 
 
 def write_ray_experiment(folder: Path, num_trials: int) -> None:
-    """Write result files as Ray Tune's JSON logger does: per trial one folder, in it result.json, one line per report."""
+    """Write result files as Ray Tune's JSON logger does: per trial a folder with result.json, one line per report."""
     config = TrialConfig(model="tiny", dataset="digits").columns()
     metrics = asdict(_epoch(1, 0.5))
     own = {"time_this_iter_s": 1.0, "done": False, "training_iteration": 1, "trial_id": "x", "date": "x", "pid": 1}

@@ -1,4 +1,4 @@
-"""The budgeted ResNet as a torch module."""
+"""The ResNet family as torch modules."""
 
 from flexres_tune.models.resnet import ResNet, build_model
 

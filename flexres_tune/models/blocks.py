@@ -1,7 +1,7 @@
 """Residual block: relu(S(x) + F(x)), in its basic, bottleneck and pre-activation form.
 
-Every block takes (in_channels, width, kernels, shortcut_kernel, stride) and tells its `out_channels`. Submodules are
-named as `spec.layers` names its layers, so that the two can be compared layer by layer.
+Every block takes (in_channels, width, kernels, shortcut_kernel, stride) and has an attribute `out_channels`. Submodules
+have the names that `spec.parameters.list_layers` gives, so that the two can be compared layer by layer.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from flexres_tune.spec.parameters import EXPANSION
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """Convolution without bias; the odd kernel's padding F // 2 keeps a map's size, up to the stride."""
+    """Convolution without bias; the odd kernel's padding F // 2 preserves the map's size, up to the stride."""
     return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = False) -> nn.Sequential:
-    """Convolution, batch norm and, if asked for, ReLU. The ReLU is in place: batch norm's backward does not need it."""
+    """Convolution, batch norm and optionally ReLU, in place, because batch norm's backward does not need its output."""
     layers = [conv(in_channels, out_channels, kernel, stride), nn.BatchNorm2d(out_channels)]
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
 
@@ -28,7 +28,7 @@ def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1,
 class BasicBlock(nn.Module):
     """relu(S(x) + BN(conv(relu(BN(conv(x)))))) (He et al. 2016, Deep Residual Learning, fig. 5 left).
 
-    S is the identity, or conv-BN where stride or channels change. The stride is on the first convolution.
+    S is the identity, or conv-BN if stride or channels change. The stride is on the first convolution.
     """
 
     def __init__(self, in_channels: int, width: int, kernels: Sequence[int], shortcut_kernel: int, stride: int):
@@ -46,7 +46,7 @@ class BottleneckBlock(nn.Module):
     """relu(S(x) + F(x)), F a 1x1, an FxF and a 1x1 convolution, 4 * width channels wide at its end.
 
     He et al. 2016, Deep Residual Learning, fig. 5 right, but with the stride on the FxF convolution and not on the
-    first 1x1 ("ResNet v1.5", as torchvision has it): no position of the map is thrown away unseen.
+    first 1x1 ("ResNet v1.5", as torchvision has it): so that every position of the map is used.
     """
 
     def __init__(self, in_channels: int, width: int, kernels: Sequence[int], shortcut_kernel: int, stride: int):
@@ -64,7 +64,7 @@ class BottleneckBlock(nn.Module):
 class PreactBlock(nn.Module):
     """S(x) + conv(relu(BN(conv(p)))), p = relu(BN(x)) (He et al. 2016, Identity Mappings, fig. 4e).
 
-    S(x) is x itself, or, where stride or channels change, a bare convolution of p.
+    S(x) is x itself, or, if stride or channels change, a bare convolution of p.
     """
 
     def __init__(self, in_channels: int, width: int, kernels: Sequence[int], shortcut_kernel: int, stride: int):

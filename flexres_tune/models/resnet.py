@@ -1,4 +1,4 @@
-"""Budgeted ResNet: stem, N residual layers, average pool, linear head; parameters as `spec.count_parameters` says."""
+"""ResNet: stem, N residual layers, average pool, linear head; `spec.count_parameters` counts its parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flexres_tune.spec.parameters import IMAGE_CHANNELS, list_layers
 def build_model(
     architecture: str | Mapping[str, Any] | Architecture, num_classes: int = 10, image_size: int = 32
 ) -> ResNet:
-    """A freshly initialised network; its weights depend on torch's global generator alone, which the caller seeds.
+    """A newly initialised network; its weights depend only on torch's global generator, which the caller seeds.
 
     Args:
         architecture: a preset's name, a mapping with the presets' keys, or an Architecture.
@@ -32,14 +32,14 @@ class ResNet(nn.Module):
     """Logits of images (B, 3, H, W) -> (B, num_classes).
 
     Layer i is B_i blocks of C_i channels; the first block of every layer but the first has stride 2. Convolutions
-    start from N(0, 2 / fan_out) (He et al. 2015, Delving Deep into Rectifiers, eq. 14), batch norms from weight 1 and
-    bias 0, linear layers from torch's default.
+    are initialised from N(0, 2 / fan_out) (He et al. 2015, Delving Deep into Rectifiers, eq. 14), batch norms with
+    weight 1 and bias 0, linear layers with torch's default.
     """
 
     def __init__(self, architecture: Architecture, num_classes: int = 10, image_size: int = 32):
         super().__init__()
         a = architecture
-        layers = {layer.name: layer for layer in list_layers(a, num_classes, image_size)}  # refuses what does not fit
+        layers = {layer.name: layer for layer in list_layers(a, num_classes, image_size)}  # raises ArchitectureError
         preact = a.block == "preact"
         channels = a.stem_channels
         # pre-activation: the first block normalises the stem's output itself

@@ -67,5 +67,7 @@ def test_weight_decay_is_decoupled_in_adamw_only():
 
 
 def test_nesterov_without_momentum_is_refused_before_torch_sees_it():
-    with pytest.raises(ValueError, match="momentum must be above 0 with optimizer nesterov, but got 0; use optimizer: sgd"):
+    with pytest.raises(
+        ValueError, match="momentum must be above 0 with optimizer nesterov, but got 0; use optimizer: sgd"
+    ):
         config(optimizer="nesterov", momentum=0)
