@@ -6,6 +6,7 @@ Imports no torch, so that a wrong option is reported at once.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -23,12 +24,8 @@ from flexres_tune.spec.trial_values import build_config, check_value
 from flexres_tune.spec.width import apply_width
 from flexres_tune.spec.yaml_reader import parse_yaml
 
-_LISTS = (
-    "blocks",
-    "channels",
-    "head",
-    "augmentation",
-)  # a single entry is a list too; the others take a number or a list
+# a single entry is a list too; the other options that take a list also take a number
+_LISTS = ("blocks", "channels", "head", "augmentation")
 _TEXTS = ("model", "dataset")  # not read as YAML, because a path may contain any character
 
 
@@ -112,9 +109,9 @@ def _read(name: str, text: str) -> Any:
 
 
 def _help(name: str, field: Any) -> str:
-    """The field's description, and the names that it takes unless the description has them."""
-    names = [choice for choice in CHOICES.get(name, ()) if choice not in field.description]
-    return f"{field.description}: {', '.join(names)}" if names else field.description
+    """The field's description, and the names that it takes unless the description has them all."""
+    names, words = CHOICES.get(name, ()), re.findall(r"\w+", field.description)
+    return field.description if set(names) <= set(words) else f"{field.description}: {', '.join(names)}"
 
 
 def _default(field: Any) -> str | bool:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from flexres_tune.errors import Problem, SpecError
 from flexres_tune.spec.document import Document, sorted_problems
 from flexres_tune.spec.expand import Describe, check_trials, count_trials
-from flexres_tune.spec.messages import findings
+from flexres_tune.spec.messages import findings, suggest_key
 from flexres_tune.spec.overlay import with_overrides, with_profile
 from flexres_tune.spec.rules import check_rules, check_values
 from flexres_tune.spec.sweep import NOT_IN_A_FILE, SweepSpec
@@ -76,11 +76,7 @@ def load_sweep(
 
 def _check(document: Document, profile: str, source: str) -> tuple[SweepSpec, list[Problem], bool]:
     """The sweep without its wrong keys, its problems, and whether its trials can be listed."""
-    found = [
-        ((key,), "no such key in a sweep; choose a profile with --profile NAME")
-        for key in NOT_IN_A_FILE
-        if key in document.data
-    ]
+    found = [((key,), suggest_key(key, "sweep")) for key in NOT_IN_A_FILE if key in document.data]
     bad_keys: set[str] = set()
     data = {**document.data, "profile": profile, "source": source, "document": document}
     try:

@@ -288,6 +288,8 @@ def suggest_key(key: Any, level: str) -> str:
     known, where = LEVELS[level]
     message = f"no such key in {where}"
     lowered = str(key)[:100].lower().replace("-", "_")
+    if level == "sweep" and lowered == "profile":
+        return f"{message}; choose a profile with --profile NAME"
     if lowered in known:
         return f"{message}; did you mean {lowered}?"
     if level in ("sweep", "distribution") and (lowered in TRIAL_KEYS or lowered in Architecture.model_fields):

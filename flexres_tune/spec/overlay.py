@@ -26,8 +26,8 @@ def with_profile(document: Document, name: str) -> Document:
     profiles = document.data.get("profiles")
     profiles = profiles if isinstance(profiles, dict) else {}
     if name not in profiles:
-        way_out = did_you_mean(name, profiles) or f"; the file has {show(list(profiles))}"
-        message = f"--profile must be a profile of the file, auto or none, but got {show(name)}{way_out}"
+        hint = did_you_mean(name, profiles) or f"; the file has {show(list(profiles))}"
+        message = f"--profile must be a profile of the file, auto or none, but got {show(name)}{hint}"
         raise SpecError([document.problem(("profiles",), message)])
     overlay = profiles[name]
     layered = _Layered(document)

@@ -66,13 +66,11 @@ def _items(value: Any) -> list[tuple[str, Any]]:
 
 def _num_trials_if_drawn(spec: SweepSpec) -> Iterator[Finding]:
     if spec.method == "grid" and spec.num_trials is not None:
-        yield (
-            ("num_trials",),
-            (
-                f"num_trials belongs to method random and tpe, but method is grid and num_trials {spec.num_trials}; "
-                "remove it: a grid runs all its configurations"
-            ),
+        message = (
+            f"num_trials belongs to method random and tpe, but method is grid and num_trials {spec.num_trials}; "
+            "remove it: a grid runs all its configurations"
         )
+        yield ("num_trials",), message
     if spec.method != "grid" and spec.num_trials is None:
         yield ("method",), f"method {spec.method} must have num_trials, but it is missing; for example num_trials: 50"
 
@@ -85,68 +83,54 @@ def _grid_is_finite(spec: SweepSpec) -> Iterator[Finding]:
             low, high = distribution.min, distribution.max
             few = distribution.distribution == "int_uniform" and high - low < 8
             listed = show(list(range(low, high + 1))) if few else f"[{show(low)}, ..., {show(high)}]"
-            yield (
-                path,
-                (
-                    f"a grid must have listed values, but got a range from {show(low)} to {show(high)} "
-                    f"({distribution.distribution}); write values: {listed}, or method: random"
-                ),
+            message = (
+                f"a grid must have listed values, but got a range from {show(low)} to {show(high)} "
+                f"({distribution.distribution}); write values: {listed}, or method: random"
             )
+            yield path, message
 
 
 def _draws_vary(spec: SweepSpec) -> Iterator[Finding]:
     if spec.method == "grid":
         return
     if not any(True for _ in _distributions(spec)):
-        yield (
-            ("method",),
-            (
-                f"method {spec.method} must have parameters to draw, but there are none; add for example "
-                "parameters: {lr: {min: 0.01, max: 0.1}}"
-            ),
+        message = (
+            f"method {spec.method} must have parameters to draw, but there are none; add for example "
+            "parameters: {lr: {min: 0.01, max: 0.1}}"
         )
+        yield ("method",), message
     if spec.method == "tpe" and len(spec.parameters) > 1:
-        yield (
-            ("parameters",),
-            (
-                f"method tpe must have one mapping of parameters, but got a list of {len(spec.parameters)}; "
-                "run one sweep per mapping, or use method: random"
-            ),
+        message = (
+            f"method tpe must have one mapping of parameters, but got a list of {len(spec.parameters)}; "
+            "run one sweep per mapping, or use method: random"
         )
+        yield ("parameters",), message
 
 
 def _model_is_given(spec: SweepSpec) -> Iterator[Finding]:
-    if "model" in spec.base:
-        return
-    without = [i for i, grid in enumerate(spec.parameters) if "model" not in grid]
-    if without:
+    if "model" not in spec.base and any("model" not in grid for grid in spec.parameters):
         yield ("base", "model"), "must be given, but is missing; for example model: resnet22_2"
 
 
 def _confirm_seeds_are_fresh(spec: SweepSpec) -> Iterator[Finding]:
     if spec.confirm and (used := sorted(set(spec.confirm.seeds) & set(spec.seeds))):
         free = max((*spec.seeds, *spec.confirm.seeds)) + 1
-        yield (
-            ("confirm", "seeds"),
-            (
-                f"confirm.seeds must not contain any of seeds, but both have {show(used)}; "
-                f"use for example {show([free + i for i in range(min(len(spec.confirm.seeds), 5))])}"
-            ),
+        message = (
+            f"confirm.seeds must not contain any of seeds, but both have {show(used)}; "
+            f"use for example {show([free + i for i in range(min(len(spec.confirm.seeds), 5))])}"
         )
+        yield ("confirm", "seeds"), message
 
 
-def _something_can_be_stopped(spec: SweepSpec) -> Iterator[Finding]:
+def _a_trial_can_be_stopped(spec: SweepSpec) -> Iterator[Finding]:
     grace = spec.early_terminate.grace_period
     epochs = [value for grid in spec.parameters for value in _epochs(spec, grid) if isinstance(value, int)]
     if grace is not None and epochs and grace >= max(epochs):
-        where = ("early_terminate", "grace_period")
-        yield (
-            where,
-            (
-                f"grace_period must be less than the epochs of some trial, or none is ever stopped, but got {grace} and "
-                f"{max(epochs)} epochs; lower grace_period, or set early_terminate: none"
-            ),
+        message = (
+            f"grace_period must be less than the epochs of some trial, or none is ever stopped, but got {grace} and "
+            f"{max(epochs)} epochs; lower grace_period, or set early_terminate: none"
         )
+        yield ("early_terminate", "grace_period"), message
 
 
 def _epochs(spec: SweepSpec, grid: Mapping[str, Distribution]) -> Sequence[Any]:
@@ -167,5 +151,5 @@ _RULES: Sequence[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Finding]]
     (("method", "parameters"), _draws_vary),
     (("base", "parameters"), _model_is_given),
     (("confirm", "seeds"), _confirm_seeds_are_fresh),
-    (("early_terminate", "base", "parameters"), _something_can_be_stopped),
+    (("early_terminate", "base", "parameters"), _a_trial_can_be_stopped),
 )
