@@ -212,7 +212,7 @@ def test_ctrl_c_on_a_full_disk_reports_lost_rows(sweep, small_disk):
     driver.wait_for(lambda: "no trial starts until" in driver.text(), 60)
     driver.process.send_signal(signal.SIGINT)
     assert driver.wait(15) != 0
-    assert "rows were lost" in driver.text()
+    assert "rows are lost" in driver.text()
     assert "Traceback" not in driver.text()
 
 
