@@ -1,4 +1,4 @@
-"""The budget command as a person types it."""
+"""The budget command on its command line."""
 
 import csv
 import io
@@ -70,7 +70,7 @@ def test_blocks_alone_are_fitted_under_five_million():
     assert run("--blocks", "3,3,3,3") == run("--blocks", "3,3,3,3", "--max-parameters", "5_000_000")
 
 
-def test_channels_beside_a_budget_are_the_ratio_and_alone_the_channels():
+def test_channels_are_a_ratio_with_a_budget_and_the_channels_without_one():
     fitted = widest({"blocks": [3, 2, 3, 2], "channels": [2, 4, 6, 8]}, 2_000_000, 10, 64)
     args = ["--blocks", "3,2,3,2", "--channels", "2,4,6,8", "--image-size", "64"]
     assert f"{fitted.num_parameters:,} parameters" in run(*args, "--max-parameters", "2000000")
@@ -98,7 +98,7 @@ def test_other_fields_of_a_model_can_be_given():
         (["--blocks", "1,1,1,1,1", "--pool-size", "8"], "pool_size must fit the output"),
     ],
 )
-def test_wrong_option_is_told(args, message):
+def test_wrong_option_is_refused(args, message):
     with pytest.raises(FlexResError) as caught:
         run(*args)
     assert message in str(caught.value)

@@ -60,7 +60,7 @@ def test_no_file_holds_more_than_its_table(reference):
 
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_laptop_profile_asks_what_the_file_asks(reference):
-    """As many configurations, different in the same settings; models may have stand-ins that fit 8x8 images."""
+    """As many configurations, different in the same settings; models may be replaced by smaller ones that fit 8x8 images."""
     rows, configs = rows_of(reference), configs_of(reference, "laptop")
     assert len(configs) == len(rows)
     for name in varied_settings(rows):
@@ -86,7 +86,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def eight_images():
-    """The first eight test images, JPEG re-encodings of CIFAR-10's; where they are not there, eight of noise."""
+    """The first eight test images, JPEG re-encodings of CIFAR-10's; if they are missing, eight of noise."""
     if JPEG.exists():
         import pyarrow.parquet as pq
         from PIL import Image

@@ -3,7 +3,7 @@
 `tiny` and `small` are ours. The other 27 are all the architectures of three published reports on CIFAR-10
 ResNets under 5,000,000 trainable parameters: "FlexRes: Flexible ResNet with Reduced Parameters", "Mini-Project:
 Residual Nets" and "Modifying ResNet on Image Classification". `num_parameters` is the exact count that the
-notation gives for 32x32 images and ten classes, equal to the report's own wherever it prints one.
+notation gives for 32x32 images and ten classes, equal to the report's own count if it prints one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A sweep file may hold anything: it loads, or every problem stands in the one form."""
+"""Whatever a sweep file contains, it loads, or it is refused with problems of the form file:line: key: message."""
 
 from __future__ import annotations
 

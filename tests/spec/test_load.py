@@ -64,7 +64,7 @@ def test_auto_chooses_laptop_without_a_gpu(has_gpu, profile):
     assert (spec.base["dataset"] == "digits") == (profile == "laptop")
 
 
-def test_auto_without_a_laptop_profile_asks_nobody(tmp_path):
+def test_auto_without_a_laptop_profile_does_not_look_for_a_gpu(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text("name: x\nbase: {model: tiny, dataset: digits}\nprofiles: {cpu: {seeds: [1]}}\n")
     assert load_sweep(str(path), profile="auto", has_gpu=lambda: pytest.fail("asked")).profile == "none"

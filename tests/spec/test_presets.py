@@ -26,7 +26,7 @@ def test_a_preset_knows_its_name(name):
     assert count_flops(name) > 2 * count_parameters(name) / 10
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason="the reference table is not beside this checkout")
+@pytest.mark.skipif(not REFERENCE.exists(), reason="the reference table is not next to this checkout")
 def test_presets_equal_the_reference_table():
     groups = YAML(typ="safe", pure=True).load(REFERENCE.read_text())
     rows = {name: row for group in groups.values() for name, row in group.items()}

@@ -28,7 +28,7 @@ from flexres_tune.spec.trial import OPTIMIZER_TRAITS, OptimizerTraits
     ],
 )
 def test_ids_never_change(values, trial_id):
-    """A row in somebody's tables is found again by its id: a change here orphans it."""
+    """A row in a user's tables is found by its id: after a change here it would be lost."""
     assert TrialConfig.model_validate(values).trial_id == trial_id
 
 

@@ -182,7 +182,7 @@ parameters: {model.blocks: {values: [[1, 1], [2, 2]]}}"""
         (f"{{blocks: {[100_000] * 3}, width: fit}}", "base.model.width: max_parameters must leave room"),
     ],
 )
-def test_wrong_model_is_told_where_it_is_wrong(tmp_path, monkeypatch, model, message):
+def test_wrong_model_is_reported_once(tmp_path, monkeypatch, model, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SpecError) as caught:
         expand_trials(sweep(tmp_path, f"base: {{model: {model}}}"), describe_dataset)
@@ -191,7 +191,7 @@ def test_wrong_model_is_told_where_it_is_wrong(tmp_path, monkeypatch, model, mes
 
 
 @pytest.mark.parametrize("base", ["{model: tiny, model.width: fit}", "{model: tiny, width: fit}"])
-def test_width_outside_the_model_is_told_where_it_belongs(tmp_path, base):
+def test_width_outside_the_model_is_refused_with_its_place(tmp_path, base):
     with pytest.raises(
         SpecError, match=r"write it inside the model, such as model: \{blocks: \[3, 3, 3, 3\], width: fit"
     ):
