@@ -73,12 +73,16 @@ def test_trials_of_a_dead_worker_resume_from_their_checkpoints_on_other_nodes(cl
     again = [row for row in rows if row["attempt"] > 1]
     assert again, "something ran on the worker that died"
     late = [row for row in rows if row["finished_at"].timestamp() > died_at]
-    assert {row["node_ip"] for row in late} <= {cluster.head, cluster.workers[0]}, "the row says where it ended"
+    assert {row["node_ip"] for row in late} <= {cluster.head, cluster.workers[0]}, (
+        "the row names the node where the trial ended"
+    )
     attempts = open_results(cluster.shared / "results").sql(
         "SELECT trial_id, max(attempt) FILTER (epoch = 1) AS first FROM epochs GROUP BY 1", "dead"
     )
     first = {row["trial_id"]: row["first"] for row in attempts.to_pylist()}
-    assert 1 in {first[row["trial_id"]] for row in again}, "a checkpoint was used: the first epoch is not computed anew"
+    assert 1 in {first[row["trial_id"]] for row in again}, (
+        "a checkpoint was used: the first epoch is not computed again"
+    )
 
 
 def test_driver_that_is_killed_and_restarted_resumes(cluster):
@@ -89,7 +93,7 @@ def test_driver_that_is_killed_and_restarted_resumes(cluster):
     wait_for_end(start(cluster, "driver"))
     rows = rows_of(cluster, "driver")
     assert {row["attempt"] for row in rows} >= {2}
-    assert curves_of(cluster, "driver") == curves_of(cluster, "dead"), "disturbed in other ways, and the same"
+    assert curves_of(cluster, "driver") == curves_of(cluster, "dead"), "another fault, the same curves"
 
 
 def test_node_that_joins_during_a_sweep_gets_trials(cluster):
