@@ -118,9 +118,8 @@ def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> Non
     for section in answer_leaderboard(open_results(paths.root), paths.sweep, limit=10).sections:
         print_section(section, console)
     _print_line(console, f"tables: {paths.folder}")
-    _print_line(
-        console, write_report(paths) if has_new_rows or not paths.report.exists() else f"report: {paths.report}"
-    )
+    is_current = not has_new_rows and paths.report.exists()
+    _print_line(console, f"report: {paths.report}" if is_current else write_report(paths))
     next_command = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", paths.sweep]
     if paths.root != Path("results"):
         next_command += ["--results", str(paths.root)]
