@@ -57,15 +57,15 @@ class TextbookLoop:
         )
         self._device = device
         self._alpha = config.mixup_alpha
-        self._model = build_model(config.model, data.num_classes, size).to(device)
-        self._optimizer = build_optimizer(self._model.parameters(), config)
+        self.model = build_model(config.model, data.num_classes, size).to(device)
+        self._optimizer = build_optimizer(self.model.parameters(), config)
         for group in self._optimizer.param_groups:
             group["fused"] = None  # torch's default kernels, as tutorials leave them
         self._criterion = torch.nn.CrossEntropyLoss()
 
     def run_epoch(self) -> float:
         """Train one epoch; returns images per second."""
-        self._model.train()
+        self.model.train()
         started, num_images, running_loss = time.perf_counter(), 0, 0.0
         for inputs, labels in self._loader:
             inputs, labels = inputs.to(self._device), labels.to(self._device)
@@ -73,10 +73,10 @@ class TextbookLoop:
             if self._alpha:  # as in the authors' mixup-cifar10
                 lam = np.random.default_rng().beta(self._alpha, self._alpha)
                 other = torch.randperm(len(inputs), device=self._device)
-                outputs = self._model(lam * inputs + (1 - lam) * inputs[other])
+                outputs = self.model(lam * inputs + (1 - lam) * inputs[other])
                 loss = lam * self._criterion(outputs, labels) + (1 - lam) * self._criterion(outputs, labels[other])
             else:
-                loss = self._criterion(self._model(inputs), labels)
+                loss = self._criterion(self.model(inputs), labels)
             loss.backward()
             self._optimizer.step()
             running_loss += loss.item()

@@ -65,7 +65,7 @@ def cached_arrays(key: str, make: Callable[[], ImageArrays]) -> ImageArrays:
             return found
         arrays = make()
         try:
-            _write(paths.entry(key), arrays)
+            write_entry(paths.entry(key), arrays)
         except OSError as error:
             _log.warning("cannot store decoded images in %s (%s): each process decodes them again", paths.arrays, error)
             return arrays
@@ -139,7 +139,12 @@ def _read(entry: Path) -> ImageArrays | None:
     return ImageArrays(**arrays)
 
 
-def _write(entry: Path, arrays: ImageArrays) -> None:
+def write_entry(entry: Path, arrays: ImageArrays) -> None:
+    """Write an entry, unless another process has written it in the meantime.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     import numpy as np
 
     entry.parent.mkdir(parents=True, exist_ok=True)

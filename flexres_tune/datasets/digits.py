@@ -20,10 +20,11 @@ def describe(path: str) -> DataShape:
 def read(path: str) -> tuple[ImageArrays, tuple[str, ...]]:
     """Grey levels 0..16 as uint8 0..255 in three equal channels; 300 images for test, 300 for validation."""
     # cached because importing scikit-learn takes a second, which is long for a short trial
-    return cached_arrays("digits", _read_sklearn), tuple("0123456789")
+    return cached_arrays("digits", read_sklearn), tuple("0123456789")
 
 
-def _read_sklearn() -> ImageArrays:
+def read_sklearn() -> ImageArrays:
+    """The images from scikit-learn, split, without the cache."""
     import numpy as np
     from sklearn.datasets import load_digits
 

@@ -46,6 +46,12 @@ def load_dataset(dataset: str, device: torch.device, num_train_images: int | Non
     return _load_subset(dataset, device, num_train_images)
 
 
+def unload_datasets() -> None:
+    """Release all loaded images; the next `load_dataset` reads them again."""
+    _load_subset.cache_clear()
+    _load_whole.cache_clear()
+
+
 @functools.lru_cache(maxsize=16)
 def _load_subset(dataset: str, device: torch.device, num_train_images: int | None) -> ImageData:
     data = _load_whole(dataset, device)

@@ -11,7 +11,7 @@ from flexres_tune.datasets.table import ImageTable, open_table
 from flexres_tune.errors import DataError
 
 _VAL_SHARE = 10  # one of ten training rows is held out: 5,000 of CIFAR-10's 50,000
-_MAX_DECODED_BYTES = 16 * 2**30
+MAX_DECODED_BYTES = 16 * 2**30
 
 
 def describe(path: str) -> DataShape:
@@ -33,9 +33,9 @@ def read(path: str) -> tuple[ImageArrays, tuple[str, ...]]:
     def decode() -> ImageArrays:
         size = read_image_size(train)
         num_bytes = (len(train) + len(test)) * 3 * size * size
-        if num_bytes > _MAX_DECODED_BYTES:
+        if num_bytes > MAX_DECODED_BYTES:
             raise DataError(
-                f"{path}: decoded images must fit in {_MAX_DECODED_BYTES / 2**30:.0f} GiB, but "
+                f"{path}: decoded images must fit in {MAX_DECODED_BYTES / 2**30:.0f} GiB, but "
                 f"{len(train) + len(test):,} of {size}x{size} need {num_bytes / 2**30:.0f} GiB; use fewer or smaller"
             )
         return split_arrays(

@@ -83,7 +83,7 @@ def test_perspective_equals_torchvisions(size):
     out = sample(images(16, size), perspective(end.float(), size))
     for image, seen, corners in zip(images(16, size), out, end, strict=True):
         expected = F.perspective(image, start.tolist(), corners.tolist(), InterpolationMode.BILINEAR)
-        # torchvision gives NaN where the horizon passes through a pixel
+        # torchvision gives NaN if the horizon passes through a pixel
         torch.testing.assert_close(seen, expected.nan_to_num(nan=0.0), atol=1e-3, rtol=0)
 
 
@@ -103,7 +103,7 @@ def test_perspective_leaves_half_of_the_images_alone():
 
 
 def test_a_run_is_one_sampling_in_the_order_of_its_names():
-    """A shift and then a turn: composed in the other order the picture's middle would lie elsewhere."""
+    """A shift and then a turn: composed in the other order the middle of the picture would be elsewhere."""
     batch = torch.zeros(1, 3, 32, 32)
     batch[:, :, 12:20, 12:20] = 1
     shift = identity(1, CPU)

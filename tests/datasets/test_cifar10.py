@@ -1,4 +1,4 @@
-"""CIFAR-10 without a network: a copy in torchvision's own form, and what is said where there is none."""
+"""CIFAR-10 without a network: a copy in torchvision's form, and the message if there is no copy."""
 
 import hashlib
 import pickle
@@ -20,7 +20,7 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def local_copy(root, monkeypatch):
-    """Six small batches in CIFAR-10's format, whose checksums torchvision is told."""
+    """Six small batches in CIFAR-10's format; torchvision gets their checksums."""
     folder = root / CIFAR10.base_folder
     folder.mkdir()
     rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ import torch
 
 from flexres_tune.datasets import DataShape, describe_dataset, digits, images, load_dataset
 from flexres_tune.datasets.arrays import channel_moments, fixed_permutation
-from flexres_tune.datasets.cache import DataPaths, _write, cached_arrays
+from flexres_tune.datasets.cache import DataPaths, cached_arrays, write_entry
 from flexres_tune.datasets.sources import SOURCES
 from flexres_tune.errors import DataError
 from flexres_tune.spec.trial import DATASET_FORMS
@@ -21,10 +21,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A cache of the test's own, on disk and in the process."""
+    """An empty cache, on disk and in the process."""
     monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path / "cache"))
-    images._load_subset.cache_clear()
-    images._load_whole.cache_clear()
+    images.unload_datasets()
     return tmp_path / "cache"
 
 
@@ -94,10 +93,10 @@ def test_a_subset_is_the_first_training_images_and_leaves_the_rest_whole():
     assert len(load_dataset("digits", CPU, 1197).train) == 1197
 
 
-@pytest.mark.parametrize("asked", [1198, 50_000, 0])
-def test_a_subset_larger_than_the_training_images_is_refused(asked):
+@pytest.mark.parametrize("number", [1198, 50_000, 0])
+def test_a_subset_larger_than_the_training_images_is_refused(number):
     with pytest.raises(DataError, match=r"from 1 to the 1,197 training images of digits.*leave it out for all"):
-        load_dataset("digits", CPU, asked)
+        load_dataset("digits", CPU, number)
 
 
 def test_same_arguments_give_the_same_object():
@@ -123,7 +122,7 @@ def test_processes_that_start_together_decode_once():
 
     def make():
         made.append(1)
-        return digits._read_sklearn()
+        return digits.read_sklearn()
 
     with ThreadPoolExecutor(4) as pool:  # each opens the lock file for itself, as a process does
         results = list(pool.map(lambda _: cached_arrays("together", make), range(4)))
@@ -131,12 +130,12 @@ def test_processes_that_start_together_decode_once():
     assert all(np.array_equal(result.train_images, results[0].train_images) for result in results)
 
 
-def test_entry_of_a_node_that_was_first_stays_where_the_folder_has_no_locks(cache):
-    """Removed and put there anew, its files would be torn from under the processes that have them mapped."""
-    first = cached_arrays("first", digits._read_sklearn)
+def test_entry_that_another_node_wrote_first_is_kept_without_locks(cache):
+    """If it were replaced, the processes that have mapped its files would lose them."""
+    first = cached_arrays("first", digits.read_sklearn)
     entry = DataPaths.from_environment().entry("first")
     file = (entry / "train_images.npy").stat()
-    _write(entry, digits._read_sklearn())
+    write_entry(entry, digits.read_sklearn())
     assert (entry / "train_images.npy").stat().st_ino == file.st_ino
     assert [path.name for path in entry.parent.iterdir()] == [entry.name], "and nothing is left beside it"
     assert first.train_images.sum()

@@ -21,14 +21,8 @@ REAL = Path(__file__).parents[3] / "shared" / "data" / "cifar10-jpeg"
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path / "cache"))
-    forget()
+    images.unload_datasets()
     return tmp_path / "cache"
-
-
-def forget():
-    """As a new process would begin."""
-    images._load_subset.cache_clear()
-    images._load_whole.cache_clear()
 
 
 def encode(pixels, mode="RGB", form="PNG"):
@@ -66,7 +60,7 @@ def load(folder):
 
 
 def both(folder):
-    """What loading and describing say of a broken folder; they must agree where both can see it."""
+    """The message of loading and of describing a broken folder, which must be the same if both can see the problem."""
     with pytest.raises(DataError) as loading:
         load(folder)
     with pytest.raises(DataError) as describing:
@@ -90,7 +84,7 @@ def test_every_image_comes_out_once_with_its_label(folder):
 
 def test_a_second_process_does_not_decode_again(folder, monkeypatch):
     first = load(folder)
-    forget()
+    images.unload_datasets()
     monkeypatch.setattr(parquet, "decode_images", lambda *args: pytest.fail("decoded again"))
     second = load(folder)
     for name in ("train", "val", "test"):
@@ -101,15 +95,15 @@ def test_a_second_process_does_not_decode_again(folder, monkeypatch):
 
 def test_changed_content_is_decoded_again(folder):
     load(folder)
-    forget()
+    images.unload_datasets()
     write(folder / "test.parquet", [encode(pixels_of(200 + i)) for i in range(12)], [0, 1, 2] * 4)
     assert np.array_equal(load(folder).test.images[0].permute(1, 2, 0).numpy(), pixels_of(200))
 
 
 @pytest.mark.parametrize("damage", [b"", b"noise", None], ids=["empty", "noise", "missing"])
-def test_a_damaged_cache_is_made_anew(folder, cache, damage):
+def test_a_damaged_cache_is_made_again(folder, cache, damage):
     expected = load(folder).train.images.clone()
-    forget()
+    images.unload_datasets()
     (stored,) = cache.glob("arrays/*/train_images.npy")
     stored.unlink()
     if damage is not None:
@@ -129,7 +123,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(folder, tmp_path, monkeypatc
 def test_writing_to_the_tensors_does_not_reach_the_cache(folder):
     before = load(folder).train.images.clone()
     load(folder).train.images.zero_()
-    forget()
+    images.unload_datasets()
     assert torch.equal(load(folder).train.images, before)
 
 
@@ -276,7 +270,7 @@ def test_a_first_image_that_is_not_square_is_refused(folder):
 
 
 def test_images_that_would_not_fit_in_memory_are_refused_before_they_are_decoded(folder, monkeypatch):
-    monkeypatch.setattr(parquet, "_MAX_DECODED_BYTES", 1000)
+    monkeypatch.setattr(parquet, "MAX_DECODED_BYTES", 1000)
     with pytest.raises(DataError, match="decoded images must fit in"):
         load(folder)
 

@@ -26,7 +26,7 @@ def test_whole_entry_is_left_alone(entry, caplog):
 
 
 @pytest.mark.parametrize("name", ["train_images.npy", "test_labels.npy", "sums.json"])
-def test_noise_in_the_cache_is_found_and_the_entry_made_anew(entry, caplog, name):
+def test_noise_in_the_cache_is_found_and_the_entry_is_made_again(entry, caplog, name):
     content = bytearray((entry / name).read_bytes())
     content[-20:-10] = b"0123456789"
     (entry / name).write_bytes(bytes(content))
@@ -35,4 +35,4 @@ def test_noise_in_the_cache_is_found_and_the_entry_made_anew(entry, caplog, name
         verify_dataset("digits")
     assert f"{entry}: is damaged; it is made again" in caplog.text
     assert not is_damaged(entry)
-    assert np.array_equal(digits.read("")[0].train_images, digits._read_sklearn().train_images)
+    assert np.array_equal(digits.read("")[0].train_images, digits.read_sklearn().train_images)
