@@ -8,7 +8,7 @@ from flexres_tune.training import Execution
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Kernels this small are faster alone: threads that wait for each other cost ten times as much on busy cores."""
+    """Kernels this small are faster in one thread: on busy cores, threads that wait for each other take ten times longer."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -40,12 +40,12 @@ def data() -> ImageData:
 
 @pytest.fixture
 def make_config():
-    """A trial of a few hundred parameters, with everything on that has a state or is random."""
+    """Makes a trial of a few hundred parameters, with every feature that has a state or is random."""
 
     def make(**fields) -> TrialConfig:
         fields = {
             "model": {"blocks": [1, 1], "channels": [4, 8], "pool_size": 2, "head": [8], "dropout": 0.2},
-            "dataset": "digits",  # not read: the tests hand `data` over
+            "dataset": "digits",  # not read: the tests pass `data`
             "optimizer": "nesterov",
             "lr": 0.05,
             "batch_size": 8,
@@ -58,3 +58,14 @@ def make_config():
         return TrialConfig.model_validate(fields)
 
     return make
+
+
+@pytest.fixture
+def bf16(monkeypatch):
+    """Function that says whether devices multiply bfloat16 in hardware."""
+
+    def set_support(supported: bool) -> None:
+        monkeypatch.setattr("flexres_tune.training.execution.has_fast_bf16", lambda device: supported)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+
+    return set_support
