@@ -35,6 +35,16 @@ def test_dry_run_lists_the_trials_in_under_a_second_of_processor_time():
     assert seconds < 2, "generous: these machines are noisy; torch alone takes 2.6 s to import"
 
 
+def test_trials_of_the_other_profiles_are_checked_before_anything_runs(tmp_path):
+    file = tmp_path / "broken_laptop.yaml"
+    file.write_text(
+        "name: x\nbase: {model: tiny, dataset: digits}\nprofiles:\n  laptop:\n    base: {model: resnet10}\n"
+    )
+    done = run(file, "--profile", "none", "--dry-run")
+    assert done.returncode == 2
+    assert f"{file}:5: profiles.laptop.base.model: pool_size must fit" in done.stderr
+
+
 def test_problems_of_the_file_are_all_named_and_the_status_is_2(tmp_path):
     file = tmp_path / "bad.yaml"
     file.write_text("name: bad\nmetod: grid\nbase: {model: resnet22}\nparameters: {lr: {min: 0.1, max: 0.01}}\n")
