@@ -44,7 +44,7 @@ def bucket(tmp_path, monkeypatch):
     from helpers.object_storage import Bucket
 
     bucket = Bucket(tmp_path)
-    monkeypatch.setattr("flexres_tune.storage.object_store.connect", lambda kind, name, query: bucket)
+    monkeypatch.setattr("flexres_tune.storage.object_store.open_filesystem", lambda kind, name, query: bucket)
     return bucket
 
 

@@ -36,7 +36,7 @@ def forwarded_environment() -> dict[str, str]:
 
 
 @cache  # one per process and server: each has its own connections, which threads share
-def connect(kind: str, bucket: str, query: str) -> FileSystem:
+def open_filesystem(kind: str, bucket: str, query: str) -> FileSystem:
     """The file system. S3's sends no request before it is used, unless the bucket's region must be looked up.
 
     Raises:
@@ -46,7 +46,7 @@ def connect(kind: str, bucket: str, query: str) -> FileSystem:
     return (_connect_s3 if kind == "s3" else _connect_gs)(bucket, settings)
 
 
-def endpoint(settings: dict[str, str]) -> tuple[str | None, str | None]:
+def s3_endpoint(settings: dict[str, str]) -> tuple[str | None, str | None]:
     """(host:port, http or https) of the S3 server, from the address or else the environment; host None means AWS."""
     given = settings.get("endpoint_override") or next(filter(None, map(os.environ.get, ENDPOINT_VARIABLES)), None)
     if not given:
@@ -58,7 +58,7 @@ def endpoint(settings: dict[str, str]) -> tuple[str | None, str | None]:
 def _connect_s3(bucket: str, settings: dict[str, str]) -> FileSystem:
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
 
-    host, scheme = endpoint(settings)
+    host, scheme = s3_endpoint(settings)
     region = settings.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region is None:
         region = resolve_s3_region(bucket) if host is None else "us-east-1"
@@ -103,7 +103,7 @@ def describe_error(error: Exception, kind: str, bucket: str, query: str) -> str:
     """The meaning of pyarrow's error in one line, and what to do about it if there is a usual remedy."""
     text, settings = " ".join(str(error).split()), dict(parse_qsl(query))
     words = text.upper().replace(" ", "_")
-    server = endpoint(settings)[0] if kind == "s3" else settings.get("endpoint_override")
+    server = s3_endpoint(settings)[0] if kind == "s3" else settings.get("endpoint_override")
     name = server or {"s3": "AWS", "gs": "Google Cloud"}[kind]
     if any(sign in words for sign in _NO_ANSWER):
         return f"{name} does not answer ({_shorten(text)}); start it, or name another: {_HOW_TO_NAME_A_SERVER[kind]}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flexres_tune.errors import StorageError
-from flexres_tune.storage.filesystem import connect, describe_error
+from flexres_tune.storage.filesystem import describe_error, open_filesystem
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
@@ -137,7 +137,7 @@ class RemotePath:
             return self._filesystem().get_file_info(self.key)
 
     def _filesystem(self) -> FileSystem:
-        return connect(self.kind, self.key.partition("/")[0], self.query)
+        return open_filesystem(self.kind, self.key.partition("/")[0], self.query)
 
     @contextmanager
     def _explain_errors(self, done: str) -> Iterator[None]:

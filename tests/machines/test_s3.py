@@ -15,7 +15,7 @@ from helpers.sabotage import ALL, faults
 
 from flexres_tune.results import open_results
 from flexres_tune.storage import list_folder, make_path
-from flexres_tune.storage.filesystem import connect
+from flexres_tune.storage.filesystem import open_filesystem
 
 pytestmark = [
     pytest.mark.cluster,
@@ -38,10 +38,10 @@ def server(tmp_path, monkeypatch):
     server.make_bucket("bucket")
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    connect.cache_clear()
+    open_filesystem.cache_clear()
     yield server
     server.kill()
-    connect.cache_clear()
+    open_filesystem.cache_clear()
 
 
 @pytest.fixture

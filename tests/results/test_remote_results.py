@@ -110,7 +110,7 @@ def test_server_that_disappears_between_listing_and_reading_damages_nothing(buck
     with pytest.raises(StorageError):
         SweepWriter(paths).compact()
     monkeypatch.undo()
-    monkeypatch.setattr("flexres_tune.storage.object_store.connect", lambda *_: bucket)
+    monkeypatch.setattr("flexres_tune.storage.object_store.open_filesystem", lambda *_: bucket)
     bucket.come_back()
     assert open_results("s3://bucket/results").trials()["trial_id"].to_pylist() == ids
     assert "damaged" not in caplog.text

@@ -7,7 +7,7 @@ import pytest
 
 from flexres_tune.errors import StorageError
 from flexres_tune.storage import make_path
-from flexres_tune.storage.filesystem import connect, endpoint, forwarded_environment
+from flexres_tune.storage.filesystem import forwarded_environment, open_filesystem, s3_endpoint
 
 
 @pytest.fixture(autouse=True)
@@ -16,9 +16,9 @@ def environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    connect.cache_clear()
+    open_filesystem.cache_clear()
     yield monkeypatch
-    connect.cache_clear()
+    open_filesystem.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def environment(monkeypatch):
 def test_endpoint_comes_from_the_address_or_the_environment(environment, variables, settings, found):
     for name, value in variables.items():
         environment.setenv(name, value)
-    assert endpoint(settings) == found
+    assert s3_endpoint(settings) == found
 
 
 def test_nothing_secret_is_forwarded(environment):
