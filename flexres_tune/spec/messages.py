@@ -92,7 +92,7 @@ EXAMPLES: Mapping[str, str] = {
     "num_trials": "50",
     "order_seed": "0",
     "resources_per_trial": "{cpu: 4, gpu: 0.25}",
-    "profiles": "{laptop: {base: {dataset: digits}}}",
+    "profiles": "{laptop: {description: Which is best on digits?, base: {dataset: digits}}}",
     "values": "[0.01, 0.1]",
     "distribution": "uniform",
     "model": "resnet22_2",
@@ -351,6 +351,8 @@ def _what_to_do(dotted: str, kind: str, value: Any) -> str:
         return f"; YAML 1.2 reads that as text, write {key}: {'true' if value.lower() in ('yes', 'on') else 'false'}"
     if isinstance(value, str) and kind in ("int_type", "float_type", "bool_type") and _reads_as_number(value):
         return f"; write it without quotes: {value.strip()}"
+    if dotted.startswith("profiles.") and dotted.count(".") == 1:  # the profile itself, whose name is the user's
+        return f"; for example profiles: {EXAMPLES['profiles']}"
     example = EXAMPLES.get(dotted, EXAMPLES.get(key))
     return f"; for example {key}: {example}" if example else "; correct it"
 
