@@ -1,1 +1,1 @@
-"""The Ray cluster a sweep runs on: connection, resources, nodes, shared storage, packing."""
+"""The Ray cluster that a sweep runs on: connection, resources, nodes, Ray's processes, shared storage, packing."""
