@@ -197,6 +197,11 @@ def test_trunk_of_the_architecture_exists_and_is_short():
         assert (ROOT / file).exists() or (ROOT / "flexres_tune" / file).exists(), file
 
 
+def test_files_of_the_architecture_exist():
+    for file in re.findall(r"`([\w/]+/[\w/]+\.(?:py|yaml))`", TEXTS["docs/architecture.md"]):
+        assert (ROOT / file).exists() or (ROOT / "flexres_tune" / file).exists(), file
+
+
 def test_registries_of_the_extension_table_exist():
     named = re.findall(
         r"`([A-Z_]+)` of `(flexres_tune/[\w/]+)\.py`", section(TEXTS["docs/architecture.md"], "Extending it")
