@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from flexres_tune.models.blocks import BLOCKS, conv, conv_norm
-from flexres_tune.spec.architecture import Architecture, parse_architecture
-from flexres_tune.spec.parameters import IMAGE_CHANNELS, list_layers
+from flexres_tune.spec.architecture import Architecture
+from flexres_tune.spec.parameters import IMAGE_CHANNELS, list_layers, parse_architecture
 
 
 def build_model(

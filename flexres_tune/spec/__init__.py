@@ -1,9 +1,9 @@
 """From a sweep file to a list of trials. Imports neither torch nor ray."""
 
-from flexres_tune.spec.architecture import Architecture, parse_architecture
+from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.expand import PlannedTrial, count_trials, expand_trials, trial_from_assignment
 from flexres_tune.spec.load import load_sweep
-from flexres_tune.spec.parameters import InputShape, count_flops, count_parameters, list_layers
+from flexres_tune.spec.parameters import InputShape, count_flops, count_parameters, list_layers, parse_architecture
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.sweep import Confirm, Distribution, EarlyTerminate, Metric, Resources, SweepSpec
 from flexres_tune.spec.trial import TrialConfig

@@ -12,7 +12,9 @@ from flexres_tune.spec.presets import PRESETS
 from flexres_tune.text import did_you_mean
 
 Count = Annotated[int, Field(ge=1, le=100_000, strict=True)]
+
 Kernel = Annotated[int, Field(ge=1, le=31, strict=True)]
+
 Probability = Annotated[float, Field(ge=0, lt=1, strict=True)]
 
 
@@ -120,38 +122,6 @@ class Architecture(BaseModel):
     def name(self) -> str:
         """The preset's name if there is one, else the shape: "3-2-3-2/64-128-192-256"."""
         return _preset_name(self) or f"{'-'.join(map(str, self.blocks))}/{'-'.join(map(str, self.channels))}"
-
-
-def parse_architecture(architecture: str | Mapping[str, Any] | Architecture) -> Architecture:
-    """Architecture from a preset's name or a mapping with the presets' keys.
-
-    A mapping may state `num_parameters`, as the presets do; it is checked for 32x32 images and ten classes.
-
-    Raises:
-        ArchitectureError: unknown name or key, a value out of range, or another count than the stated one.
-    """
-    from pydantic import ValidationError
-
-    from flexres_tune.spec.parameters import count_parameters
-
-    if isinstance(architecture, Architecture):
-        return architecture
-    mapping = preset(architecture) if isinstance(architecture, str) else dict(architecture)
-    stated = mapping.pop("num_parameters", None)
-    try:
-        parsed = Architecture.model_validate(mapping)
-    except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            message = str(item["ctx"]["error"]) if "error" in item.get("ctx", {}) else item["msg"]
-            key = ".".join(map(str, item["loc"]))
-            if item["type"] == "extra_forbidden":
-                message = f"no such field{did_you_mean(key, Architecture.model_fields)}"
-            lines.append(f"{key}: {message}" if key else message)
-        raise ArchitectureError("; ".join(lines)) from None
-    if stated is not None and (counted := count_parameters(parsed)) != stated:
-        raise ArchitectureError(f"num_parameters must be what the architecture has, {counted:,}, but states {stated:,}")
-    return parsed
 
 
 def preset(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of a budgeted ResNet by arithmetic, layer by layer, without torch; and the budget check.
+"""An architecture parsed, and its parameters and FLOPs counted layer by layer without torch; the budget check.
 
 parameters(conv) = F * F * C_in * C_out, parameters(BN) = 2 C, parameters(linear) = (in + 1) * out.
 FLOPs count a multiply and an add as two, for the forward pass of one image; BN, ReLU and pooling are left out, as
@@ -13,8 +13,9 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from flexres_tune.errors import ArchitectureError
-from flexres_tune.spec.architecture import Architecture, parse_architecture
+from flexres_tune.spec.architecture import Architecture, preset
 from flexres_tune.spec.document import Finding
+from flexres_tune.text import did_you_mean
 
 EXPANSION = 4  # output channels of a bottleneck block over its C_i (He et al. 2016, Deep Residual Learning)
 
@@ -41,6 +42,36 @@ class Layer:
     shape: tuple[int, ...]  # (C, H, W), or (features,) in the head
     num_parameters: int
     flops: int  # forward, one image
+
+
+def parse_architecture(architecture: str | Mapping[str, Any] | Architecture) -> Architecture:
+    """Architecture from a preset's name or a mapping with the presets' keys.
+
+    A mapping may state `num_parameters`, as the presets do; it is checked for 32x32 images and ten classes.
+
+    Raises:
+        ArchitectureError: unknown name or key, a value out of range, or another count than the stated one.
+    """
+    from pydantic import ValidationError
+
+    if isinstance(architecture, Architecture):
+        return architecture
+    mapping = preset(architecture) if isinstance(architecture, str) else dict(architecture)
+    stated = mapping.pop("num_parameters", None)
+    try:
+        parsed = Architecture.model_validate(mapping)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            message = str(item["ctx"]["error"]) if "error" in item.get("ctx", {}) else item["msg"]
+            key = ".".join(map(str, item["loc"]))
+            if item["type"] == "extra_forbidden":
+                message = f"no such field{did_you_mean(key, Architecture.model_fields)}"
+            lines.append(f"{key}: {message}" if key else message)
+        raise ArchitectureError("; ".join(lines)) from None
+    if stated is not None and (counted := count_parameters(parsed)) != stated:
+        raise ArchitectureError(f"num_parameters must be what the architecture has, {counted:,}, but states {stated:,}")
+    return parsed
 
 
 def count_parameters(

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from flexres_tune.spec.architecture import Architecture, parse_architecture
+from flexres_tune.spec.architecture import Architecture
+from flexres_tune.spec.parameters import parse_architecture
 from flexres_tune.text import did_you_mean, join_words
 
 

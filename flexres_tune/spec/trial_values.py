@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from flexres_tune.errors import ArchitectureError
-from flexres_tune.spec.architecture import Architecture, parse_architecture, preset
+from flexres_tune.spec.architecture import Architecture, preset
 from flexres_tune.spec.document import Finding, show
 from flexres_tune.spec.messages import findings
-from flexres_tune.spec.parameters import count_parameters
+from flexres_tune.spec.parameters import count_parameters, parse_architecture
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.width import width_problem, with_ratio
