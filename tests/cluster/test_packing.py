@@ -1,4 +1,5 @@
 import pytest
+from helpers.factories import make_planned
 
 from flexres_tune.cluster import packing
 from flexres_tune.cluster.packing import (
@@ -11,14 +12,14 @@ from flexres_tune.cluster.packing import (
     resolve_auto_resources,
 )
 from flexres_tune.cluster.resources import ClusterResources, TrialResources
-from flexres_tune.spec import PlannedTrial, Resources, TrialConfig
+from flexres_tune.spec import Resources, TrialConfig
 
 GIB = 2**30
 
 
 def trial(model="tiny", batch_size=64, epochs=1, dataset="digits"):
     config = TrialConfig(model=model, dataset=dataset, batch_size=batch_size, epochs=epochs)
-    return PlannedTrial(config=config, varied={}, num_parameters=0)
+    return make_planned(config, num_parameters=0)
 
 
 def gpu(rates, memory=1 * GIB, total=100 * GIB):

@@ -2,11 +2,11 @@ import io
 from datetime import UTC, datetime
 
 import pytest
-from helpers.factories import make_metrics, make_trial
+from helpers.factories import make_metrics, make_planned, make_trial
 from rich.console import Console
 
 from flexres_tune.run.progress import SweepProgress, describe
-from flexres_tune.spec import PlannedTrial, TrialConfig
+from flexres_tune.spec import TrialConfig
 from flexres_tune.sweep.journal import TrialState
 
 
@@ -49,7 +49,7 @@ def test_long_values_are_cut_in_the_middle(make_state):
 def make_state():
     def make(status, error=None):
         config = TrialConfig(model="tiny", dataset="digits", epochs=2, seed=3)
-        planned = PlannedTrial(config=config, varied={"lr": 0.1}, num_parameters=24_794, stage="screen")
+        planned = make_planned(config, varied={"lr": 0.1})
         state = TrialState(planned, 1, datetime.now(UTC))
         for epoch, accuracy in ((1, 0.5), (2, 0.9)):
             state.history[epoch] = make_metrics(epoch, val_accuracy=accuracy, epoch_seconds=1.5)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 
 import pytest
+from helpers.factories import make_planned
 
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.spec import PlannedTrial, TrialConfig
+from flexres_tune.spec import TrialConfig
 from flexres_tune.spec.trial import OPTIMIZER_NAMES
 from flexres_tune.storage import list_folder, temporary_path
 from flexres_tune.sweep.checkpoints import (
@@ -152,7 +153,7 @@ def test_temporary_files_of_killed_processes_are_deleted(paths):
 
 def make_trial(optimizer="sgd", seed=0, **values):
     config = TrialConfig(model="tiny", dataset="digits", optimizer=optimizer, epochs=10, seed=seed, **values)
-    return PlannedTrial(config, {}, 24_794)
+    return make_planned(config)
 
 
 def test_estimated_size_of_a_checkpoint_is_about_the_real_one(tmp_path):
@@ -168,7 +169,7 @@ def test_estimated_size_of_a_checkpoint_is_about_the_real_one(tmp_path):
         state.model(torch.zeros(2, 3, 8, 8)).sum().backward()
         state.optimizer.step()
         num_parameters = sum(parameter.numel() for parameter in state.model.parameters())
-        planned = PlannedTrial(planned.config, {}, num_parameters)
+        planned = make_planned(planned.config, num_parameters=num_parameters)
         save_checkpoint(tmp_path / "one.pt", state.to_payload())
         real = (tmp_path / "one.pt").stat().st_size
         assert 0.75 * checkpoint_bytes(planned) < real < 1.15 * checkpoint_bytes(planned), optimizer

@@ -2,13 +2,13 @@ import math
 from dataclasses import replace
 
 import pytest
-from helpers.factories import make_metrics
+from helpers.factories import make_metrics, make_planned, make_sweep
 
 from flexres_tune.records import TrialStatus, Versions
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
-from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig
+from flexres_tune.spec import TrialConfig
 from flexres_tune.sweep.journal import Journal
 from flexres_tune.sweep.worker import TrialFacts, TrialReport
 
@@ -17,7 +17,7 @@ FACTS = TrialFacts(hostname="here", device="a CPU", torch_version="2.11", python
 
 def trial(lr, epochs=3, seed=0, stage="screen"):
     config = TrialConfig(model="tiny", dataset="digits", epochs=epochs, lr=lr, seed=seed)
-    return PlannedTrial(config=config, varied={"lr": lr}, num_parameters=24_794, stage=stage)
+    return make_planned(config, varied={"lr": lr}, stage=stage)
 
 
 def epoch(number, accuracy, status=None, test_accuracy=None):
@@ -30,7 +30,7 @@ def epoch(number, accuracy, status=None, test_accuracy=None):
 
 @pytest.fixture
 def sweep(tmp_path):
-    spec = SweepSpec(name="test", early_terminate={"type": "asha", "grace_period": 1, "reduction_factor": 2})
+    spec = make_sweep(early_terminate={"type": "asha", "grace_period": 1, "reduction_factor": 2})
     return spec, SweepPaths(tmp_path, "test")
 
 
@@ -94,7 +94,7 @@ def test_confirmed_trial_is_never_stopped(sweep):
 
 
 def test_loss_is_judged_the_other_way_round(sweep):
-    spec = sweep[0].model_copy(update={"metric": SweepSpec(name="x", metric={"name": "val_loss"}).metric})
+    spec = sweep[0].model_copy(update={"metric": make_sweep(metric={"name": "val_loss"}).metric})
     with SweepWriter(sweep[1]) as writer:
         journal = Journal(spec, writer, Versions(), None)
         run(journal, trial(0.1), [0.9, 0.9, 0.9])  # val_loss 0.1
@@ -203,7 +203,7 @@ def test_rows_of_another_base_are_on_no_ladder(sweep):
 def test_decisions_of_another_metric_decide_nothing(sweep):
     with SweepWriter(sweep[1]) as writer:
         run(journal_of(sweep, writer), trial(0.1), [0.5, 0.6, 0.7])
-    spec = sweep[0].model_copy(update={"metric": SweepSpec(name="x", metric={"name": "val_loss"}).metric})
+    spec = sweep[0].model_copy(update={"metric": make_sweep(metric={"name": "val_loss"}).metric})
     with SweepWriter(sweep[1]) as writer:
         journal = Journal(spec, writer, Versions(), None)
         budgets = {trial(0.1).config.trial_id: 3}

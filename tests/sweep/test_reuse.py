@@ -2,12 +2,12 @@ import os
 from datetime import UTC, datetime
 
 import pytest
-from helpers.factories import make_epoch, make_trial
+from helpers.factories import make_epoch, make_planned, make_trial
 
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
-from flexres_tune.spec import PlannedTrial, TrialConfig
+from flexres_tune.spec import TrialConfig
 from flexres_tune.sweep.reuse import reuse_rows
 
 
@@ -21,7 +21,7 @@ def done(tmp_path):
             for epoch in range(1, num_epochs + 1):
                 writer.add_epoch(make_epoch(config.trial_id, epoch, val_accuracy=0.7, attempt=2))
             writer.add_trial(make_trial(config, status, **changes), config)
-        return PlannedTrial(config, {}, 24_794)
+        return make_planned(config)
 
     return write
 
