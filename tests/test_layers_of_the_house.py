@@ -32,8 +32,8 @@ BELOW = {
     "display": VOCABULARY | {"spec", "results"},
 }
 BELOW["analysis"] = VOCABULARY | {"spec", "results", "display"}
-BELOW["search"] = VOCABULARY | {"spec", "results", "datasets", "training", "sweep"}
-BELOW["sweep"] = BELOW["search"] | {"search"}
+BELOW["search"] = VOCABULARY | {"spec", "datasets"}
+BELOW["sweep"] = VOCABULARY | {"spec", "results", "datasets", "training", "search"}
 BELOW["cluster"] = VOCABULARY | {"spec", "results", "datasets", "training"}
 BELOW["raytune"] = BELOW["sweep"] | {"sweep", "cluster"}
 MAY_IMPORT_RAY = {"cluster", "raytune", "bench"}
@@ -70,7 +70,7 @@ def test_only_these_rooms_import_ray(path):
 @pytest.mark.parametrize(
     "module",
     [
-        *("spec", "results", "datasets", "analysis.leaderboard", "search.stages", "sweep.journal", "sweep.history"),
+        *("spec", "results", "datasets", "analysis.leaderboard", "search.methods", "sweep.journal", "sweep.history"),
         *("run.__main__", "run.session", "query.__main__", "train", "submit.__main__", "submit.head", "submit.client"),
     ],
 )

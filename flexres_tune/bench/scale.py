@@ -15,11 +15,9 @@ import psutil
 
 from flexres_tune.bench.figures import Bench, Figure
 from flexres_tune.cluster.resources import TrialResources
-from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.search.sources import FixedTrials
+from flexres_tune.search.lists import ListSearch
 from flexres_tune.spec import SweepSpec, expand_trials
-from flexres_tune.sweep.history import History
 from flexres_tune.sweep.journal import TrialState
 from flexres_tune.sweep.signals import Signals
 
@@ -132,7 +130,7 @@ def run_sleepers(root: Path, num_slots: int, num_trials: int, epoch_s: float, at
         The marks in order, and one more taken when the tables are closed.
     """
     from flexres_tune.bench.noop import NUM_REPORTS, sleep_and_report
-    from flexres_tune.raytune.runner import RunOptions, run_trials
+    from flexres_tune.raytune.runner import TuneRun, run_trials
 
     spec = SweepSpec.model_validate(
         {
@@ -142,11 +140,19 @@ def run_sleepers(root: Path, num_slots: int, num_trials: int, epoch_s: float, at
             "early_terminate": {"type": "asha", "grace_period": 1},
         }
     )
-    trials = FixedTrials(expand_trials(spec, describe_dataset))
     display = Marks(at)
     share = TrialResources(cpu=1, gpu=0, num_concurrent=num_slots, reason="")
     started = root / "started"
     started.mkdir()
-    paths, options = SweepPaths(root, spec.name), RunOptions(trainable=sleep_and_report(epoch_s, num_slots, started))
-    run_trials(spec, trials, History(), {}, paths, share, Signals(), display, options)
+    run_trials(
+        TuneRun(
+            spec=spec,
+            search=ListSearch(expand_trials(spec, describe_dataset)),
+            paths=SweepPaths(root, spec.name),
+            resources=share,
+            signals=Signals(),
+            display=display,
+            trainable=sleep_and_report(epoch_s, num_slots, started),
+        )
+    )
     return [*display.marks, display.mark()]

@@ -12,9 +12,8 @@ from flexres_tune.cluster.connection import connect
 from flexres_tune.cluster.resources import TrialResources
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.search.sources import FixedTrials
+from flexres_tune.search.lists import ListSearch
 from flexres_tune.spec import SweepSpec, expand_trials
-from flexres_tune.sweep.history import History
 from flexres_tune.sweep.journal import TrialState
 from flexres_tune.sweep.signals import Signals
 
@@ -66,7 +65,7 @@ class NullDisplay:
 def time_ours(num_trials: int) -> float:
     """Seconds that our driver takes for trials that only report, tables included, on the connected cluster."""
     from flexres_tune.bench.noop import NUM_REPORTS, report_only
-    from flexres_tune.raytune.runner import RunOptions, run_trials
+    from flexres_tune.raytune.runner import TuneRun, run_trials
 
     spec = SweepSpec.model_validate(
         {
@@ -82,15 +81,15 @@ def time_ours(num_trials: int) -> float:
     try:
         started = time.perf_counter()
         run_trials(
-            spec,
-            FixedTrials(trials),
-            History(),
-            {},
-            SweepPaths(folder, spec.name),
-            share,
-            Signals(),
-            NullDisplay(),
-            RunOptions(trainable=report_only),
+            TuneRun(
+                spec=spec,
+                search=ListSearch(trials),
+                paths=SweepPaths(folder, spec.name),
+                resources=share,
+                signals=Signals(),
+                display=NullDisplay(),
+                trainable=report_only,
+            )
         )
         return time.perf_counter() - started
     finally:

@@ -1,31 +1,45 @@
-"""DriverSide: an object that stays in the driver's memory, whatever Ray pickles or copies around it."""
+"""What we hand to Ray Tune in the driver: a searcher, a scheduler, a callback and a stopper, each a thin adapter.
+
+The order in which Ray calls them (TuneController.step of Ray 2.60), over and over, always in Tune's thread:
+
+1. SearchAdapter.suggest, until it returns no trial or as many run as the ConcurrencyLimiter allows. If no trial runs,
+   Ray repeats this step in a loop of its own, without the steps below.
+2. JournalCallback.on_trial_start, when a trial is started in a process.
+3. One event. A report of a trial: first JournalScheduler.on_trial_result, which judges it, then
+   JournalCallback.on_trial_result, which adds it to the journal. If it is the trial's last report, or the scheduler
+   stops the trial: JournalCallback.on_trial_complete. A process that died: nothing if the trial is restarted, otherwise
+   JournalCallback.on_trial_error.
+4. StopAll.stop_all, which may end all trials. No callback is called for them: Journal.close() writes their rows.
+5. JournalCallback.on_step_end.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from ray import tune
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from flexres_tune.raytune.trainable import REPORT_KEY
 from flexres_tune.raytune.watchdog import Watchdog
 from flexres_tune.records import TrialStatus
-from flexres_tune.search.sources import TrialSearch
-from flexres_tune.spec import PlannedTrial
+from flexres_tune.search.base import DONE, WAIT, Assignment, Outcome, Search
 from flexres_tune.sweep.journal import Journal, TrialState
+from flexres_tune.sweep.signals import Signals
 from flexres_tune.sweep.worker import TrialJob
 
 
 class DriverSide:
-    """Base of what we hand to Tuner: it holds open files and locks, and is read back by nobody.
+    """Base of everything we hand to Tuner: an object that is never copied, because it holds open files and locks.
 
-    Tuner pickles its searcher, scheduler, callbacks and stopper into tuner.pkl for Tuner.restore, which is not used
-    here: runs go on from the tables. So a pickle holds an empty DriverSide, and a deep copy is the object itself.
+    Tuner pickles its searcher, scheduler, callbacks and stopper into tuner.pkl for Tuner.restore, which we do not use:
+    a sweep resumes from the tables. So a pickle holds an empty DriverSide, and a deep copy is the object itself.
     """
 
     def __reduce__(self) -> tuple:
@@ -35,55 +49,60 @@ class DriverSide:
         return self
 
 
-class SourceSearcher(DriverSide, Searcher):
-    """Turns planned trials into Ray's configurations, in the source's order."""
+class SearchAdapter(DriverSide, Searcher):
+    """A `Search` as Ray's Searcher: each assignment becomes the configuration of one of Ray's trials.
+
+    must_wait: whether no trial may start for now. is_over: whether no trial will start any more.
+    """
 
     def __init__(
         self,
-        source: TrialSearch,
-        make_job: Callable[[PlannedTrial], TrialJob],
-        is_held: Callable[[], bool],
+        search: Search,
+        make_job: Callable[[Assignment], TrialJob],
+        must_wait: Callable[[], bool],
         is_over: Callable[[], bool],
     ):
-        """Args:
-        is_held: whether no trial may start for the time being.
-        is_over: whether no trial will start any more, because a signal has come.
-        """
         super().__init__()
-        self._source = source
+        self._search = search
         self._make_job = make_job
-        self.planned: dict[str, PlannedTrial] = {}  # by our trial_id
-        self._is_held = is_held
+        self._must_wait = must_wait
         self._is_over = is_over
+        self.assignments: dict[str, Assignment] = {}  # by our trial_id
 
     def suggest(self, trial_id: str) -> dict | str | None:
         if self._is_over():
             return Searcher.FINISHED
-        if self._is_held():
+        if self._must_wait():
             return None  # Ray asks again
-        planned = self._source.next()
-        if planned is None:
+        assignment = self._search.ask()
+        if assignment is DONE:
             return Searcher.FINISHED
-        job = self._make_job(planned)
-        self.planned[job.trial_id] = planned
+        if assignment is WAIT:
+            return None
+        job = self._make_job(assignment)
+        self.assignments[job.trial_id] = assignment
         return asdict(job)
 
+    def tell(self, state: TrialState, score: float | None) -> None:
+        """Tell the search how a trial ended. Ray's on_trial_complete does not know the trial's row."""
+        self._search.tell(Outcome(self.assignments[state.trial_id], TrialStatus(state.record.status), score))
+
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """Nothing to do: the callback tells the source, with the score that stands in the tables."""
+        """Nothing: see tell()."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: what was run stands in the tables."""
+        """Nothing: a search is rebuilt from the tables."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Never called: runs go on from the tables, not from Ray's snapshots."""
+        """Never called: a sweep resumes from the tables, not from Ray's snapshots."""
 
 
 class JournalScheduler(DriverSide, FIFOScheduler):
-    """Asks `Journal.should_stop` at every report.
+    """Stops a trial if `Journal.judge` says so.
 
-    One object serves asha, hyperband, median and none for every number of epochs: the rules are rows of
-    `stopping.RULES`. Ray's own schedulers hold one ladder a Tuner, let NaN go on, and keep their state out
-    of any table, so a restart would decide differently.
+    One object serves asha, hyperband, median and none for every number of epochs; the rules are the rows of
+    `early_stopping.STOPPING_RULES`. Ray's own schedulers have one ladder per Tuner, let a NaN score continue, and keep
+    their state in no table, so that they would decide differently after a restart.
     """
 
     def __init__(self, journal: Journal):
@@ -92,59 +111,52 @@ class JournalScheduler(DriverSide, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict) -> str:
         report = result.get(REPORT_KEY)
-        with self._journal.lock:
-            stop = report is not None and self._journal.should_stop(trial.config["trial_id"], report)
+        if report is None:
+            return TrialScheduler.CONTINUE
+        trial_id = trial.config["trial_id"]
+        verdict = self._journal.judge(trial_id, report)
+        stop = verdict is not None and verdict.stop
+        self._journal.states[trial_id].was_stopped = stop
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
 
 class JournalCallback(DriverSide, tune.Callback):
-    """Driver side of a sweep: journal, source and display hear what Ray Tune hears."""
+    """Passes what happens to trials to the journal, the search and the display.
+
+    attempts: how many times earlier runs have started each trial, by trial_id.
+    on_change: called after every change to a trial. on_message: called with text for the user.
+    """
 
     def __init__(
         self,
         journal: Journal,
-        watch: Watchdog,
-        searcher: SourceSearcher,
-        source: TrialSearch,
-        first_attempt: Callable[[str], int],
-        score: Callable[[TrialState], float | None],
+        searcher: SearchAdapter,
+        watchdog: Watchdog,
+        attempts: Mapping[str, int],
         on_change: Callable[[TrialState], None],
         on_message: Callable[[str], None],
     ):
-        """Args:
-        first_attempt: by trial_id, the number of this session's first attempt (the tables know earlier ones).
-        score: what the source is told when a trial ends; None where it has no score.
-        on_change: the display, told of every epoch and every end.
-        on_message: the display, told what a person should know.
-        """
         self._journal = journal
-        self._watch = watch
         self._searcher = searcher
-        self._source = source
-        self._first_attempt = first_attempt
-        self._score = score
+        self._watchdog = watchdog
+        self._attempts = attempts
         self._on_change = on_change
         self._on_message = on_message
-        self._with_problem: set[str] = set()
-        self._said: set[str] = set()
+        self._with_problem: set[str] = set()  # trial_ids whose problem was printed
+        self._notices: set[str] = set()  # printed ones
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info) -> None:
-        trial_id = trial.config["trial_id"]
-        attempt = self._first_attempt(trial_id) + trial.num_failures
-        with self._journal.lock:
-            state = self._journal.start(self._searcher.planned[trial_id], attempt)
-        self._on_change(state)
+        self._on_change(self._start(trial, trial.num_failures))
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info) -> None:
         if REPORT_KEY not in result:
             return
-        with self._journal.lock:
-            state = self._journal.states[trial.config["trial_id"]]
-            state.node_ip = result.get("node_ip", state.node_ip)
-            self._journal.add(state.trial_id, result[REPORT_KEY])
-        problem, notice = result[REPORT_KEY].facts.problem, result[REPORT_KEY].facts.notice
-        if notice and notice not in self._said:
-            self._said.add(notice)
+        report, state = result[REPORT_KEY], self._journal.states[trial.config["trial_id"]]
+        state.node_ip = result.get("node_ip", state.node_ip)
+        self._journal.add(state.trial_id, report)
+        problem, notice = report.facts.problem, report.facts.notice
+        if notice and notice not in self._notices:
+            self._notices.add(notice)
             self._on_message(notice)
         if problem and state.trial_id not in self._with_problem:
             self._with_problem.add(state.trial_id)
@@ -160,24 +172,51 @@ class JournalCallback(DriverSide, tune.Callback):
             self._finish(trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info) -> None:
-        """The trial's process died more often than it is retried, or was ended because it hung."""
+        """The trial's process has died more often than it is restarted, or was killed because it hung."""
         trial_id = trial.config["trial_id"]
         if trial_id not in self._journal.states:
-            with self._journal.lock:
-                self._journal.start(self._searcher.planned[trial_id], self._first_attempt(trial_id))
-        self._finish(trial_id, TrialStatus.FAILED, self._watch.ended.get(trial_id) or _error_text(trial))
+            self._start(trial, num_failures=0)
+        self._finish(trial_id, TrialStatus.FAILED, self._watchdog.ended.get(trial_id) or _error_text(trial))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info) -> None:
-        self._watch.check(trials, time.monotonic())
+        self._watchdog.check(trials, time.monotonic())
+
+    def _start(self, trial: Trial, num_failures: int) -> TrialState:
+        trial_id = trial.config["trial_id"]
+        attempt = self._attempts.get(trial_id, 0) + 1 + num_failures
+        return self._journal.start(self._searcher.assignments[trial_id].trial, attempt)
 
     def _finish(self, trial_id: str, status: TrialStatus | None = None, error: str | None = None) -> None:
-        with self._journal.lock:
-            self._journal.finish(trial_id, status, error)
         state = self._journal.states[trial_id]
-        self._source.tell(state.planned, self._score(state))
+        if self._journal.finish(trial_id, status, error) is not None:  # None: the journal is closed
+            self._searcher.tell(state, state.score(self._journal.metric))
         self._on_change(state)
 
 
 def _error_text(trial: Trial) -> str:
     error = trial.get_error()
     return f"{type(error).__name__}: {error}" if error is not None else "the trial's process died without a message"
+
+
+class StopAll(DriverSide, tune.Stopper):
+    """Stops all trials `save_s` seconds after a signal: until then they may save a checkpoint and end by themselves."""
+
+    def __init__(self, signals: Signals, save_s: float):
+        self._signals = signals
+        self._save_s = save_s
+
+    def __call__(self, trial_id: str, result: dict) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._signals.seconds_since >= self._save_s
+
+
+class NoRayOutput(DriverSide, TrialProgressCallback):
+    """Replaces Ray's own lines about trials: even with verbose=0 it prints one for a trial without any result."""
+
+    def on_trial_result(self, *args, **info) -> None: ...
+
+    def on_trial_error(self, *args, **info) -> None: ...
+
+    def on_trial_complete(self, *args, **info) -> None: ...

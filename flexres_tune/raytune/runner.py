@@ -1,63 +1,63 @@
-"""One sweep, run: what is missing goes to Ray Tune, what happens goes to the tables."""
+"""run_trials: one search, run by Ray Tune on the connected cluster, with all that happens written to the tables."""
 
 from __future__ import annotations
 
 import contextlib
-import math
+import logging
 import os
+import shutil
+import tempfile
+import threading
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from flexres_tune.cluster.ray_processes import RayLostError
+from ray import tune
+from ray.tune.search import ConcurrencyLimiter
+
+from flexres_tune.cluster.ray_processes import TUNE_THREAD, RayLostError, dead_ray_processes
 from flexres_tune.cluster.resources import TrialResources
 from flexres_tune.errors import FlexResError
 from flexres_tune.provenance import git_commit, versions
-from flexres_tune.raytune.adapters import JournalCallback, SourceSearcher
+from flexres_tune.raytune.adapters import JournalCallback, JournalScheduler, NoRayOutput, SearchAdapter, StopAll
+from flexres_tune.raytune.concurrency import ConcurrencyUpdater
 from flexres_tune.raytune.loggers import make_logger
 from flexres_tune.raytune.trainable import train_trial
-from flexres_tune.raytune.tuner import run_tuner
 from flexres_tune.raytune.watchdog import Watchdog
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
-from flexres_tune.search.sources import TrialSearch
+from flexres_tune.search.base import Assignment, History, Search
 from flexres_tune.spec import PlannedTrial, SweepSpec
+from flexres_tune.storage import AnyPath, is_remote
 from flexres_tune.sweep.backpressure import Backpressure
 from flexres_tune.sweep.checkpoints import CheckpointRetention, checkpoint_period_s
-from flexres_tune.sweep.history import WITHOUT_SCORE, History
+from flexres_tune.sweep.history import read_reports
 from flexres_tune.sweep.journal import Display, Journal, TrialState
-from flexres_tune.sweep.signals import Signals
+from flexres_tune.sweep.options import RunOptions
+from flexres_tune.sweep.signals import REMOTE_SAVE_S, SAVE_S, WIND_DOWN_S, Signals
 from flexres_tune.sweep.worker import TrialJob
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """How to run, beside what the sweep says; none of it changes a result."""
+class TuneRun:
+    """One run of Ray Tune: what is trained, where, and who is told."""
 
-    max_failures: int = 2  # a trial whose process dies is started again so often
-    trial_timeout_s: float | None = None  # a trial that reports nothing for so long is ended
-    loggers: tuple[str, ...] = ()  # names in raytune/loggers.py, checked
-    verbose: bool = False
-    num_slots: Callable[[], int] | None = None  # trials that the cluster can hold now; None: as many as at the start
-    trainable: Callable[[dict[str, Any]], None] = train_trial  # `bench sweep` runs one that only reports
+    spec: SweepSpec
+    search: Search
+    paths: SweepPaths
+    resources: TrialResources  # of each trial, and how many run at once
+    signals: Signals
+    display: Display
+    history: History = field(default_factory=History)  # of earlier runs
+    judged: Sequence[PlannedTrial] = ()  # the sweep's trials with which new ones are compared
+    options: RunOptions = field(default_factory=RunOptions)
+    measure_slots: Callable[[], int] | None = None  # how many trials the cluster can hold now; None: it cannot grow
+    trainable: Callable[[dict[str, Any]], None] = train_trial  # benchmarks and tests run another one
 
 
-def run_trials(
-    spec: SweepSpec,
-    source: TrialSearch,
-    memory: History,
-    budgets: Mapping[str, int],
-    paths: SweepPaths,
-    share: TrialResources,
-    interrupt: Signals,
-    display: Display,
-    options: RunOptions,
-) -> dict[str, TrialState]:
-    """Run a source's trials on a connected cluster until it has no more, or until interrupted.
-
-    Args:
-        budgets: number of epochs of the sweep's trials that earlier runs may have judged, by trial_id.
+def run_trials(run: TuneRun) -> dict[str, TrialState]:
+    """Run the search until it has no more trials, or until a signal arrives.
 
     Returns:
         Every trial that was started, by trial_id; each has its row in the tables.
@@ -67,77 +67,144 @@ def run_trials(
         FlexResError: Ray Tune itself failed; finished trials are in the tables, the others are `interrupted`.
         ResultsError: interrupted while rows could not be written.
     """
-    writer = SweepWriter(paths)
-    journal = Journal(spec, writer, versions(), git_commit())
-    backpressure = Backpressure(writer, journal.lock, display.message)
-    journal.replay(memory.epochs, budgets, memory.decisions)
-    stop_file = paths.folder.resolve() / f".stop-{uuid.uuid4().hex[:12]}"  # a name of its own: none is left from before
-
-    def make_job(trial: PlannedTrial) -> TrialJob:
-        trial_id = trial.config.trial_id
-        return TrialJob(
-            trial_id=trial_id,
-            config=trial.config.to_dict(),
-            checkpoint=str(paths.checkpoint(trial_id).resolve()),
-            checkpoint_period_s=checkpoint_period_s(share.num_concurrent),
-            num_threads=share.num_threads,
-            folder=os.getcwd(),
-            stop_file=str(stop_file),
-            num_gpus=share.gpu,
-        )
-
-    keeper = CheckpointRetention(paths, memory.rows)
+    past = read_reports(run.paths, run.spec.metric)
+    writer = SweepWriter(run.paths)
+    journal = Journal(run.spec, writer, versions(), git_commit())
+    journal.replay(past, run.judged)
+    backpressure = Backpressure(writer, journal.lock, run.display.message)
+    retention = CheckpointRetention(run.paths, run.history.trials)
+    stop_file = run.paths.folder.resolve() / f".stop-{uuid.uuid4().hex[:12]}"  # a new name: an old file stops nobody
 
     def on_change(state: TrialState) -> None:
-        keeper.update(state)
-        display.update(state)
+        retention.update(state)
+        run.display.update(state)
 
-    searcher = SourceSearcher(source, make_job, backpressure.must_wait, is_over=lambda: interrupt.requested)
-    callback = JournalCallback(
-        journal,
-        Watchdog(journal, options.trial_timeout_s),
-        searcher,
-        source,
-        first_attempt=lambda trial_id: memory.attempts.get(trial_id, 0) + 1,
-        score=lambda state: score_of(spec, state),
-        on_change=on_change,
-        on_message=display.message,
+    searcher = SearchAdapter(
+        run.search,
+        make_job=lambda assignment: _make_job(run, assignment, stop_file),
+        must_wait=lambda: journal.is_closed or backpressure.must_wait(),
+        is_over=lambda: run.signals.requested,
     )
-    callbacks = [callback, *(make_logger(name, paths, display.message) for name in options.loggers)]
+    watchdog = Watchdog(journal, run.options.trial_timeout_s)
+    attempts = past.num_attempts(run.history)
+    callback = JournalCallback(journal, searcher, watchdog, attempts, on_change, run.display.message)
+    loggers = [make_logger(name, run.paths, run.display.message) for name in run.options.loggers]
     with backpressure:
-        outcome = run_tuner(
-            journal,
-            searcher,
-            callbacks,
-            share,
-            interrupt,
-            stop_file,
-            options.trainable,
-            options.max_failures,
-            options.verbose,
-            options.num_slots,
-            display.message,
-        )
+        result = _run_tuner(run, JournalScheduler(journal), searcher, [callback, *loggers], stop_file)
     for state in journal.close():
         on_change(state)
-    backpressure.finish(interrupt)
-    keeper.close()
-    with contextlib.suppress(FlexResError):  # the small parts are as good as one
+    backpressure.finish(run.signals)
+    retention.close()
+    with contextlib.suppress(FlexResError):  # many small parts are read like a single one
         writer.compact()
-    if outcome.dead and not interrupt.requested:
-        raise RayLostError(f"Ray's own processes ({', '.join(outcome.dead)}) died")
-    if outcome.error is not None and not interrupt.requested:
-        error = outcome.error
-        raise FlexResError(f"Ray Tune ended the sweep early: {type(error).__name__}: {error}") from error
+    if not run.signals.requested:
+        result.check()
     return journal.states
 
 
-def score_of(spec: SweepSpec, state: TrialState) -> float | None:
-    """What a search method hears of a trial: its best value of the metric, higher is better; None if it has none.
+def _make_job(run: TuneRun, assignment: Assignment, stop_file: AnyPath) -> TrialJob:
+    config = assignment.trial.config
+    return TrialJob(
+        trial_id=config.trial_id,
+        config=config.to_dict(),
+        checkpoint=str(run.paths.checkpoint(config.trial_id).resolve()),
+        checkpoint_period_s=checkpoint_period_s(run.resources.num_concurrent),
+        num_threads=run.resources.num_threads,
+        folder=os.getcwd(),
+        stop_file=str(stop_file),
+        num_gpus=run.resources.gpu,
+    )
 
-    A trial that the scheduler stopped counts with what it reached.
+
+@dataclass
+class _TunerResult:
+    """How Tuner.fit ended."""
+
+    error: Exception | None = None
+    dead_processes: Sequence[str] = ()  # Ray's own processes that died
+
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self.dead_processes:
+            raise RayLostError(f"Ray's own processes ({', '.join(self.dead_processes)}) died")
+        if self.error is not None:
+            text = f"{type(self.error).__name__}: {self.error}"
+            raise FlexResError(f"Ray Tune ended the sweep early: {text}") from self.error
+
+
+def _run_tuner(
+    run: TuneRun,
+    scheduler: JournalScheduler,
+    searcher: SearchAdapter,
+    callbacks: Sequence[tune.Callback],
+    stop_file: AnyPath,
+) -> _TunerResult:
+    """Tuner.fit in a thread of its own, because in the main thread Ray would replace the signal handlers.
+
+    The thread is left behind if it does not end WIND_DOWN_S after a signal, or if Ray's own processes died: it may wait
+    for an answer that never comes. The journal, which is closed then, ignores what the thread still does.
     """
-    if not state.history or (state.record and state.record.status in WITHOUT_SCORE):
-        return None
-    scores = (spec.metric.score(getattr(metrics, spec.metric.name)) for metrics in state.history.values())
-    return max(filter(math.isfinite, scores), default=None)
+    if not run.options.verbose:
+        for name in ("ray.tune", "ray.train", "ray.air"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    folder = tempfile.mkdtemp(prefix="flexres_tune_ray_")  # Ray requires one; we read nothing in it
+    limiter = ConcurrencyLimiter(searcher, run.resources.num_concurrent)
+    tuner = _make_tuner(run, scheduler, limiter, callbacks, StopAll(run.signals, _save_s(stop_file)), folder)
+    result = _TunerResult()
+
+    def fit() -> None:
+        try:
+            tuner.fit()
+        except Exception as error:  # raised in the main thread, after all rows are written
+            result.error = error
+
+    thread = threading.Thread(target=fit, name=TUNE_THREAD, daemon=True)
+    thread.start()
+    has_stop_file = False
+    try:
+        with ConcurrencyUpdater(limiter, run.measure_slots, run.display.message):
+            while thread.is_alive() and run.signals.seconds_since < WIND_DOWN_S and not dead_ray_processes():
+                thread.join(0.1)
+                if run.signals.requested and not has_stop_file:
+                    with contextlib.suppress(OSError):  # a full disk: StopAll stops the trials, without a checkpoint
+                        stop_file.touch()
+                        has_stop_file = True
+        result.dead_processes = dead_ray_processes()  # Tune may have noticed first, and raised an error
+    finally:
+        if has_stop_file:
+            with contextlib.suppress(OSError):
+                stop_file.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    return result
+
+
+def _save_s(stop_file: AnyPath) -> float:
+    return REMOTE_SAVE_S if is_remote(stop_file) else SAVE_S
+
+
+def _make_tuner(
+    run: TuneRun,
+    scheduler: JournalScheduler,
+    limiter: ConcurrencyLimiter,
+    callbacks: Sequence[tune.Callback],
+    stopper: StopAll,
+    folder: str,
+) -> tune.Tuner:
+    return tune.Tuner(
+        tune.with_resources(run.trainable, {"cpu": run.resources.cpu, "gpu": run.resources.gpu}),
+        tune_config=tune.TuneConfig(
+            num_samples=-1,  # until the searcher has finished
+            search_alg=limiter,
+            scheduler=scheduler,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="sweep",
+            storage_path=folder,
+            callbacks=[*callbacks, *([] if run.options.verbose else [NoRayOutput()])],
+            stop=stopper,
+            failure_config=tune.FailureConfig(max_failures=run.options.max_failures),
+            verbose=0,
+        ),
+    )

@@ -32,7 +32,7 @@ class Watchdog:
                 continue
             trial_id = trial.config["trial_id"]
             state = self._journal.states.get(trial_id)
-            if state is None or trial_id in self.ended or time.monotonic() - state.heard_at < self._timeout_s:
+            if state is None or trial_id in self.ended or time.monotonic() - state.reported_at < self._timeout_s:
                 continue
             last = max(state.history, default=0)
             self.ended[trial_id] = (

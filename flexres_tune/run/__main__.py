@@ -27,9 +27,6 @@ Examples:
 Running the same command again runs only what is missing.
 """
 
-MAX_RAY_LOSSES = 3  # so often the command starts itself again where Ray's own processes died
-LOSSES = "FLEXRES_TUNE_RAY_LOSSES"  # environment variable that counts them, from one process to the next
-
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
@@ -55,69 +52,73 @@ class Stages(StrEnum):
 @app.command(epilog=EPILOG)
 def run(
     sweep: Annotated[Path, typer.Argument(help="The sweep file, such as sweeps/optim.yaml.", show_default=False)],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the trials and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the trials; start nothing.")] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the file; may be repeated."),
     ] = None,
     profile: Annotated[
-        str, typer.Option(help="NAME of a profile, none (the file as written), or auto: laptop where there is no GPU.")
+        str, typer.Option(help="Profile of the file; none: the file as written; auto: laptop if there is no GPU.")
     ] = "auto",
     storage: Annotated[
         str,
-        typer.Option(metavar="FOLDER|URL", help="Where the tables go: a folder, s3://BUCKET/... or gs://BUCKET/..."),
+        typer.Option(metavar="FOLDER|URL", help="Folder of the tables, or s3://BUCKET/... or gs://BUCKET/..."),
     ] = "results",
-    stage: Annotated[Stages, typer.Option(help="Run only the screening, or only the confirmation.")] = Stages.all,
+    stage: Annotated[Stages, typer.Option(help="Run only the screening or only the confirmation.")] = Stages.all,
     max_concurrent: Annotated[int | None, typer.Option(min=1, help="Run at most this many trials at once.")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join, or auto for one on this machine.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join; auto: one that runs on this machine.")
+    ] = None,
     local: Annotated[
-        bool, typer.Option("--local", help="Start Ray on this machine even if a cluster is there.")
+        bool, typer.Option("--local", help="Start Ray on this machine even if it belongs to a cluster.")
     ] = False,
     reuse: Annotated[
-        bool, typer.Option("--reuse/--no-reuse", help="Take over rows of trials that another sweep has completed.")
+        bool, typer.Option("--reuse/--no-reuse", help="Copy the rows of trials that another sweep has completed.")
     ] = True,
     retry: Annotated[
         str | None,
-        typer.Option(metavar="STATUSES", help="Run trials again that ended so: failed,out_of_memory,diverged."),
+        typer.Option(metavar="STATUSES", help="Run trials with these statuses again: failed,out_of_memory,diverged."),
     ] = None,
     trial_timeout: Annotated[
         float | None,
-        typer.Option(min=1, metavar="SECONDS", help="End a trial that reports no epoch for so long."),
+        typer.Option(min=1, metavar="SECONDS", help="Kill a trial that has not reported an epoch for SECONDS."),
     ] = None,
     logger: Annotated[
-        list[LoggerName] | None, typer.Option(help="Log epochs there too; may be repeated. Needs its package.")
+        list[LoggerName] | None,
+        typer.Option(help="Also log epochs there; may be repeated. Its package must be installed."),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own messages too.")] = False,
 ) -> None:
-    """Run the trials of a sweep that the tables do not hold yet."""
+    """Run the trials of a sweep that are not in the tables yet."""
+    from flexres_tune.cluster.ray_processes import RayLostError
+    from flexres_tune.run.restart import restart_command
     from flexres_tune.run.session import Session
     from flexres_tune.storage import make_path
+    from flexres_tune.sweep.options import RunOptions
 
-    session = Session(
-        file=sweep,
-        overrides=tuple(set_ or ()),
+    options = RunOptions(
         profile=profile,
-        storage=make_path(storage),
+        overrides=tuple(set_ or ()),
         stage=stage.value,
-        max_concurrent=max_concurrent,
+        reuse=reuse,
+        retry=_parse_statuses(retry),
+        storage=make_path(storage),
         address=address,
         local=local,
-        verbose=verbose,
-        loggers=tuple(logger or ()),
-        reuse=reuse,
-        retry=_statuses(retry),
+        max_concurrent=max_concurrent,
         trial_timeout_s=trial_timeout,
+        loggers=tuple(logger or ()),
+        verbose=verbose,
     )
+    session = Session(sweep, options)
     if dry_run:
         raise typer.Exit(session.list_trials())
-    for name in logger or ():
+    for name in options.loggers:
         check_logger(name)
-    from flexres_tune.cluster.ray_processes import RayLostError
-
     try:
         raise typer.Exit(session.run())
     except RayLostError as error:
-        _start_again(error)
+        restart_command(error)
 
 
 def check_logger(name: LoggerName) -> None:
@@ -141,13 +142,15 @@ def _has_wandb_account() -> bool:
     return offline or bool(os.environ.get("WANDB_API_KEY") or getattr(wandb.api, "api_key", None))
 
 
-def _statuses(text: str | None) -> tuple[TrialStatus, ...]:
-    """`failed,diverged` as statuses; only those that a second try may change."""
+def _parse_statuses(text: str | None) -> tuple[TrialStatus, ...]:
+    """`failed,diverged` as statuses; only those that another attempt may change."""
     may = (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY, TrialStatus.DIVERGED)
     names = [name.strip() for name in (text or "").split(",") if name.strip()]
     for name in names:
         if name not in may:
-            raise FlexResError(f"--retry: each must be one of {', '.join(may)}, but got {name[:60]!r}; commas between")
+            raise FlexResError(
+                f"--retry: each must be one of {', '.join(may)}, but got {name[:60]!r}; separate them by commas"
+            )
     return tuple(map(TrialStatus, names))
 
 
@@ -161,21 +164,6 @@ def main() -> None:
             sys.stderr.flush()
             os._exit(cli.EXIT_INTERRUPTED)
         raise
-
-
-def _start_again(error: Exception) -> None:
-    """Put a new driver in this one's place: the same command, which runs what is missing."""
-    from flexres_tune.cluster.ray_processes import kill_children
-
-    num_losses = int(os.environ.get(LOSSES, 0)) + 1
-    if num_losses > MAX_RAY_LOSSES:
-        print(f"{error}, for the {num_losses}th time; the same command goes on", file=sys.stderr, flush=True)
-        os._exit(1)  # Tune's thread still waits, and would keep the process
-    print(f"{error}; the command starts itself again, and the trials go on from their checkpoints", flush=True)
-    os.environ[LOSSES] = str(num_losses)
-    sys.stderr.flush()
-    kill_children()
-    os.execv(sys.executable, [sys.executable, "-m", "flexres_tune.run", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

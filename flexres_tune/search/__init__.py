@@ -1,1 +1,1 @@
-"""What to train next: lists, TPE and confirmation behind ask() and tell(). Imports neither torch nor ray."""
+"""What to train next, in plain Python: searches, and the rules that stop a trial early. Imports neither ray nor torch."""

@@ -8,11 +8,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from flexres_tune.errors import StorageError
-from flexres_tune.records import TrialStatus
+from flexres_tune.records import TrialRecord, TrialStatus
 from flexres_tune.results.paths import SweepPaths
+from flexres_tune.search.base import PastTrial
 from flexres_tune.spec import PlannedTrial
 from flexres_tune.spec.trial import OPTIMIZER_TRAITS
 from flexres_tune.storage import list_folder, remove_temporary_files
@@ -80,14 +80,14 @@ class CheckpointRetention:
     exported. Checkpoints of trials that will be resumed are always kept.
     """
 
-    def __init__(self, paths: SweepPaths, rows: Mapping[str, Mapping[str, Any]]):
+    def __init__(self, paths: SweepPaths, rows: Mapping[str, PastTrial]):
         """`rows` are the trials of earlier runs, by trial_id."""
         self._paths = paths
         self._configs: dict[str, dict[str, _Config]] = {}  # by stage and config_id
         self._ranks: dict[str, list[tuple]] = {}  # by stage, ascending: configurations with a completed trial
         self._ended: set[str] = set()  # trial_ids whose checkpoints may exist and are not needed for training
-        for trial_id, row in rows.items():
-            self._note(trial_id, row["config_id"], row["stage"], row["status"], row["best_val_accuracy"])
+        for row in rows.values():
+            self._note(row)
         with contextlib.suppress(OSError):  # one listing, not one request per file that may no longer exist
             self._ended &= {name.removesuffix(".pt") for name in list_folder(paths.checkpoints)}
         self._remove_temporary_files()
@@ -97,7 +97,7 @@ class CheckpointRetention:
         record = state.record
         if record is None or not TrialStatus(record.status).is_final:
             return
-        self._note(record.trial_id, record.config_id, record.stage, record.status, record.best_val_accuracy)
+        self._note(record)
         self._prune(KEPT_WHILE_RUNNING, every_seed=True)
 
     def close(self) -> None:
@@ -110,7 +110,9 @@ class CheckpointRetention:
         with contextlib.suppress(OSError):
             remove_temporary_files(self._paths.checkpoints)
 
-    def _note(self, trial_id: str, config_id: str, stage: str, status: str, accuracy: float | None) -> None:
+    def _note(self, record: TrialRecord | PastTrial) -> None:
+        trial_id, config_id, stage = record.trial_id, record.config_id, record.stage
+        status, accuracy = record.status, record.best_val_accuracy
         config = self._configs.setdefault(stage, {}).setdefault(config_id, _Config())
         ranks = self._ranks.setdefault(stage, [])
         if config.completed:

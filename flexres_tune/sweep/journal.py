@@ -1,4 +1,4 @@
-"""What the driver knows of each trial, judged and written to the tables as it comes in; without ray."""
+"""The journal of a run: the state of each trial, judged by the stopping rules and written to the tables."""
 
 from __future__ import annotations
 
@@ -6,45 +6,55 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
-
-import pyarrow as pa
+from typing import Protocol
 
 from flexres_tune.records import Decision, EpochMetrics, EpochRecord, TrialRecord, TrialStatus, Versions
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.search.early_stopping import STOPPING_RULES, StoppingRule, Verdict
-from flexres_tune.spec import PlannedTrial, SweepSpec
+from flexres_tune.spec import Metric, PlannedTrial, SweepSpec
+from flexres_tune.sweep.history import WITHOUT_SCORE, PastReports
 from flexres_tune.sweep.worker import TrialFacts, TrialReport
 
 
 @dataclass
 class TrialState:
-    """One trial of this session, from its start to its row."""
+    """One trial of this run, from its start until its row is written."""
 
     planned: PlannedTrial
     attempt: int
     started_at: datetime
     node_ip: str | None = None
     facts: TrialFacts = field(default_factory=TrialFacts)
-    history: dict[int, EpochMetrics] = field(default_factory=dict)
+    history: dict[int, EpochMetrics] = field(default_factory=dict)  # by epoch
     report: TrialReport | None = None  # the last one
-    was_stopped: bool = False
-    heard_at: float = field(default_factory=time.monotonic)  # of the start or the last report
-    record: TrialRecord | None = None  # set once the row is written
+    was_stopped: bool = False  # by a stopping rule
+    reported_at: float = field(default_factory=time.monotonic)  # time of the last report, or of the start
+    record: TrialRecord | None = None  # set when the row is written
 
     @property
     def trial_id(self) -> str:
         return self.planned.config.trial_id
 
+    def score(self, metric: Metric) -> float | None:
+        """Best value of the metric so far, higher is better; None if the trial has none, or did not end well.
+
+        A trial that was stopped early counts with what it reached.
+        """
+        if self.record is not None and self.record.status in WITHOUT_SCORE:
+            return None
+        scores = (metric.score(getattr(metrics, metric.name)) for metrics in self.history.values())
+        return max(filter(math.isfinite, scores), default=None)
+
 
 class Journal:
-    """Judges reports by one stopping rule per number of epochs, and writes epochs, decisions and trials.
+    """Judges reports by one stopping rule per number of epochs; adds rows to epochs, decisions and trials.
 
-    Trials with different budgets are never compared at the same rung. Confirmed trials are not judged at all.
-    Ray's thread tells it what happens, under `lock`; once closed it takes in nothing more.
+    Trials with different numbers of epochs are never compared. Trials of the confirmation are not judged at all.
+    Every method takes `lock`, which is also held while rows are written. After close() no method changes anything: a
+    thread of Ray's that was left behind may still call them.
     """
 
     def __init__(self, spec: SweepSpec, writer: SweepWriter, versions: Versions, git_commit: str | None):
@@ -52,87 +62,94 @@ class Journal:
         self._writer = writer
         self._versions = versions
         self._git_commit = git_commit
-        self._rules: dict[int, StoppingRule] = {}
-        self._decided: set[tuple[str, int]] = set()
+        self._rules: dict[int, StoppingRule] = {}  # by number of epochs
+        self._decided: set[tuple[str, int]] = set()  # (trial_id, epoch) with a row in `decisions`
         self.states: dict[str, TrialState] = {}
         self.lock = threading.RLock()
         self.is_closed = False
 
-    def replay(self, epochs: pa.Table, budgets: Mapping[str, int], decisions: Iterable[Mapping[str, Any]] = ()) -> None:
-        """Rebuild the rules from the tables, so that the same decisions follow as if nothing had been interrupted.
+    @property
+    def metric(self) -> Metric:
+        """What the rules compare."""
+        return self._spec.metric
 
-        A decision that was taken stays taken: what it was compared with stands in no other table, because an epoch
-        that was computed again has moved to the end of `epochs`. Where the driver was killed between the two tables,
-        the decision is taken again, and written.
+    def replay(self, past: PastReports, trials: Iterable[PlannedTrial]) -> None:
+        """Rebuild the rules from the tables, so that they decide as if nothing had been interrupted.
+
+        A decision that was taken is kept: `epochs` alone does not say what it was compared with, because the row of an
+        epoch that was computed again has moved to the table's end. If the driver was killed after it wrote an epoch and
+        before it wrote the decision, the decision is taken again, and written.
 
         Args:
-            epochs: trial_id, epoch and the metric's column, in the order written.
-            budgets: number of epochs of each trial of the sweep as it is now; other trials' rows are passed over, for
-                nothing of another base or data set belongs on the same ladder.
-            decisions: rows of `decisions`; those of another metric or rule are passed over.
+            past: decisions of another metric or rule are ignored.
+            trials: the trials of the sweep as it is now; rows of others are ignored, because a trial of another base
+                or data set cannot be compared with them.
         """
-        name = self._spec.metric.name
-        for row in decisions:
-            trial_id, epoch = row["trial_id"], row["epoch"]
-            if trial_id in budgets and row["ladder"] == self._ladder(budgets[trial_id]):
-                cutoff = None if row["cutoff"] is None else self._spec.metric.score(row["cutoff"])
-                self._rule(budgets[trial_id]).remember(
-                    trial_id, epoch, Verdict(row["rung"], cutoff, row["action"] == "stop")
-                )
-                self._decided.add((trial_id, epoch))
-        if not budgets or not epochs.num_rows:  # an empty prefix on object storage has no tables, and so no columns
+        metric = self._spec.metric
+        num_epochs = {trial.config.trial_id: trial.config.epochs for trial in trials}
+        for row in past.decisions:
+            if row.trial_id in num_epochs and row.ladder == self._ladder(num_epochs[row.trial_id]):
+                cutoff = None if row.cutoff is None else metric.score(row.cutoff)
+                verdict = Verdict(row.rung, cutoff, row.action == "stop")
+                self._rule(num_epochs[row.trial_id]).remember(row.trial_id, row.epoch, verdict)
+                self._decided.add((row.trial_id, row.epoch))
+        if not num_epochs or not past.epochs.num_rows:
             return
-        for trial_id, epoch, value in zip(*(epochs[c].to_pylist() for c in ("trial_id", "epoch", name)), strict=True):
-            if trial_id in budgets and epoch is not None and value is not None:
-                self._decide(trial_id, budgets[trial_id], epoch, value)
+        columns = (past.epochs[name].to_pylist() for name in ("trial_id", "epoch", metric.name))
+        for trial_id, epoch, value in zip(*columns, strict=True):
+            if trial_id in num_epochs and epoch is not None and value is not None:
+                self._decide(trial_id, num_epochs[trial_id], epoch, value)
 
     def start(self, planned: PlannedTrial, attempt: int, node_ip: str | None = None) -> TrialState:
-        """A trial begins, or begins again after its process died."""
+        """A trial starts, or starts again after its process died."""
         state = TrialState(planned, attempt, datetime.now(UTC), node_ip)
-        if not self.is_closed:
-            self.states[state.trial_id] = state
-            if self._spec.method == "tpe":
-                # drawn as the sweep goes: if the driver is killed, nothing but this row knows what the trial was
-                self._writer.add_trial(self._record(state, TrialStatus.INTERRUPTED, None), planned.config)
+        with self.lock:
+            if not self.is_closed:
+                self.states[state.trial_id] = state
+                if self._spec.method == "tpe":
+                    # if the driver is killed, only this row says what was drawn
+                    self._writer.add_trial(self._record(state, TrialStatus.INTERRUPTED, None), planned.config)
         return state
 
-    def should_stop(self, trial_id: str, report: TrialReport) -> bool:
-        """Judge one report; a decision that is new goes to `decisions`."""
-        state, metrics = self.states[trial_id], report.metrics
-        if self.is_closed or metrics is None or report.status is not None or state.planned.stage != "screen":
-            return False
-        value = getattr(metrics, self._spec.metric.name)
-        verdict = self._decide(trial_id, state.planned.config.epochs, metrics.epoch, value)
-        state.was_stopped = verdict is not None and verdict.stop
-        return state.was_stopped
+    def judge(self, trial_id: str, report: TrialReport) -> Verdict | None:
+        """What the stopping rule says about a report, None if nothing; a new verdict becomes a row of `decisions`."""
+        with self.lock:
+            state, metrics = self.states[trial_id], report.metrics
+            if self.is_closed or metrics is None or report.status is not None or state.planned.stage != "screen":
+                return None
+            value = getattr(metrics, self._spec.metric.name)
+            return self._decide(trial_id, state.planned.config.epochs, metrics.epoch, value)
 
     def add(self, trial_id: str, report: TrialReport) -> None:
-        """Take in one report of a running trial."""
-        if self.is_closed:
-            return
-        state = self.states[trial_id]
-        state.facts, state.report, state.heard_at = report.facts, report, time.monotonic()
-        if report.metrics is not None:
-            state.history[report.metrics.epoch] = report.metrics
-            attempt = max(1, state.attempt - 1) if report.is_repeat else state.attempt
-            record = EpochRecord(**asdict(report.metrics), sweep=self._spec.name, trial_id=trial_id, attempt=attempt)
-            self._writer.add_epoch(record, report.is_repeat)
+        """Add a report of a running trial to its state, and its epoch to the tables."""
+        with self.lock:
+            if self.is_closed:
+                return
+            state = self.states[trial_id]
+            state.facts, state.report, state.reported_at = report.facts, report, time.monotonic()
+            if report.metrics is not None:
+                state.history[report.metrics.epoch] = report.metrics
+                attempt = max(1, state.attempt - 1) if report.is_repeat else state.attempt
+                values = asdict(report.metrics)
+                record = EpochRecord(**values, sweep=self._spec.name, trial_id=trial_id, attempt=attempt)
+                self._writer.add_epoch(record, report.is_repeat)
 
     def finish(self, trial_id: str, status: TrialStatus | None = None, error: str | None = None) -> TrialRecord | None:
-        """Write a trial's row. Status and error come from its last report unless given here."""
-        state = self.states[trial_id]
-        if status is None:
-            if state.report is not None and state.report.status is not None:
-                status, error = state.report.status, state.report.error
-            else:
-                status = TrialStatus.STOPPED if state.was_stopped else TrialStatus.INTERRUPTED
-        if not self.is_closed:
-            state.record = self._record(state, status, error)
-            self._writer.add_trial(state.record, state.planned.config)
-        return state.record
+        """Write a trial's row. Status and error come from its last report unless they are given."""
+        with self.lock:
+            state = self.states[trial_id]
+            if status is None:
+                if state.report is not None and state.report.status is not None:
+                    status, error = state.report.status, state.report.error
+                else:
+                    status = TrialStatus.STOPPED if state.was_stopped else TrialStatus.INTERRUPTED
+            if not self.is_closed:
+                state.record = self._record(state, status, error)
+                self._writer.add_trial(state.record, state.planned.config)
+            return state.record
 
     def close(self) -> list[TrialState]:
-        """Write the rows of all trials that were started and have none yet; from now on take in nothing."""
+        """Write the rows of all trials that have none as interrupted; returns these trials."""
         with self.lock:
             unfinished = [state for state in self.states.values() if state.record is None]
             for state in unfinished:
@@ -141,7 +158,7 @@ class Journal:
         return unfinished
 
     def _decide(self, trial_id: str, epochs: int, epoch: int, value: float) -> Verdict | None:
-        """The verdict on an epoch before the last; written the first time."""
+        """The verdict on an epoch, none on the last one; written the first time."""
         if epoch >= epochs:
             return None
         verdict = self._rule(epochs).judge(trial_id, epoch, self._spec.metric.score(value))
@@ -210,8 +227,10 @@ class Journal:
 
 
 class Display(Protocol):
-    """Hears of every change to a trial, and what else a person should know."""
+    """What shows the progress of a run."""
 
-    def update(self, state: TrialState) -> None: ...
+    def update(self, state: TrialState) -> None:
+        """A trial has started, reported or ended."""
 
-    def message(self, text: str) -> None: ...
+    def message(self, text: str) -> None:
+        """Something that the user should know."""

@@ -24,10 +24,11 @@ from helpers.factories import make_metrics
 
 from flexres_tune.analysis.leaderboard import verdict
 from flexres_tune.analysis.statistics import adjust_for_chosen_leader, compare, compare_with_leader, mean_interval
-from flexres_tune.records import TrialStatus, Versions
-from flexres_tune.search.stages import best_configs, confirm_work, screen_work
-from flexres_tune.spec import PlannedTrial, SweepSpec
-from flexres_tune.sweep.history import History
+from flexres_tune.datasets.sources import describe_dataset
+from flexres_tune.records import TrialRecord, TrialStatus, Versions
+from flexres_tune.search.base import History, PastTrial
+from flexres_tune.search.confirmation import best_configs, make_confirmation
+from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials
 from flexres_tune.sweep.journal import Journal
 from flexres_tune.sweep.worker import TrialFacts, TrialReport
 
@@ -98,15 +99,24 @@ def play(spec: SweepSpec, trials: list[PlannedTrial], truth: Truth, rng: np.rand
         metrics = make_metrics(epoch, accuracy)
         report = TrialReport(metrics, TrialFacts(), TrialStatus.COMPLETED if is_last else None)
         num_epochs += 1
-        stop = journal.should_stop(planned.config.trial_id, report)
+        verdict = journal.judge(planned.config.trial_id, report)
+        stop = journal.states[planned.config.trial_id].was_stopped = verdict is not None and verdict.stop
         journal.add(planned.config.trial_id, report)
         if stop or is_last:
             journal.finish(planned.config.trial_id)
         else:
             running.append((planned, curve))
-    rows = {key: {"status": state.record.status, "epochs": 1} for key, state in journal.states.items()}
-    scores = {key: state.record.best_val_accuracy for key, state in journal.states.items()}
-    return History(rows=rows, scores=scores), num_epochs
+    return History({key: _past(state.record) for key, state in journal.states.items()}), num_epochs
+
+
+def _past(record: TrialRecord) -> PastTrial:
+    accuracy = record.best_val_accuracy
+    return PastTrial(
+        *(record.trial_id, record.config_id, record.seed, record.stage, TrialStatus(record.status), record.attempt),
+        best_val_accuracy=accuracy,
+        score=accuracy,
+        is_done=True,
+    )
 
 
 def _curve(planned: PlannedTrial, truth: Truth, rng: np.random.Generator) -> list[tuple[int, float]]:
@@ -136,12 +146,11 @@ def simulate_sweep(spec: SweepSpec, trials: list[PlannedTrial], truth: Truth, rn
     memory, screen_epochs = play(spec, order, truth, rng)
     rate = {trial.config.config_id: trial.config.lr for trial in trials}
     screened = rate[best_configs(trials, memory)[0]]
-    work = confirm_work(spec, trials, memory)
-    fresh = list(work.planned())
+    fresh = list(make_confirmation(spec, trials, memory).work.trials)
     seen, confirm_epochs = play(spec, fresh, truth, rng)
     samples: dict[float, dict[int, float]] = {}
     for trial in fresh:
-        samples.setdefault(trial.config.lr, {})[trial.config.seed] = seen.scores[trial.config.trial_id]
+        samples.setdefault(trial.config.lr, {})[trial.config.seed] = seen.trials[trial.config.trial_id].score
     verdicts = separable(samples)
     return Outcome(truth, screened, next(iter(verdicts)), screen_epochs, confirm_epochs, verdicts)
 
@@ -160,7 +169,7 @@ def simulate_ladder(
     rng = np.random.default_rng(seed)
     asha = make_spec(27, 27, {"type": "asha", "grace_period": 3, "reduction_factor": 3})
     unstopped = make_spec(27, 27, "none")
-    trials = list(screen_work(asha, History()).planned())
+    trials = list(expand_trials(asha, describe_dataset))
     outcomes, grid_hits = [], 0
     for _ in range(repeats):
         truth = draw_truth(asha, rng, spread, seed_sd, crossing)

@@ -9,14 +9,13 @@ import time
 from flexres_tune.cluster.resources import trial_resources
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.search.sources import FixedTrials
+from flexres_tune.search.lists import ListSearch
 from flexres_tune.spec import SweepSpec, expand_trials
-from flexres_tune.sweep.history import History
 from flexres_tune.sweep.signals import Signals
 from helpers.factories import make_metrics
 
 
-class Silence:
+class NullDisplay:
     """A display that shows nothing."""
 
     def update(self, state):
@@ -55,7 +54,7 @@ def witness(folder, num_at_once, patience_s):
 
 def run_witnesses(cluster, folder, requested, num_trials, patience_s=120):
     """(share, notes of all trials), of a sweep on a connected cluster; its tables are in folder/results."""
-    from flexres_tune.raytune.runner import RunOptions, run_trials
+    from flexres_tune.raytune.runner import TuneRun, run_trials
 
     folder.mkdir(exist_ok=True)
     share = trial_resources(requested, cluster, None)
@@ -66,10 +65,17 @@ def run_witnesses(cluster, folder, requested, num_trials, patience_s=120):
             "seeds": list(range(num_trials)),
         }
     )
-    options = RunOptions(trainable=witness(folder, share.num_concurrent, patience_s))
-    paths = SweepPaths(folder / "results", spec.name)
-    trials = FixedTrials(expand_trials(spec, describe_dataset))
-    states = run_trials(spec, trials, History(), {}, paths, share, Signals(), Silence(), options)
+    states = run_trials(
+        TuneRun(
+            spec=spec,
+            search=ListSearch(expand_trials(spec, describe_dataset)),
+            paths=SweepPaths(folder / "results", spec.name),
+            resources=share,
+            signals=Signals(),
+            display=NullDisplay(),
+            trainable=witness(folder, share.num_concurrent, patience_s),
+        )
+    )
     assert [state.record.status for state in states.values()] == ["completed"] * num_trials
     return share, [json.loads(file.read_text()) for file in folder.glob("*.json")]
 

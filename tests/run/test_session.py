@@ -11,6 +11,7 @@ from rich.console import Console
 
 from flexres_tune.results import open_results
 from flexres_tune.run.session import Session
+from flexres_tune.sweep.options import RunOptions
 
 JPEG = Path(__file__).parents[3] / "shared" / "data" / "cifar10-jpeg"
 
@@ -43,10 +44,9 @@ def run(ray_session, tmp_path):
     def run_text(text, **options):
         file = tmp_path / "test.yaml"
         file.write_text(text)
-        session = Session(file=file, profile="none", storage=tmp_path / "results", **options)
         output = io.StringIO()
-        session.__dict__["console"] = Console(file=output, width=160)
-        status = session.run()
+        options = RunOptions(profile="none", storage=tmp_path / "results", **options)
+        status = Session(file, options, Console(file=output, width=160)).run()
         return status, output.getvalue(), open_results(tmp_path / "results")
 
     return run_text

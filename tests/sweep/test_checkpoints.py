@@ -103,10 +103,7 @@ def test_configuration_with_a_stopped_seed_comes_after_whole_ones(paths):
 
 
 def test_earlier_runs_are_ranked_too(paths):
-    rows = {
-        f"c{k}-0": {"config_id": f"c{k}", "stage": "screen", "status": "completed", "best_val_accuracy": 0.9 + 0.01 * k}
-        for k in range(4)
-    }
+    rows = {f"c{k}-0": record(k, accuracy=0.9 + 0.01 * k) for k in range(4)}
     for trial_id in rows:
         paths.checkpoint(trial_id).touch()
     retention = CheckpointRetention(paths, rows)
@@ -119,12 +116,7 @@ def test_on_object_storage_only_existing_files_are_deleted_and_a_server_that_is_
     paths = SweepPaths("s3://bucket/results", "demo")
     for config in range(KEPT_WHILE_RUNNING):
         paths.checkpoint(f"c{config}-0").touch()
-    rows = {}
-    for config in range(50):
-        each = record(config, 0, 0.5 + config / 100)
-        rows[each.trial_id] = {
-            name: getattr(each, name) for name in ("config_id", "stage", "status", "best_val_accuracy")
-        }
+    rows = {f"c{config}-0": record(config, 0, 0.5 + config / 100) for config in range(50)}
     retention = CheckpointRetention(paths, rows)
     bucket.go_away()
     before = bucket.num_requests

@@ -5,8 +5,9 @@ from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
 from flexres_tune.results.writer import SweepWriter
-from flexres_tune.spec import Metric, TrialConfig
-from flexres_tune.sweep.history import read_history
+from flexres_tune.search.base import History
+from flexres_tune.spec import SweepSpec, TrialConfig
+from flexres_tune.sweep.history import read_history, read_reports
 
 
 def config(seed):
@@ -28,30 +29,57 @@ def paths(tmp_path):
     return paths
 
 
+def spec(**changes):
+    return SweepSpec.model_validate({"name": "test"} | changes)
+
+
 def test_what_is_missing_is_known_without_reading_epochs(paths, monkeypatch):
     """A sweep of a million epochs with nothing to do must say so at once."""
     monkeypatch.setattr(Results, "epochs", lambda *_: pytest.fail("epochs were read"))
-    memory = read_history(paths, Metric())
-    assert memory.is_done(config(0).trial_id) and memory.is_done(config(1).trial_id)
-    assert not memory.is_done(config(2).trial_id)
-    assert memory.scores == {config(0).trial_id: 0.7}
+    history = read_history(paths, spec())
+    assert history.is_done(config(0).trial_id) and history.is_done(config(1).trial_id)
+    assert not history.is_done(config(2).trial_id)
+    assert {trial_id: past.score for trial_id, past in history.trials.items()} == {
+        config(0).trial_id: 0.7,
+        config(1).trial_id: None,
+    }
+    loss = spec(metric={"name": "val_loss"})
+    assert read_history(paths, loss, with_scores=False).trials[config(0).trial_id].score is None
 
 
 def test_attempts_count_those_that_left_only_epochs(paths):
-    attempts = read_history(paths, Metric()).attempts
-    assert attempts == {config(0).trial_id: 1, config(1).trial_id: 2, config(2).trial_id: 3}
+    reports = read_reports(paths, spec().metric)
+    assert reports.num_attempts(read_history(paths, spec())) == {
+        config(0).trial_id: 1,
+        config(1).trial_id: 2,
+        config(2).trial_id: 3,
+    }
 
 
 def test_loss_scores_the_other_way_round(paths):
-    assert read_history(paths, Metric(name="val_loss")).scores == {config(0).trial_id: -0.4}
+    history = read_history(paths, spec(metric={"name": "val_loss"}))
+    assert history.trials[config(0).trial_id].score == -0.4
 
 
 def test_retried_statuses_are_missing_until_they_were_tried(paths):
     retry = (TrialStatus.FAILED,)
-    assert not read_history(paths, Metric(), retry=retry).is_done(config(1).trial_id)
-    assert read_history(paths, Metric(), retry=retry, tried=[config(1).trial_id]).is_done(config(1).trial_id)
+    assert not read_history(paths, spec(), retry=retry).is_done(config(1).trial_id)
+    assert read_history(paths, spec(), retry=retry, tried=[config(1).trial_id]).is_done(config(1).trial_id)
 
 
-def test_sweep_that_never_ran_remembers_nothing(tmp_path):
-    memory = read_history(SweepPaths(tmp_path / "none", "test"), Metric())
-    assert (memory.rows, memory.attempts, memory.scores, memory.decisions) == ({}, {}, {}, [])
+def test_values_of_a_tpe_sweep_are_those_of_its_parameters(paths):
+    tpe = spec(
+        method="tpe", num_trials=1, base={"model": "tiny"},
+        parameters=[{"lr": {"min": 0.1, "max": 0.2}, "model.channels": {"values": [[8, 8], [16, 16]]}}],
+    )  # fmt: skip
+    assert read_history(paths, tpe).trials[config(0).trial_id].values == {
+        "lr": config(0).lr,
+        "model.channels": list(config(0).model.channels),
+    }
+
+
+def test_sweep_that_never_ran_has_no_history(tmp_path):
+    paths = SweepPaths(tmp_path / "none", "test")
+    reports = read_reports(paths, spec().metric)
+    assert read_history(paths, spec()) == History()
+    assert (reports.epochs.num_rows, reports.decisions, reports.num_attempts(History())) == (0, (), {})

@@ -9,6 +9,7 @@ from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import TrialConfig
+from flexres_tune.sweep.history import read_reports
 from flexres_tune.sweep.journal import Journal
 from flexres_tune.sweep.worker import TrialFacts, TrialReport
 
@@ -42,15 +43,20 @@ def rows(sweep, table="trials"):
     return getattr(open_results(sweep[1].root), table)("test").to_pylist()
 
 
+def past(sweep):
+    return read_reports(sweep[1], sweep[0].metric)
+
+
 def run(journal, planned, accuracies, attempt=1):
     """Report until told to stop; the row."""
     state = journal.start(planned, attempt)
     for number, accuracy in enumerate(accuracies, 1):
         is_last = number == planned.config.epochs
         report = epoch(number, accuracy, TrialStatus.COMPLETED if is_last else None, accuracy if is_last else None)
-        stop = journal.should_stop(state.trial_id, report)
+        verdict = journal.judge(state.trial_id, report)
+        state.was_stopped = verdict is not None and verdict.stop
         journal.add(state.trial_id, report)
-        if stop:
+        if state.was_stopped:
             break
     return journal.finish(state.trial_id)
 
@@ -129,9 +135,7 @@ def test_journal_replayed_from_the_tables_decides_as_one_that_went_on(sweep):
         run(journal_of(sweep, writer), trial(0.1), [0.5, 0.6, 0.7])
     with SweepWriter(sweep[1]) as writer:
         journal = journal_of(sweep, writer)
-        journal.replay(
-            open_results(sweep[1].root).epochs("test"), {trial(0.1).config.trial_id: 3}, rows(sweep, "decisions")
-        )
+        journal.replay(past(sweep), [trial(0.1)])
         assert run(journal, trial(0.2), [0.1, 0.2, 0.3]).status == "stopped"
     assert len(rows(sweep, "decisions")) == 3  # two of the first trial, one of the second; none twice
 
@@ -166,18 +170,17 @@ def test_decision_taken_stays_taken_though_its_epoch_was_computed_again(sweep):
         journal = journal_of(sweep, writer)
         for planned, accuracy in ((first, 0.9), (second, 0.5)):
             journal.start(planned, 1)
-            stop = journal.should_stop(planned.config.trial_id, epoch(1, accuracy))
+            verdict = journal.judge(planned.config.trial_id, epoch(1, accuracy))
             journal.add(planned.config.trial_id, epoch(1, accuracy))
-        assert stop
+        assert verdict.stop
         journal.start(first, 2)  # its process died
         journal.add(first.config.trial_id, epoch(1, 0.9))
     assert [row["trial_id"] for row in rows(sweep, "epochs")] == [second.config.trial_id, first.config.trial_id]
     with SweepWriter(sweep[1]) as writer:  # and the driver was killed before it wrote that the second was stopped
         journal = journal_of(sweep, writer)
-        budgets = {planned.config.trial_id: 3 for planned in (first, second)}
-        journal.replay(open_results(sweep[1].root).epochs("test"), budgets, rows(sweep, "decisions"))
+        journal.replay(past(sweep), [first, second])
         journal.start(second, 2)
-        assert journal.should_stop(second.config.trial_id, replace(epoch(1, 0.5), is_repeat=True))
+        assert journal.judge(second.config.trial_id, replace(epoch(1, 0.5), is_repeat=True)).stop
     assert len(rows(sweep, "decisions")) == 2
 
 
@@ -187,7 +190,7 @@ def test_decision_lost_with_the_driver_is_taken_again_and_written(sweep):
     for part in sweep[1].decisions.glob("*.parquet"):
         part.unlink()
     with SweepWriter(sweep[1]) as writer:
-        journal_of(sweep, writer).replay(open_results(sweep[1].root).epochs("test"), {trial(0.1).config.trial_id: 3})
+        journal_of(sweep, writer).replay(past(sweep), [trial(0.1)])
     assert [(row["epoch"], row["action"]) for row in rows(sweep, "decisions")] == [(1, "continue"), (2, "continue")]
 
 
@@ -196,7 +199,7 @@ def test_rows_of_another_base_are_on_no_ladder(sweep):
         run(journal_of(sweep, writer), trial(0.1), [0.9, 0.9, 0.9])
     with SweepWriter(sweep[1]) as writer:
         journal = journal_of(sweep, writer)
-        journal.replay(open_results(sweep[1].root).epochs("test"), {trial(0.2).config.trial_id: 3}, [])
+        journal.replay(replace(past(sweep), decisions=()), [trial(0.2)])
         assert run(journal, trial(0.2), [0.1, 0.1, 0.1]).status == "completed"
 
 
@@ -206,8 +209,7 @@ def test_decisions_of_another_metric_decide_nothing(sweep):
     spec = sweep[0].model_copy(update={"metric": make_sweep(metric={"name": "val_loss"}).metric})
     with SweepWriter(sweep[1]) as writer:
         journal = Journal(spec, writer, Versions(), None)
-        budgets = {trial(0.1).config.trial_id: 3}
-        journal.replay(open_results(sweep[1].root).epochs("test"), budgets, rows(sweep, "decisions"))
+        journal.replay(read_reports(sweep[1], spec.metric), [trial(0.1)])
     ladders = {row["ladder"] for row in rows(sweep, "decisions")}
     assert ladders == {"asha, 3 epochs", "asha, 3 epochs, val_loss"}
 
@@ -218,7 +220,7 @@ def test_closed_journal_takes_in_nothing(sweep):
         state = journal.start(trial(0.1), 1)
         journal.close()
         journal.add(state.trial_id, epoch(1, 0.5))
-        assert not journal.should_stop(state.trial_id, epoch(1, 0.0))
+        assert journal.judge(state.trial_id, epoch(1, 0.0)) is None
         journal.finish(state.trial_id)
     assert [row["status"] for row in rows(sweep)] == ["interrupted"]
     assert rows(sweep, "epochs") == []
@@ -236,3 +238,14 @@ def test_accuracy_that_is_not_a_number_does_not_hide_the_best(sweep):
     with SweepWriter(sweep[1]) as writer:
         record = run(journal_of(sweep, writer), trial(0.1, epochs=2), [0.5, math.nan])
     assert record.best_val_accuracy == 0.5
+
+
+@pytest.mark.parametrize(("status", "score"), [("stopped", 0.5), ("completed", 0.5), ("diverged", None)])
+def test_score_is_the_best_value_unless_the_trial_ended_badly(sweep, status, score):
+    with SweepWriter(sweep[1]) as writer:
+        journal = journal_of(sweep, writer)
+        state = journal.start(trial(0.1), 1)
+        for number, accuracy in enumerate((0.5, math.nan, 0.4), 1):
+            journal.add(state.trial_id, epoch(number, accuracy))
+        journal.finish(state.trial_id, TrialStatus(status))
+    assert state.score(journal.metric) == score

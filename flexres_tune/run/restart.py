@@ -1,0 +1,26 @@
+"""Start the run command again after Ray's own processes have died: a process cannot start Ray a second time."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from flexres_tune.cli import EXIT_FAILED
+from flexres_tune.cluster.ray_processes import RayLostError, kill_children
+
+MAX_RESTARTS = 3
+NUM_RESTARTS = "FLEXRES_TUNE_RAY_LOSSES"  # environment variable that counts them, from one process to the next
+
+
+def restart_command(error: RayLostError) -> NoReturn:
+    """Replace this process by the same command, which runs what is missing; after MAX_RESTARTS, exit instead."""
+    num_losses = int(os.environ.get(NUM_RESTARTS, 0)) + 1
+    if num_losses > MAX_RESTARTS:
+        print(f"{error}, for the {num_losses}th time; run the same command to resume", file=sys.stderr, flush=True)
+        os._exit(EXIT_FAILED)  # sys.exit would wait for Tune's thread, which waits for ever
+    print(f"{error}; restarting the command, trials resume from their checkpoints", flush=True)
+    os.environ[NUM_RESTARTS] = str(num_losses)
+    sys.stderr.flush()
+    kill_children()
+    os.execv(sys.executable, [sys.executable, "-m", "flexres_tune.run", *sys.argv[1:]])

@@ -1,0 +1,104 @@
+"""The `Search` protocol: ask() for what to train next, tell() what came of it; and the records that it is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from flexres_tune.records import TrialStatus
+from flexres_tune.spec import PlannedTrial
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Train `trial` up to and including epoch `until_epoch`, from its checkpoint if it has one.
+
+    Limitation: the worker runs every trial to its last epoch, so all of today's searches set `until_epoch` to that.
+    """
+
+    trial: PlannedTrial
+    until_epoch: int
+
+    @classmethod
+    def whole(cls, trial: PlannedTrial) -> Assignment:
+        """All epochs of the trial."""
+        return cls(trial, trial.config.epochs)
+
+
+class Step(Enum):
+    """What ask() returns if there is no assignment."""
+
+    WAIT = "wait"  # none until one of the running assignments ends
+    DONE = "done"  # no further one
+
+
+WAIT, DONE = Step.WAIT, Step.DONE
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an assignment ended."""
+
+    assignment: Assignment
+    status: TrialStatus
+    score: float | None  # best value of the metric so far, higher is better; None if the trial has none
+
+
+@dataclass(frozen=True)
+class PastTrial:
+    """A trial of an earlier run: its newest row in the tables."""
+
+    trial_id: str
+    config_id: str
+    seed: int
+    stage: str
+    status: TrialStatus
+    attempt: int
+    best_val_accuracy: float | None
+    score: float | None  # as in Outcome; None also for trials that did not end well
+    is_done: bool  # the sweep's command does not run it again
+    values: Mapping[str, Any] = field(default_factory=dict)  # parameters of method tpe, by key of the sweep file
+
+
+@dataclass(frozen=True)
+class History:
+    """The trials of earlier runs of one sweep, by trial_id."""
+
+    trials: Mapping[str, PastTrial] = field(default_factory=dict)
+
+    def is_done(self, trial_id: str) -> bool:
+        """Whether the trial has ended in a way that the same command does not run again."""
+        return trial_id in self.trials and self.trials[trial_id].is_done
+
+    def missing(self, trials: Iterable[PlannedTrial]) -> tuple[PlannedTrial, ...]:
+        """The trials that are not done, in their order."""
+        return tuple(trial for trial in trials if not self.is_done(trial.config.trial_id))
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a search has to train, as known before its first ask()."""
+
+    trials: tuple[PlannedTrial, ...]  # known so far, done or not; TPE draws further ones while it runs
+    missing: tuple[PlannedTrial, ...]  # those of `trials` that are not done
+    num_todo: int  # trials to run, including those that will be drawn
+    num_done: int
+    num_epochs: int  # of the trials to run, if none is stopped early
+
+
+class Search(Protocol):
+    """Decides what to train next.
+
+    A search is deterministic in what it was told: built from the tables of a killed run, it continues exactly as that
+    run would have. It may assign a trial several times, each time up to a later epoch, so that trials can be paused.
+    """
+
+    work: Workload
+
+    def ask(self) -> Assignment | Step:
+        """The next assignment, WAIT or DONE."""
+
+    def tell(self, outcome: Outcome) -> None:
+        """An assignment has ended."""

@@ -1,0 +1,74 @@
+"""What Ray's loop gets from the adapters; whole sweeps are run in tests/run/test_session.py."""
+
+import copy
+import pickle
+from unittest.mock import Mock
+
+import pytest
+from ray.tune.search import Searcher
+
+from flexres_tune.datasets.sources import describe_dataset
+from flexres_tune.raytune.adapters import DriverSide, NoRayOutput, SearchAdapter
+from flexres_tune.search.base import DONE, WAIT, Assignment
+from flexres_tune.spec import SweepSpec, expand_trials
+from flexres_tune.sweep.worker import TrialJob
+
+
+class Script:
+    """A search that answers as written."""
+
+    def __init__(self, *steps):
+        self.steps = list(steps)
+
+    def ask(self):
+        return self.steps.pop(0)
+
+
+def make_job(assignment):
+    config = assignment.trial.config
+    return TrialJob(config.trial_id, config.to_dict(), None, 10.0, 1)
+
+
+def make_searcher(search, must_wait=lambda: False, is_over=lambda: False):
+    return SearchAdapter(search, make_job, must_wait, is_over)
+
+
+@pytest.fixture
+def assignment():
+    spec = SweepSpec(name="test", base={"model": "tiny", "dataset": "digits", "epochs": 2})
+    return Assignment.whole(expand_trials(spec, describe_dataset)[0])
+
+
+def test_search_that_waits_is_asked_again_and_one_that_is_done_is_not(assignment):
+    searcher = make_searcher(Script(WAIT, assignment, DONE))
+    assert searcher.suggest("a") is None
+    assert searcher.suggest("b")["trial_id"] == assignment.trial.config.trial_id
+    assert searcher.suggest("c") == Searcher.FINISHED
+    assert searcher.assignments == {assignment.trial.config.trial_id: assignment}
+
+
+def test_no_trial_starts_while_rows_wait_or_after_a_signal(assignment):
+    search = Script(assignment)
+    assert make_searcher(search, must_wait=lambda: True).suggest("a") is None
+    assert make_searcher(search, is_over=lambda: True).suggest("a") == Searcher.FINISHED
+    assert search.steps == [assignment], "the search was not asked"
+
+
+def test_ray_copies_and_pickles_nothing_of_the_driver(assignment):
+    searcher = make_searcher(Script(assignment))
+    assert copy.deepcopy(searcher) is searcher
+    assert type(pickle.loads(pickle.dumps(searcher))) is DriverSide
+
+
+@pytest.mark.parametrize(("ours", "is_silent"), [([NoRayOutput()], True), ([], False)])
+def test_ray_prints_nothing_of_a_trial_that_ends_before_its_first_epoch(ours, is_silent, monkeypatch, capsys):
+    from ray.tune.utils.callback import _create_default_callbacks
+
+    from flexres_tune.cluster.connection import ENVIRONMENT
+
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    trial = Mock(last_result={})
+    for callback in _create_default_callbacks(list(ours), air_verbosity=None):
+        callback.on_trial_complete(0, [trial], trial)
+    assert (capsys.readouterr().out == "") == is_silent
