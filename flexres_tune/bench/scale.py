@@ -15,6 +15,7 @@ import psutil
 
 from flexres_tune.bench.figures import Bench, Figure
 from flexres_tune.cluster.resources import TrialResources
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.search.lists import ListSearch
 from flexres_tune.spec import SweepSpec, expand_trials
