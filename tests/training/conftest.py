@@ -8,7 +8,7 @@ from flexres_tune.training import Execution
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Kernels this small are faster in one thread: on busy cores, threads that wait for each other take ten times longer."""
+    """Kernels this small are faster in one thread: on busy cores, waiting for other threads takes ten times longer."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
