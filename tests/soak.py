@@ -44,7 +44,7 @@ DECISION_COLUMNS = ["trial_id", "epoch", "rung", "value", "cutoff", "action"]
 RAY_IS_LOST = (
     "Failed to register worker to Raylet",  # Ray's C++ code ends the process if Ray dies while it starts,
     "The program will terminate",  # or if the driver has not ended 60 s later
-    "for the 4th time; the same command goes on",
+    "for the 4th time; run the same command to resume",
 )
 
 
@@ -160,7 +160,7 @@ def test_tables_of_a_sweep_that_is_killed_again_and_again_equal_those_of_an_undi
                 is_lost = any(each in text for each in RAY_IS_LOST)
                 assert status in (0, 130, -signal.SIGKILL, -signal.SIGTERM) or is_lost, (status, text)
                 is_done = status == 0
-                figures["Ray started again"] += text.count("the command starts itself again")
+                figures["Ray started again"] += text.count("restarting the command")
                 if (folder / "results" / "soak").is_dir():  # readable at any time
                     rows(folder, "epochs", EPOCH_COLUMNS)
             finally:

@@ -70,9 +70,10 @@ def train(spec, paths):
             config = planned.config
             journal.start(planned, attempt=1)
             for report in run_job(TrialJob(config.trial_id, config.to_dict(), None, 0.0, num_threads=1)):
-                must_stop = journal.should_stop(config.trial_id, report)
+                verdict = journal.judge(config.trial_id, report)
+                journal.states[config.trial_id].was_stopped = verdict is not None and verdict.stop
                 journal.add(config.trial_id, report)
-                if must_stop:
+                if verdict is not None and verdict.stop:
                     break
             journal.finish(config.trial_id)
 

@@ -107,7 +107,7 @@ def test_signal_to_the_whole_group_lets_trials_save_checkpoints(sweep, tmp_path,
     asked = time.monotonic()
     assert driver.wait() == 130, driver.text()
     assert time.monotonic() - asked < 10
-    assert "to go on: python -m flexres_tune.run" in driver.text()
+    assert "to resume: python -m flexres_tune.run" in driver.text()
     assert "Traceback" not in driver.text()
     rows = table(tmp_path, "trials")
     assert list(rows["status"]) == ["interrupted"] * 2
@@ -134,7 +134,7 @@ def test_ctrl_c_while_ray_starts_ends_the_command_at_once(sweep, tmp_path):
     asked = time.monotonic()
     assert driver.wait() == 130, driver.text()
     assert time.monotonic() - asked < 10
-    assert "to go on: python -m flexres_tune.run" in driver.text()
+    assert "to resume: python -m flexres_tune.run" in driver.text()
     assert "Traceback" not in driver.text()
 
 
@@ -144,7 +144,7 @@ def test_dead_raylet_is_replaced_and_the_sweep_continues(sweep, tmp_path):
     driver.wait_for(lambda: num_epochs(tmp_path) >= 2 and driver.raylets())
     assert driver.kill(driver.raylets()[0])
     assert driver.wait() == 0, driver.text()
-    assert "the command starts itself again" in driver.text()
+    assert "restarting the command" in driver.text()
     assert_whole(tmp_path, 2, 40)
 
 
@@ -249,7 +249,7 @@ def test_trial_that_another_sweep_completed_is_not_run_again(sweep, tmp_path):
     assert sweep("[0.1, 0.05]", 3, name="first").wait() == 0
     driver = sweep("[0.1, 0.05]", 3, name="second")
     assert driver.wait() == 0, driver.text()
-    assert "2 trials are done in first: their rows are reused" in driver.text()
+    assert "reusing the rows of 2 trials of first" in driver.text()
     assert "to run;" not in driver.text(), "Ray was not started"
     rows = table(tmp_path, "trials", "second")
     assert list(rows["reused_from"]) == ["first"] * 2

@@ -1,8 +1,8 @@
-"""When to stop a trial early: rules over (trial, epoch, score), without ray.
+"""When to stop a trial early: rules over (trial, epoch, score).
 
-A score is better the higher it is. A rule answers the same question the same way however often it is asked, so a
-trial that reports its history again after a crash changes nothing, and a rule rebuilt from the `epochs` table
-goes on as if it had never stopped. A score that is not finite is always stopped.
+Higher scores are better. A rule gives the same verdict each time it judges the same report, so a trial that reports
+its history again after a crash changes nothing, and a rule rebuilt from the `epochs` table decides as if it had never
+been interrupted. A trial whose score is not finite is always stopped.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class StoppingRule(Protocol):
     """Judges trials that share one number of epochs."""
 
     def judge(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
-        """The verdict at this epoch, or None where the rule does not look."""
+        """The verdict at this epoch, or None if the rule does not judge there."""
 
     def remember(self, trial_id: str, epoch: int, verdict: Verdict) -> None:
-        """Take over a verdict of an earlier run: judge() will give it, and still count the score for the others."""
+        """Adopt a verdict of an earlier run: judge() returns it, and still counts the score for other trials."""
 
 
 class NoRule:
@@ -53,8 +53,8 @@ class AshaRule:
 
     Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2, in the stopping form of
     Ray Tune's AsyncHyperBandScheduler: r is grace_period, eta reduction_factor, R max_epochs. The cutoff is taken over
-    the scores that reached the rung earlier, so the first trial at a rung always goes on. Deviation from Ray: a score
-    that is not finite stops at once and never enters a rung (Ray lets NaN go on), and each rung is judged at its
+    the scores that reached the rung earlier, so the first trial at a rung always continues. Deviation from Ray: a score
+    that is not finite stops at once and never enters a rung (in Ray NaN continues), and each rung is judged at its
     own epoch only.
     """
 
@@ -98,7 +98,7 @@ class AshaRule:
 class HyperbandRule:
     """Asynchronous Hyperband: brackets s = 0 .. S-1, each ASHA with grace period r * eta^s.
 
-    Li et al. 2018, "Hyperband", with ASHA in each bracket (Li et al. 2020, section 3.2) in place of synchronous
+    Li et al. 2018, "Hyperband", with ASHA in each bracket (Li et al. 2020, section 3.2) instead of synchronous
     halving: no trial waits, and none is paused. A trial's bracket is drawn by a hash of its id, with Hyperband's own
     shares, so that it is the same after a restart.
     """
@@ -118,7 +118,7 @@ class HyperbandRule:
         self._shares = [eta ** (last - s) * (last + 1) / (last - s + 1) for s in range(last + 1)]
 
     def bracket_of(self, trial_id: str) -> int:
-        """Bracket that a trial belongs to, from 0."""
+        """Bracket of a trial, from 0."""
         digest = hashlib.sha256(trial_id.encode()).digest()
         point = int.from_bytes(digest[:8], "big") / 2**64 * sum(self._shares)
         for bracket, share in enumerate(self._shares):
@@ -175,7 +175,7 @@ class MedianRule:
         return Verdict(epoch, cutoff, max([score, *own.values()]) < cutoff)
 
     def _enter(self, own: dict[int, float], epoch: int, score: float) -> None:
-        later = sorted(at for at in own if at > epoch)  # none, but where a table's rows come in another order
+        later = sorted(at for at in own if at > epoch)  # usually none; a table's rows may be out of order
         for at in later:
             means = self._means[at]
             means.pop(bisect.bisect_left(means, _mean_until(own, at)))

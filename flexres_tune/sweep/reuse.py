@@ -1,4 +1,4 @@
-"""Reuse: a trial that another sweep of the same results folder has completed need not run again; without ray."""
+"""Reuse: copies the rows of trials that another sweep of the same results folder has completed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from flexres_tune.spec import PlannedTrial
 
 
 def reuse_rows(paths: SweepPaths, missing: Sequence[PlannedTrial], stage: str, profile: str) -> Mapping[str, int]:
-    """Copy rows of `missing` that other sweeps have, with their epochs; how many of each sweep.
+    """Copy the rows and epochs of `missing` trials that other sweeps have; returns how many, by sweep.
 
-    Only `completed` trials: one that was stopped was stopped by its own sweep's ladder, and what failed there may not
-    fail here. The row keeps everything of the trial's own and gets this sweep's name, stage and profile, and
-    `reused_from`, the sweep that ran it.
+    Only `completed` trials are copied: a stopped trial was compared with trials of its own sweep, and a trial that
+    failed there may not fail here. The row gets this sweep's name, stage and profile, and `reused_from`, the sweep that
+    ran the trial; everything else is kept.
 
-    Two trials have one id if their configurations are equal. For `parquet:PATH` that says where the images are and not
-    which: a row is left alone where a file there was changed after its trial had started. A file that was replaced
-    by an older one is not noticed.
+    Trials with equal configurations have the same id. The id of a trial on `parquet:PATH` depends on the path and not
+    on the images, so a row is not copied if a file there was changed after its trial had started. A file that was
+    replaced by an older one is not noticed.
     """
     wanted = {trial.config.trial_id: trial for trial in missing}
     if not wanted or not paths.root.is_dir():
@@ -55,7 +55,7 @@ def reuse_rows(paths: SweepPaths, missing: Sequence[PlannedTrial], stage: str, p
         for trial_id, row in found.items():
             epochs = curves[source[trial_id]].get(trial_id, [])
             if len(epochs) != row["epochs_run"]:
-                continue  # its curve has a hole, perhaps a damaged part: run it
+                continue  # epochs are missing, perhaps because a part is damaged: run the trial
             origin = row.get("reused_from") or source[trial_id]
             writer.copy_trial(row | {"stage": stage, "profile": profile, "reused_from": origin}, epochs)
             counts[source[trial_id]] += 1
@@ -63,7 +63,7 @@ def reuse_rows(paths: SweepPaths, missing: Sequence[PlannedTrial], stage: str, p
 
 
 def _curves(results: Results, sweep: str, trial_ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
-    """Rows of `epochs` of these trials, by trial_id, in order; the table is read once and not once a trial."""
+    """Rows of `epochs` of these trials, by trial_id, in order; reads the table once for all trials."""
     rows = results.epochs(sweep)
     wanted = rows.filter(pc.is_in(rows["trial_id"], pa.array(list(trial_ids)))).sort_by("epoch")
     curves: dict[str, list[dict[str, Any]]] = {}

@@ -98,7 +98,7 @@ def test_ctrl_c_writes_interrupted_rows_and_the_same_command_goes_on(tmp_path):
     took = time.monotonic() - asked
     assert process.returncode == 130, output
     assert took < 15
-    assert re.search(r"to go on: python -m flexres_tune.run sweeps/lr.yaml", output), output
+    assert re.search(r"to resume: python -m flexres_tune.run sweeps/lr.yaml", output), output
     statuses = open_results(tmp_path / "results").trials("lr").column("status").to_pylist()
     assert "interrupted" in statuses
 
