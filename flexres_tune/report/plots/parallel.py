@@ -32,7 +32,7 @@ def plot_parallel(data: ReportData) -> list[Plot]:
     traces = []
     groups = _groups(trials)
     for index, group in enumerate(groups):
-        traces.append(_lines(group, axes, spans, low, high, index, len(groups)))
+        traces.append(_lines(group, axes, [*spans, (low, high)], index, len(groups)))
     drawn = figure(
         traces,
         height=420,
@@ -88,9 +88,11 @@ def _titled(axis: ParameterAxis) -> str:
     return plain(spaced(axis.name)).replace(" ", "<br>") + ("<br>(log)" if axis.kind == "log" else "")
 
 
-def _lines(part: list[Trial], axes: list[ParameterAxis], spans, low: float, high: float, index: int, num_groups: int):
+def _lines(part: list[Trial], axes: list[ParameterAxis], spans: list, index: int, num_groups: int):
+    """The lines of one group; `spans` are (low, high) of each axis and, last, of the accuracy."""
     import plotly.graph_objects as go
 
+    *spans, (low, high) = spans
     best = index == num_groups - 1
     color = _COLORS[len(_COLORS) - num_groups + index]
     x: list[float | None] = []

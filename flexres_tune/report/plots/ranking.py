@@ -65,13 +65,9 @@ def plot_ranking(data: ReportData) -> list[Plot]:
             text=plain(data.label(row.config_id)) + off,
         )  # fmt: skip
     notes = ["Points are seeds. Intervals: Student's t over seeds; a configuration with one seed has none."]
-    if any(each is not None and x - each < start for each, x in zip(half, means.x, strict=True)):
-        notes.append("Intervals that run off the plot rest on so few seeds that they say little.")
-    left_out = len(data.ranked) - len(rows)
-    notes = ["Points are seeds. Intervals: Student's t over seeds; a configuration with one seed has none."]
     if any(each is not None and each > 1.2 * (max(seeds["x"]) - min(seeds["x"])) + 0.5 for each in half):
         notes.append("Intervals that run off the plot rest on so few seeds that they say little.")
-    if left_out:
+    if left_out := len(data.ranked) - len(rows):
         notes.append(f"The {plural(left_out, 'configuration')} ranked below are in the table only.")
     return [Plot("ranking", _finding(data), drawn, tuple(notes))]
 
