@@ -1,1 +1,1 @@
-"""The only package that imports ray: it places, stops and retries trials that others have planned."""
+"""The adapters to Ray Tune: it places, stops and restarts the trials that a search has chosen."""
