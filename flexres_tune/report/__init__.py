@@ -1,1 +1,1 @@
-"""The report: one HTML file a sweep that opens offline, its plots as pictures, a live page, an index of all sweeps."""
+"""Report: one HTML file per sweep that opens offline, its plots as PNG files, a live page, and an index of all sweeps."""

@@ -1,14 +1,17 @@
-"""The report of a sweep as one HTML file: `python -m flexres_tune.report`; as pictures, live, or an index of all."""
+"""Write the report of a sweep, its plots as PNG files, or an index; or serve it live: `python -m flexres_tune.report`."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flexres_tune import cli
 from flexres_tune.errors import ResultsError
+
+if TYPE_CHECKING:
+    from flexres_tune.results.reader import Results
 
 EXAMPLES = """Examples:
 
@@ -26,36 +29,39 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 def report(
-    sweep: Annotated[str | None, typer.Option(help="Only this sweep; all if absent.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="Only this sweep; default: all.")] = None,
     results: Annotated[
         str, typer.Option(metavar="FOLDER|URL", help="Where the results are: a folder, s3://... or gs://...")
     ] = "results",
     png: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Write the plots as pictures to this folder instead.")
+        str | None, typer.Option(metavar="DIR", help="Write the plots as PNG files to this folder instead of a report.")
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Serve a page on 127.0.0.1 that refreshes while the sweep runs.")
+        bool,
+        typer.Option("--watch", help="Serve the report on 127.0.0.1 instead, and refresh it while the sweep runs."),
     ] = False,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="With --watch: this port, not a free one.")] = None,
-    index: Annotated[bool, typer.Option("--index", help="Write one page over all sweeps instead.")] = False,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="With --watch: the port to use; default: any free port.")
+    ] = None,
+    index: Annotated[bool, typer.Option("--index", help="Write one page that lists all sweeps instead.")] = False,
 ) -> None:
     """Write results/<sweep>/report.html: one file that opens offline in any browser."""
-    _check(sweep, png, watch, port, index)
+    _check_options(sweep, png, watch, port, index)
     from flexres_tune.results import open_results
     from flexres_tune.storage import make_path
 
     opened = open_results(results)
     if watch:
-        _serve(opened, _one(opened, sweep, "--watch"), port or 0)
+        _serve(opened, _only_sweep(opened, sweep, "--watch"), port or 0)
     elif index:
         from flexres_tune.report.files import write_index
 
         typer.echo(write_index(opened))
     elif png is not None:
         from flexres_tune.report.data import read_data
-        from flexres_tune.report.png import write_pictures
+        from flexres_tune.report.png import write_png_files
 
-        for path in write_pictures(read_data(opened, _one(opened, sweep, "--png")), make_path(png)):
+        for path in write_png_files(read_data(opened, _only_sweep(opened, sweep, "--png")), make_path(png)):
             typer.echo(path)
     else:
         from flexres_tune.report.files import write_report
@@ -64,30 +70,30 @@ def report(
             typer.echo(write_report(opened, name))
 
 
-def _check(sweep: str | None, png: str | None, watch: bool, port: int | None, index: bool) -> None:
-    """One thing at a time, and no option that would be ignored."""
+def _check_options(sweep: str | None, png: str | None, watch: bool, port: int | None, index: bool) -> None:
+    """Refuse options that exclude each other, and options that would be ignored."""
     asked = [name for name, is_on in (("--png", png is not None), ("--watch", watch), ("--index", index)) if is_on]
     if len(asked) > 1:
-        raise ResultsError(f"{' and '.join(asked)} do different things; give one of them")
+        raise ResultsError(f"{' and '.join(asked)} exclude each other; give only one of them")
     if port is not None and not watch:
-        raise ResultsError("--port belongs to --watch, which is absent; add --watch or leave --port out")
+        raise ResultsError("--port has no effect without --watch; add --watch, or remove --port")
     if index and sweep is not None:
-        raise ResultsError("--index is over all sweeps, but --sweep names one; leave one of them out")
+        raise ResultsError("--index lists all sweeps, but --sweep names one; remove one of the two")
 
 
-def _one(opened, sweep: str | None, option: str) -> str:
+def _only_sweep(opened: Results, sweep: str | None, option: str) -> str:
     names = opened.choose(sweep)
     if len(names) > 1:
-        raise ResultsError(f"{option} is for one sweep, but {opened.root} has {', '.join(names)}; add --sweep NAME")
+        raise ResultsError(f"{option} needs one sweep, but {opened.root} has {', '.join(names)}; add --sweep NAME")
     return names[0]
 
 
-def _serve(opened, sweep: str, port: int) -> None:
+def _serve(opened: Results, sweep: str, port: int) -> None:
     from flexres_tune.report.live import make_server
 
     with make_server(opened, sweep, port) as server:
-        host, taken = server.server_address[:2]
-        typer.echo(f"http://{host}:{taken}/  (this machine only; Ctrl-C ends it)")
+        host, actual_port = server.server_address[:2]
+        typer.echo(f"http://{host}:{actual_port}/  (reachable from this machine only; Ctrl-C ends it)")
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever(poll_interval=0.2)
 

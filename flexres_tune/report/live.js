@@ -1,17 +1,17 @@
 "use strict";
-// Asks every two seconds whether the tables changed, and then shows the new page where the reader was.
+// Asks every two seconds whether the tables have changed; if so, reloads the page and restores the scroll position.
 (() => {
   const version = document.documentElement.dataset.version;
   const key = "scroll";
-  const kept = sessionStorage.getItem(key);
-  if (kept) addEventListener("load", () => scrollTo(0, Number(kept)));
+  const position = sessionStorage.getItem(key);
+  if (position) addEventListener("load", () => scrollTo(0, Number(position)));
   addEventListener("pagehide", () => sessionStorage.setItem(key, String(scrollY)));
-  const ask = async () => {
+  const poll = async () => {
     try {
-      const answer = await fetch("version", { cache: "no-store" });
-      if (answer.ok && (await answer.text()) !== version) return location.reload();
-    } catch { /* the server ended: the page stays as it is */ }
-    setTimeout(ask, 2000);
+      const response = await fetch("version", { cache: "no-store" });
+      if (response.ok && (await response.text()) !== version) return location.reload();
+    } catch { /* the server has ended: keep the page as it is */ }
+    setTimeout(poll, 2000);
   };
-  setTimeout(ask, 2000);
+  setTimeout(poll, 2000);
 })();

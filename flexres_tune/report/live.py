@@ -1,4 +1,4 @@
-"""A live report on 127.0.0.1: made anew when the sweep's tables changed, for this machine's own browser only."""
+"""Live report: a server on 127.0.0.1 that renders the page again when the sweep's tables have changed."""
 
 from __future__ import annotations
 
@@ -15,62 +15,62 @@ from flexres_tune.report.sections import report_html
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.results.reader import Results
 from flexres_tune.storage import change_marker
-from flexres_tune.text import escape as spell_out
+from flexres_tune.text import escape as escape_controls
 
 HOST = "127.0.0.1"
 
 
 class LiveReport:
-    """The page of a sweep and the version of the tables it was made from."""
+    """The page of a sweep, cached until its tables change."""
 
     def __init__(self, results: Results, sweep: str):
         self._results, self._sweep = results, sweep
         self._paths = SweepPaths(results.root, sweep)
-        self._lock = threading.Lock()  # one page is made at a time; the other readers wait for it
-        self._made: tuple[str, bytes] = ("", b"")
+        self._lock = threading.Lock()  # only one thread renders the page; the others wait for its result
+        self._cached: tuple[str, bytes] = ("", b"")  # version, page
 
     @property
     def version(self) -> str:
-        """Changes when a part is written or the driver ends."""
-        seen = hashlib.sha256()
-        places = [self._paths.plan, self._paths.lock, *(self._paths.table(name) for name in TABLES)]
-        for place in places:
+        """A hash that changes when a part of a table is written and when the driver starts or ends."""
+        digest = hashlib.sha256()
+        for path in (self._paths.plan, self._paths.lock, *map(self._paths.table, TABLES)):
             try:
-                seen.update(f"{place}{change_marker(place)}".encode())
+                digest.update(f"{path}{change_marker(path)}".encode())
             except OSError:
-                seen.update(f"{place}-".encode())
-        return seen.hexdigest()[:16]
+                digest.update(f"{path}-".encode())
+        return digest.hexdigest()[:16]
 
     def page(self) -> bytes:
         with self._lock:
             version = self.version
-            if self._made[0] != version:
+            if self._cached[0] != version:
                 data = read_data(self._results, self._sweep)
                 html = report_html(data, str(self._results.root), version)
-                self._made = (version, html.encode("utf-8", "replace"))
-            return self._made[1]
+                self._cached = (version, html.encode("utf-8", "replace"))
+            return self._cached[1]
 
 
 def make_server(results: Results, sweep: str, port: int = 0) -> ThreadingHTTPServer:
-    """A server that is not running yet; `port` 0 takes a free one.
+    """A server that is bound to `port` (0: any free port) and not running yet.
 
     Raises:
-        ResultsError: the port is taken.
+        ResultsError: the port is in use, or is not permitted.
     """
-    live = LiveReport(results, sweep)
+    report = LiveReport(results, sweep)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            # DNS rebinding: a foreign page whose name resolves to 127.0.0.1 sends its own name as Host.
             if self.headers.get("Host", "").rsplit(":", 1)[0] not in (HOST, "localhost"):
-                return self.send_error(HTTPStatus.FORBIDDEN)  # a page elsewhere that had its name point to here
+                return self.send_error(HTTPStatus.FORBIDDEN)
             if self.path == "/version":
-                return self._send(live.version.encode(), "text/plain")
+                return self._send(report.version.encode(), "text/plain")
             if self.path != "/":
                 return self.send_error(HTTPStatus.NOT_FOUND)
             try:
-                self._send(live.page(), "text/html")
+                self._send(report.page(), "text/html")
             except FlexResError as error:
-                self._send(f"<!doctype html><pre>{escape(spell_out(str(error)))}</pre>".encode(), "text/html")
+                self._send(f"<!doctype html><pre>{escape(escape_controls(str(error)))}</pre>".encode(), "text/html")
 
         def _send(self, body: bytes, kind: str) -> None:
             self.send_response(HTTPStatus.OK)
@@ -78,14 +78,16 @@ def make_server(results: Results, sweep: str, port: int = 0) -> ThreadingHTTPSer
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
-            with contextlib.suppress(ConnectionError):  # a reader that has left
+            with contextlib.suppress(ConnectionError):  # the browser has closed the connection
                 self.wfile.write(body)
 
         def log_message(self, *arguments) -> None:
-            """A request every two seconds is no news."""
+            """Do not log requests: an open page sends one every two seconds."""
 
     try:
         return ThreadingHTTPServer((HOST, port), Handler)
     except (OSError, OverflowError) as error:
         reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
-        raise ResultsError(f"port {port} of {HOST} cannot be used: {reason}; leave --port out for a free one") from None
+        raise ResultsError(
+            f"port {port} on {HOST} cannot be used: {reason}; remove --port to use any free port"
+        ) from None

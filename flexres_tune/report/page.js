@@ -1,12 +1,12 @@
 "use strict";
-// Draws the plots one after the other, so that the page answers in between; sorts tables; follows light and dark.
+// Draws the plots one at a time, so that the page stays responsive; sorts tables; follows the light or dark theme.
 (() => {
   const page = JSON.parse(document.getElementById("page-data").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const touch = !matchMedia("(hover: hover)").matches;
   const config = {
     responsive: true, displaylogo: false, scrollZoom: false, displayModeBar: touch ? false : "hover",
-    showSendToCloud: false, plotlyServerURL: "",  // this page sends nothing anywhere
+    showSendToCloud: false, plotlyServerURL: "",  // the page sends no data to a server
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
     toImageButtonOptions: { format: "png", scale: 3 },
   };
@@ -14,8 +14,8 @@
 
   const draw = (plot) => {
     const layout = Object.assign({}, plot.figure.layout, { template: page.templates[theme], autosize: true });
-    if (touch) layout.dragmode = false;  // a finger scrolls the page
-    if (innerWidth < 560) {  // a legend of one column must not take the plot's own height
+    if (touch) layout.dragmode = false;  // dragging scrolls the page instead of zooming the plot
+    if (innerWidth < 560) {  // the legend has one column: add its height, or it would shrink the plot
       layout.height += 18 * Math.max(0, plot.figure.data.filter((t) => t.name && t.showlegend !== false).length - 2);
     }
     document.getElementById("plot-" + plot.name).style.height = layout.height + "px";
@@ -30,7 +30,7 @@
       return;
     }
     draw(page.plots[index]).then(() => {
-      // ms since the page was opened: from here on it scrolls and sorts, and the others come one by one
+      // ms since the page was opened: from now on it scrolls and sorts while the other plots are drawn
       if (index === 0) document.documentElement.dataset.usable = String(Math.round(performance.now()));
       setTimeout(drawRest, 0, index + 1);
     });

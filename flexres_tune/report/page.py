@@ -1,7 +1,7 @@
-"""Page: one HTML file that needs nothing else, and that nothing in a sweep can make do anything.
+"""Page: one HTML file that loads no other file and runs no code from the data of a sweep.
 
-Text is escaped, data is JSON with `<` written as \\u003c, and the page's own policy lets run only the scripts whose
-hashes it names and lets nothing reach a network.
+Text is escaped, data is JSON with `<` written as \\u003c, and the page's Content-Security-Policy runs only the scripts
+whose hashes it contains and forbids every access to a network.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from typing import Any
 
 from flexres_tune.report.plots.style import Plot, template
 
-_SELF, _NONE = "'self'", "'none'"  # words of the policy
-
 
 @dataclass(frozen=True)
 class Part:
-    """A section of a page: a heading, HTML that is escaped already, and plots."""
+    """A section of a page: heading, plots and HTML whose text is escaped already."""
 
-    name: str  # id, and what a link at the top says
-    html: str = ""
+    name: str  # heading, and text of the link at the top of the page
+    html: str = ""  # above the plots
     plots: Sequence[Plot] = ()
     html_after: str = ""  # below the plots
 
@@ -36,13 +34,13 @@ class Part:
 
 
 def page_html(title: str, head: str, parts: Sequence[Part], foot: str, version: str = "") -> str:
-    """The whole file.
+    """The page as one string.
 
     Args:
-        title: of the window; escaped here.
+        title: of the browser's tab, not escaped.
         head: HTML above the first section.
         foot: HTML below the last.
-        version: of a live page, which asks the server whether it is still the newest; "" for a file.
+        version: of the tables; a live page compares it with the server's. "" for a file.
     """
     parts = [part for part in parts if not part.is_empty]
     plots = [plot for part in parts for plot in part.plots]
@@ -92,7 +90,7 @@ def _id(name: str) -> str:
 
 
 def _figure(plot: Plot) -> dict[str, Any]:
-    """The figure as plain JSON; numbers that are not finite become null, as JSON has none."""
+    """The figure as JSON values; numbers that are not finite become null, because JSON has no NaN."""
     return json.loads(plot.figure.to_json(engine="json"))
 
 
@@ -102,11 +100,11 @@ def _json(data: Any) -> str:
 
 
 def _policy(scripts: Sequence[str], is_live: bool) -> str:
+    allowed = "'self'" if is_live else "'none'"
     hashes = " ".join(f"'sha256-{base64.b64encode(_sha256(script)).decode()}'" for script in scripts)
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
-        f"connect-src {_SELF if is_live else _NONE}; "
-        "base-uri 'none'; form-action 'none'"
+        f"connect-src {allowed}; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -121,10 +119,10 @@ def _asset(name: str) -> str:
 
 @cache
 def plotly_js() -> str:
-    """Plotly's own script, whole, as its Python package brings it (4.8 MB)."""
+    """Plotly's script from its Python package (4.8 MB)."""
     from plotly.offline import get_plotlyjs
 
     script = get_plotlyjs()
-    if "</script" in script.lower():  # would end the element that holds it
-        raise AssertionError("plotly.js cannot be inlined")
-    return script.replace("\r\n", "\n").replace("\r", "\n")  # a browser does so too, before it takes the hash
+    if "</script" in script.lower():  # would end the <script> element
+        raise AssertionError("plotly.js contains </script and cannot be put inline")
+    return script.replace("\r\n", "\n").replace("\r", "\n")  # as a browser does before it computes the hash

@@ -21,7 +21,7 @@ _SCALE = 3  # 300 dots an inch at 7.2 inches
 _LINE = 84  # characters of the title's lines
 
 
-def write_pictures(data: ReportData, folder: AnyPath) -> list[AnyPath]:
+def write_png_files(data: ReportData, folder: AnyPath) -> list[AnyPath]:
     """One PNG a plot, on white, its finding as its title.
 
     Raises:

@@ -8,7 +8,7 @@ import pytest
 
 from flexres_tune.report.data import read_data
 from flexres_tune.report.files import write_report
-from flexres_tune.report.png import write_pictures
+from flexres_tune.report.png import write_png_files
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -193,7 +193,7 @@ def test_pictures_are_drawn_without_a_network(fill, tmp_path):
     from PIL import Image
 
     data = read_data(fill(hostile=HOSTILE), "demo")
-    paths = write_pictures(data, tmp_path / "figures")
+    paths = write_png_files(data, tmp_path / "figures")
     assert len(paths) >= 10
     for path in paths:
         with Image.open(path) as image:

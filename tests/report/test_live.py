@@ -1,4 +1,4 @@
-"""The live page: on this machine only, made anew when the tables change; the index over all sweeps."""
+"""The live page: served on this machine only and rendered again when the tables change; the index of all sweeps."""
 
 import threading
 import urllib.error
@@ -51,10 +51,9 @@ def test_nothing_else_is_served(server, path, host, status):
     assert error.value.code == status
 
 
-def test_taken_port_is_said_with_a_way_out(server, fill):
-
+def test_port_in_use_is_refused_with_what_to_do(server, fill):
     port = server.server_address[1]
-    with pytest.raises(ResultsError, match=f"port {port} .*leave --port out"):
+    with pytest.raises(ResultsError, match=f"port {port} .*remove --port"):
         make_server(fill(), "demo", port)
 
 

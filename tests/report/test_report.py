@@ -1,4 +1,4 @@
-"""The report command: what it writes, and what it says where it cannot."""
+"""The report command: the files that it writes, and its messages."""
 
 import re
 
@@ -26,7 +26,7 @@ def report(*arguments):
     return invoke(app, *arguments)
 
 
-def test_a_report_a_sweep_is_written(folder):
+def test_one_report_per_sweep_is_written(folder):
     done = report("--results", folder)
     assert done.exit_code == 0
     assert done.output.splitlines() == [f"{folder}/one/report.html", f"{folder}/two/report.html"]
@@ -40,16 +40,16 @@ def test_index_is_written(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--png", "x"], "--png is for one sweep, but .* has one, two; add --sweep NAME"),
-        (["--watch"], "--watch is for one sweep"),
-        (["--watch", "--index"], "--watch and --index do different things; give one of them"),
-        (["--port", "8000"], "--port belongs to --watch, which is absent"),
-        (["--index", "--sweep", "one"], "--index is over all sweeps, but --sweep names one"),
+        (["--png", "x"], "--png needs one sweep, but .* has one, two; add --sweep NAME"),
+        (["--watch"], "--watch needs one sweep"),
+        (["--watch", "--index"], "--watch and --index exclude each other; give only one of them"),
+        (["--port", "8000"], "--port has no effect without --watch"),
+        (["--index", "--sweep", "one"], "--index lists all sweeps, but --sweep names one"),
         (["--sweep", "tow"], "no sweep 'tow'; did you mean two"),
         (["--sweep", "one", "--png", "x"], "nothing to plot yet"),
     ],
 )
-def test_wrong_options_are_said_with_a_way_out(folder, arguments, message, monkeypatch):
+def test_wrong_options_are_refused_with_what_to_do(folder, arguments, message, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     done = report("--results", folder, *arguments)
     assert done.exit_code == 2
@@ -57,7 +57,7 @@ def test_wrong_options_are_said_with_a_way_out(folder, arguments, message, monke
     assert re.search(message, done.output), done.output
 
 
-def test_pictures_without_a_browser_say_what_to_install(folder, monkeypatch):
+def test_png_without_a_browser_names_what_to_install(folder, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     done = report("--results", folder, "--sweep", "one", "--png", "x")
     assert done.exit_code == 2
