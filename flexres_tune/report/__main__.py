@@ -1,4 +1,4 @@
-"""Write the report of a sweep, its plots as PNG files, or an index; or serve it live: `python -m flexres_tune.report`."""
+"""Write the report of a sweep, its plots as PNG files, or an index of all sweeps; or serve the report live."""
 
 from __future__ import annotations
 
