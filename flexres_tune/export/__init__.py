@@ -1,1 +1,1 @@
-"""A trained model leaves the results folder: which one, as which files, and checked how."""
+"""Export: the best trained model of a sweep as files that other programs can load, checked before they are used."""

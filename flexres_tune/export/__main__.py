@@ -17,14 +17,14 @@ Example:
 
 writes model.safetensors, config.json, load_model.py and model.onnx, each checked on the validation images.
 """
-PACKAGES = ("safetensors", "onnx", "onnxscript", "onnxruntime")  # only an export needs them
+PACKAGES = ("safetensors", "onnx", "onnxscript", "onnxruntime")  # of the extra `export`
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
 @app.callback()
 def export() -> None:
-    """Take a trained model out of the results folder."""
+    """Export a trained model from the results folder."""
 
 
 @app.command(epilog=EPILOG)
@@ -35,19 +35,19 @@ def best(
         str, typer.Option(metavar="FOLDER|URL", help="Where the results are: a folder, s3://... or gs://...")
     ] = "results",
 ) -> None:
-    """Write the best confirmed model, or the best completed one where nothing was confirmed."""
+    """Write the best confirmed model; if the sweep has no confirm trials, the best completed one."""
     from flexres_tune.export.best import find_best
     from flexres_tune.results import open_results
     from flexres_tune.storage import is_remote, make_path
 
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise FlexResError(
-            f"export needs packages that are not installed: {', '.join(missing)}; pip install {' '.join(missing)}"
+            f"export needs packages that are not installed: {', '.join(missing)}; pip install 'flexres_tune[export]'"
         )
     folder = make_path(out)
     if is_remote(folder):
         raise FlexResError(
-            f"--out {out}: must be a folder, for its files are checked there; copy them to the bucket then"
+            f"--out {out}: must be a local folder, because the files are checked there; copy them afterwards"
         )
     opened = open_results(results)
     opened.choose(sweep)

@@ -1,4 +1,4 @@
-"""The best trial of a sweep whose weights are there; imports no torch."""
+"""The best trial of a sweep that has its weights; imports no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flexres_tune.storage import AnyPath
 
 @dataclass(frozen=True)
 class BestTrial:
-    """A completed trial of the leading configuration, and where its weights lie."""
+    """A completed trial of the leading configuration, and the path of its weights."""
 
     row: Mapping[str, Any]  # of `trials`
     config: TrialConfig
@@ -28,10 +28,11 @@ class BestTrial:
 
 
 def find_best(results: Results, sweep: str) -> BestTrial:
-    """Of the leaderboard's first configuration (confirmed before screened) the best seed whose weights were kept.
+    """The best seed that has its weights, of the leaderboard's first configuration (confirmed before screened).
 
     Raises:
-        ResultsError: no configuration has run to its end, or none of its weights are there; says how to make them.
+        ResultsError: no configuration has run to its end, or its weights are missing; the message has the command
+            that trains them.
     """
     leader = next((row for board in leaderboards(results, sweep) for row in board.ranked), None)
     if leader is None:
@@ -50,25 +51,29 @@ def find_best(results: Results, sweep: str) -> BestTrial:
     path = SweepPaths(results.root, sweep).checkpoint(rows[0]["trial_id"])
     raise ResultsError(
         f"{sweep}: the weights of the best configuration, {leader.config_id}, must be in {path.parent}, but are "
-        f"not there. This makes them:\n{train_command(config_of(rows[0]), path)}"
+        f"missing. This command trains them:\n{train_command(config_of(rows[0]), path)}"
     )
 
 
 def config_of(row: Mapping[str, Any]) -> TrialConfig:
-    """The configuration that a row of `trials` has in its columns."""
+    """The configuration in the columns of a row of `trials`.
+
+    Raises:
+        ResultsError: the columns do not give the row's trial_id.
+    """
     model = {name: row[name] for name in Architecture.model_fields}
     own = {name: row[name] for name in TrialConfig.model_fields if name != "model"}
     config = TrialConfig.model_validate({**own, "model": model})
     if config.trial_id != row["trial_id"]:
         raise ResultsError(
             f"trial {row['trial_id']}: its columns must give its own id, but give {config.trial_id}: they were "
-            "changed, or written by a version that knew other fields"
+            "changed, or written by a version with other fields"
         )
     return config
 
 
 def train_command(config: TrialConfig, checkpoint: AnyPath) -> str:
-    """What to type to train this trial again, without Ray, and keep its weights at `checkpoint`."""
+    """The command that trains this trial again, without Ray, and saves its weights at `checkpoint`."""
     words = ["python", "-m", "flexres_tune.train", *_model_options(config.model)]
     values = config.to_dict()
     for name, field in TrialConfig.model_fields.items():

@@ -1,4 +1,4 @@
-"""A trial as files that others can use: model.safetensors, config.json, load_model.py and model.onnx, checked."""
+"""A trial as files for other programs: model.safetensors, config.json, load_model.py and model.onnx, checked."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from flexres_tune.models import build_model
 from flexres_tune.storage import atomic_write, atomic_write_bytes, atomic_write_text
 from flexres_tune.training.checkpoint import load_checkpoint
 
-TOLERANCE = 1e-4  # largest difference of a logit that ONNX Runtime may have
-_BATCH = 250  # images a call while checking
+TOLERANCE = 1e-4  # largest permitted difference between a logit of an exported file and of the trained model
+_BATCH = 250  # images per forward pass of the check
 _LOADER = '''\
-"""load_model()(images (B, 3, {size}, {size}) in [0, 1]) -> logits (B, {classes}), by the weights beside this file."""
+"""load_model()(images (B, 3, {size}, {size}) in [0, 1]) -> logits (B, {classes}), with the weights in this folder."""
 import json, pathlib, torch
 from flexres_tune.models import build_model
 from safetensors.torch import load_file
@@ -51,7 +51,7 @@ class Check:
 
 
 class _Normalised(nn.Module):
-    """Images in [0, 1] -> logits: the normalisation of the training belongs to the model that leaves."""
+    """Images in [0, 1] -> logits: the exported model includes the normalisation that it was trained with."""
 
     def __init__(self, model: nn.Module, mean: Tensor, std: Tensor):
         super().__init__()
@@ -64,10 +64,11 @@ class _Normalised(nn.Module):
 
 
 def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
-    """Write the four files into `out`, each whole or not at all, and check them on the validation images.
+    """Write the four files into `out`, each atomically, and check them on the validation images.
 
     Raises:
-        CheckpointError: the checkpoint is not the trial's last, or the files do not do what the trained model does.
+        CheckpointError: the checkpoint is not the trial's last, or an exported file gives other logits than the
+            trained model.
         DataError: the data set's images, which the check needs, are missing.
         ResultsError: `out` cannot be written.
     """
@@ -89,7 +90,7 @@ def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
 
 
 def _moments(best: BestTrial, data: ImageData) -> tuple[Tensor, Tensor]:
-    """What the trial's images were normalised with; a constant channel is not scaled."""
+    """Mean and standard deviation that the trial's images were normalised with; a constant channel is not scaled."""
     if not best.config.normalize:
         return torch.zeros(3), torch.ones(3)
     return data.mean, torch.where(data.std > 0, data.std, 1.0)
@@ -115,7 +116,7 @@ def _description(best: BestTrial, sweep: str, data: ImageData, mean: Tensor, std
 def _write_weights(network: nn.Module, path: Path) -> None:
     from safetensors.torch import save
 
-    # save_file() would leave a file that only its owner may read.
+    # save_file() would create a file that only its owner can read.
     atomic_write_bytes(path, save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
 
 
@@ -163,7 +164,7 @@ def _check(model: nn.Module, data: ImageData, out: Path) -> Check:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch.onnx prints its steps, and logs what a user can do nothing about."""
+    """Suppress the progress of torch.onnx and its warnings, which a user cannot act on."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

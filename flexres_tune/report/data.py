@@ -21,19 +21,20 @@ from flexres_tune.results.lock import find_holder
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import Plan, read_plan
 from flexres_tune.results.reader import Results
-from flexres_tune.text import shorten
+from flexres_tune.text import join_words, plural, shorten
 
 _COLUMNS = (
     "trial_id", "config_id", "seed", "stage", "status", "error", "best_val_accuracy", "test_accuracy", "epochs",
     "epochs_run", "train_seconds", "num_parameters", "device", "hostname", "started_at", "finished_at", "git_commit",
     "versions",
 )  # fmt: skip
+_EXTENT = ["dataset", "model", "status", "epochs", "epochs_run"]
 _LABEL_WIDTH = 60  # characters of a configuration's label
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A row of `trials`, as far as a report needs it; accuracies that are not finite are None."""
+    """The columns of a row of `trials` that a report needs; accuracies that are not finite are None."""
 
     trial_id: str
     config_id: str
@@ -43,7 +44,7 @@ class Trial:
     error: str | None
     best_val_accuracy: float | None  # fraction
     test_accuracy: float | None  # fraction
-    epochs: int  # the budget
+    epochs: int  # that it was to run
     epochs_run: int
     train_seconds: float
     num_parameters: int
@@ -57,7 +58,7 @@ class Trial:
 
     @property
     def is_full(self) -> bool:
-        """Whether it ran its whole budget and has an accuracy to compare."""
+        """Whether it ran all its epochs and has an accuracy to compare."""
         return self.status == TrialStatus.COMPLETED and self.best_val_accuracy is not None
 
     @property
@@ -67,9 +68,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class ReportData:
-    """One sweep on one data set, the one used last: accuracies on other images are not compared."""
+    """One sweep on the data set used last; accuracies on different data sets cannot be compared."""
 
-    results: Results  # for the statistics that some plots ask for
+    results: Results  # for the statistics that some plots compute
     sweep: str
     dataset: str | None
     others: dict[str, int]  # other data sets of the sweep -> number of their trials, which the plots leave out
@@ -81,11 +82,12 @@ class ReportData:
     board: Board
     parameters: tuple[str, ...]  # that vary
     answer: str  # in one sentence
+    extent: str  # what ran: see extent_of()
     num_planned: int | None
 
     @cached_property
     def full(self) -> tuple[Trial, ...]:
-        """Trials that ran their whole budget."""
+        """Trials that ran all their epochs."""
         return tuple(trial for trial in self.trials if trial.is_full)
 
     @cached_property
@@ -109,12 +111,12 @@ class ReportData:
         return self.plan.description if self.plan else ""
 
     def counted(self, config_id: str) -> list[Trial]:
-        """The trials that a configuration is judged by: its confirm trials if there are any, else all full ones."""
+        """The trials that rank a configuration: its confirm trials if there are any, else all full-length ones."""
         full = [trial for trial in self.by_config.get(config_id, []) if trial.is_full]
         return [trial for trial in full if trial.is_confirm] or full
 
     def label(self, config_id: str) -> str:
-        """A configuration by what varies, as the answer names it: `sgd lr=0.1`. Not escaped for HTML."""
+        """A configuration's varying parameters, as the answer writes them: `sgd lr=0.1`. Not escaped for HTML."""
         trials = self.by_config.get(config_id)
         return _cut(configuration_name(trials[0].parameters if trials else {}, config_id))
 
@@ -147,12 +149,35 @@ def read_data(results: Results, sweep: str) -> ReportData:
         board=board,
         parameters=parameters,
         answer=sentence_of(board),
+        extent=extent_of(table),
         num_planned=plan.num_trials if plan else None,
     )
 
 
+def extent_of(trials: pa.Table) -> str:
+    """What ran, by the rows of `trials`: "tiny on digits, 12 epochs, 18 trials", per data set; "" without trials.
+
+    The sweep's question may describe another profile of the file. Epochs are those of the trials that ran to the end;
+    if none did, the most that any trial has run.
+    """
+    parts = []
+    for dataset in dict.fromkeys(trials["dataset"].to_pylist()):
+        rows = [row for row in trials.select(_EXTENT).to_pylist() if row["dataset"] == dataset]
+        models = sorted({row["model"] for row in rows})
+        model = join_words(map(str, models), "and") if len(models) <= 3 else f"{len(models)} models"
+        lengths = sorted({row["epochs"] for row in rows if row["status"] == TrialStatus.COMPLETED})
+        if not lengths:
+            epochs = f"at most {plural(max(row['epochs_run'] for row in rows), 'epoch')}"
+        elif len(lengths) == 1:
+            epochs = plural(lengths[0], "epoch")
+        else:
+            epochs = f"{lengths[0]} to {lengths[-1]} epochs"
+        parts.append(f"{model} on {dataset or 'unknown data'}, {epochs}, {plural(len(rows), 'trial')}")
+    return "; ".join(parts)
+
+
 def value_text(name: str, value: Any) -> str:
-    """A parameter's value as on an axis: shortest form, `–` for none."""
+    """A parameter's value as an axis shows it."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
@@ -171,7 +196,7 @@ def percent(value: float, digits: int = 1) -> str:
 
 
 def _cut(label: str) -> str:
-    """Whole words up to _LABEL_WIDTH characters: half a parameter tells nothing."""
+    """As many whole words as fit into _LABEL_WIDTH characters: part of a parameter would be misleading."""
     if len(label) <= _LABEL_WIDTH:
         return label
     kept = label[: _LABEL_WIDTH - 1].rpartition(" ")[0]
@@ -213,5 +238,5 @@ def _curves(epochs: pa.Table) -> dict[str, list[tuple[int, float]]]:
 def _plan(paths: SweepPaths) -> Plan | None:
     try:
         return read_plan(paths)
-    except ResultsError:  # damaged: `query status` says so; the rows are shown all the same
+    except ResultsError:  # damaged; `query status` reports it, and the report shows the rows without the plan
         return None

@@ -1,4 +1,4 @@
-"""results/<sweep>/report.html: written aside and renamed, so that a reader never sees half a page."""
+"""The report of a sweep and the index of all sweeps as files, each replaced as a whole."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import pyarrow.compute as pc
 
 from flexres_tune.analysis.summary import answer_sentence
 from flexres_tune.errors import ResultsError
-from flexres_tune.report.data import read_data
+from flexres_tune.report.data import extent_of, read_data
 from flexres_tune.report.page import page_html
 from flexres_tune.report.sections import report_html
 from flexres_tune.results.paths import SweepPaths, index_path
 from flexres_tune.results.plan import read_plan
 from flexres_tune.results.reader import Results
 from flexres_tune.storage import AnyPath, atomic_write_text
-from flexres_tune.text import escape as spell_out
+from flexres_tune.text import escape as escape_controls
 from flexres_tune.text import format_duration, plural
 
 
 def write_report(results: Results, sweep: str) -> AnyPath:
-    """Write the report of one sweep; its path.
+    """Write results/<sweep>/report.html and return its path.
 
     Raises:
         ResultsError: no such sweep, or the folder cannot be written.
@@ -32,7 +32,7 @@ def write_report(results: Results, sweep: str) -> AnyPath:
 
 
 def try_report(results: Results, sweep: str) -> str:
-    """One line for the end of a run: where the report is, or why there is none. Raises nothing: the run is done."""
+    """Write the report at the end of a run; a line with its path, or a warning with the reason. Raises no exception."""
     try:
         return f"report: {write_report(results, sweep)}"
     except Exception as error:
@@ -41,7 +41,7 @@ def try_report(results: Results, sweep: str) -> str:
 
 
 def write_index(results: Results) -> AnyPath:
-    """Write the index, and the report of each sweep that has none; the index's path.
+    """Write the index of all sweeps, and the report of each sweep that has none; return the index's path.
 
     Raises:
         ResultsError: no sweeps, or the folder cannot be written.
@@ -50,10 +50,10 @@ def write_index(results: Results) -> AnyPath:
     for sweep in results.choose():
         try:
             rows.append(_row(results, sweep))
-        except ResultsError as error:  # one damaged sweep does not hide the others
-            failed.append(f"<p class=note>{escape(sweep)}: {escape(spell_out(str(error)))}</p>")
+        except ResultsError as error:  # show the other sweeps although one is damaged
+            failed.append(f"<p class=note>{escape(sweep)}: {escape(escape_controls(str(error)))}</p>")
     rows.sort(reverse=True)
-    heads = ("sweep", "question", "answer", "last trial", "trials", "device time")
+    heads = ("sweep", "question", "what ran", "answer", "last trial", "trials", "device time")
     head = "".join(f"<th scope=col aria-sort=none><button>{name}</button></th>" for name in heads)
     body = "".join(row for _, row in rows)
     table = (
@@ -67,7 +67,7 @@ def write_index(results: Results) -> AnyPath:
 
 
 def _row(results: Results, sweep: str) -> tuple[str, str]:
-    """(what it is sorted by, the row)."""
+    """(time of the last trial, to sort by; HTML of the table row)."""
     paths = SweepPaths(results.root, sweep)
     if not paths.report.exists():
         write_report(results, sweep)
@@ -83,13 +83,14 @@ def _row(results: Results, sweep: str) -> tuple[str, str]:
     cells = [
         (sweep, link),
         (plan.description if plan else "", None),
+        (extent_of(trials), None),
         (answer_sentence(results, sweep), None),
         (moment, f"{last:%Y-%m-%d %H:%M}" if last else "–"),
         (str(trials.num_rows), f"{trials.num_rows:,}"),
         (str(seconds), format_duration(seconds)),
     ]
     row = "".join(
-        f'<td data-v="{escape(spell_out(value), quote=True)}">{escape(spell_out(value)) if html is None else html}</td>'
-        for value, html in cells
+        f'<td data-v="{escape(text, quote=True)}">{escape(text) if html is None else html}</td>'
+        for text, html in ((escape_controls(value), html) for value, html in cells)
     )
     return moment, f"<tr>{row}</tr>"

@@ -1,8 +1,9 @@
-"""Plots as PNG files for papers, drawn by Kaleido in a browser that is there already; nothing is downloaded."""
+"""Plots as PNG files for papers, drawn by Kaleido in the browser that is installed; nothing is downloaded."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import shutil
 import textwrap
 from html import escape
@@ -22,22 +23,24 @@ _LINE = 84  # characters of the title's lines
 
 
 def write_png_files(data: ReportData, folder: AnyPath) -> list[AnyPath]:
-    """One PNG a plot, on white, its finding as its title.
+    """Write one PNG file per plot, with a white background and the finding as its title.
 
     Raises:
-        ResultsError: no browser, no plots, or the folder cannot be written.
+        ResultsError: no Kaleido, no browser, no plots, or the folder cannot be written.
     """
+    if importlib.util.find_spec("kaleido") is None:
+        raise ResultsError("--png needs kaleido, which is not installed; pip install 'flexres_tune[png]'")
     browser = find_browser()
     plots = all_plots(data)
     if not plots:
-        raise ResultsError(f"sweep {data.sweep} has nothing to plot yet; let some trials finish first")
+        raise ResultsError(f"sweep {data.sweep} has nothing to plot yet; run it until some trials have finished")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         pictures = asyncio.run(_draw(plots, browser))
     except OSError as error:
         raise ResultsError(f"{folder}: {describe_os_error(error)}") from error
-    except Exception as error:  # Kaleido's and its browser's own, of many kinds
-        raise ResultsError(f"{browser} drew no picture: {type(error).__name__}: {error}") from error
+    except Exception as error:  # Kaleido and the browser raise many types
+        raise ResultsError(f"{browser} could not draw the plots: {type(error).__name__}: {error}") from error
     paths = []
     for plot, picture in zip(plots, pictures, strict=True):
         path = folder / f"{plot.name}.png"
@@ -47,16 +50,16 @@ def write_png_files(data: ReportData, folder: AnyPath) -> list[AnyPath]:
 
 
 def find_browser() -> str:
-    """Path of a Chromium or Chrome.
+    """Path of Chromium or Chrome.
 
     Raises:
-        ResultsError: none is there.
+        ResultsError: none is installed.
     """
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         raise ResultsError(
             "--png needs Chromium or Chrome, but none is on the PATH; install it (apt-get install chromium), or open "
-            "report.html in a browser and use the camera above each plot"
+            "report.html in a browser and use the camera button above each plot"
         )
     return found
 
@@ -66,7 +69,7 @@ async def _draw(plots: list[Plot], browser: str) -> list[bytes]:
     import plotly
 
     script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-    page = kaleido.PageGenerator(plotly=str(script), mathjax=False)  # its defaults ask the network for both
+    page = kaleido.PageGenerator(plotly=str(script), mathjax=False)  # the defaults download both
     async with kaleido.Kaleido(n=1, page_generator=page, path=browser) as drawer:
         return [
             await drawer.calc_fig(figure, opts={"format": "png", "scale": _SCALE}) for figure in map(_titled, plots)
@@ -74,7 +77,7 @@ async def _draw(plots: list[Plot], browser: str) -> list[bytes]:
 
 
 def _titled(plot: Plot) -> dict[str, Any]:
-    """The figure on white as Plotly's JSON: its finding on top, its legend below, where it leaves room for that."""
+    """The figure as Plotly's JSON, on white: its finding above the plot, a legend that stood above it below."""
     figure = plot.figure.to_plotly_json()
     layout = dict(figure["layout"])
     lines = textwrap.wrap(plot.finding, _LINE)

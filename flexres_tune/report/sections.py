@@ -1,4 +1,4 @@
-"""The sections of a report in their order: which plots and which words stand in each."""
+"""The sections of a report, in their order, with their plots and text."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from flexres_tune.report.plots.progress import plot_progress
 from flexres_tune.report.plots.ranking import plot_ranking
 from flexres_tune.report.plots.style import Plot
 from flexres_tune.report.plots.timeline import plot_timeline
+from flexres_tune.text import escape as escape_controls
 
 PLOTS: dict[str, Callable[[ReportData], list[Plot]]] = {
     "Leaderboard": plot_ranking,
@@ -31,7 +32,7 @@ PLOTS: dict[str, Callable[[ReportData], list[Plot]]] = {
     "Accuracy and cost": plot_cost,
     "Timeline": plot_timeline,
 }
-"""Heading -> its plots, in the order of the page; a section without plots and words is left out."""
+"""Heading -> function that makes its plots, in the order of the page; an empty section is left out."""
 
 
 def all_plots(data: ReportData) -> list[Plot]:
@@ -43,7 +44,7 @@ def report_html(data: ReportData, root: str, version: str = "") -> str:
     """The report of one sweep as a page.
 
     Args:
-        root: the results folder, as the commands at the end of the page name it.
+        root: the results folder, as the commands at the end of the page show it.
         version: of a live page; "" for a file.
     """
     parts = []
@@ -52,10 +53,11 @@ def report_html(data: ReportData, root: str, version: str = "") -> str:
         parts.append(Part(name, plots=make(data), html_after=table))
     parts.append(Part("Failures", failures_html(data)))
     parts.append(Part("How to reproduce it", reproduce_html(data, root)))
-    question = data.description.strip() or f"What does sweep {data.sweep} say?"
+    question = data.description.strip() or f"Results of sweep {data.sweep}"
+    ran = f"<p class=note>Ran: {escape(escape_controls(data.extent))}.</p>" if data.extent else ""
     head = (
         f"<p class=kind>sweep {escape(data.sweep)}</p><h1>{escape(question)}</h1>"
-        f"<p class=answer>{escape(data.answer)}</p>{facts_html(data)}"
+        f"{ran}<p class=answer>{escape(data.answer)}</p>{facts_html(data)}"
     )
-    foot = "Written by flexres_tune. Accuracies are of the held-out validation images; the test set ranks nothing."
+    foot = "Written by flexres_tune. Accuracies are of the validation images; no ranking uses the test set."
     return page_html(f"{data.sweep}: report", head, parts, foot, version)

@@ -1,8 +1,9 @@
-"""The best model leaves the results folder: the right trial, and files that do what it did."""
+"""Export: the right trial is chosen, and its files give the logits of the trained model."""
 
 import json
 import runpy
 import shlex
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -75,8 +76,8 @@ def test_exported_files_give_the_trained_models_logits(paths, run, tmp_path, cha
         logits = runpy.run_path(str(out / "load_model.py"))["load_model"]()(images)
     session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
     assert abs(session.run(["logits"], {"images": images.numpy()})[0] - logits.numpy()).max() < 1e-4
-    told = json.loads((out / "config.json").read_text())
-    assert TrialConfig.model_validate(told["training"]) == config and told["trial_id"] == config.trial_id
+    description = json.loads((out / "config.json").read_text())
+    assert TrialConfig.model_validate(description["training"]) == config and description["trial_id"] == config.trial_id
     assert len((out / "load_model.py").read_text().splitlines()) <= 12
 
 
@@ -103,7 +104,10 @@ def test_missing_weights_are_not_replaced_by_the_second_best_and_the_command_mak
     paths.checkpoint(make(0.1).trial_id).touch()
     result = run()
     error = str(result.exception)
-    assert isinstance(result.exception, FlexResError) and "This makes them:\npython -m flexres_tune.train " in error
+    assert (
+        isinstance(result.exception, FlexResError)
+        and "This command trains them:\npython -m flexres_tune.train " in error
+    )
     words = shlex.split(error.splitlines()[-1])[3:]
     done = CliRunner().invoke(train_app, words)
     assert done.exit_code == 0 and find_best(open_results(paths.root), "demo").config == config
@@ -137,11 +141,8 @@ def test_row_gives_its_configuration_back_or_is_refused(paths):
 
 
 def test_missing_package_is_named_with_the_line_that_installs_it(paths, run, monkeypatch):
-    import importlib.util
-
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else find(name, *a))
-    assert "not installed: onnx; pip install onnx" in str(run().exception)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert str(run().exception).endswith("not installed: onnx; pip install 'flexres_tune[export]'")
 
 
 def test_sweep_that_has_not_ended_is_refused(paths, run):

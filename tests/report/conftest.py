@@ -101,11 +101,3 @@ def _status(index, config, rng, num_trials):
     if index in (3, 4):
         return ["failed", "diverged"][index - 3]
     return "stopped" if config.lr < 0.01 else "completed"
-
-
-@pytest.fixture(autouse=True)
-def quick_forests(request, monkeypatch):
-    """fANOVA is held to account in test_importance.py; here its seconds would only be repeated."""
-    if request.node.get_closest_marker("browser") is None:
-        shares = lambda study, names, seed: {name: 1 / len(names) for name in names}  # noqa: E731
-        monkeypatch.setattr("flexres_tune.analysis.importance._fanova", shares)

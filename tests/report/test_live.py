@@ -62,5 +62,6 @@ def test_index_names_question_answer_and_links(fill, paths):
     assert 'href="demo/report.html"' in index
     assert "Which rate? &lt;b&gt;" in index
     assert "validation accuracy" in index
+    assert "small and tiny on digits, 9 epochs, 36 trials" in index
     assert paths.report.exists()
     assert "<b>" not in index

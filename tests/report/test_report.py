@@ -1,6 +1,7 @@
 """The report command: the files that it writes, and its messages."""
 
 import re
+import sys
 
 import pytest
 from helpers.command import invoke
@@ -55,6 +56,13 @@ def test_wrong_options_are_refused_with_what_to_do(folder, arguments, message, m
     assert done.exit_code == 2
 
     assert re.search(message, done.output), done.output
+
+
+def test_png_without_kaleido_names_the_extra(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kaleido", None)
+    done = report("--results", folder, "--sweep", "one", "--png", "x")
+    assert done.exit_code == 2
+    assert "pip install 'flexres_tune[png]'" in done.output
 
 
 def test_png_without_a_browser_names_what_to_install(folder, monkeypatch):

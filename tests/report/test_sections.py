@@ -33,6 +33,19 @@ def test_question_and_answer_stand_first(data):
     assert html.index("Which rate?") < html.index(data.answer.split(";")[0]) < html.index("<h2>")
 
 
+def test_headline_names_what_ran(paths, make_config, make_trial):
+    for seed in (0, 1):
+        config = make_config(seed=seed, epochs=12)
+        with SweepWriter(paths) as writer:
+            writer.add_trial(make_trial(config), config)
+    html = report_html(read_data(open_results(paths.root), "demo"), "results")
+    assert "Ran: tiny on digits, 12 epochs, 2 trials." in html[: html.index("<h2>")]
+
+
+def test_headline_counts_the_epochs_of_completed_trials(data):
+    assert data.extent == "small and tiny on digits, 9 epochs, 36 trials"
+
+
 def test_text_of_the_sweep_is_text(data):
     html = report_html(data, "results")
     assert "<script>alert" not in html
