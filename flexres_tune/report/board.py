@@ -23,7 +23,7 @@ _FOLDED = 15  # rows shown until all are asked for
 
 
 def leaderboard_html(data: ReportData) -> str:
-    """All rows; those after the first few are folded away until a button shows them."""
+    """The first 400 rows; those after the first 15 are hidden until the reader clicks a button."""
     board = data.board.to_table().slice(0, _MOST_ROWS)
     if not board.num_rows:
         return ""
@@ -61,7 +61,7 @@ def leaderboard_html(data: ReportData) -> str:
     return (
         f'<div class=scroll tabindex=0><table id=board class="sortable{" folded" if folded else ""}">'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{more}"
-        "<p class=note>A row a configuration: mean ± standard deviation over seeds. Click a column's name to sort."
+        "<p class=note>One row per configuration: mean ± standard deviation over seeds. Click a column's name to sort."
         f"{rest}</p>{note}"
     )
 
@@ -82,7 +82,7 @@ def _is_constant(board: pa.Table, name: str) -> bool:
 
 
 def _order(names: list[str]) -> list[str]:
-    """The verdict beside the accuracy it is about; figures that only explain it to the right."""
+    """Column order: the accuracy and the comparison with the leader first, details to the right."""
     first = ("best_val_accuracy_mean", "best_val_accuracy_sd", "num_seeds", "separable_from_leader", "behind_leader")
     after = names.index("stage" if "stage" in names else "num_seeds")
     head, tail = names[:after], names[after:]
@@ -98,7 +98,7 @@ def _raw(table: pa.Table, name: str) -> list[Any]:
 
 
 def _sortable(value: Any) -> str:
-    """What the page sorts by: a number if it is one, else text; nothing sorts last."""
+    """The sort key of a cell as text; the page sorts numbers by value and empty cells last."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, datetime):

@@ -1,4 +1,4 @@
-"""The parts of a report that are words: facts at a glance, failures with their tracebacks, how to reproduce it."""
+"""The text of a report: key facts, failures with their tracebacks, and how to reproduce the sweep."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from html import escape
 from flexres_tune.analysis.status import FAILURES, last_line
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, Trial
-from flexres_tune.text import escape as spell_out
+from flexres_tune.text import escape as escape_controls
 from flexres_tune.text import format_duration, plural
 
 _MOST_FAILURES = 100
-_LONGEST = 20_000  # characters of a traceback: its end, where the exception stands
+_LONGEST = 20_000  # characters of a traceback; its end names the exception
 
 
 def facts_html(data: ReportData) -> str:
@@ -46,7 +46,7 @@ def facts_html(data: ReportData) -> str:
 
 
 def failures_html(data: ReportData) -> str:
-    """Trials that did not end well, alike ones together, the traceback folded; nothing where there are none."""
+    """Failed trials grouped by error, each with its traceback collapsed; "" if no trial failed."""
     groups: dict[tuple[str, str], list[Trial]] = {}
     for trial in data.trials:
         if trial.status in FAILURES:
@@ -62,24 +62,24 @@ def failures_html(data: ReportData) -> str:
         items.append(
             f"<details><summary><b>{escape(status.replace('_', ' '))}</b> × {len(trials)}: "
             f"{escape(_shown(last_line(error)))[:600]}</summary><ul>{listed}</ul>"
-            f"<pre>{escape(spell_out(error[-_LONGEST:], keep=chr(10) + chr(9)))}</pre></details>"
+            f"<pre>{escape(escape_controls(error[-_LONGEST:], keep=chr(10) + chr(9)))}</pre></details>"
         )
     left_out = len(groups) - len(items)
     more = f"<p class=note>{left_out:,} more kinds of failure; `query status` lists them.</p>" if left_out > 0 else ""
     count = sum(map(len, groups.values()))
-    return f"<p>{plural(count, 'trial')} did not end well, in {plural(len(groups), 'way')}.</p>{''.join(items)}{more}"
+    return f"<p>{plural(count, 'trial')} failed, with {plural(len(groups), 'error')}.</p>{''.join(items)}{more}"
 
 
 def reproduce_html(data: ReportData, root: str) -> str:
     """The command, the sweep file as it was resolved, versions and commits."""
     parts = []
     if data.plan:
-        parts.append("<p>Run it again (only what is missing runs):</p>" + _pre(data.plan.command))
+        parts.append("<p>Run the sweep again (only missing trials run):</p>" + _pre(data.plan.command))
     query = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", data.sweep, "--results", root]
-    parts.append("<p>Ask its tables:</p>" + _pre(shlex.join(query)))
+    parts.append("<p>Query its tables:</p>" + _pre(shlex.join(query)))
     if data.plan:
         parts.append(
-            f"<p>The sweep as it ran, profile <b>{escape(data.plan.profile)}</b> and overrides laid over the file; "
+            f"<p>The sweep as it ran, with profile <b>{escape(data.plan.profile)}</b> and overrides applied; "
             f"order of trials shuffled by seed {data.plan.order_seed}:</p>"
             f"<details><summary>resolved sweep file</summary>{_pre(resolved_yaml(data))}</details>"
         )
@@ -119,8 +119,8 @@ def _provenance(data: ReportData) -> list[tuple[str, str]]:
 
 
 def _pre(text: str) -> str:
-    return f"<pre>{escape(spell_out(text, keep=chr(10)))}</pre>"
+    return f"<pre>{escape(escape_controls(text, keep=chr(10)))}</pre>"
 
 
 def _shown(text: str) -> str:
-    return spell_out(text)
+    return escape_controls(text)

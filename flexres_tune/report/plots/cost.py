@@ -16,7 +16,7 @@ _LOG_FROM = 20
 
 
 def plot_cost(data: ReportData) -> list[Plot]:
-    """A point a ranked configuration, and the front: those that nothing cheaper or as cheap betters."""
+    """One point per ranked configuration, and the Pareto front: those that no configuration at most as costly beats."""
     rows = [row for row in data.ranked if row.best_val_accuracy_mean is not None]
     if len(rows) < 3:
         return []
@@ -26,7 +26,7 @@ def plot_cost(data: ReportData) -> list[Plot]:
     if len(set(parameters)) > 1:
         plots.append(_plot(data, rows, parameters, "parameters", "trainable parameters"))
     if max(seconds) > 1.02 * min(seconds) > 0:
-        plots.append(_plot(data, rows, seconds, "time", "device-seconds a trial"))
+        plots.append(_plot(data, rows, seconds, "time", "device-seconds per trial"))
     return plots
 
 
@@ -65,7 +65,7 @@ def _plot(data: ReportData, rows: Sequence[BoardRow], costs: Sequence[float], na
         yaxis=accuracy_axis("best validation accuracy (%)", range=list(focus(values))),
     )
     drawn.update_xaxes(tickformat=",~s" if name == "parameters" else None)
-    notes = ["Ranked configurations; some may lie below the plot: a double click on it shows them."]
+    notes = ["Ranked configurations; some may lie below the plot; double-click it to show them."]
     if len(others) + len(front) < len(rows):
         notes.append(f"{plural(len(rows) - len(others) - len(front), 'configuration')} off the line are left out.")
     return Plot(f"cost-{name}", _finding(data, rows, costs, title), drawn, tuple(notes))

@@ -53,7 +53,7 @@ def plot_curves(data: ReportData) -> list[Plot]:
         xaxis={"title": {"text": "epoch"}, "rangemode": "tozero"},
         yaxis=accuracy_axis(),
     )
-    notes = ["Bands: lowest to highest seed. × where the scheduler stopped a trial. Click a legend entry to hide it."]
+    notes = ["Bands: lowest to highest seed. ×: the scheduler stopped the trial. Click a legend entry to hide it."]
     if left_out:
         notes.append(
             f"{plural(left_out, 'curve')} of trials that were stopped or rank lower are left out, evenly over their "

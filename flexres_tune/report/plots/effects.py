@@ -19,7 +19,7 @@ _AXIS = "best validation accuracy (%)"
 
 
 def plot_effects(data: ReportData) -> list[Plot]:
-    """One plot a parameter that has at least two values among the full-length trials, in the table's order."""
+    """One plot per parameter that has at least two values among the full-length trials, in the table's order."""
     plots, left_out = [], []
     for name in data.parameters:
         values = [hashable(trial.parameters[name]) for trial in data.full]
@@ -130,7 +130,7 @@ def _many_values(data: ReportData, axis: ParameterAxis) -> Plot:
     values = sorted(t.parameters[axis.name] for t in best)
     between = f"between {values[0]:.3g} and {values[-1]:.3g}"
     finding = f"{spaced(axis.name)}: the best tenth of the full-length trials lie {between}"
-    notes = ["Some lie below the plot: a double click on it shows them."]
+    notes = ["Some lie below the plot; double-click it to show them."]
     left_out = sum(t.status == TrialStatus.STOPPED or t.is_full for t in data.trials) - sum(len(t.x) for t in traces)
     if left_out > 0:
         notes.append(f"{left_out:,} trials are left out, evenly over time.")
@@ -180,7 +180,9 @@ def _is_ordered(rows: Sequence[Effect], name: str) -> bool:
 
 
 def _notes(table: Sequence[Effect], name: str) -> tuple[str, ...]:
-    notes = ["n: configurations whose trials all ran to the end; the interval holds what else was varied."]
+    notes = [
+        "n: configurations whose trials all ran to the end; the interval includes the effect of the other parameters."
+    ]
     without = [row for row in table if not row.num_configs]
     if without:
         shown = ", ".join(value_text(name, row.parameters[name]) for row in without[:8])

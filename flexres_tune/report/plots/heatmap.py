@@ -32,7 +32,7 @@ def plot_heatmap(data: ReportData) -> list[Plot]:
 
 
 def _map(data: ReportData, one: str, other: str) -> list[Plot]:
-    """Whichever has more values stands upright, for a phone's sake."""
+    """One map; the parameter with more values is on the y axis, so that the map fits a phone."""
     import plotly.graph_objects as go
 
     rows = parameter_effects(data.results, data.sweep, one, by=other)
@@ -78,11 +78,11 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
         yaxis=_axis(y),
         annotations=[each | {"showarrow": False, "font": {"size": 11, "color": GREY}} for each in stopped],
     )
-    notes = ["Mean over configurations run to their end, whatever else was varied; n: their trials."]
+    notes = ["Mean over all configurations with these two values that ran to the end; n: their trials."]
     if stopped:
-        notes.append("× where no configuration ran to its end on all its seeds: its trials stopped early.")
+        notes.append("×: no configuration ran to the end on all its seeds; number of trials stopped early.")
     if low > min(values):
-        notes.append(f"Colours start at {low:.1f} %: whatever is below has the darkest.")
+        notes.append(f"Colours start at {low:.1f} %: lower values have the darkest colour.")
     best = max(whole, key=lambda row: row.best_val_accuracy_mean)
     finding = (
         f"{spaced(x.name)} {_text(x, best)} with {spaced(y.name)} {_text(y, best)} has the highest mean, "

@@ -11,11 +11,11 @@ _MOST_BARS = 12
 
 
 def plot_importance(data: ReportData) -> list[Plot]:
-    """Bars with the standard deviation over repeats; nothing where the trials are too few to say."""
+    """Bars with the standard deviation over repeats; no plot if there are too few trials."""
     import plotly.graph_objects as go
 
     if data.is_running:
-        return []  # takes seconds, and a live page is made anew after every trial
+        return []  # takes seconds, and a live page is rendered again after every trial
     try:
         rows = parameter_importance(data.results, data.sweep)
     except ResultsError:  # too few trials or parameters: `query importance` says so
@@ -44,8 +44,8 @@ def plot_importance(data: ReportData) -> list[Plot]:
     )
     first = shown[0]
     notes = [
-        f"fANOVA over {first.num_trials:,} full-length trials; {first.num_left_out:,} stopped or failed ones say "
-        f"nothing here. Bars: mean, and standard deviation over {first.repeats} random forests."
+        f"fANOVA over {first.num_trials:,} full-length trials; {first.num_left_out:,} stopped or failed ones are "
+        f"left out. Bars: mean, and standard deviation over {first.repeats} random forests."
     ]
     if len(shown) < len(rows):
         notes.append(f"{len(rows) - len(shown)} less important parameters are left out.")

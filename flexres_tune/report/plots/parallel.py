@@ -1,7 +1,7 @@
-"""Parallel coordinates: a line a full-length trial through its parameters to its accuracy, on log axes where due.
+"""Parallel coordinates: one line per full-length trial through its parameters to its accuracy.
 
 Drawn by Plotly's lines and not by its `parcoords` trace, which needs WebGL, and with it `eval`, that many browsers
-and this page's own policy refuse; and not by Optuna's plot, which has a trace a trial and a white background.
+and this page's own policy refuse; and not by Optuna's plot, which has one trace per trial and a white background.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SHARES = {1: "one", 2: "half", 3: "third", 4: "quarter", 5: "fifth"}
 
 
 def plot_parallel(data: ReportData) -> list[Plot]:
-    """Nothing for fewer than 5 full-length trials, or fewer than two parameters."""
+    """No plot for fewer than 5 full-length trials, or fewer than two parameters."""
 
     names = [n for n in data.parameters if len({str(t.parameters[n]) for t in data.full}) > 1]
     if len(data.full) < 5 or len(names) < 2:
@@ -137,4 +137,4 @@ def _finding(axes: list[ParameterAxis], trials: list[Trial]) -> str:
                 shared.append(f"{spaced(axis.name)} between {numbers[0]:.3g} and {numbers[1]:.3g}")
     if shared:
         return f"The best {share} of the full-length trials share {', '.join(shared)}"
-    return f"The best {share} of the full-length trials come from all over the space: no single value is needed"
+    return f"The best {share} of the full-length trials have no parameter value in common"

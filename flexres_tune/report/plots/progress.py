@@ -30,12 +30,12 @@ def plot_progress(data: ReportData) -> list[Plot]:
     best = percent(screen[at].best_val_accuracy)
     share = 100 * (1 - spent[at] / spent[-1]) if spent[-1] else 0
     after = len(screen) - 1 - at
-    rest = f"the {after:,} after it found nothing better" if after > 1 else "the search ended as it was still rising"
+    rest = f"the {after:,} after it were no better" if after > 1 else "it was still rising when the search ended"
     left = f"the last {share:.0f} % of the time changed nothing" if after > 1 else "it came at the very end"
     by_trial = f"The best of the screening, {best}, came with trial {at + 1:,} of {len(screen):,}; {rest}"
-    by_time = f"{best} stood after {spent[at]:.3g} of {spent[-1]:.3g} {unit}; {left}"
+    by_time = f"{best} was reached after {spent[at]:.3g} of {spent[-1]:.3g} {unit}; {left}"
     note = "Line: best full-length trial so far. Grey: trials that did not better it, × where stopped early. "
-    note += "Some lie below the plot: a double click on it shows them."
+    note += "Some lie below the plot; double-click it to show them."
     return [
         Plot("best-by-trials", by_trial, _draw(data, screen, steps, counts, "trials finished"), (note,)),
         Plot("best-by-time", by_time, _draw(data, screen, steps, spent, f"{unit} spent"), (note,)),

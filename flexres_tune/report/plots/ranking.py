@@ -1,4 +1,4 @@
-"""The leaderboard drawn: a configuration a row, its seeds as points, its mean with a 95 % interval."""
+"""Leaderboard plot: one row per configuration, with its seeds as points and its mean with a 95 % interval."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MOST = 12  # rows: more cannot be told apart on a screen
 
 
 def plot_ranking(data: ReportData) -> list[Plot]:
-    """Mean ± t interval of best_val_accuracy, full-length trials only; nothing where no configuration has a rank."""
+    """Mean ± t interval of best_val_accuracy, full-length trials only; no plot for fewer than two ranks."""
     import plotly.graph_objects as go
 
     rows = data.ranked[:_MOST]
@@ -66,7 +66,7 @@ def plot_ranking(data: ReportData) -> list[Plot]:
         )  # fmt: skip
     notes = ["Points are seeds. Intervals: Student's t over seeds; a configuration with one seed has none."]
     if any(each is not None and each > 1.2 * (max(seeds["x"]) - min(seeds["x"])) + 0.5 for each in half):
-        notes.append("Intervals that run off the plot rest on so few seeds that they say little.")
+        notes.append("Intervals that extend beyond the plot come from too few seeds to be informative.")
     if left_out := len(data.ranked) - len(rows):
         notes.append(f"The {plural(left_out, 'configuration')} ranked below are in the table only.")
     return [Plot("ranking", _finding(data), drawn, tuple(notes))]
@@ -88,7 +88,7 @@ def _finding(data: ReportData) -> str:
     leader, *others = data.ranked
     lead = f"{data.label(leader.config_id)} has the highest mean, {percent(leader.best_val_accuracy_mean)}"
     if leader.best_val_accuracy_low is None:
-        return f"{lead}; with one seed nobody can say how much of that is luck"
+        return f"{lead}; one seed is not enough to measure how much of that is chance"
     compared = [row for row in others if row.separable_from_leader in ("yes", "no")]
     apart = sum(row.separable_from_leader == "yes" for row in compared)
     if not compared:

@@ -1,4 +1,4 @@
-"""Timeline: when each trial ran, on which device; trials that share a device stand in lanes below each other."""
+"""Timeline: when each trial ran, on which device; trials that share a device are in lanes below each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DASHES = {"": "solid", "/": "3px,2px", "x": "1px,1px", "\\": "1px,1px", ".": "2
 
 
 def plot_timeline(data: ReportData) -> list[Plot]:
-    """A thick line a trial from its last attempt's start to its end; a status is one trace, so thousands are quick."""
+    """One thick line per trial, from its last attempt's start to its end; one trace per status, for speed."""
     import plotly.graph_objects as go
 
     trials = [trial for trial in data.trials if trial.finished_at >= trial.started_at]
