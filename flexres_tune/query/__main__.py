@@ -5,7 +5,9 @@ Each command imports what it needs when it is called, so that --help answers at 
 
 from __future__ import annotations
 
+import importlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,6 +56,10 @@ class Request:
         from flexres_tune.results import open_results
 
         return open_results(self.results)
+
+    def answer(self, ask: Callable[..., Answer], *arguments: str | None) -> None:
+        """Print ask(results, sweep, *arguments, limit), or write it to the file `out`."""
+        self.write(ask(self.open_results(), self.sweep, *arguments, self.limit))
 
     def write(self, answer: Answer) -> None:
         """Print the answer, or write it to the file `out`."""
@@ -136,31 +142,17 @@ def query(
     context.obj = Request(sweep, results, format, out, limit)
 
 
-@app.command(epilog=SHARED_OPTIONS)
-def leaderboard(context: typer.Context) -> None:
-    """Configurations ranked by mean validation accuracy."""
-    from flexres_tune.query.views import answer_leaderboard
+def _add_command(name: str, module: str, answer: str, help: str) -> None:
+    """Add a command without arguments, answered by a function of a module of this package."""
 
-    request: Request = context.obj
-    request.write(answer_leaderboard(request.open_results(), request.sweep, request.limit))
-
-
-@app.command(epilog=SHARED_OPTIONS)
-def trials(context: typer.Context) -> None:
-    """All trials, best first."""
-    from flexres_tune.query.views import answer_trials
-
-    request: Request = context.obj
-    request.write(answer_trials(request.open_results(), request.sweep, request.limit))
+    @app.command(name, help=help, epilog=SHARED_OPTIONS)
+    def command(context: typer.Context) -> None:
+        context.obj.answer(getattr(importlib.import_module(f"flexres_tune.query.{module}"), answer))
 
 
-@app.command(epilog=SHARED_OPTIONS)
-def curves(context: typer.Context) -> None:
-    """Validation accuracy of each trial over its epochs."""
-    from flexres_tune.query.views import answer_curves
-
-    request: Request = context.obj
-    request.write(answer_curves(request.open_results(), request.sweep, request.limit))
+_add_command("leaderboard", "views", "answer_leaderboard", "Configurations ranked by mean validation accuracy.")
+_add_command("trials", "views", "answer_trials", "All trials, best first.")
+_add_command("curves", "views", "answer_curves", "Validation accuracy of each trial over its epochs.")
 
 
 @app.command(epilog=SHARED_OPTIONS)
@@ -184,35 +176,12 @@ def compare(
     """Effect of a parameter, or of two, with intervals."""
     from flexres_tune.query.evidence import answer_compare
 
-    request: Request = context.obj
-    request.write(answer_compare(request.open_results(), request.sweep, parameter, by).limited(request.limit))
+    context.obj.answer(answer_compare, parameter, by)
 
 
-@app.command(epilog=SHARED_OPTIONS)
-def equal_cost(context: typer.Context) -> None:
-    """The best at equal epochs, and at equal device-seconds."""
-    from flexres_tune.query.evidence import answer_equal_cost
-
-    request: Request = context.obj
-    request.write(answer_equal_cost(request.open_results(), request.sweep).limited(request.limit))
-
-
-@app.command(epilog=SHARED_OPTIONS)
-def pareto(context: typer.Context) -> None:
-    """Pareto fronts: accuracy against parameters and time."""
-    from flexres_tune.query.evidence import answer_pareto
-
-    request: Request = context.obj
-    request.write(answer_pareto(request.open_results(), request.sweep).limited(request.limit))
-
-
-@app.command(epilog=SHARED_OPTIONS)
-def stops(context: typer.Context) -> None:
-    """Trials that were stopped early, and what that saved."""
-    from flexres_tune.query.evidence import answer_stops
-
-    request: Request = context.obj
-    request.write(answer_stops(request.open_results(), request.sweep).limited(request.limit))
+_add_command("equal-cost", "evidence", "answer_equal_cost", "The best at equal epochs, and at equal device-seconds.")
+_add_command("pareto", "evidence", "answer_pareto", "Pareto fronts: accuracy against parameters and time.")
+_add_command("stops", "evidence", "answer_stops", "Trials that were stopped early, and what that saved.")
 
 
 @app.command(epilog=SHARED_OPTIONS)
@@ -224,26 +193,11 @@ def diff(
     """Differences between two configurations or two sweeps."""
     from flexres_tune.query.evidence import answer_diff
 
-    request: Request = context.obj
-    request.write(answer_diff(request.open_results(), request.sweep, a, b).limited(request.limit))
+    context.obj.answer(answer_diff, a, b)
 
 
-@app.command(epilog=SHARED_OPTIONS)
-def importance(context: typer.Context) -> None:
-    """Each parameter's share of the variance of accuracy."""
-    from flexres_tune.query.evidence import answer_importance
-
-    request: Request = context.obj
-    request.write(answer_importance(request.open_results(), request.sweep).limited(request.limit))
-
-
-@app.command(epilog=SHARED_OPTIONS)
-def status(context: typer.Context) -> None:
-    """What is done and missing, why trials failed, what to do."""
-    from flexres_tune.query.views import answer_status
-
-    request: Request = context.obj
-    request.write(answer_status(request.open_results(), request.sweep, request.limit))
+_add_command("importance", "evidence", "answer_importance", "Each parameter's share of the variance of accuracy.")
+_add_command("status", "views", "answer_status", "What is done and missing, why trials failed, what to do.")
 
 
 @app.command(hidden=True)
@@ -258,8 +212,7 @@ def sql(
         raise ResultsError(
             f'a SQL query must be one argument in quotes, such as "SELECT * FROM trials", but got {len(words)}'
         )
-    request: Request = context.obj
-    request.write(answer_sql(request.open_results(), words[0], request.sweep, request.limit))
+    context.obj.answer(answer_sql, words[0])
 
 
 def main() -> None:

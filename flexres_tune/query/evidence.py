@@ -25,7 +25,7 @@ from flexres_tune.text import format_duration
 Row = TypeVar("Row")
 
 
-def answer_compare(results: Results, sweep: str | None, parameter: str, by: str | None = None) -> Answer:
+def answer_compare(results: Results, sweep: str | None, parameter: str, by: str | None, limit: int | None) -> Answer:
     """The effect of one parameter, one section per sweep and data set; with `by` a grid of the two."""
     keys = [parameter] if by is None else [parameter, by]
     tables, sections = [], []
@@ -42,7 +42,7 @@ def answer_compare(results: Results, sweep: str | None, parameter: str, by: str 
                     uncut=table.column_names[1:],
                 )
             )
-    return Answer(concatenate(tables), sections)
+    return Answer(concatenate(tables).slice(0, limit), sections)
 
 
 def _answerable(results: Results, sweep: str | None, ask: Callable[[str], list[Row]]) -> list[tuple[str, list[Row]]]:
@@ -118,7 +118,7 @@ def _interval(low: float | None, high: float | None) -> str | None:
     return f"{100 * low:.{decimals}f} to {format_percent(high, decimals)}"
 
 
-def answer_equal_cost(results: Results, sweep: str | None) -> Answer:
+def answer_equal_cost(results: Results, sweep: str | None, limit: int | None) -> Answer:
     """The best configuration per budget, in epochs and in device-seconds per trial."""
     tables, sections = [], []
     for name in results.choose(sweep):
@@ -138,10 +138,10 @@ def answer_equal_cost(results: Results, sweep: str | None) -> Answer:
                         least_important=("config_id", "num_configs", "num_seeds"),
                     )
                 )
-    return Answer(concatenate(tables), sections)
+    return Answer(concatenate(tables).slice(0, limit), sections)
 
 
-def answer_pareto(results: Results, sweep: str | None) -> Answer:
+def answer_pareto(results: Results, sweep: str | None, limit: int | None) -> Answer:
     """Two fronts per data set: accuracy against parameters, and against device-seconds."""
     tables, sections = [], []
     for name in results.choose(sweep):
@@ -163,7 +163,7 @@ def answer_pareto(results: Results, sweep: str | None) -> Answer:
                         least_important=("config_id", "num_seeds"),
                     )
                 )
-    return Answer(concatenate(tables), sections)
+    return Answer(concatenate(tables).slice(0, limit), sections)
 
 
 def _completed_note(results: Results, sweep: str) -> str:
@@ -172,7 +172,7 @@ def _completed_note(results: Results, sweep: str) -> str:
     return f"{num_completed} trials ran to the end, {len(statuses) - num_completed} did not"
 
 
-def answer_stops(results: Results, sweep: str | None) -> Answer:
+def answer_stops(results: Results, sweep: str | None, limit: int | None) -> Answer:
     """One row per stopped trial; on a terminal, first one row per rung."""
     tables, sections = [], []
     for name in results.choose(sweep):
@@ -201,16 +201,16 @@ def answer_stops(results: Results, sweep: str | None) -> Answer:
             sections.append(
                 Section(shown, title=f"{name}: stopped trials", least_important=("ladder", "budget", "rung"))
             )
-    return Answer(concatenate(tables), sections)
+    return Answer(concatenate(tables).slice(0, limit), sections)
 
 
-def answer_diff(results: Results, sweep: str | None, a: str, b: str) -> Answer:
+def answer_diff(results: Results, sweep: str | None, a: str, b: str, limit: int | None) -> Answer:
     """What differs between two configurations or two sweeps."""
     differences = diff(results, a, b, sweep)
     settings = [each for each in differences if each.kind == "setting"]
     outcomes = [each for each in differences if each.kind == "result"]
     return Answer(
-        to_table(Difference, differences),
+        to_table(Difference, differences).slice(0, limit),
         [
             Section(
                 _texts(
@@ -258,7 +258,7 @@ def _difference(row: Difference) -> str:
     return f"{scale * row.difference:+.{decimals}f}{unit} ({interval}, {format_p_value(row.p_value)}, {row.test})"
 
 
-def answer_importance(results: Results, sweep: str | None) -> Answer:
+def answer_importance(results: Results, sweep: str | None, limit: int | None) -> Answer:
     """fANOVA's importance of each parameter that varies."""
     tables, sections = [], []
     for name, importances in _answerable(results, sweep, lambda name: parameter_importance(results, name)):
@@ -276,4 +276,4 @@ def answer_importance(results: Results, sweep: str | None) -> Answer:
             f"the spread over {first.repeats} random forests, not over other trials"
         )
         sections.append(Section(table, title=f"{name} on {first.dataset}", best_row=0, notes=(note,)))
-    return Answer(concatenate(tables), sections)
+    return Answer(concatenate(tables).slice(0, limit), sections)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TextIO
 
 import pyarrow as pa
@@ -23,10 +23,6 @@ class Answer:
 
     table: pa.Table
     sections: list[render.Section]
-
-    def limited(self, limit: int | None) -> Answer:
-        """At most `limit` rows of the table; the sections are cut when they are printed."""
-        return replace(self, table=self.table.slice(0, limit))
 
 
 def write_answer(answer: Answer, format: Format, out: AnyPath | None, limit: int | None) -> None:

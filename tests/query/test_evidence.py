@@ -35,7 +35,7 @@ def records(answer):
 
 
 def test_diff_gives_numbers_to_programs(results):
-    rows = {row["what"]: row for row in records(answer_diff(results, None, "first", "second"))}
+    rows = {row["what"]: row for row in records(answer_diff(results, None, "first", "second", None))}
     highest = rows["best_val_accuracy of " + make_config(optimizer="adam").config_id]
     assert (float(highest["a_mean"]), int(highest["a_n"])) == (pytest.approx(0.81), 3)
     assert (float(highest["b_mean"]), int(highest["b_n"])) == (pytest.approx(0.86), 3)
@@ -46,7 +46,7 @@ def test_diff_gives_numbers_to_programs(results):
 
 def test_diff_gives_words_to_a_terminal(results):
     ids = [make_config(optimizer=name).config_id for name in ("sgd", "adam")]
-    settings, outcomes = answer_diff(results, "first", *ids).sections
+    settings, outcomes = answer_diff(results, "first", *ids, None).sections
     assert settings.title == f"Settings that differ: a = {ids[0]}, b = {ids[1]}"
     assert settings.table.to_pylist()[0] == {"setting": "optimizer", "a": "sgd", "b": "adam"}
     best = outcomes.table.to_pylist()[0]
@@ -56,7 +56,7 @@ def test_diff_gives_words_to_a_terminal(results):
 
 
 def test_stops_are_shown_per_rung_and_per_trial(results):
-    rungs, trials = answer_stops(results, "second").sections
+    rungs, trials = answer_stops(results, "second", None).sections
     assert rungs.notes == (
         "1 of 7 trials were stopped; that saved about 2 min 00 s of device time, and 1 min 30 s was spent",
     )
@@ -65,14 +65,14 @@ def test_stops_are_shown_per_rung_and_per_trial(results):
 
 
 def test_compare_highlights_the_best_value_and_counts_the_stopped(results):
-    (section,) = answer_compare(results, "second", "optimizer").sections
+    (section,) = answer_compare(results, "second", "optimizer", None, None).sections
     rows = section.table.to_pylist()
     assert rows[section.best_row]["optimizer"] == "sgd"
     assert {row["optimizer"]: row["num_stopped"] for row in rows} == {"adagrad": 1, "adam": 0, "sgd": 0}
 
 
 def test_pareto_has_a_section_per_cost(results):
-    titles = [section.title for section in answer_pareto(results, "first").sections]
+    titles = [section.title for section in answer_pareto(results, "first", None).sections]
     assert titles == [
         "first on digits: accuracy against parameters; no cheaper configuration is as accurate",
         "first on digits: accuracy against device-seconds; no cheaper configuration is as accurate",
