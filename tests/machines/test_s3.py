@@ -91,7 +91,7 @@ def test_server_that_is_killed_and_started_again_costs_no_row(sweep, server, tmp
     driver = sweep("[0.02, 0.03, 0.05, 0.1, 0.2, 0.3]")
     driver.wait_for(lambda: num_checkpoints() > 0, 300)
     server.kill()
-    driver.wait_for(lambda: "saved checkpoint" in driver.text() and "does not answer" in driver.text(), 60)
+    driver.wait_for(lambda: "saved checkpoint" in driver.text() and "no trial starts until" in driver.text(), 60)
     server.start()
     assert driver.wait(300) == 0, driver.text()
     text = driver.text()
