@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,15 +15,6 @@ from flexres_tune.results.reader import Results
 from flexres_tune.results.sql import run_sql
 
 PARETO_COSTS = ("num_parameters", "device_seconds_per_trial")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """An upper limit on what a trial may cost, on one data set."""
-
-    dataset: str = column("data set")
-    budget_of: str = column("epochs | device_seconds")
-    budget: float = column("epochs, or device-seconds, per trial")
 
 
 @dataclass(frozen=True)
@@ -71,40 +61,35 @@ def equal_cost(results: Results, sweep: str) -> list[BestAtBudget]:
         ResultsError: no such sweep.
     """
     ranked = {row.config_id: row for board in leaderboards(results, sweep) for row in board.ranked}
-    spent = _spent(results, sweep, ranked)
-    budgets = to_table(Budget, _budgets(spent))
     best = run_sql(
         """
-        WITH reached AS (
+        WITH extremes AS (
+            SELECT dataset, budget_of, max(cost) AS most, greatest(min(cost), 1e-3) AS least FROM spent GROUP BY ALL
+        ), halvings AS (  -- of the highest cost, down to the lowest cost of one epoch
+            SELECT dataset, budget_of, most / 2 ** unnest(
+                range(1 + CASE WHEN most > least THEN ceil(log2(most / least) - 1e-9)::BIGINT ELSE 0 END)
+            ) AS amount FROM extremes
+        ), budgets AS (
+            SELECT dataset, budget_of, CASE budget_of WHEN 'epochs' THEN floor(amount) ELSE amount END AS budget
+            FROM halvings
+        ), reached AS (
             SELECT dataset, budget_of, budget, config_id, num_trials, trial_id, max(accuracy) AS accuracy
             FROM budgets JOIN spent USING (dataset, budget_of) WHERE cost <= budget + 1e-9 GROUP BY ALL
         ), means AS (
-            SELECT dataset, budget_of, budget, config_id, avg(accuracy) AS mean, stddev_samp(accuracy) AS sd,
-                count(accuracy) AS num_seeds
+            SELECT dataset, budget_of, budget, config_id, avg(accuracy) AS best_val_accuracy_mean,
+                stddev_samp(accuracy) AS best_val_accuracy_sd, count(accuracy) AS num_seeds
             FROM reached GROUP BY ALL HAVING count(*) = any_value(num_trials)
         )
         SELECT *, count(*) OVER (PARTITION BY dataset, budget_of, budget) AS num_configs FROM means
         QUALIFY row_number() OVER (
-            PARTITION BY dataset, budget_of, budget ORDER BY mean DESC NULLS LAST, config_id
+            PARTITION BY dataset, budget_of, budget ORDER BY best_val_accuracy_mean DESC NULLS LAST, config_id
         ) = 1
         ORDER BY dataset, budget_of DESC, budget
         """,
-        {"spent": spent, "budgets": budgets},
+        {"spent": _spent(results, sweep, ranked)},
     )
     return [
-        BestAtBudget(
-            sweep=sweep,
-            dataset=row["dataset"],
-            budget_of=row["budget_of"],
-            budget=row["budget"],
-            config_id=row["config_id"],
-            parameters=ranked[row["config_id"]].parameters,
-            best_val_accuracy_mean=row["mean"],
-            best_val_accuracy_sd=row["sd"],
-            num_seeds=row["num_seeds"],
-            num_configs=row["num_configs"],
-        )
-        for row in best.to_pylist()
+        BestAtBudget(sweep=sweep, parameters=ranked[row["config_id"]].parameters, **row) for row in best.to_pylist()
     ]
 
 
@@ -129,21 +114,6 @@ def _spent(results: Results, sweep: str, ranked: Mapping[str, BoardRow]) -> pa.T
     """
     tables = {"trials": results.trials(sweep), "epochs": results.epochs(sweep), "configurations": configurations}
     return run_sql(query, tables)
-
-
-def _budgets(spent: pa.Table) -> list[Budget]:
-    """Halves of the highest cost, down to the lowest cost of one epoch."""
-    extremes = run_sql(
-        "SELECT dataset, budget_of, min(cost) AS least, max(cost) AS most FROM spent GROUP BY ALL", {"spent": spent}
-    )
-    budgets = []
-    for row in extremes.to_pylist():
-        num_halvings = max(0, math.ceil(math.log2(row["most"] / max(row["least"], 1e-3)) - 1e-9)) if row["most"] else 0
-        amounts = [row["most"] / 2**k for k in range(num_halvings + 1)]
-        if row["budget_of"] == "epochs":
-            amounts = [float(math.floor(amount)) for amount in amounts]
-        budgets += [Budget(row["dataset"], row["budget_of"], amount) for amount in amounts]
-    return budgets
 
 
 def pareto(results: Results, sweep: str) -> list[FrontPoint]:

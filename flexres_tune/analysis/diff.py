@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
@@ -111,7 +111,6 @@ def _by_seed(trials: Sequence[dict], name: str) -> dict[int, float]:
 
 
 def _result(what: str, unit: str, a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
-    comparison = compare(a, b)
     return Difference(
         kind="result",
         what=what,
@@ -120,11 +119,7 @@ def _result(what: str, unit: str, a: Mapping[int, float], b: Mapping[int, float]
         a_n=len(a),
         b_mean=fmean(b.values()),
         b_n=len(b),
-        difference=comparison.difference,
-        low=comparison.low,
-        high=comparison.high,
-        p_value=comparison.p_value,
-        test=comparison.test,
+        **asdict(compare(a, b)),
     )
 
 

@@ -83,7 +83,7 @@ def _effect(group: Sequence[BoardRow], parameters: Mapping[str, Any]) -> Effect:
     if len(ranked) == 1:
         (row,) = ranked
         low, high = row.best_val_accuracy_low, row.best_val_accuracy_high
-        interval = Interval(means[0], row.best_val_accuracy_sd, row.num_seeds, low, high)
+        interval = Interval(means[0], row.best_val_accuracy_sd, low, high)
         over = "seeds" if row.num_seeds > 1 else None
     elif ranked:
         interval, over = mean_interval(means), "configurations"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import numpy as np
 
-LEVEL = 0.95
+LEVEL = 0.95  # of every interval
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,6 @@ class Interval:
 
     mean: float
     sd: float | None  # of the sample, n - 1
-    n: int
     low: float | None
     high: float | None
 
@@ -41,46 +40,41 @@ class Comparison:
     high: float | None
     p_value: float | None
     test: Literal["paired", "welch", "exact", "none"]
-    n: int  # pairs, or values of the smaller side
 
 
-def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+def mean_interval(values: Sequence[float]) -> Interval:
     """The mean of a sample with its t interval, mean ± t_(n-1) sd / sqrt(n).
 
     Raises:
-        ValueError: no values.
+        statistics.StatisticsError: no values.
     """
     import statistics
 
-    if not values:
-        raise ValueError("a mean needs at least one value")
     mean, n = statistics.fmean(values), len(values)
     if n == 1:
-        return Interval(mean, None, 1, None, None)
+        return Interval(mean, None, None, None)
     sd = statistics.stdev(values)
-    half = float(half_width(sd, n, level))
-    return Interval(mean, sd, n, mean - half, mean + half)
+    half = float(half_width(sd, n))
+    return Interval(mean, sd, mean - half, mean + half)
 
 
-def half_width(sd: np.ndarray | float, n: np.ndarray | int, level: float = LEVEL) -> np.ndarray:
+def half_width(sd: np.ndarray | float, n: np.ndarray | int) -> np.ndarray:
     """Half the width of the t interval of a mean, t_(n-1) sd / sqrt(n), for numbers or arrays; n >= 2."""
     import numpy as np
     from scipy import special
 
-    return special.stdtrit(np.subtract(n, 1), (1 + level) / 2) * sd / np.sqrt(n)
+    return special.stdtrit(np.subtract(n, 1), (1 + LEVEL) / 2) * sd / np.sqrt(n)
 
 
-def compare(a: Mapping[int, float], b: Mapping[int, float], level: float = LEVEL) -> Comparison:
+def compare(a: Mapping[int, float], b: Mapping[int, float]) -> Comparison:
     """a - b: paired on the shared seeds, or Welch's test if they share none or only one.
 
     `a` and `b` map seeds to finite values, at least one each.
     """
-    return compare_all(a, [b], level)[0]
+    return compare_all(a, [b])[0]
 
 
-def compare_all(
-    a: Mapping[int, float], others: Sequence[Mapping[int, float]], level: float = LEVEL
-) -> list[Comparison]:
+def compare_all(a: Mapping[int, float], others: Sequence[Mapping[int, float]]) -> list[Comparison]:
     """compare(a, b) for each b, with one call of SciPy for all that have the same seeds, so that 10,000 are fast."""
     import numpy as np
 
@@ -93,7 +87,7 @@ def compare_all(
         paired = len(shared) >= 2
         ours = np.array([a[seed] for seed in (shared if paired else sorted(a))])  # (n,)
         theirs = np.array([[others[i][seed] for i in indices] for seed in (shared if paired else sorted(seeds))])
-        for index, comparison in zip(indices, _t_tests(ours, theirs, paired, level), strict=True):
+        for index, comparison in zip(indices, _t_tests(ours, theirs, paired), strict=True):
             found[index] = comparison
     return found
 
@@ -132,7 +126,7 @@ def compare_with_leader(
     return [each if each.p_value is None else replace(each, p_value=next(adjusted)) for each in comparisons]
 
 
-def _t_tests(a: np.ndarray, b: np.ndarray, paired: bool, level: float) -> list[Comparison]:
+def _t_tests(a: np.ndarray, b: np.ndarray, paired: bool) -> list[Comparison]:
     """a (n,) against every column of b (m, columns).
 
     The same as scipy.stats.ttest_rel and ttest_ind(equal_var=False), which a test compares it with. Importing
@@ -143,7 +137,7 @@ def _t_tests(a: np.ndarray, b: np.ndarray, paired: bool, level: float) -> list[C
     differences = a.mean() - b.mean(axis=0)  # (columns,)
     n, m = len(a), len(b)
     if min(n, m) < 2:
-        return [Comparison(float(d), None, None, None, "none", min(n, m)) for d in differences]
+        return [Comparison(float(d), None, None, None, "none") for d in differences]
     from scipy import special
 
     if paired:
@@ -157,13 +151,13 @@ def _t_tests(a: np.ndarray, b: np.ndarray, paired: bool, level: float) -> list[C
     has_spread = variance > 1e-24 * np.maximum(1.0, differences**2)  # rounding leaves 1e-17 of a constant
     error = np.sqrt(np.where(has_spread, variance, 1.0))
     p_values = 2 * special.stdtr(freedom, -np.abs(differences) / error)
-    halves = special.stdtrit(freedom, (1 + level) / 2) * error
+    halves = special.stdtrit(freedom, (1 + LEVEL) / 2) * error
     exact = min(1.0, 2 * 0.5**n if paired else 2 / math.comb(n + m, n))
     test = "paired" if paired else "welch"
     columns = zip(*map(np.ndarray.tolist, (differences, halves, p_values, has_spread)), strict=True)
     return [
-        Comparison(d, d - half, d + half, p, test, min(n, m))
+        Comparison(d, d - half, d + half, p, test)
         if spread
-        else Comparison(d, None, None, exact if abs(d) > 1e-12 else 1.0, "exact", min(n, m))
+        else Comparison(d, None, None, exact if abs(d) > 1e-12 else 1.0, "exact")
         for d, half, p, spread in columns
     ]
