@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flexres_tune.analysis.published import (
-    REFERENCES,
     REPORTS,
     PublishedRow,
     describe_reference,
     reference_of,
     reference_problem,
+    references,
     reproduces,
     rows_of,
     varied_settings,
@@ -34,6 +34,7 @@ SELECTED_ON = {"test": "best on test", "val": "best on val", "": "not stated"}  
 OURS_SELECTED_ON = "last epoch"
 NOT_RUN, AS_PUBLISHED, OTHERWISE = "not run", "as published", "otherwise"
 _OTHER_IMAGES = ("digits",)
+_AS_STATED = ("optimizer", "lr_schedule", "lr", "weight_decay", "batch_size", "normalize", "mixup_alpha")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,16 +107,16 @@ def answer_published(results: Results | None, sweep: str | None, limit: int | No
     """
     ours = dict(_our_sweeps(results, sweep))
     if sweep is None:
-        references = REFERENCES
+        wanted = references()
     elif sweep in ours:
-        references = (ours[sweep],)
+        wanted = (ours[sweep],)
     else:
         raise ResultsError(
             f"sweep {sweep!r} reproduces no published table; such a sweep names the table in its file, as "
             "sweeps/published/flexres/optimizer.yaml does with reproduces: flexres/optimizer"
         )
     tables, sections = [], []
-    for reference in references:
+    for reference in wanted:
         runs = [run for name, named in ours.items() if named == reference for run in _runs(results, name)]
         comparisons = _comparisons(rows_of(reference), runs)[:limit]
         tables.append(to_table(PublishedComparison, comparisons))
@@ -174,14 +175,8 @@ def _published(row: PublishedRow) -> PublishedComparison:
         report=row.report,
         experiment=row.experiment,
         model=row.model,
-        optimizer=stated.get("optimizer"),
-        lr_schedule=stated.get("lr_schedule"),
-        lr=stated.get("lr"),
-        weight_decay=stated.get("weight_decay"),
-        batch_size=stated.get("batch_size"),
-        normalize=stated.get("normalize"),
+        **{name: stated.get(name) for name in _AS_STATED},
         augmentation=None if augmentation is None else ", ".join(augmentation) or "none",
-        mixup_alpha=stated.get("mixup_alpha"),
         dropout=", ".join(f"{value:g}" for value in stated["dropout"]) if any(stated["dropout"]) else None,
         num_parameters=row.num_parameters,
         val_accuracy=row.val_accuracy,
