@@ -16,6 +16,7 @@ from flexres_tune.augment.policy import (
     Range,
     apply_operations,
     draw_sign,
+    magnitude_ranges,
     on_levels,
     signs,
     spread,
@@ -72,20 +73,7 @@ def autoaugment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def ranges(image_size: int) -> dict[str, Range]:
     """Values of magnitudes 0 and 9; shifts are in pixels."""
-    shift = 150 / 331 * image_size
-    return {
-        "shear_x": Range(0, 0.3, signed=True),
-        "shear_y": Range(0, 0.3, signed=True),
-        "translate_x": Range(0, shift, signed=True),
-        "translate_y": Range(0, shift, signed=True),
-        "rotate": Range(0, 30, signed=True),
-        "brightness": Range(0, 0.9, signed=True),
-        "color": Range(0, 0.9, signed=True),
-        "contrast": Range(0, 0.9, signed=True),
-        "sharpness": Range(0, 0.9, signed=True),
-        "posterize": Range(8, 4),
-        "solarize": Range(255, 0),
-    }
+    return magnitude_ranges(shear=0.3, shift=150 / 331 * image_size, angle_deg=30, blend=0.9, num_bits=4)
 
 
 @functools.cache  # copied to the device once: one copy per batch would make the host wait

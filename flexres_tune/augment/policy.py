@@ -22,6 +22,14 @@ class Range:
     signed: bool = False
 
 
+def magnitude_ranges(shear: float, shift: float, angle_deg: float, blend: float, num_bits: int) -> dict[str, Range]:
+    """Ranges of the operations that have a magnitude, up to these: shifts in pixels, the bits that posterize keeps."""
+    signed = dict.fromkeys(("shear_x", "shear_y"), shear) | dict.fromkeys(("translate_x", "translate_y"), shift)
+    signed |= {"rotate": angle_deg} | dict.fromkeys(("brightness", "color", "contrast", "sharpness"), blend)
+    ranges = {name: Range(0, high, signed=True) for name, high in signed.items()}
+    return ranges | {"posterize": Range(8, num_bits), "solarize": Range(255, 0)}
+
+
 def spread(ranges: Mapping[str, Range], num_bins: int) -> Tensor:
     """Magnitudes by operation and bin, in the order of OPERATIONS; 0 if `ranges` has no row: (operations, bins)."""
     table = torch.zeros(len(OPERATIONS), num_bins)

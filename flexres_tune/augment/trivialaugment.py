@@ -16,6 +16,7 @@ from flexres_tune.augment.policy import (
     Range,
     apply_operations,
     draw_sign,
+    magnitude_ranges,
     on_levels,
     signs,
     spread,
@@ -36,23 +37,8 @@ def trivialaugment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def ranges(image_size: int) -> dict[str, Range]:
     """The operations, each with its weakest and strongest magnitude; shifts are in pixels."""
-    shift = min(32, image_size)
-    return {
-        "identity": Range(),
-        "shear_x": Range(0, 0.99, signed=True),
-        "shear_y": Range(0, 0.99, signed=True),
-        "translate_x": Range(0, shift, signed=True),
-        "translate_y": Range(0, shift, signed=True),
-        "rotate": Range(0, 135, signed=True),
-        "brightness": Range(0, 0.99, signed=True),
-        "color": Range(0, 0.99, signed=True),
-        "contrast": Range(0, 0.99, signed=True),
-        "sharpness": Range(0, 0.99, signed=True),
-        "posterize": Range(8, 2),
-        "solarize": Range(255, 0),
-        "autocontrast": Range(),
-        "equalize": Range(),
-    }
+    ranges = magnitude_ranges(shear=0.99, shift=min(32, image_size), angle_deg=135, blend=0.99, num_bits=2)
+    return {"identity": Range(), **ranges, "autocontrast": Range(), "equalize": Range()}
 
 
 @functools.cache  # copied to the device once: one copy per batch would make the host wait

@@ -14,13 +14,8 @@ from pathlib import Path
 import psutil
 
 from flexres_tune.bench.figures import Bench, Figure
-from flexres_tune.cluster.resources import TrialResources
-from flexres_tune.datasets.sources import describe_dataset
-from flexres_tune.results.paths import SweepPaths
-from flexres_tune.search.lists import ListSearch
-from flexres_tune.spec import SweepSpec, expand_trials
-from flexres_tune.sweep.journal import TrialState
-from flexres_tune.sweep.signals import Signals
+from flexres_tune.bench.sweep import run_ours
+from flexres_tune.sweep.journal import Display, TrialState
 
 RAY_PROCESSES = ("raylet", "gcs_server")
 
@@ -37,7 +32,7 @@ class Mark:
     ray_cpu_s: float  # of the raylet and the GCS
 
 
-class Marks:
+class Marks(Display):
     """A display that shows nothing, and takes a Mark when the given numbers of trials have ended."""
 
     def __init__(self, at: Collection[int]):
@@ -66,9 +61,6 @@ class Marks:
         self._num_trials += 1
         if self._num_trials in self._at:
             self.marks.append(self.mark())
-
-    def message(self, text: str) -> None:
-        """Show no message."""
 
 
 def _cpu_s(process: psutil.Process) -> float:
@@ -130,30 +122,11 @@ def run_sleepers(root: Path, num_slots: int, num_trials: int, epoch_s: float, at
     Returns:
         The marks in order, and one more taken when the tables are closed.
     """
-    from flexres_tune.bench.noop import NUM_REPORTS, sleep_and_report
-    from flexres_tune.raytune.runner import TuneRun, run_trials
+    from flexres_tune.bench.noop import sleep_and_report
 
-    spec = SweepSpec.model_validate(
-        {
-            "name": "bench",
-            "base": {"model": "tiny", "dataset": "digits", "epochs": NUM_REPORTS},
-            "parameters": [{"lr": {"values": [(k + 1) / (num_trials + 1) for k in range(num_trials)]}}],
-            "early_terminate": {"type": "asha", "grace_period": 1},
-        }
-    )
+    lr = {"values": [(k + 1) / (num_trials + 1) for k in range(num_trials)]}
     display = Marks(at)
-    share = TrialResources(cpu=1, gpu=0, num_concurrent=num_slots, reason="")
     started = root / "started"
     started.mkdir()
-    run_trials(
-        TuneRun(
-            spec=spec,
-            search=ListSearch(expand_trials(spec, describe_dataset)),
-            paths=SweepPaths(root, spec.name),
-            resources=share,
-            signals=Signals(),
-            display=display,
-            trainable=sleep_and_report(epoch_s, num_slots, started),
-        )
-    )
+    run_ours(root, {"parameters": [{"lr": lr}]}, num_slots, display, sleep_and_report(epoch_s, num_slots, started))
     return [*display.marks, display.mark()]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from flexres_tune.bench.figures import Bench, Figure, ratios
 from flexres_tune.cluster.connection import connect
@@ -14,7 +15,7 @@ from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.search.lists import ListSearch
 from flexres_tune.spec import SweepSpec, expand_trials
-from flexres_tune.sweep.journal import TrialState
+from flexres_tune.sweep.journal import Display
 from flexres_tune.sweep.signals import Signals
 
 NUM_CONCURRENT = 2
@@ -52,45 +53,50 @@ def bench_sweep(num_trials: int, growth: int, repeats: int) -> Bench:
     return Bench("sweep: the driver", tuple(figures), (note,))
 
 
-class NullDisplay:
+class NullDisplay(Display):
     """A display that shows nothing."""
-
-    def update(self, state: TrialState) -> None:
-        """Show no change of a trial."""
-
-    def message(self, text: str) -> None:
-        """Show no message."""
 
 
 def time_ours(num_trials: int) -> float:
     """Seconds that our driver takes for trials that only report, tables included, on the connected cluster."""
-    from flexres_tune.bench.noop import NUM_REPORTS, report_only
+    from flexres_tune.bench.noop import report_only
+
+    with tempfile.TemporaryDirectory(prefix="flexres_tune_bench_", ignore_cleanup_errors=True) as folder:
+        return run_ours(Path(folder), {"seeds": list(range(num_trials))}, NUM_CONCURRENT, NullDisplay(), report_only)
+
+
+def run_ours(
+    root: Path,
+    trials: Mapping[str, Any],
+    num_concurrent: int,
+    display: Display,
+    trainable: Callable[[dict[str, Any]], None],
+) -> float:
+    """Run trials that train nothing through our driver, on the connected cluster; returns the seconds that it took.
+
+    Args:
+        trials: the part of a sweep file that says which trials there are.
+    """
+    from flexres_tune.bench.noop import NUM_REPORTS
     from flexres_tune.raytune.runner import TuneRun, run_trials
 
     spec = SweepSpec.model_validate(
         {
             "name": "bench",
             "base": {"model": "tiny", "dataset": "digits", "epochs": NUM_REPORTS},
-            "seeds": list(range(num_trials)),
             "early_terminate": {"type": "asha", "grace_period": 1},
+            **trials,
         }
     )
-    trials = expand_trials(spec, describe_dataset)
-    folder = Path(tempfile.mkdtemp(prefix="flexres_tune_bench_"))
-    share = TrialResources(cpu=1, gpu=0, num_concurrent=NUM_CONCURRENT, reason="")
-    try:
-        started = time.perf_counter()
-        run_trials(
-            TuneRun(
-                spec=spec,
-                search=ListSearch(trials),
-                paths=SweepPaths(folder, spec.name),
-                resources=share,
-                signals=Signals(),
-                display=NullDisplay(),
-                trainable=report_only,
-            )
-        )
-        return time.perf_counter() - started
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    run = TuneRun(
+        spec=spec,
+        search=ListSearch(expand_trials(spec, describe_dataset)),
+        paths=SweepPaths(root, spec.name),
+        resources=TrialResources(cpu=1, gpu=0, num_concurrent=num_concurrent, reason=""),
+        signals=Signals(),
+        display=display,
+        trainable=trainable,
+    )
+    started = time.perf_counter()
+    run_trials(run)
+    return time.perf_counter() - started

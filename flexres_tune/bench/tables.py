@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flexres_tune.bench.figures import Bench, Figure
+from flexres_tune.bench.figures import Bench, Figure, ratios
 from flexres_tune.records import EpochRecord, TrialRecord, Versions
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
@@ -39,7 +39,7 @@ def bench_tables(num_trials: int, repeats: int) -> Bench:
         Figure.of("query leaderboard, whole command", "s", whole[1:]),
         Figure.of("gather all epochs", "s", ours),
         Figure.of(f"Ray's trial data frames, from {RAY_TRIALS} trials", "s", theirs),
-        Figure.of("Ray / ours", "x", [b / a for a, b in zip(ours, theirs, strict=True)]),
+        Figure.of("Ray / ours", "x", ratios(theirs, ours)),
     )
     note = f"{num_trials:,} trials x {NUM_EPOCHS} epochs = {num_trials * NUM_EPOCHS:,} rows, compacted"
     return Bench("tables", figures, (note,))
