@@ -1,4 +1,4 @@
-"""The leaderboard as an HTML table that sorts on a click."""
+"""Board: the leaderboard as an HTML table that the reader can sort."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HIDDEN = {"sweep", "dataset", "config_id", "behind_leader_low", "behind_leader_
 _HIDDEN |= {"best_val_accuracy_low", "best_val_accuracy_high"} | {f"num_{status}" for status in OUTCOMES}
 _HEADS = {"behind_leader": "points behind leader", "device_seconds": "device time", "p_value": "p, adjusted"}
 _MOST_ROWS = 400
-_FOLDED = 15  # rows shown until all are asked for
+_NUM_SHOWN = 15  # rows that are visible until the reader clicks "Show all"
 
 
 def leaderboard_html(data: ReportData) -> str:
@@ -32,12 +32,14 @@ def leaderboard_html(data: ReportData) -> str:
     hidden = _HIDDEN | ({"outcome"} if outcomes <= {"completed"} else set())
     hidden |= {name for name in board.column_names if board[name].null_count == board.num_rows}
     hidden |= {"stage"} if set(board["stage"].to_pylist()) <= {"screen"} else set()
-    hidden |= {name for name in ("epochs", "num_parameters") if _is_constant(board, name)}
+    constant = {name for name in board.column_names if len(board[name].unique()) == 1}
+    hidden |= constant & {"epochs", "num_parameters"}
     table = board.select(_order([name for name in board.column_names if name not in hidden or name == "rank"]))
     columns = [
         _in_points(column, table) if column.name == "behind_leader" else column for column in display_columns(table)
     ]
-    raw = {column.name: _raw(table, column.name) for column in columns}
+    names = table.column_names  # `x_mean` of the table is the column `x` of the display
+    raw = {c.name: table[c.name if c.name in names else f"{c.name}_mean"].to_pylist() for c in columns}
     head = "".join(
         f'<th scope="col"{_number(column)} aria-sort="{"ascending" if column.name == "rank" else "none"}">'
         f"<button>{escape(_HEADS.get(column.name, spaced(column.name)))}</button></th>"
@@ -48,7 +50,7 @@ def leaderboard_html(data: ReportData) -> str:
     for index in range(table.num_rows):
         cells = "".join(_cell(c, index, raw[c.name][index]) for c in columns)
         body.append(f'<tr title="{escape(ids[index], quote=True)}">{cells}</tr>')
-    folded = table.num_rows > _FOLDED
+    folded = table.num_rows > _NUM_SHOWN
     more = f'<button class="more">Show all {plural(table.num_rows, "row")}</button>' if folded else ""
     rest = f" The {plural(left_out, 'row')} below are left out; `query leaderboard` has all." if left_out else ""
     unranked = len(data.board.rows) - len(data.board.ranked)
@@ -72,17 +74,13 @@ def _cell(column: Column, index: int, value: Any) -> str:
 
 
 def _in_points(column: Column, table: pa.Table) -> Column:
-    """A difference of accuracies in percentage points: 0.0033 -> 0.33."""
+    """The column of a difference of accuracies in percentage points: 0.0033 -> 0.33."""
     cells = [NOTHING if value is None else f"{100 * value:.2f}" for value in table[column.name].to_pylist()]
     return replace(column, cells=cells)
 
 
-def _is_constant(board: pa.Table, name: str) -> bool:
-    return name in board.column_names and len(board[name].unique()) == 1
-
-
 def _order(names: list[str]) -> list[str]:
-    """Column order: the accuracy and the comparison with the leader first, details to the right."""
+    """The columns with the accuracy and the comparison with the leader first, and details to the right."""
     first = ("best_val_accuracy_mean", "best_val_accuracy_sd", "num_seeds", "separable_from_leader", "behind_leader")
     after = names.index("stage" if "stage" in names else "num_seeds")
     head, tail = names[:after], names[after:]
@@ -91,10 +89,6 @@ def _order(names: list[str]) -> list[str]:
 
 def _number(column: Column) -> str:
     return " class=n" if column.is_number else ""
-
-
-def _raw(table: pa.Table, name: str) -> list[Any]:
-    return table[name if name in table.column_names else f"{name}_mean"].to_pylist()
 
 
 def _sortable(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""ReportData: what a report shows of one sweep, read once from the tables; every plot is a function of it."""
+"""ReportData: the data that a report shows of one sweep, read once from the tables; every plot is a function of it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LABEL_WIDTH = 60  # characters of a configuration's label
 
 @dataclass(frozen=True)
 class Trial:
-    """The columns of a row of `trials` that a report needs; accuracies that are not finite are None."""
+    """One row of `trials`, with the columns that a report needs; accuracies that are not finite are None."""
 
     trial_id: str
     config_id: str
@@ -44,7 +44,7 @@ class Trial:
     error: str | None
     best_val_accuracy: float | None  # fraction
     test_accuracy: float | None  # fraction
-    epochs: int  # that it was to run
+    epochs: int  # planned
     epochs_run: int
     train_seconds: float
     num_parameters: int
@@ -54,7 +54,7 @@ class Trial:
     finished_at: datetime
     git_commit: str | None
     versions: dict[str, str] | None
-    parameters: dict[str, Any]  # those that vary in the sweep
+    parameters: dict[str, Any]  # only those that vary in the sweep
 
     @property
     def is_full(self) -> bool:
@@ -68,21 +68,21 @@ class Trial:
 
 @dataclass(frozen=True)
 class ReportData:
-    """One sweep on the data set used last; accuracies on different data sets cannot be compared."""
+    """One sweep on the data set that it used last, because accuracies on different data sets are not comparable."""
 
     results: Results  # for the statistics that some plots compute
     sweep: str
     dataset: str | None
-    others: dict[str, int]  # other data sets of the sweep -> number of their trials, which the plots leave out
+    others: dict[str, int]  # other data sets of the sweep -> number of trials that the report leaves out
     plan: Plan | None
     is_running: bool
     trials: tuple[Trial, ...]  # in the order they finished
     curves: dict[str, list[tuple[int, float]]]  # trial_id -> (epoch, val_accuracy), finite
     decisions: tuple[dict[str, Any], ...]
     board: Board
-    parameters: tuple[str, ...]  # that vary
-    answer: str  # in one sentence
-    extent: str  # what ran: see extent_of()
+    parameters: tuple[str, ...]  # names of the parameters that vary
+    answer: str  # one sentence
+    extent: str  # models, data sets, epochs and number of trials: see extent_of()
     num_planned: int | None
 
     @cached_property
@@ -92,7 +92,7 @@ class ReportData:
 
     @cached_property
     def ranked(self) -> tuple[BoardRow, ...]:
-        """Rows of the leaderboard that have a rank, best first."""
+        """Rows of the leaderboard with a rank, best first."""
         return self.board.ranked
 
     @cached_property
@@ -111,18 +111,18 @@ class ReportData:
         return self.plan.description if self.plan else ""
 
     def counted(self, config_id: str) -> list[Trial]:
-        """The trials that rank a configuration: its confirm trials if there are any, else all full-length ones."""
+        """The trials whose mean ranks a configuration: its full confirm trials if there are any, else all full ones."""
         full = [trial for trial in self.by_config.get(config_id, []) if trial.is_full]
         return [trial for trial in full if trial.is_confirm] or full
 
     def label(self, config_id: str) -> str:
-        """A configuration's varying parameters, as the answer writes them: `sgd lr=0.1`. Not escaped for HTML."""
+        """A configuration's varying parameters in the form of the answer: `sgd lr=0.1`. Not escaped for HTML."""
         trials = self.by_config.get(config_id)
         return _cut(configuration_name(trials[0].parameters if trials else {}, config_id))
 
 
 def read_data(results: Results, sweep: str) -> ReportData:
-    """Everything a report shows of one sweep.
+    """Read everything that a report shows of one sweep.
 
     Raises:
         ResultsError: no such sweep.
@@ -132,10 +132,10 @@ def read_data(results: Results, sweep: str) -> ReportData:
     table, others = _last_used(whole)
     board = leaderboards(results, sweep)[0]  # of the data set used last
     dataset = table["dataset"][0].as_py() if table.num_rows else None
-    parameters = tuple(name for name in distinguishing_columns(table)) if table.num_rows else ()
+    parameters = tuple(distinguishing_columns(table)) if table.num_rows else ()
     ids = pa.array(table["trial_id"].unique().to_pylist(), pa.string())
     epochs, decisions = results.epochs(sweep), results.decisions(sweep)
-    plan = _plan(paths)
+    plan = plan_or_none(paths)
     return ReportData(
         results=results,
         sweep=sweep,
@@ -155,10 +155,10 @@ def read_data(results: Results, sweep: str) -> ReportData:
 
 
 def extent_of(trials: pa.Table) -> str:
-    """What ran, by the rows of `trials`: "tiny on digits, 12 epochs, 18 trials", per data set; "" without trials.
+    """Summary of the trials that ran: "tiny on digits, 12 epochs, 18 trials", per data set; "" without trials.
 
-    The sweep's question may describe another profile of the file. Epochs are those of the trials that ran to the end;
-    if none did, the most that any trial has run.
+    A report needs it because the sweep's description may describe another profile of the file. The epochs are those of
+    the completed trials, or the largest number that any trial has run if none is completed.
     """
     parts = []
     for dataset in dict.fromkeys(trials["dataset"].to_pylist()):
@@ -177,7 +177,7 @@ def extent_of(trials: pa.Table) -> str:
 
 
 def value_text(name: str, value: Any) -> str:
-    """A parameter's value as an axis shows it."""
+    """A parameter's value as the label of an axis."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
@@ -186,7 +186,7 @@ def value_text(name: str, value: Any) -> str:
 
 
 def spaced(name: str) -> str:
-    """weight_decay -> weight decay; lr stays."""
+    """weight_decay -> weight decay."""
     return name.replace("_", " ")
 
 
@@ -195,8 +195,16 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f} %"
 
 
+def plan_or_none(paths: SweepPaths) -> Plan | None:
+    """The plan of a sweep, or None if it has none or a damaged one, which `query status` reports."""
+    try:
+        return read_plan(paths)
+    except ResultsError:
+        return None
+
+
 def _cut(label: str) -> str:
-    """As many whole words as fit into _LABEL_WIDTH characters: part of a parameter would be misleading."""
+    """As many whole words as fit into _LABEL_WIDTH characters, because a part of a number would be misleading."""
     if len(label) <= _LABEL_WIDTH:
         return label
     kept = label[: _LABEL_WIDTH - 1].rpartition(" ")[0]
@@ -204,6 +212,7 @@ def _cut(label: str) -> str:
 
 
 def _last_used(trials: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """The trials on the data set that was used last, and the number of trials on each other data set."""
     names = trials["dataset"].unique().to_pylist()
     if len(names) < 2:
         return trials, {}
@@ -213,9 +222,8 @@ def _last_used(trials: pa.Table) -> tuple[pa.Table, dict[str, int]]:
 
 
 def _trials(table: pa.Table, parameters: Sequence[str]) -> list[Trial]:
-    rows = table.select(list(dict.fromkeys([*_COLUMNS, *parameters]))).to_pylist()
     trials = []
-    for row in rows:
+    for row in table.select(list(dict.fromkeys([*_COLUMNS, *parameters]))).to_pylist():
         values = {name: row[name] for name in _COLUMNS}
         for name in ("best_val_accuracy", "test_accuracy"):
             if values[name] is not None and not math.isfinite(values[name]):
@@ -233,10 +241,3 @@ def _curves(epochs: pa.Table) -> dict[str, list[tuple[int, float]]]:
         if value is not None and math.isfinite(value):
             curves.setdefault(trial_id, []).append((epoch, value))
     return curves
-
-
-def _plan(paths: SweepPaths) -> Plan | None:
-    try:
-        return read_plan(paths)
-    except ResultsError:  # damaged; `query status` reports it, and the report shows the rows without the plan
-        return None

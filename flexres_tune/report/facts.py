@@ -1,4 +1,4 @@
-"""The text of a report: key facts, failures with their tracebacks, and how to reproduce the sweep."""
+"""Text of a report: key facts, failures with their tracebacks, and how to reproduce the sweep."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from flexres_tune.text import escape as escape_controls
 from flexres_tune.text import format_duration, plural
 
 _MOST_FAILURES = 100
-_LONGEST = 20_000  # characters of a traceback; its end names the exception
+_MOST_CHARACTERS = 20_000  # of a traceback, from its end, which names the exception
 
 
 def facts_html(data: ReportData) -> str:
-    """Trials by status, cost, device, data, date."""
+    """Number of trials per status, device time, device, data set, date and profile."""
     counts = Counter(trial.status for trial in data.trials)
     planned = f" of {data.num_planned:,} planned" if data.num_planned and data.num_planned > len(data.trials) else ""
     ended = ", ".join(f"{counts[s]:,} {s.replace('_', ' ')}" for s in TrialStatus if counts[s])
     facts = [("trials", f"{len(data.trials):,}{planned} ({ended})" if data.trials else f"none yet{planned}")]
     if data.trials:
-        devices = Counter(f"{trial.device}" for trial in data.trials if trial.device)
+        devices = dict.fromkeys(trial.device for trial in data.trials if trial.device)
         facts += [
             ("device time", format_duration(3600 * data.device_hours)),
             ("device", ", ".join(devices) or "unknown"),
@@ -36,9 +36,9 @@ def facts_html(data: ReportData) -> str:
         facts.append(("profile", data.plan.profile))
     if data.is_running:
         facts.append(("state", "running"))
-    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(_shown(value))}</dd></div>" for name, value in facts)
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{_shown(value)}</dd></div>" for name, value in facts)
     others = "".join(
-        f"<p class=note>{plural(count, 'trial')} of this sweep ran on {escape(_shown(name))}; accuracies on other "
+        f"<p class=note>{plural(count, 'trial')} of this sweep ran on {_shown(name)}; accuracies on other "
         "images are not compared, so they are left out.</p>"
         for name, count in data.others.items()
     )
@@ -58,11 +58,11 @@ def failures_html(data: ReportData) -> str:
         names = [f"{trial.trial_id} ({data.label(trial.config_id)}, seed {trial.seed})" for trial in trials[:20]]
         if len(trials) > 20:
             names.append(f"and {len(trials) - 20:,} more")
-        listed = "".join(f"<li>{escape(_shown(name))}</li>" for name in names)
+        listed = "".join(f"<li>{_shown(name)}</li>" for name in names)
         items.append(
             f"<details><summary><b>{escape(status.replace('_', ' '))}</b> × {len(trials)}: "
-            f"{escape(_shown(last_line(error)))[:600]}</summary><ul>{listed}</ul>"
-            f"<pre>{escape(escape_controls(error[-_LONGEST:], keep=chr(10) + chr(9)))}</pre></details>"
+            f"{_shown(last_line(error)[:600])}</summary><ul>{listed}</ul>"
+            f"<pre>{escape(escape_controls(error[-_MOST_CHARACTERS:], keep=chr(10) + chr(9)))}</pre></details>"
         )
     left_out = len(groups) - len(items)
     more = f"<p class=note>{left_out:,} more kinds of failure; `query status` lists them.</p>" if left_out > 0 else ""
@@ -71,7 +71,7 @@ def failures_html(data: ReportData) -> str:
 
 
 def reproduce_html(data: ReportData, root: str) -> str:
-    """The command, the sweep file as it was resolved, versions and commits."""
+    """The command, the resolved sweep file, versions and commits."""
     parts = []
     if data.plan:
         parts.append("<p>Run the sweep again (only missing trials run):</p>" + _pre(data.plan.command))
@@ -85,25 +85,24 @@ def reproduce_html(data: ReportData, root: str) -> str:
         )
     rows = _provenance(data)
     if rows:
-        cells = "".join(
-            f"<tr><td>{escape(_shown(name))}</td><td>{escape(_shown(text))}</td></tr>" for name, text in rows
-        )
+        cells = "".join(f"<tr><td>{_shown(name)}</td><td>{_shown(text)}</td></tr>" for name, text in rows)
         parts.append(f"<div class=scroll><table class=plain>{cells}</table></div>")
     return "".join(parts)
 
 
 def resolved_yaml(data: ReportData) -> str:
-    """plan.json's spec as a sweep file that `run` takes."""
+    """The spec in plan.json as a sweep file that `run` accepts."""
     from ruamel.yaml import YAML
 
     yaml, text = YAML(), io.StringIO()
-    yaml.default_flow_style = None  # innermost lists and mappings on a line
+    yaml.default_flow_style = None  # innermost lists and mappings in one line
     yaml.width = 110
     yaml.dump(data.plan.spec, text)
     return text.getvalue()
 
 
 def _provenance(data: ReportData) -> list[tuple[str, str]]:
+    """(name, text) of each version, the commits and the machines; the versions of the plan if no trial has any."""
     versions = [trial.versions for trial in data.trials if trial.versions]
     if not versions and data.plan:
         versions = [asdict(data.plan.versions)]
@@ -123,4 +122,5 @@ def _pre(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return escape_controls(text)
+    """Text escaped for a terminal and for HTML."""
+    return escape(escape_controls(text))

@@ -1,4 +1,4 @@
-"""The report of a sweep and the index of all sweeps as files, each replaced as a whole."""
+"""Files: the report of a sweep and the index of all sweeps, each written atomically."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import pyarrow.compute as pc
 
 from flexres_tune.analysis.summary import answer_sentence
 from flexres_tune.errors import ResultsError
-from flexres_tune.report.data import extent_of, read_data
+from flexres_tune.report.data import extent_of, plan_or_none, read_data
 from flexres_tune.report.page import page_html
 from flexres_tune.report.sections import report_html
 from flexres_tune.results.paths import SweepPaths, index_path
-from flexres_tune.results.plan import read_plan
 from flexres_tune.results.reader import Results
 from flexres_tune.storage import AnyPath, atomic_write_text
 from flexres_tune.text import escape as escape_controls
@@ -32,7 +31,7 @@ def write_report(results: Results, sweep: str) -> AnyPath:
 
 
 def try_report(results: Results, sweep: str) -> str:
-    """Write the report at the end of a run; a line with its path, or a warning with the reason. Raises no exception."""
+    """Write the report at the end of a run and return a line with its path, or a warning if that fails."""
     try:
         return f"report: {write_report(results, sweep)}"
     except Exception as error:
@@ -50,7 +49,7 @@ def write_index(results: Results) -> AnyPath:
     for sweep in results.choose():
         try:
             rows.append(_row(results, sweep))
-        except ResultsError as error:  # show the other sweeps although one is damaged
+        except ResultsError as error:  # one damaged sweep does not hide the others
             failed.append(f"<p class=note>{escape(sweep)}: {escape(escape_controls(str(error)))}</p>")
     rows.sort(reverse=True)
     heads = ("sweep", "question", "what ran", "answer", "last trial", "trials", "device time")
@@ -67,20 +66,16 @@ def write_index(results: Results) -> AnyPath:
 
 
 def _row(results: Results, sweep: str) -> tuple[str, str]:
-    """(time of the last trial, to sort by; HTML of the table row)."""
+    """(time of the last trial, HTML of the table row); the index is sorted by the time."""
     paths = SweepPaths(results.root, sweep)
     if not paths.report.exists():
         write_report(results, sweep)
-    trials = results.trials(sweep)
-    try:
-        plan = read_plan(paths)
-    except ResultsError:
-        plan = None
+    trials, plan = results.trials(sweep), plan_or_none(paths)
     last = pc.max(trials["finished_at"]).as_py() if trials.num_rows else None
     seconds = pc.sum(trials["train_seconds"]).as_py() or 0.0
     moment = last.isoformat() if last else ""
     link = f'<a href="{escape(sweep, quote=True)}/{paths.report.name}">{escape(sweep)}</a>'
-    cells = [
+    cells = [  # (sort key, HTML; None: the sort key as text)
         (sweep, link),
         (plan.description if plan else "", None),
         (extent_of(trials), None),

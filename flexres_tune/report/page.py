@@ -1,7 +1,7 @@
 """Page: one HTML file that loads no other file and runs no code from the data of a sweep.
 
-Text is escaped, data is JSON with `<` written as \\u003c, and the page's Content-Security-Policy runs only the scripts
-whose hashes it contains and forbids every access to a network.
+Text is escaped, and data is JSON with `<` written as \\u003c. The page's Content-Security-Policy runs only the scripts
+whose hashes it contains and forbids access to the network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flexres_tune.report.plots.style import Plot, template
 
 @dataclass(frozen=True)
 class Part:
-    """A section of a page: heading, plots and HTML whose text is escaped already."""
+    """A section of a page: a heading, plots, and HTML in which the caller has escaped all text."""
 
     name: str  # heading, and text of the link at the top of the page
     html: str = ""  # above the plots
@@ -37,15 +37,16 @@ def page_html(title: str, head: str, parts: Sequence[Part], foot: str, version: 
     """The page as one string.
 
     Args:
-        title: of the browser's tab, not escaped.
+        title: title of the browser's tab, as plain text; escaped here.
         head: HTML above the first section.
-        foot: HTML below the last.
-        version: of the tables; a live page compares it with the server's. "" for a file.
+        foot: HTML below the last section.
+        version: version of the tables, which a live page compares with the server's; "" for a file.
     """
     parts = [part for part in parts if not part.is_empty]
     plots = [plot for part in parts for plot in part.plots]
     data = {
-        "plots": [{"name": plot.name, "figure": _figure(plot)} for plot in plots],
+        # Plotly's own JSON writes numbers that are not finite as null, because JSON has no NaN
+        "plots": [{"name": plot.name, "figure": json.loads(plot.figure.to_json(engine="json"))} for plot in plots],
         "templates": {theme: template(theme) for theme in ("light", "dark")},
     }
     scripts = [*([plotly_js()] if plots else []), _asset("page.js")]
@@ -82,6 +83,7 @@ def _section(part: Part) -> str:
 
 
 def _sentence(text: str) -> str:
+    """The text with a full stop, unless it ends a sentence already."""
     return text if text.endswith((".", "?", "!")) else text + "."
 
 
@@ -89,27 +91,20 @@ def _id(name: str) -> str:
     return name.lower().replace(" ", "-")
 
 
-def _figure(plot: Plot) -> dict[str, Any]:
-    """The figure as JSON values; numbers that are not finite become null, because JSON has no NaN."""
-    return json.loads(plot.figure.to_json(engine="json"))
-
-
 def _json(data: Any) -> str:
+    """JSON that is safe inside a <script> element."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _policy(scripts: Sequence[str], is_live: bool) -> str:
     allowed = "'self'" if is_live else "'none'"
-    hashes = " ".join(f"'sha256-{base64.b64encode(_sha256(script)).decode()}'" for script in scripts)
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
         f"connect-src {allowed}; base-uri 'none'; form-action 'none'"
     )
-
-
-def _sha256(script: str) -> bytes:
-    return hashlib.sha256(script.encode()).digest()
 
 
 @cache
@@ -119,10 +114,10 @@ def _asset(name: str) -> str:
 
 @cache
 def plotly_js() -> str:
-    """Plotly's script from its Python package (4.8 MB)."""
+    """Plotly's script (4.8 MB), from its Python package."""
     from plotly.offline import get_plotlyjs
 
     script = get_plotlyjs()
-    if "</script" in script.lower():  # would end the <script> element
+    if "</script" in script.lower():  # it would end the <script> element
         raise AssertionError("plotly.js contains </script and cannot be put inline")
-    return script.replace("\r\n", "\n").replace("\r", "\n")  # as a browser does before it computes the hash
+    return script.replace("\r\n", "\n").replace("\r", "\n")  # browsers do this before they compute the hash

@@ -1,4 +1,4 @@
-"""Axes for parameters: a scale that suits the values, evenly placed where they are few or no numbers."""
+"""Axes for parameters: a linear or logarithmic scale for many numbers, evenly spaced categories for other values."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any
 
 from flexres_tune.report.data import value_text
 
-_LOG_FROM = 20  # largest / smallest from which a scale is logarithmic
-_MOST_TICKS = 12  # distinct values that get a place and a tick of their own
+_LOG_FROM = 20  # the scale is logarithmic if the largest value is at least this many times the smallest
+_MOST_TICKS = 12  # the axis has categories if there are at most this many distinct values
 
 
 @dataclass(frozen=True)
 class ParameterAxis:
-    """Where a parameter's values stand: `places` are categories 0, 1, 2 ..., or the numbers themselves."""
+    """Axis of one parameter. Positions are 0, 1, 2 ... for categories, the values for `linear`, log10 for `log`."""
 
     name: str
-    values: tuple[Any, ...]  # distinct, in order
+    values: tuple[Any, ...]  # distinct, sorted
     kind: str  # category | linear | log
 
     def place(self, value: Any) -> float:
-        """Position on the axis; for `log` the decimal logarithm."""
+        """Position of a value on the axis."""
         if self.kind == "category":
             return self.values.index(hashable(value))
         return math.log10(value) if self.kind == "log" else float(value)
 
     @property
     def texts(self) -> list[str]:
-        """The distinct values as text."""
+        """The values as text."""
         return [value_text(self.name, list(value) if isinstance(value, tuple) else value) for value in self.values]
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """(position, text) for a few ticks."""
+        """(position, text) of each tick."""
         if self.kind == "category":
             texts = list(enumerate(self.texts))
             return texts if len(texts) <= 2 * _MOST_TICKS else texts[:: math.ceil(len(texts) / _MOST_TICKS)]
@@ -49,7 +49,11 @@ class ParameterAxis:
 
 
 def parameter_axis(name: str, values: Sequence[Any], most_ticks: int = _MOST_TICKS) -> ParameterAxis:
-    """Few values, words or lists: a place each, in order. Many numbers: linear, or log where they span decades."""
+    """The axis that suits the values.
+
+    Categories if there are at most `most_ticks` distinct values, or if some are not numbers. Otherwise logarithmic if
+    all values are positive and the largest is at least 20 times the smallest, and linear if not.
+    """
     distinct = {hashable(value) for value in values}
     numbers = [v for v in distinct if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) < len(distinct) or len(distinct) <= most_ticks:
@@ -59,12 +63,12 @@ def parameter_axis(name: str, values: Sequence[Any], most_ticks: int = _MOST_TIC
 
 
 def hashable(value: Any) -> Any:
-    """Lists, such as `channels`, as tuples."""
+    """A list, such as `channels`, as a tuple; any other value unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def _order(value: Any) -> tuple:
-    """None first, then numbers by size, then lists by their length, and words."""
+    """Sort key: None, then numbers by size, then words, then lists by length."""
     if value is None:
         return (0, 0.0, "")
     if isinstance(value, int | float) and not isinstance(value, bool):

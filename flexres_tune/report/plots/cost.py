@@ -1,4 +1,4 @@
-"""Accuracy against what it costs: parameters of the model, and device time of a trial."""
+"""Cost: accuracy against the number of parameters of the model, and against the device time of a trial."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from collections.abc import Sequence
 from flexres_tune.analysis.cost import pareto_front
 from flexres_tune.analysis.leaderboard import BoardRow
 from flexres_tune.report.data import ReportData, percent
-from flexres_tune.report.plots.style import GREY, PALETTE, Plot, accuracy_axis, figure, focus, plain, thin
+from flexres_tune.report.plots.style import GREY, PALETTE, Plot, accuracy_axis, figure, focus, plain, scatter, thin
 from flexres_tune.text import plural
 
 _MOST_POINTS = 300
-_NEAR = 0.01  # one point of accuracy: what the finding calls close to the leader
-_LOG_FROM = 20
+_NEAR = 0.01  # one point of accuracy: the title names the cheapest configuration this close to the highest
+_LOG_FROM = 20  # the scale is logarithmic if the largest cost is at least this many times the smallest
+_FRONT = {
+    "mode": "lines+markers",
+    "line": {"color": PALETTE[1], "shape": "hv", "width": 2},
+    "marker": {"symbol": "diamond", "size": 9, "color": PALETTE[1]},
+}
 
 
 def plot_cost(data: ReportData) -> list[Plot]:
-    """One point per ranked configuration, and the Pareto front: those that no configuration at most as costly beats."""
+    """One point per ranked configuration, and the Pareto front; no plot for fewer than three configurations."""
     rows = [row for row in data.ranked if row.best_val_accuracy_mean is not None]
     if len(rows) < 3:
         return []
@@ -36,8 +41,6 @@ def _seconds(data: ReportData, config_id: str) -> float:
 
 
 def _plot(data: ReportData, rows: Sequence[BoardRow], costs: Sequence[float], name: str, title: str) -> Plot:
-    import plotly.graph_objects as go
-
     values = [100 * row.best_val_accuracy_mean for row in rows]
     front = pareto_front(costs, values)
     others = thin([i for i in range(len(rows)) if i not in set(front)], _MOST_POINTS)
@@ -48,7 +51,7 @@ def _plot(data: ReportData, rows: Sequence[BoardRow], costs: Sequence[float], na
     ):
         if indices:
             traces.append(
-                go.Scatter(
+                scatter(
                     name=label,
                     x=[costs[i] for i in indices],
                     y=[values[i] for i in indices],
@@ -71,15 +74,8 @@ def _plot(data: ReportData, rows: Sequence[BoardRow], costs: Sequence[float], na
     return Plot(f"cost-{name}", _finding(data, rows, costs, title), drawn, tuple(notes))
 
 
-_FRONT = {
-    "mode": "lines+markers",
-    "line": {"color": PALETTE[1], "shape": "hv", "width": 2},
-    "marker": {"symbol": "diamond", "size": 9, "color": PALETTE[1]},
-}
-
-
 def _finding(data: ReportData, rows: Sequence[BoardRow], costs: Sequence[float], title: str) -> str:
-    """What being close to the leader costs at least."""
+    """The lowest cost of an accuracy that is close to the highest."""
     highest = max(range(len(rows)), key=lambda i: rows[i].best_val_accuracy_mean)
     leader = rows[highest].best_val_accuracy_mean
     near = [i for i, row in enumerate(rows) if row.best_val_accuracy_mean >= leader - _NEAR]

@@ -1,4 +1,4 @@
-"""Learning curves: the leaders with a band over their seeds, all others in grey, a mark where a trial was stopped."""
+"""Learning curves: the leaders in colour with a band over their seeds, other trials in grey, a mark at early ends."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from flexres_tune.report.plots.style import (
     band_color,
     figure,
     plain,
+    scatter,
     thin,
 )
 from flexres_tune.text import plural
 
 _MOST_LEADERS = len(PALETTE)
-_MOST_OTHERS = 80  # curves in grey of each kind: more are a grey area, and megabytes
-_MOST_POINTS = 100  # of a curve: more than a screen tells apart
-_ENDED_BADLY = (TrialStatus.DIVERGED, TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY)
+_MOST_OTHERS = 80  # grey curves per group: more of them overlap to one grey area and add megabytes to the page
+_MOST_POINTS = 100  # per curve: a screen does not show more
 
 
 def plot_curves(data: ReportData) -> list[Plot]:
-    """val_accuracy over epochs."""
+    """val_accuracy per epoch; no plot if no trial has a curve."""
     if not data.curves:
         return []
     leaders = [row.config_id for row in data.ranked[:_MOST_LEADERS]]
@@ -63,9 +63,7 @@ def plot_curves(data: ReportData) -> list[Plot]:
 
 
 def _grey_lines(data: ReportData, trials: Iterable[Trial], name: str, dash: str):
-    """All curves as one trace with gaps: a thousand traces would take seconds."""
-    import plotly.graph_objects as go
-
+    """All curves as one trace with gaps between them, because a browser needs seconds to draw a thousand traces."""
     x: list[int | None] = []
     y: list[float | None] = []
     text: list[str | None] = []
@@ -74,10 +72,10 @@ def _grey_lines(data: ReportData, trials: Iterable[Trial], name: str, dash: str)
         x += [*(epoch for epoch, _ in points), None]
         y += [*(round(100 * value, 2) for _, value in points), None]
         text += [*[plain(f"{data.label(trial.config_id)}, seed {trial.seed}")] * len(points), None]
-    return go.Scatter(
+    return scatter(
         name=name,
         legendgroup=name,
-        legendrank=2000,  # after the leaders
+        legendrank=2000,  # below the leaders
         x=x,
         y=y,
         text=text,
@@ -89,9 +87,7 @@ def _grey_lines(data: ReportData, trials: Iterable[Trial], name: str, dash: str)
 
 
 def _ends(data: ReportData, trials: Iterable[Trial]) -> list:
-    """A mark at the last epoch of trials that ended before their budget, by how they ended."""
-    import plotly.graph_objects as go
-
+    """A mark at the last epoch of each trial that did not complete; one trace per status."""
     by_status: dict[str, list[Trial]] = {}
     for trial in trials:
         if trial.status != TrialStatus.COMPLETED:
@@ -102,7 +98,7 @@ def _ends(data: ReportData, trials: Iterable[Trial]) -> list:
         name = status.replace("_", " ")
         last = [data.curves[trial.trial_id][-1] for trial in ended]
         marks.append(
-            go.Scatter(
+            scatter(
                 name=name,
                 legendrank=2001,
                 legendgroup="stopped early" if status == TrialStatus.STOPPED else status,
@@ -119,9 +115,7 @@ def _ends(data: ReportData, trials: Iterable[Trial]) -> list:
 
 
 def _leader(data: ReportData, config_id: str, rank: int) -> list:
-    """Mean over seeds, and a band from the lowest to the highest of them."""
-    import plotly.graph_objects as go
-
+    """The mean over seeds, and a band from the lowest to the highest seed."""
     color, dash, symbol = PALETTE[rank], DASHES[rank], SYMBOLS[rank]
     curves = [dict(data.curves[t.trial_id]) for t in data.counted(config_id) if t.trial_id in data.curves]
     epochs = thin(sorted(set.intersection(*(set(curve) for curve in curves))), _MOST_POINTS) if curves else []
@@ -133,7 +127,7 @@ def _leader(data: ReportData, config_id: str, rank: int) -> list:
     traces = []
     if len(curves) > 1:
         traces.append(
-            go.Scatter(
+            scatter(
                 x=[*epochs, *reversed(epochs)],
                 y=[*(max(v) for v in values), *(min(v) for v in reversed(values))],
                 fill="toself",
@@ -146,7 +140,7 @@ def _leader(data: ReportData, config_id: str, rank: int) -> list:
             )
         )
     traces.append(
-        go.Scatter(
+        scatter(
             name=name,
             legendgroup=group,
             x=epochs,
@@ -165,8 +159,7 @@ def _finding(data: ReportData) -> str:
     parts = []
     if data.ranked:
         leader = data.ranked[0]
-        row = f"{data.label(leader.config_id)} climbs highest, to {percent(leader.best_val_accuracy_mean)}"
-        parts.append(row)
+        parts.append(f"{data.label(leader.config_id)} climbs highest, to {percent(leader.best_val_accuracy_mean)}")
     stopped = [trial.epochs_run for trial in data.trials if trial.status == TrialStatus.STOPPED]
     if stopped:
         epoch, count = Counter(stopped).most_common(1)[0]

@@ -10,16 +10,27 @@ from flexres_tune.analysis.leaderboard import BoardRow
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, Trial, percent, spaced, value_text
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
-from flexres_tune.report.plots.style import GREY, PALETTE, Plot, accuracy_axis, figure, focus, padded, plain, thin
+from flexres_tune.report.plots.style import (
+    GREY,
+    PALETTE,
+    Plot,
+    accuracy_axis,
+    figure,
+    focus,
+    padded,
+    plain,
+    scatter,
+    thin,
+)
 
 _MOST_PLOTS = 8
 _MOST_POINTS = 300
-_LITTLE = 0.1  # points
+_LITTLE = 0.1  # points of accuracy: the title does not name a best value if the means differ by less
 _AXIS = "best validation accuracy (%)"
 
 
 def plot_effects(data: ReportData) -> list[Plot]:
-    """One plot per parameter that has at least two values among the full-length trials, in the table's order."""
+    """One plot per parameter that has at least two values among the full-length trials, in the order of the columns."""
     plots, left_out = [], []
     for name in data.parameters:
         values = [hashable(trial.parameters[name]) for trial in data.full]
@@ -39,9 +50,7 @@ def plot_effects(data: ReportData) -> list[Plot]:
 
 
 def _few_values(data: ReportData, axis: ParameterAxis) -> Plot | None:
-    """A place for each value: its configurations as points, their mean with an interval, the stopped ones counted."""
-    import plotly.graph_objects as go
-
+    """One category per value: its configurations as points, their mean with an interval, a count of stopped trials."""
     effects = parameter_effects(data.results, data.sweep, axis.name)
     table = [row for row in effects if row.dataset == data.dataset]
     rows = [row for row in table if row.num_configs]
@@ -53,7 +62,7 @@ def _few_values(data: ReportData, axis: ParameterAxis) -> Plot | None:
     at = list(range(len(rows)))
     means = [100 * row.best_val_accuracy_mean for row in rows]
     traces = [
-        go.Scatter(
+        scatter(
             name="one configuration",
             x=[i + 0.16 for i, _ in points],
             y=[100 * row.best_val_accuracy_mean for _, row in points],
@@ -62,7 +71,7 @@ def _few_values(data: ReportData, axis: ParameterAxis) -> Plot | None:
             marker={"symbol": "circle-open", "size": 6, "color": GREY},
             hovertemplate="%{text}: %{y:.2f} %<extra></extra>",
         ),
-        go.Scatter(
+        scatter(
             name="mean and 95 % interval",
             x=at,
             y=means,
@@ -97,9 +106,7 @@ def _few_values(data: ReportData, axis: ParameterAxis) -> Plot | None:
 
 
 def _many_values(data: ReportData, axis: ParameterAxis) -> Plot:
-    """Every trial at its value; those stopped as crosses."""
-    import plotly.graph_objects as go
-
+    """One point per trial; trials that were stopped are crosses."""
     traces = []
     for trials, name, marker in (
         ([t for t in data.trials if t.status == TrialStatus.STOPPED], "stopped early", {"symbol": "x", "color": GREY}),
@@ -108,7 +115,7 @@ def _many_values(data: ReportData, axis: ParameterAxis) -> Plot:
         some = thin([t for t in trials if _fits(t, axis)], _MOST_POINTS)
         if some:
             traces.append(
-                go.Scatter(
+                scatter(
                     name=name,
                     x=[t.parameters[axis.name] for t in some],
                     y=[100 * t.best_val_accuracy for t in some],
@@ -159,14 +166,14 @@ def _hover(row: Effect) -> str:
 
 def _tick(row: Effect, name: str) -> str:
     text = plain(value_text(name, row.parameters[name]))
-    if len(text) > 12:  # a long list of words goes on lines of its own, else a phone shows nothing but them
+    if len(text) > 12:  # break a long list of words into lines, or the labels leave a phone no room for the plot
         text = text.replace("+", "+<br>")
     stopped = f"<br>{row.num_stopped} stopped" if row.num_stopped else ""
     return f"{text}<br>n = {row.num_configs}{stopped}"
 
 
 def _range(values: Sequence[float], rows: Sequence[Effect]) -> list[float]:
-    """Around the points and means; of the intervals as much as leaves the points apart."""
+    """Range of the points and the means; a wide interval is cut, or the points would lie too close together."""
     low = min([max(focus(values)[0], min(values)), *(100 * row.best_val_accuracy_mean for row in rows)])
     high = max(values)
     room = min(max(_reach(row, end) or 0.0 for row in rows for end in ("low", "high")), 0.6 * (high - low) + 0.3)

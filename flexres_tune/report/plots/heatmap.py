@@ -1,4 +1,4 @@
-"""Heat map of a two-parameter grid: mean accuracy of full-length trials in each cell, and what was stopped there."""
+"""Heat map of a two-parameter grid: per cell the mean accuracy of full-length trials, or the number of stopped ones."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from flexres_tune.report.data import ReportData, percent, spaced
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
 from flexres_tune.report.plots.style import GREY, Plot, figure, focus, plain
 
-_MOST_VALUES = 16  # of a parameter: more cells hold no text
-_FILLED = 0.6  # share of the grid's cells with a trial from which it counts as a grid
+_MOST_VALUES = 16  # per parameter: with more, the text does not fit into the cells
+_FILLED = 0.6  # two parameters form a grid if at least this share of the combinations has a trial
 _MOST_MAPS = 3
 _RAN = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
 
 
 def plot_heatmap(data: ReportData) -> list[Plot]:
-    """A map for each pair of parameters whose values were crossed; the largest grids first."""
+    """One map per pair of parameters whose combinations were tried, the largest grids first."""
     trials = [trial for trial in data.trials if trial.status in _RAN]
     values = {name: {hashable(t.parameters[name]) for t in trials} for name in data.parameters}
-    several = [name for name, found in values.items() if len(found) >= 2 and len(found) <= _MOST_VALUES]
+    several = [name for name, found in values.items() if 2 <= len(found) <= _MOST_VALUES]
     grids = []
     for one, other in combinations(several, 2):
         cells = {(hashable(t.parameters[one]), hashable(t.parameters[other])) for t in trials}
         size = len(values[one]) * len(values[other])
         if size >= 4 and len(cells) >= _FILLED * size:
             grids.append((len(cells), one, other))
-    grids.sort(key=lambda each: -each[0])
+    grids.sort(key=lambda grid: -grid[0])
     return [plot for _, one, other in grids[:_MOST_MAPS] for plot in _map(data, one, other)]
 
 
 def _map(data: ReportData, one: str, other: str) -> list[Plot]:
-    """One map; the parameter with more values is on the y axis, so that the map fits a phone."""
+    """The map of two parameters. The one with more values is on the y axis, so that the map fits a phone."""
     import plotly.graph_objects as go
 
     rows = parameter_effects(data.results, data.sweep, one, by=other)

@@ -1,4 +1,4 @@
-"""Importance of each parameter: its share of the variance of accuracy, by fANOVA over full-length trials."""
+"""Importance of each parameter: its share of the variance of accuracy, computed by fANOVA over full-length trials."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _MOST_BARS = 12
 
 
 def plot_importance(data: ReportData) -> list[Plot]:
-    """Bars with the standard deviation over repeats; no plot if there are too few trials."""
+    """One bar per parameter with the standard deviation over repeats; no plot if there are too few trials."""
     import plotly.graph_objects as go
 
     if data.is_running:
-        return []  # takes seconds, and a live page is rendered again after every trial
+        return []  # fANOVA takes seconds, and a live page is rendered again after every trial
     try:
         rows = parameter_importance(data.results, data.sweep)
-    except ResultsError:  # too few trials or parameters: `query importance` says so
+    except ResultsError:  # too few trials or parameters; `query importance` reports which
         return []
     shown = rows[:_MOST_BARS]
     names = [spaced(row.parameter) for row in shown]
@@ -26,12 +26,7 @@ def plot_importance(data: ReportData) -> list[Plot]:
         orientation="h",
         x=[100 * row.importance_mean for row in shown],
         y=names,
-        error_x={
-            "type": "data",
-            "array": [100 * (row.importance_sd or 0) for row in shown],
-            "width": 5,
-            "color": GREY,
-        },
+        error_x={"type": "data", "array": [100 * (row.importance_sd or 0) for row in shown], "width": 5, "color": GREY},
         marker={"color": PALETTE[0]},
         width=0.6,
         hovertemplate="%{y}: %{x:.1f} % of the variance<extra></extra>",

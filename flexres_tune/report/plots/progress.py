@@ -1,4 +1,4 @@
-"""Best so far: what the search had found after each trial, and after each device-hour."""
+"""Best so far: the highest accuracy after each trial, and after each device-hour."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ from collections.abc import Sequence
 
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, Trial, percent
-from flexres_tune.report.plots.style import GREY, PALETTE, STATUSES, Plot, accuracy_axis, figure, focus, plain, thin
+from flexres_tune.report.plots.style import (
+    GREY,
+    PALETTE,
+    STATUSES,
+    Plot,
+    accuracy_axis,
+    figure,
+    focus,
+    plain,
+    scatter,
+    thin,
+)
 
-_MOST_MARKS = 250  # of trials that did not better the best
+_MOST_MARKS = 250  # trials per status that are drawn although they did not improve on the best
 
 
 def plot_progress(data: ReportData) -> list[Plot]:
     """Highest val_accuracy of the screening's full-length trials, against trials finished and device time spent.
 
-    Confirm trials are left out of the line: they run a configuration again, and the best of more seeds is luck.
+    Confirm trials are left out: they repeat a configuration with other seeds, and the best of more seeds is higher by
+    chance.
     """
     screen = [trial for trial in data.trials if not trial.is_confirm]
     if len(screen) < 3 or not any(trial.is_full for trial in screen):
@@ -43,7 +55,7 @@ def plot_progress(data: ReportData) -> list[Plot]:
 
 
 def _steps(screen: Sequence[Trial]) -> list[int]:
-    """Indices of the full-length trials that bettered the best."""
+    """Indices of the full-length trials that improved on the best before them."""
     steps, best = [], -1.0
     for index, trial in enumerate(screen):
         if trial.is_full and trial.best_val_accuracy > best:
@@ -52,22 +64,14 @@ def _steps(screen: Sequence[Trial]) -> list[int]:
     return steps
 
 
-def _range(screen: Sequence[Trial]) -> list[float]:
-    """Around the line and most full-length trials."""
-    values = [100 * trial.best_val_accuracy for trial in screen if trial.is_full]
-    return list(focus(values))
-
-
 def _draw(data: ReportData, screen: Sequence[Trial], steps: Sequence[int], at: Sequence[float], title: str):
-    import plotly.graph_objects as go
-
     traces = []
     for status, name in ((TrialStatus.STOPPED, "stopped early"), (TrialStatus.COMPLETED, "full length")):
         marked = [i for i, t in enumerate(screen) if t.status == status and t.best_val_accuracy is not None]
         marked = thin([i for i in marked if i not in set(steps)], _MOST_MARKS)
         if marked:
             traces.append(
-                go.Scatter(
+                scatter(
                     name=name,
                     x=[at[i] for i in marked],
                     y=[100 * screen[i].best_val_accuracy for i in marked],
@@ -78,7 +82,7 @@ def _draw(data: ReportData, screen: Sequence[Trial], steps: Sequence[int], at: S
                 )
             )  # fmt: skip
     traces.append(
-        go.Scatter(
+        scatter(
             name="best so far",
             x=[*(at[i] for i in steps), at[-1]],
             y=[100 * screen[i].best_val_accuracy for i in [*steps, steps[-1]]],
@@ -94,5 +98,5 @@ def _draw(data: ReportData, screen: Sequence[Trial], steps: Sequence[int], at: S
         traces,
         height=330,
         xaxis={"title": {"text": title}, "rangemode": "tozero"},
-        yaxis=accuracy_axis(range=_range(screen)),
+        yaxis=accuracy_axis(range=list(focus([100 * trial.best_val_accuracy for trial in screen if trial.is_full]))),
     )

@@ -1,20 +1,18 @@
-"""Leaderboard plot: one row per configuration, with its seeds as points and its mean with a 95 % interval."""
+"""Ranking: one row per configuration, with a point per seed and the mean with a 95 % interval."""
 
 from __future__ import annotations
 
 from flexres_tune.analysis.leaderboard import BoardRow
 from flexres_tune.report.data import ReportData, percent
-from flexres_tune.report.plots.style import GREY, PALETTE, Plot, accuracy_axis, figure, focus, plain
+from flexres_tune.report.plots.style import GREY, PALETTE, Plot, accuracy_axis, figure, focus, plain, scatter
 from flexres_tune.text import plural
 
-_MOST = 12  # rows: more cannot be told apart on a screen
+_MOST_ROWS = 12  # a screen does not show more rows with their labels
 
 
 def plot_ranking(data: ReportData) -> list[Plot]:
-    """Mean ± t interval of best_val_accuracy, full-length trials only; no plot for fewer than two ranks."""
-    import plotly.graph_objects as go
-
-    rows = data.ranked[:_MOST]
+    """Mean ± t interval of best_val_accuracy over full-length trials; no plot for fewer than two ranked rows."""
+    rows = data.ranked[:_MOST_ROWS]
     if len(rows) < 2:
         return []
     seeds = {"x": [], "y": [], "text": []}
@@ -28,7 +26,7 @@ def plot_ranking(data: ReportData) -> list[Plot]:
         else 100 * (row.best_val_accuracy_mean - row.best_val_accuracy_low)
         for row in rows
     ]  # fmt: skip
-    means = go.Scatter(
+    means = scatter(
         name="mean and 95 % interval",
         x=[100 * row.best_val_accuracy_mean for row in rows],
         y=list(range(len(rows))),
@@ -38,7 +36,7 @@ def plot_ranking(data: ReportData) -> list[Plot]:
         customdata=[[row.num_seeds, _interval(row)] for row in rows],
         hovertemplate="mean %{x:.2f} %, n = %{customdata[0]}, %{customdata[1]}<extra></extra>",
     )
-    points = go.Scatter(
+    points = scatter(
         name="one seed",
         **seeds,
         mode="markers",
@@ -58,14 +56,14 @@ def plot_ranking(data: ReportData) -> list[Plot]:
             "showgrid": False,
         },
     )
-    for at, row in enumerate(rows):  # the name stands above its row: beside it, it would leave a phone no plot
+    for at, row in enumerate(rows):  # the label is above its row: to the left of it, a phone has no room for the plot
         off = f" ◂ {percent(row.best_val_accuracy_mean)}" if 100 * row.best_val_accuracy_mean < start else ""
         drawn.add_annotation(
             x=0, xref="paper", xanchor="left", y=at, yshift=13, showarrow=False, font={"size": 12},
             text=plain(data.label(row.config_id)) + off,
         )  # fmt: skip
     notes = ["Points are seeds. Intervals: Student's t over seeds; a configuration with one seed has none."]
-    if any(each is not None and each > 1.2 * (max(seeds["x"]) - min(seeds["x"])) + 0.5 for each in half):
+    if any(width is not None and width > 1.2 * (max(seeds["x"]) - min(seeds["x"])) + 0.5 for width in half):
         notes.append("Intervals that extend beyond the plot come from too few seeds to be informative.")
     if left_out := len(data.ranked) - len(rows):
         notes.append(f"The {plural(left_out, 'configuration')} ranked below are in the table only.")
@@ -73,9 +71,9 @@ def plot_ranking(data: ReportData) -> list[Plot]:
 
 
 def _range(values: list[float], half: list[float | None]) -> list[float]:
-    """All points, and of the intervals as much as leaves the points apart: with two seeds they pass 100 %."""
+    """Range of all points; wide intervals are cut (with two seeds they exceed 100 %), or the points would overlap."""
     low, high = max(min(values), focus(values)[0]), max(values)
-    room = min(max((each for each in half if each is not None), default=0), 1.2 * (high - low) + 0.5)
+    room = min(max((width for width in half if width is not None), default=0), 1.2 * (high - low) + 0.5)
     return [low - room - 0.1, min(high + room + 0.1, 100.3)]
 
 

@@ -1,12 +1,14 @@
-"""How plots look: a palette colour-blind readers can tell apart, a second channel beside it, light and dark.
+"""Style of all plots: colours, markers, light and dark templates, and the ranges of axes.
 
-Colours: Okabe and Ito 2008, "Color Universal Design"; black and yellow are left out, because one vanishes on a dark
-page and the other on a light one. Each colour goes with a dash and a symbol of its own, for print and for grey.
+The colours are those of Okabe and Ito 2008, "Color Universal Design", which colour-blind readers can tell apart. Black
+and yellow are left out: black is invisible on a dark page, yellow on a light one. Each colour has its own dash and
+symbol, so that the plots can be read in greyscale.
 """
 
 from __future__ import annotations
 
 import html
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,15 +18,10 @@ from flexres_tune.records import TrialStatus
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star", "hexagon")
-
-GREY = "#8c8c8c"  # what is not the point: 3:1 against both backgrounds
-
+GREY = "#8c8c8c"  # for what is drawn in the background; its contrast is 3:1 on both pages
 STATUSES: dict[str, tuple[str, str, str]] = {  # colour, symbol, pattern of bars
     TrialStatus.COMPLETED: ("#0072B2", "circle", ""),
     TrialStatus.STOPPED: (GREY, "x", "/"),
@@ -33,15 +30,19 @@ STATUSES: dict[str, tuple[str, str, str]] = {  # colour, symbol, pattern of bars
     TrialStatus.FAILED: ("#D55E00", "cross", "\\"),
     TrialStatus.INTERRUPTED: ("#56B4E9", "triangle-up-open", "-"),
 }
-
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_THEMES = {"light": ("#1b1f24", "#dfe3e8", "#ffffff"), "dark": ("#e6e8eb", "#343a42", "#15181c")}  # ink, grid, paper
 
-_INK = {"light": ("#1b1f24", "#dfe3e8", "#ffffff"), "dark": ("#e6e8eb", "#343a42", "#15181c")}
+
+def band_color(color: str, alpha: float = 0.18) -> str:
+    """#0072B2 -> rgba(0,114,178,0.18)."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
 
 
 def template(theme: str) -> dict[str, Any]:
-    """A Plotly template for `light` or `dark`: ink, grid, background; figures themselves say nothing of these."""
-    ink, grid, paper = _INK[theme]
+    """Plotly template for `light` or `dark`. Figures set none of these colours, so the page can change the theme."""
+    ink, grid, paper = _THEMES[theme]
     axis = {"gridcolor": grid, "zeroline": False, "linecolor": grid, "tickcolor": grid, "automargin": True}
     axis |= {"title": {"standoff": 8}}
     return {
@@ -61,7 +62,7 @@ def template(theme: str) -> dict[str, Any]:
 
 
 def figure(traces: list, height: int = 380, **layout) -> go.Figure:
-    """A figure with this house's margins and a legend that needs no width."""
+    """A figure of the given height in px, with the margins of all plots and the legend above it."""
     import plotly.graph_objects as go
 
     base = {
@@ -74,17 +75,23 @@ def figure(traces: list, height: int = 380, **layout) -> go.Figure:
     return go.Figure(traces, base | layout)
 
 
+def scatter(**properties) -> go.Scatter:
+    """A trace of points or lines; Plotly is imported late, because an index of sweeps draws no plots."""
+    import plotly.graph_objects as go
+
+    return go.Scatter(**properties)
+
+
 def accuracy_axis(title: str = "validation accuracy (%)", **changes) -> dict[str, Any]:
+    """Layout of an axis of accuracies in percent."""
     return {"title": {"text": title}} | changes
 
 
 def focus(values: Sequence[float]) -> tuple[float, float]:
-    """Where an axis of accuracies in percent starts and ends: a few that are far below do not flatten all others.
+    """Range of an axis of accuracies in percent, cut at the low end so that a few low values do not flatten the others.
 
-    Starts at Tukey's lower fence, the first quartile less 1.5 times the distance between the quartiles.
+    The low end is Tukey's lower fence: the first quartile minus 1.5 times the interquartile range.
     """
-    import statistics
-
     low, high = min(values), max(values)
     if len(values) >= 4:
         first, _, third = statistics.quantiles(values, n=4, method="inclusive")
@@ -93,19 +100,20 @@ def focus(values: Sequence[float]) -> tuple[float, float]:
 
 
 def padded(low: float, high: float) -> tuple[float, float]:
-    """Room for half a marker at both ends; of that little above 100 %, where nothing can be."""
+    """The range with room for half a marker at both ends, and less room above 100 %, because no value lies there."""
     pad = 0.06 * (high - low) or 0.5
     return low - pad, min(high + pad, max(100.0, high) + 0.3 * pad)
 
 
-def band_color(color: str, alpha: float = 0.18) -> str:
-    """#0072B2 -> rgba(0,114,178,0.18)."""
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{alpha})"
+def thin(items: list, limit: int) -> list:
+    """At most `limit` of the items, evenly spaced in their order, always with the first and the last."""
+    if len(items) <= limit:
+        return items
+    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
 
 
 def plain(text: str) -> str:
-    """Text that Plotly shows as it is: its labels obey some HTML, links among it, so that is escaped."""
+    """Text escaped for a Plotly label: Plotly interprets some HTML in labels, including links."""
     return html.escape(text, quote=False)
 
 
@@ -113,14 +121,7 @@ def plain(text: str) -> str:
 class Plot:
     """One plot of a report."""
 
-    name: str  # id in the page and name of its picture: letters, digits and `-`
-    finding: str  # its title, computed: what to see in it
+    name: str  # id in the page and file name of its PNG: letters, digits and `-`
+    finding: str  # title, computed from the data: what the plot shows
     figure: go.Figure
-    notes: tuple[str, ...] = ()  # what is drawn, what is left out
-
-
-def thin(items: list, limit: int) -> list:
-    """At most `limit` of the items, evenly over their order, first and last among them."""
-    if len(items) <= limit:
-        return items
-    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
+    notes: tuple[str, ...] = ()  # what is drawn and what is left out

@@ -1,4 +1,4 @@
-"""Timeline: when each trial ran, on which device; trials that share a device are in lanes below each other."""
+"""Timeline: when and on which device each trial ran; trials that ran on one device at the same time are in lanes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from collections.abc import Sequence
 
 from flexres_tune.analysis.status import FAILURES
 from flexres_tune.report.data import ReportData, Trial
-from flexres_tune.report.plots.style import GREY, STATUSES, Plot, figure, plain, thin
+from flexres_tune.report.plots.style import GREY, STATUSES, Plot, figure, plain, scatter, thin
 from flexres_tune.text import format_duration, plural
 
 _MOST_TRIALS = 4000
-_GAP = 0.0012  # of the whole time, left free after a trial: else two in a row would look like one
+_GAP = 0.0012  # of the whole time, left free after each trial, or two consecutive trials would look like one
 _MANY_LANES = 40
 _DASHES = {"": "solid", "/": "3px,2px", "x": "1px,1px", "\\": "1px,1px", ".": "2px,1px", "-": "6px,2px"}
 
 
 def plot_timeline(data: ReportData) -> list[Plot]:
-    """One thick line per trial, from its last attempt's start to its end; one trace per status, for speed."""
-    import plotly.graph_objects as go
-
+    """One thick line per trial, from the start of its last attempt to its end; one trace per status, for speed."""
     trials = [trial for trial in data.trials if trial.finished_at >= trial.started_at]
     if len(trials) < 2:
         return []
@@ -38,9 +36,9 @@ def plot_timeline(data: ReportData) -> list[Plot]:
             x += [trial.started_at, trial.started_at + (end - trial.started_at) / 2, end, None]
             y += [place[lanes[trial.trial_id, trial.stage]]] * 3 + [None]
             text += [_hover(data, trial)] * 3 + [None]
-        marked = status in FAILURES  # they often end at once: a line without length is not seen
+        marked = status in FAILURES  # a trial that fails at once is a line without length, so it needs a marker
         traces.append(
-            go.Scatter(
+            scatter(
                 name=f"{status.replace('_', ' ')} ({len(mine)})",
                 x=[moment and moment.isoformat() for moment in x],
                 y=y,
@@ -69,16 +67,12 @@ def plot_timeline(data: ReportData) -> list[Plot]:
     return [Plot("timeline", _finding(trials), drawn, tuple(notes))]
 
 
-def _where(trial: Trial) -> tuple[str, str]:
-    return trial.hostname or "unknown host", trial.device or "no device"
-
-
 def _lanes(trials: Sequence[Trial]) -> dict[tuple[str, str], tuple[tuple[str, str], int]]:
-    """(trial_id, stage) -> (place, lane): the lowest lane that is free when the trial starts."""
+    """(trial_id, stage) -> ((host, device), lane): the lowest lane that is free when the trial starts."""
     lanes, busy, free, used = {}, {}, {}, {}
-    hosts = {trial.hostname: trial.device for trial in trials if trial.device}  # a trial that failed at once has none
+    devices = {trial.hostname: trial.device for trial in trials if trial.device}  # for trials that failed before theirs
     for trial in sorted(trials, key=lambda t: t.started_at):
-        where = (trial.hostname or "unknown host", trial.device or hosts.get(trial.hostname) or "no device")
+        where = (trial.hostname or "unknown host", trial.device or devices.get(trial.hostname) or "no device")
         ends, idle = busy.setdefault(where, []), free.setdefault(where, [])
         while ends and ends[0][0] <= trial.started_at:
             heapq.heappush(idle, heapq.heappop(ends)[1])
@@ -92,7 +86,7 @@ def _lanes(trials: Sequence[Trial]) -> dict[tuple[str, str], tuple[tuple[str, st
 
 
 def _names(rows: Sequence[tuple[tuple[str, str], int]]) -> list[str]:
-    """Each device named at its first lane."""
+    """Labels of the lanes: the first lane of a device has the device's name."""
     names, last = [], None
     for (host, device), lane in rows:
         names.append(f"{plain(host)}<br>{plain(device)}" if (host, device) != last else f"lane {lane}")
@@ -110,6 +104,6 @@ def _finding(trials: Sequence[Trial]) -> str:
     start, end = min(t.started_at for t in trials), max(t.finished_at for t in trials)
     wall = (end - start).total_seconds()
     busy = sum((t.finished_at - t.started_at).total_seconds() for t in trials)
-    places = len({_where(trial) for trial in trials if trial.device}) or 1
+    places = len({(trial.hostname, trial.device) for trial in trials if trial.device}) or 1
     at_once = f"; {busy / wall:.1f} ran at once on average" if wall > 0 else ""
     return f"{plural(len(trials), 'trial')} in {format_duration(wall)} on {plural(places, 'device')}{at_once}"
