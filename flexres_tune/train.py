@@ -74,12 +74,14 @@ def run_trial(
     Raises:
         FlexResError: the device, the data or the checkpoint cannot be used.
     """
-    from flexres_tune.datasets import load_dataset  # not above: --help and a wrong option need not wait for torch
+    import torch  # not above: --help and a wrong option need not wait for torch
+
+    from flexres_tune.datasets import load_dataset
     from flexres_tune.training import Checkpointer, choose_execution, device, fit
     from flexres_tune.training.epoch import batch_sizes
 
     if num_threads is not None:
-        device.set_num_threads(num_threads)
+        torch.set_num_threads(num_threads)  # sums on a CPU may differ in the last digit between counts
     execution = choose_execution(config, device.pick_device(device_name))
     data = load_dataset(config.dataset, execution.device, config.num_train_images)
     num_images = len(data.train.labels)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any
 
 import pyarrow as pa
 
@@ -128,19 +128,13 @@ def pareto(results: Results, sweep: str) -> list[FrontPoint]:
     return [point for board in leaderboards(results, sweep) for cost in PARETO_COSTS for point in _front(board, cost)]
 
 
-def _front(board: Board, against: Literal["num_parameters", "device_seconds_per_trial"]) -> list[FrontPoint]:
+def _front(board: Board, against: str) -> list[FrontPoint]:
+    same = [field.name for field in fields(FrontPoint) if field.name in BoardRow.__dataclass_fields__]
     points = [
         FrontPoint(
-            sweep=row.sweep,
-            dataset=row.dataset,
             against=against,
-            config_id=row.config_id,
-            parameters=row.parameters,
-            num_parameters=row.num_parameters,
             device_seconds_per_trial=None if row.device_seconds is None else row.device_seconds / row.num_trials,
-            best_val_accuracy_mean=row.best_val_accuracy_mean,
-            best_val_accuracy_sd=row.best_val_accuracy_sd,
-            num_seeds=row.num_seeds,
+            **{name: getattr(row, name) for name in same},
         )
         for row in board.ranked
     ]

@@ -6,10 +6,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from ray import tune
 
@@ -82,7 +82,10 @@ def time_plain(num_trials: int, tuned: bool) -> float:
     """
     folder = tempfile.mkdtemp(prefix="flexres_tune_bench_")
     try:
-        with _environment(TUNED if tuned else {}):
+        with mock.patch.dict(os.environ):
+            for name in TUNED:
+                os.environ.pop(name, None)
+            os.environ.update(TUNED if tuned else {})
             tuner = tune.Tuner(
                 tune.with_resources(no_op, {"cpu": 1}),
                 param_space={"index": tune.grid_search(list(range(num_trials)))},
@@ -103,17 +106,3 @@ def read_experiment(folder: Path) -> int:
 
     frames = [Result.from_path(str(trial)).metrics_dataframe for trial in sorted(folder.iterdir())]
     return len(pandas.concat(frames))
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Context in which, of the variables in TUNED, exactly these are set."""
-    before = {name: os.environ.pop(name, None) for name in TUNED}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value

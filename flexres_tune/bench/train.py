@@ -7,9 +7,9 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -78,7 +78,7 @@ class LoopProcess:
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
         self._process = context.Process(target=_serve_epochs, args=(epochs, config, num_images, other))
-        with _environment(environment):
+        with mock.patch.dict(os.environ, environment):  # which the process inherits
             self._process.start()
         other.close()
         self.facts = self._request()
@@ -132,18 +132,6 @@ def _trial_epochs(config: TrialConfig, num_images: int) -> Iterator[Any]:
     yield execution, data.num_classes, data.image_size
     for metrics in fit(config, first_images(data, num_images), execution):
         yield metrics.images_per_second
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Context in which os.environ has these values, which a process inherits if it is started inside."""
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def load_images(config: TrialConfig, device: torch.device) -> tuple[ImageData, str]:

@@ -161,6 +161,8 @@ class StepBenchmark:
     """One of several concurrent trials: the constructor builds it and warms it up, `run` measures it."""
 
     def __init__(self, config: dict[str, Any], num_threads: int, folder: str):
+        import torch
+
         from flexres_tune.training import choose_execution
         from flexres_tune.training import device as devices
         from flexres_tune.training.stopwatch import Stepper
@@ -169,7 +171,7 @@ class StepBenchmark:
         parsed = TrialConfig.model_validate(config)
         self._device = devices.pick_device()
         if self._device.type == "cpu":
-            devices.set_num_threads(num_threads)
+            torch.set_num_threads(num_threads)
         self._batch_size = parsed.batch_size
         self._stepper = Stepper(parsed, describe_dataset(parsed.dataset), choose_execution(parsed, self._device))
         for _ in range(2):

@@ -128,11 +128,11 @@ def answer_equal_cost(results: Results, sweep: str | None, limit: int | None) ->
             for budget_of in ("epochs", "device_seconds"):
                 some = [row for row in rows if row.budget_of == budget_of]
                 table = to_table(BestAtBudget, some, _parameters(rows)).drop_columns(["sweep", "dataset", "budget_of"])
-                names = [f"at_most_{budget_of}" if column == "budget" else column for column in table.column_names]
-                units = {"at_most_device_seconds": "s"}
                 sections.append(
                     Section(
-                        with_units(table.rename_columns(names), units),
+                        with_units(
+                            table.rename_columns({"budget": f"at_most_{budget_of}"}), {"at_most_device_seconds": "s"}
+                        ),
                         title=f"{name} on {dataset}: the best at equal {budget_of.replace('_', '-')}",
                         notes=(_completed_note(results, name),) if budget_of == "device_seconds" else (),
                         least_important=("config_id", "num_configs", "num_seeds"),
@@ -151,9 +151,7 @@ def answer_pareto(results: Results, sweep: str | None, limit: int | None) -> Ans
             for cost, words in (("num_parameters", "parameters"), ("device_seconds_per_trial", "device-seconds")):
                 front = [row for row in rows if row.against == cost]
                 table = to_table(FrontPoint, front, _parameters(rows)).drop_columns(["sweep", "dataset", "against"])
-                table = table.rename_columns(
-                    ["seconds" if column == "device_seconds_per_trial" else column for column in table.column_names]
-                )
+                table = table.rename_columns({"device_seconds_per_trial": "seconds"})
                 sections.append(
                     Section(
                         table,
@@ -196,8 +194,7 @@ def answer_stops(results: Results, sweep: str | None, limit: int | None) -> Answ
             )
         )
         if stopped:
-            shown = table.drop_columns(["sweep"])
-            shown = shown.rename_columns(["val_accuracy" if name == "value" else name for name in shown.column_names])
+            shown = table.drop_columns(["sweep"]).rename_columns({"value": "val_accuracy"})
             sections.append(
                 Section(shown, title=f"{name}: stopped trials", least_important=("ladder", "budget", "rung"))
             )

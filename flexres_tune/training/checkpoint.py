@@ -34,11 +34,6 @@ class DamagedCheckpointError(CheckpointError):
     """A file that is not a complete checkpoint: the trial starts from the beginning."""
 
 
-def raise_error(error: CheckpointError) -> None:
-    """End the trial: whoever named a checkpoint file must learn that it was not written."""
-    raise error
-
-
 class Checkpointer:
     """Saves and restores one trial in one file. Between two saves it keeps a copy of the state after the last epoch."""
 
@@ -46,14 +41,14 @@ class Checkpointer:
         self,
         path: AnyPath | None,
         period_s: float = 0,
-        on_error: Callable[[CheckpointError], None] = raise_error,
+        on_error: Callable[[CheckpointError], None] | None = None,
     ):
         """With `path` None nothing is saved.
 
         Args:
             period_s: the least time between two saves, except for the last epoch's; 0 saves after every epoch.
-            on_error: called if the file cannot be written. If it returns, the trial continues, and the next save is
-                attempted as usual.
+            on_error: called if the file cannot be written; the trial continues, and the next save is attempted as
+                usual. None: the error is raised, so that whoever named a file learns that it was not written.
         """
         self._path = path
         self._period_s = period_s
@@ -109,6 +104,8 @@ class Checkpointer:
         try:
             save_checkpoint(self._path, payload)
         except CheckpointError as error:
+            if self._on_error is None:
+                raise
             self._on_error(error)
 
 

@@ -47,11 +47,6 @@ def device_name(device: torch.device) -> str:
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
-def set_num_threads(num_threads: int) -> None:
-    """Threads of torch's CPU kernels in this process; sums on a CPU may differ in the last digit between counts."""
-    torch.set_num_threads(num_threads)
-
-
 def reset_peak_memory(device: torch.device) -> None:
     """Forget the peak so far, so that a process that is reused reports each trial's own."""
     if device.type == "cuda":

@@ -116,7 +116,8 @@ def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing, execu
     num_correct = torch.zeros((), dtype=torch.int64, device=execution.device)
     model.eval()
     with _on(execution.device):
-        for images, labels in _batches(split):
+        batches = zip(split.images.split(EVALUATION_BATCH_SIZE), split.labels.split(EVALUATION_BATCH_SIZE), strict=True)
+        for images, labels in batches:
             with execution.autocast():
                 logits = model(preprocessing.evaluation(images))
             loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
@@ -133,10 +134,6 @@ def batch_sizes(num_images: int, batch_size: int) -> list[int]:
     if rest == 1 and num_full:
         return [batch_size] * (num_full - 1) + [batch_size + 1]
     return [batch_size] * num_full + [rest] * (rest > 0)
-
-
-def _batches(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(split.images.split(EVALUATION_BATCH_SIZE), split.labels.split(EVALUATION_BATCH_SIZE), strict=True)
 
 
 def _check_finite(loss: float, state: TrainState, where: str) -> None:

@@ -19,17 +19,12 @@ from flexres_tune.training.network import Network, prepare_network
 from flexres_tune.training.state import TrainState
 
 
-def never() -> bool:
-    """Do not stop."""
-    return False
-
-
 def fit(
     config: TrialConfig,
     data: ImageData,
     execution: Execution,
     checkpointer: Checkpointer | None = None,
-    should_stop: Callable[[], bool] = never,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[EpochMetrics]:
     """Train one trial; yields the metrics of every epoch, first those of epochs that a checkpoint holds.
 

@@ -31,17 +31,6 @@ def prepare_network(model: nn.Module, execution: Execution, make_sample: Callabl
     return model
 
 
-class _Wrapper(nn.Module):
-    """Calls the model. Capturing replaces a module's forward, and batches of other shapes still need the model's."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(images)
-
-
 def _graphed(model: nn.Module, execution: Execution, sample: Tensor) -> Network:  # runs on CUDA only
     """Forward and backward captured once and replayed: two launches per step instead of hundreds.
 
@@ -49,7 +38,8 @@ def _graphed(model: nn.Module, execution: Execution, sample: Tensor) -> Network:
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with execution.autocast():
-        graphed = torch.cuda.make_graphed_callables(_Wrapper(model), (sample.clone(),))
+        # Sequential, because capturing replaces its module's forward, and batches of other shapes still need the model's
+        graphed = torch.cuda.make_graphed_callables(nn.Sequential(model), (sample.clone(),))
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])

@@ -8,7 +8,6 @@ from flexres_tune.training.device import (
     peak_memory_bytes,
     pick_device,
     reset_peak_memory,
-    set_num_threads,
 )
 
 CPU = torch.device("cpu")
@@ -42,13 +41,6 @@ def test_peak_memory_is_bytes_of_this_process_since_the_reset():
     block = torch.ones(50_000_000)  # 200 MB
     assert peak_memory_bytes(CPU) >= before + 150e6
     del block
-
-
-def test_number_of_threads_is_torchs():
-    before = torch.get_num_threads()
-    set_num_threads(1)
-    assert torch.get_num_threads() == 1
-    set_num_threads(before)
 
 
 def test_failed_allocation_on_a_cpu_is_out_of_memory():
