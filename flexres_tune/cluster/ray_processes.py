@@ -10,11 +10,12 @@ import atexit
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
-
-import psutil
+from typing import TYPE_CHECKING, TypeVar
 
 from flexres_tune.errors import FlexResError
+
+if TYPE_CHECKING:
+    import psutil
 
 T = TypeVar("T")
 TUNE_THREAD = "tune"  # name of the thread in which Tuner.fit runs
@@ -70,6 +71,8 @@ def call_unless_ray_died(function: Callable[[], T]) -> T:
 
 def kill_children() -> None:
     """Kill all descendants of this process, before another program replaces it."""
+    import psutil
+
     _for_each(psutil.Process().children(recursive=True), psutil.Process.kill)
 
 
@@ -81,6 +84,7 @@ def kill_ray() -> None:
     already, or if Tune's thread was abandoned after a signal, because it would wait for them (on a slow machine until
     Ray's client ended the process after 60 s with exit status 1).
     """
+    import psutil
     import ray
 
     node = ray._private.worker._global_node
@@ -101,6 +105,8 @@ def kill_ray() -> None:
 
 def _has_ended(pid: int) -> bool:
     """Zombies included: Popen.poll() returns None while another thread waits for the same process, as Ray's does."""
+    import psutil
+
     try:
         return psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
@@ -108,6 +114,8 @@ def _has_ended(pid: int) -> bool:
 
 
 def _children(pid: int) -> list[psutil.Process]:
+    import psutil
+
     try:
         return psutil.Process(pid).children()
     except psutil.NoSuchProcess:
@@ -115,6 +123,8 @@ def _children(pid: int) -> list[psutil.Process]:
 
 
 def _for_each(processes: list[psutil.Process], action: Callable[[psutil.Process], None]) -> None:
+    import psutil
+
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             action(process)
