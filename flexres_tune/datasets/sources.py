@@ -9,8 +9,6 @@ from flexres_tune.datasets import cifar10, digits, parquet
 from flexres_tune.datasets.arrays import DataShape, ImageArrays
 from flexres_tune.errors import DataError
 
-__all__ = ["SOURCES", "DataShape", "Source", "describe_dataset", "find_source"]
-
 
 @dataclass(frozen=True)
 class Source:

@@ -128,11 +128,10 @@ def answer_equal_cost(results: Results, sweep: str | None, limit: int | None) ->
             for budget_of in ("epochs", "device_seconds"):
                 some = [row for row in rows if row.budget_of == budget_of]
                 table = to_table(BestAtBudget, some, _parameters(rows)).drop_columns(["sweep", "dataset", "budget_of"])
+                table = table.rename_columns({"budget": f"at_most_{budget_of}"})
                 sections.append(
                     Section(
-                        with_units(
-                            table.rename_columns({"budget": f"at_most_{budget_of}"}), {"at_most_device_seconds": "s"}
-                        ),
+                        with_units(table, {"at_most_device_seconds": "s"}),
                         title=f"{name} on {dataset}: the best at equal {budget_of.replace('_', '-')}",
                         notes=(_completed_note(results, name),) if budget_of == "device_seconds" else (),
                         least_important=("config_id", "num_configs", "num_seeds"),
