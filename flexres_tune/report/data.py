@@ -161,8 +161,9 @@ def extent_of(trials: pa.Table) -> str:
     the completed trials, or the largest number that any trial has run if none is completed.
     """
     parts = []
-    for dataset in dict.fromkeys(trials["dataset"].to_pylist()):
-        rows = [row for row in trials.select(_EXTENT).to_pylist() if row["dataset"] == dataset]
+    all_rows = trials.select(_EXTENT).to_pylist()
+    for dataset in dict.fromkeys(row["dataset"] for row in all_rows):
+        rows = [row for row in all_rows if row["dataset"] == dataset]
         models = sorted({row["model"] for row in rows})
         model = join_words(map(str, models), "and") if len(models) <= 3 else f"{len(models)} models"
         lengths = sorted({row["epochs"] for row in rows if row["status"] == TrialStatus.COMPLETED})

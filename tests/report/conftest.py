@@ -1,4 +1,4 @@
-"""Sweeps with every kind of trial, made by hand."""
+"""Fixtures: sweeps with completed, stopped, failed and diverged trials."""
 
 import math
 import random
@@ -17,7 +17,7 @@ START = datetime(2026, 1, 2, tzinfo=UTC)
 
 @pytest.fixture
 def fill(paths, make_config, make_trial, make_epoch):
-    """Write a sweep: a grid of lr and weight_decay on two seeds, its small rates stopped, two trials failed."""
+    """Write a sweep: a grid on two seeds whose smallest learning rate is stopped, or `num_trials` random trials."""
 
     def write(num_trials=None, hostile=""):
         rng = random.Random(0)

@@ -1,26 +1,26 @@
-"""A parameter's scale suits its values."""
+"""Axes of parameters, thinning and the range of an axis."""
 
 from flexres_tune.report.plots.axes import parameter_axis
 from flexres_tune.report.plots.style import focus, thin
 
 
-def test_few_numbers_stand_side_by_side_in_order():
+def test_few_numbers_are_categories_in_order():
     axis = parameter_axis("lr", [0.1, 0.001, 0.01, 0.1])
     assert axis.kind == "category"
     assert axis.texts == ["0.001", "0.01", "0.1"]
 
 
-def test_many_numbers_over_decades_stand_on_a_log_scale():
+def test_many_numbers_over_decades_have_a_log_scale():
     axis = parameter_axis("lr", [10 ** (-i / 5) for i in range(20)])
     assert axis.kind == "log"
     assert [text for _, text in axis.ticks] == ["0.001", "0.01", "0.1", "1"]
 
 
-def test_zero_keeps_a_scale_linear():
+def test_many_numbers_with_a_zero_have_a_linear_scale():
     assert parameter_axis("weight_decay", [i / 1000 for i in range(40)]).kind == "linear"
 
 
-def test_lists_words_and_none_get_a_place_each():
+def test_lists_words_and_none_are_categories():
     axis = parameter_axis("augmentation", [["crop", "flip"], [], ["crop"]])
     assert axis.texts == ["none", "crop", "crop+flip"]
     assert axis.place(["crop"]) == 1

@@ -1,4 +1,4 @@
-"""The report in a real browser: quiet, offline, drawn, sortable, and right on a phone and in the dark."""
+"""The report in a real browser: no errors, no network requests, plots, sorting, a phone, light and dark themes."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 class Browser:
-    """A Chromium that opens files and remembers what they said and asked for."""
+    """A Chromium that opens files and records their console messages and network requests."""
 
     def __init__(self, profile):
         from selenium import webdriver
@@ -50,7 +50,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.set_theme(theme)
         for kind in ("browser", "performance"):
-            self.driver.get_log(kind)  # what earlier pages left
+            self.driver.get_log(kind)  # remove the entries of earlier pages
         self.driver.get(f"file://{path}")
         self.wait("return document.documentElement.dataset.drawn")
         return self
@@ -59,14 +59,14 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": theme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
-    def wait(self, script, patience_s=60):
-        end = time.monotonic() + patience_s
+    def wait(self, script, timeout_s=60):
+        end = time.monotonic() + timeout_s
         while not (value := self.run(script)):
-            assert time.monotonic() < end, f"never true: {script}"
+            assert time.monotonic() < end, f"not true after {timeout_s} s: {script}"
             time.sleep(0.05)
         return value
 
-    def complaints(self):
+    def console_messages(self):
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self):
@@ -86,9 +86,9 @@ def report(fill):
     return write_report(fill(hostile=HOSTILE), "demo").resolve()
 
 
-def test_page_is_quiet_asks_for_nothing_and_draws_every_plot(browser, report):
+def test_page_draws_every_plot_without_errors_or_network_requests(browser, report):
     browser.open(report)
-    assert browser.complaints() == []
+    assert browser.console_messages() == []
     assert {url.split(":")[0] for url in browser.requests()} <= {"file", "data", "blob"}
     drawn = browser.run(
         """return [...document.querySelectorAll(".plot")].map((plot) => [plot.id,
@@ -99,7 +99,7 @@ def test_page_is_quiet_asks_for_nothing_and_draws_every_plot(browser, report):
     assert [name for name, count in drawn if not count] == []
 
 
-def test_text_of_the_sweep_runs_nothing(browser, report):
+def test_text_of_the_sweep_is_not_run_as_a_script(browser, report):
     browser.open(report)
     assert HOSTILE in browser.run("return document.querySelector('h1').textContent")
     assert browser.run("return document.querySelectorAll('script:not([type])').length") == 2  # Plotly's and ours
@@ -107,7 +107,7 @@ def test_text_of_the_sweep_runs_nothing(browser, report):
     assert "alert(1)" in names
 
 
-def test_policy_refuses_what_an_injected_script_would_do(browser, report):
+def test_policy_blocks_an_injected_script_and_requests(browser, report):
     browser.open(report)
     refused = browser.driver.execute_async_script(
         """const done = arguments[0], refused = [];
@@ -122,13 +122,13 @@ def test_policy_refuses_what_an_injected_script_would_do(browser, report):
     assert refused == [True, "connect-src", "img-src", "script-src-elem"]
 
 
-def test_nothing_offers_to_send_the_data_away(browser, report):
+def test_plots_have_no_button_that_uploads_the_data(browser, report):
     browser.open(report)
-    sends = browser.run(
+    titles = browser.run(
         """return [...document.querySelectorAll(".modebar-btn")]
         .map((button) => button.dataset.title || button.getAttribute("aria-label") || "")"""
     )
-    assert not [title for title in sends if "cloud" in title.lower() or "share" in title.lower()]
+    assert not [title for title in titles if "cloud" in title.lower() or "share" in title.lower()]
     assert browser.run("return document.querySelector('#plot-curves')._context.showSendToCloud") is False
 
 
@@ -144,10 +144,10 @@ def test_leaderboard_sorts_on_a_click(browser, report):
         numbers = [float(value) for value in found if value]
         assert len(set(numbers)) > 3
         assert numbers == sorted(numbers, reverse=falling)
-        assert found[: len(numbers)] == [value for value in found if value], "rows without a value stand last"
+        assert found[: len(numbers)] == [value for value in found if value], "rows without a value are last"
 
 
-def test_rows_are_folded_until_asked_for(browser, report):
+def test_rows_are_hidden_until_the_button_is_clicked(browser, report):
     browser.open(report)
     visible = "return [...document.querySelectorAll('#board tbody tr')].filter((r) => r.offsetHeight).length"
     assert browser.run(visible) == 15
@@ -172,7 +172,7 @@ def test_page_and_plots_follow_light_and_dark(browser, report):
     browser.wait(f"{ground.replace('return', 'return String(')}) === 'rgb(255, 255, 255),#ffffff'")
 
 
-def test_paper_is_white_in_the_dark_too(browser, report):
+def test_print_is_white_in_the_dark_theme(browser, report):
     browser.open(report, theme="dark")
     browser.run("dispatchEvent(new Event('beforeprint'))")
     color = "return document.getElementById('plot-curves')._fullLayout.paper_bgcolor === '%s'"
@@ -185,11 +185,11 @@ def test_two_thousand_trials_are_usable_within_three_seconds(browser, fill):
     report = write_report(fill(num_trials=2000), "demo").resolve()
     assert report.stat().st_size < 15e6
     times = [browser.open(report).run("return Number(document.documentElement.dataset.usable)") for _ in range(3)]
-    assert browser.complaints() == []
-    assert min(times) < 3000, times  # the best of three: whoever else uses this machine is not measured
+    assert browser.console_messages() == []
+    assert min(times) < 3000, times  # the best of three, because other processes use this machine too
 
 
-def test_pictures_are_drawn_without_a_network(fill, tmp_path):
+def test_png_files_are_drawn_without_a_network(fill, tmp_path):
     from PIL import Image
 
     data = read_data(fill(hostile=HOSTILE), "demo")

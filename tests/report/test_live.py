@@ -1,4 +1,4 @@
-"""The live page: served on this machine only and rendered again when the tables change; the index of all sweeps."""
+"""The live page, which is served on this machine only and rendered again when the tables change; and the index."""
 
 import threading
 import urllib.error
@@ -29,7 +29,7 @@ def get(server, path, host=None):
         return answer.read().decode()
 
 
-def test_page_has_the_version_that_is_asked_for(server, paths, make_config, make_trial):
+def test_page_has_the_version_of_the_tables(server, paths, make_config, make_trial):
     version = get(server, "/version")
     assert f'data-version="{version}"' in get(server, "/")[:200]
     config = make_config(seed=77)
@@ -57,7 +57,7 @@ def test_port_in_use_is_refused_with_what_to_do(server, fill):
         make_server(fill(), "demo", port)
 
 
-def test_index_names_question_answer_and_links(fill, paths):
+def test_index_has_the_question_the_answer_and_a_link(fill, paths):
     index = write_index(fill(hostile="<b>")).read_text()
     assert 'href="demo/report.html"' in index
     assert "Which rate? &lt;b&gt;" in index

@@ -1,4 +1,4 @@
-"""A report says what it found, leaves nothing of a sweep unescaped, and leaves out what it has no data for."""
+"""The sections of a report: order, findings, escaped text, and no plot without data."""
 
 import re
 from html.parser import HTMLParser
@@ -24,16 +24,16 @@ def headings(html):
     return re.findall(r"<h2>(.*?)</h2>", html)
 
 
-def test_sections_stand_in_their_order(data):
+def test_sections_are_in_order(data):
     assert headings(report_html(data, "results")) == [*PLOTS, "Failures", "How to reproduce it"]
 
 
-def test_question_and_answer_stand_first(data):
+def test_question_and_answer_are_above_the_sections(data):
     html = report_html(data, "results")
     assert html.index("Which rate?") < html.index(data.answer.split(";")[0]) < html.index("<h2>")
 
 
-def test_headline_names_what_ran(paths, make_config, make_trial):
+def test_head_has_models_data_set_epochs_and_trials(paths, make_config, make_trial):
     for seed in (0, 1):
         config = make_config(seed=seed, epochs=12)
         with SweepWriter(paths) as writer:
@@ -42,18 +42,18 @@ def test_headline_names_what_ran(paths, make_config, make_trial):
     assert "Ran: tiny on digits, 12 epochs, 2 trials." in html[: html.index("<h2>")]
 
 
-def test_headline_counts_the_epochs_of_completed_trials(data):
+def test_extent_has_the_epochs_of_completed_trials(data):
     assert data.extent == "small and tiny on digits, 9 epochs, 36 trials"
 
 
-def test_text_of_the_sweep_is_text(data):
+def test_text_of_the_sweep_is_escaped(data):
     html = report_html(data, "results")
     assert "<script>alert" not in html
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 4  # question, device, error, traceback, YAML
     assert "\\u003cscript" in html or "&lt;script" in html.split('id="page-data">')[1]
 
 
-def test_page_loads_nothing_from_elsewhere(data):
+def test_page_loads_no_other_file(data):
     class Links(HTMLParser):
         found = ()
 
@@ -66,19 +66,19 @@ def test_page_loads_nothing_from_elsewhere(data):
     assert all(link.startswith("#") for link in links.found)
 
 
-def test_every_plot_says_what_to_see_and_names_its_axes(data):
+def test_every_plot_has_a_finding_and_titles_of_its_axes(data):
     plots = all_plots(data)
     assert len({plot.name for plot in plots}) == len(plots) >= 10
     for plot in plots:
         assert len(plot.finding.split()) > 4, plot.name
         if plot.name == "parallel":
-            continue  # its axes are named by their ticks
+            continue  # the names of its axes are ticks
         assert plot.figure.layout.xaxis.title.text, plot.name
         assert plot.figure.layout.yaxis.title.text, plot.name
 
 
 @pytest.mark.parametrize("make", PLOTS.values(), ids=PLOTS)
-def test_plot_is_left_out_where_there_is_nothing_to_see(make, paths, make_config, make_trial):
+def test_plot_is_left_out_if_the_only_trial_failed(make, paths, make_config, make_trial):
     config = make_config()
     with SweepWriter(paths) as writer:
         writer.add_trial(make_trial(config, "failed", best=None, error="boom", device=None), config)
@@ -92,13 +92,13 @@ def test_sweep_without_rows_or_plan_has_a_report(paths):
     assert headings(html) == ["How to reproduce it"]
 
 
-def test_damaged_plan_costs_only_what_stood_in_it(fill, paths):
+def test_report_of_a_damaged_plan_has_the_leaderboard(fill, paths):
     results = fill()
     paths.plan.write_text("{")
     assert "Leaderboard" in headings(report_html(read_data(results, "demo"), "results"))
 
 
-def test_resolved_sweep_file_is_yaml_again(data):
+def test_resolved_sweep_file_is_the_spec_as_yaml(data):
     from ruamel.yaml import YAML
 
     from flexres_tune.report.facts import resolved_yaml
@@ -106,14 +106,14 @@ def test_resolved_sweep_file_is_yaml_again(data):
     assert YAML(typ="safe").load(resolved_yaml(data)) == data.plan.spec
 
 
-def test_stopped_trials_are_counted_beside_and_never_ranked(data):
+def test_stopped_trials_are_counted_and_not_ranked(data):
     (effect,) = [plot for plot in all_plots(data) if plot.name == "effect-lr"]
     assert any("10 trials stopped early" in note for note in effect.notes)
     (ranking,) = [plot for plot in all_plots(data) if plot.name == "ranking"]
     assert not any("lr=0.001" in a.text for a in ranking.figure.layout.annotations)
 
 
-def test_many_trials_are_thinned_and_the_page_says_so(fill):
+def test_many_trials_are_thinned_and_a_note_reports_it(fill):
     data = read_data(fill(num_trials=500), "demo")
     (curves,) = sections.plot_curves(data)
     assert any("are left out" in note for note in curves.notes)
@@ -128,7 +128,7 @@ def test_report_that_fails_does_not_fail_the_run(fill, monkeypatch):
     assert "python -m flexres_tune.report --sweep demo" in line
 
 
-def test_report_is_written_whole_or_not_at_all(fill, paths, monkeypatch):
+def test_report_that_fails_leaves_the_old_file(fill, paths, monkeypatch):
     results = fill()
     write_report(results, "demo")
     before = paths.report.read_bytes()
