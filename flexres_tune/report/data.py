@@ -24,9 +24,8 @@ from flexres_tune.results.reader import Results
 from flexres_tune.text import join_words, plural, shorten
 
 _COLUMNS = (
-    "trial_id", "config_id", "seed", "stage", "status", "error", "best_val_accuracy", "test_accuracy", "epochs",
-    "epochs_run", "train_seconds", "num_parameters", "device", "hostname", "started_at", "finished_at", "git_commit",
-    "versions",
+    "trial_id", "config_id", "seed", "stage", "status", "error", "best_val_accuracy", "epochs_run", "train_seconds",
+    "device", "hostname", "started_at", "finished_at", "git_commit", "versions",
 )  # fmt: skip
 _EXTENT = ["dataset", "model", "status", "epochs", "epochs_run"]
 _LABEL_WIDTH = 60  # characters of a configuration's label
@@ -34,7 +33,7 @@ _LABEL_WIDTH = 60  # characters of a configuration's label
 
 @dataclass(frozen=True)
 class Trial:
-    """One row of `trials`, with the columns that a report needs; accuracies that are not finite are None."""
+    """One row of `trials`, with the columns that a report needs."""
 
     trial_id: str
     config_id: str
@@ -42,12 +41,9 @@ class Trial:
     stage: str
     status: str
     error: str | None
-    best_val_accuracy: float | None  # fraction
-    test_accuracy: float | None  # fraction
-    epochs: int  # planned
+    best_val_accuracy: float | None  # fraction; None if it is not finite
     epochs_run: int
     train_seconds: float
-    num_parameters: int
     device: str | None
     hostname: str | None
     started_at: datetime
@@ -78,12 +74,11 @@ class ReportData:
     is_running: bool
     trials: tuple[Trial, ...]  # in the order they finished
     curves: dict[str, list[tuple[int, float]]]  # trial_id -> (epoch, val_accuracy), finite
-    decisions: tuple[dict[str, Any], ...]
+
     board: Board
     parameters: tuple[str, ...]  # names of the parameters that vary
     answer: str  # one sentence
     extent: str  # models, data sets, epochs and number of trials: see extent_of()
-    num_planned: int | None
 
     @cached_property
     def full(self) -> tuple[Trial, ...]:
@@ -133,24 +128,22 @@ def read_data(results: Results, sweep: str) -> ReportData:
     board = leaderboards(results, sweep)[0]  # of the data set used last
     dataset = table["dataset"][0].as_py() if table.num_rows else None
     parameters = tuple(distinguishing_columns(table)) if table.num_rows else ()
-    ids = pa.array(table["trial_id"].unique().to_pylist(), pa.string())
-    epochs, decisions = results.epochs(sweep), results.decisions(sweep)
-    plan = plan_or_none(paths)
+    epochs = results.epochs(sweep)
+    if others:
+        epochs = epochs.filter(pc.is_in(epochs["trial_id"], table["trial_id"].combine_chunks()))
     return ReportData(
         results=results,
         sweep=sweep,
         dataset=dataset,
         others=others,
-        plan=plan,
+        plan=plan_or_none(paths),
         is_running=find_holder(paths) is not None,
         trials=tuple(_trials(table, parameters)),
-        curves=_curves(epochs if not others else epochs.filter(pc.is_in(epochs["trial_id"], ids))),
-        decisions=tuple(decisions.filter(pc.is_in(decisions["trial_id"], ids)).to_pylist()),
+        curves=_curves(epochs),
         board=board,
         parameters=parameters,
         answer=sentence_of(board),
         extent=extent_of(table),
-        num_planned=plan.num_trials if plan else None,
     )
 
 
@@ -226,9 +219,8 @@ def _trials(table: pa.Table, parameters: Sequence[str]) -> list[Trial]:
     trials = []
     for row in table.select(list(dict.fromkeys([*_COLUMNS, *parameters]))).to_pylist():
         values = {name: row[name] for name in _COLUMNS}
-        for name in ("best_val_accuracy", "test_accuracy"):
-            if values[name] is not None and not math.isfinite(values[name]):
-                values[name] = None
+        if not math.isfinite(values["best_val_accuracy"] or 0.0):
+            values["best_val_accuracy"] = None
         values["train_seconds"] = values["train_seconds"] or 0.0
         trials.append(Trial(**values, parameters={name: row[name] for name in parameters}))
     return sorted(trials, key=lambda trial: (trial.finished_at, trial.trial_id))

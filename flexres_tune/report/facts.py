@@ -21,7 +21,8 @@ _MOST_CHARACTERS = 20_000  # of a traceback, from its end, which names the excep
 def facts_html(data: ReportData) -> str:
     """Number of trials per status, device time, device, data set, date and profile."""
     counts = Counter(trial.status for trial in data.trials)
-    planned = f" of {data.num_planned:,} planned" if data.num_planned and data.num_planned > len(data.trials) else ""
+    num_planned = data.plan.num_trials if data.plan else 0
+    planned = f" of {num_planned:,} planned" if num_planned > len(data.trials) else ""
     ended = ", ".join(f"{counts[s]:,} {s.replace('_', ' ')}" for s in TrialStatus if counts[s])
     facts = [("trials", f"{len(data.trials):,}{planned} ({ended})" if data.trials else f"none yet{planned}")]
     if data.trials:

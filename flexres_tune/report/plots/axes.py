@@ -55,7 +55,7 @@ def parameter_axis(name: str, values: Sequence[Any], most_ticks: int = _MOST_TIC
     all values are positive and the largest is at least 20 times the smallest, and linear if not.
     """
     distinct = {hashable(value) for value in values}
-    numbers = [v for v in distinct if isinstance(v, int | float) and not isinstance(v, bool)]
+    numbers = [value for value in distinct if type(value) in (int, float)]
     if len(numbers) < len(distinct) or len(distinct) <= most_ticks:
         return ParameterAxis(name, tuple(sorted(distinct, key=_order)), "category")
     kind = "log" if min(numbers) > 0 and max(numbers) / min(numbers) >= _LOG_FROM else "linear"
@@ -71,6 +71,6 @@ def _order(value: Any) -> tuple:
     """Sort key: None, then numbers by size, then words, then lists by length."""
     if value is None:
         return (0, 0.0, "")
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if type(value) in (int, float):
         return (1, float(value), "")
     return (2, float(len(value)) if isinstance(value, tuple) else 0.0, str(value))

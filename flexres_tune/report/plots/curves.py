@@ -47,12 +47,7 @@ def plot_curves(data: ReportData) -> list[Plot]:
             traces += _ends(data, drawn)
     for rank, config_id in enumerate(leaders):
         traces += _leader(data, config_id, rank)
-    drawn = figure(
-        traces,
-        height=480,
-        xaxis={"title": {"text": "epoch"}, "rangemode": "tozero"},
-        yaxis=accuracy_axis(),
-    )
+    drawn = figure(traces, height=480, xaxis={"title": {"text": "epoch"}, "rangemode": "tozero"}, yaxis=accuracy_axis())
     notes = ["Bands: lowest to highest seed. ×: the scheduler stopped the trial. Click a legend entry to hide it."]
     if left_out:
         notes.append(

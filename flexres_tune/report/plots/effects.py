@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from flexres_tune.analysis.effects import Effect, parameter_effects
@@ -44,8 +45,7 @@ def plot_effects(data: ReportData) -> list[Plot]:
         plots += [plot] if plot else []
     if left_out and plots:
         note = f"Left out: {', '.join(map(spaced, left_out))}; `query compare NAME` shows them."
-        last = plots[-1]
-        plots[-1] = Plot(last.name, last.finding, last.figure, (*last.notes, note))
+        plots[-1] = replace(plots[-1], notes=(*plots[-1].notes, note))
     return plots
 
 
@@ -145,15 +145,18 @@ def _many_values(data: ReportData, axis: ParameterAxis) -> Plot:
 
 
 def _value(data: ReportData, row: BoardRow, name: str) -> Any:
+    """A parameter of a configuration, from its trials if the row of the leaderboard does not have it."""
     return row.parameters[name] if name in row.parameters else data.by_config[row.config_id][0].parameters[name]
 
 
 def _fits(trial: Trial, axis: ParameterAxis) -> bool:
+    """Whether the trial has an accuracy and a value that the axis can show."""
     value = trial.parameters[axis.name]
     return trial.best_val_accuracy is not None and value is not None and (axis.kind != "log" or value > 0)
 
 
 def _reach(row: Effect, end: str) -> float | None:
+    """Distance in points from the mean to the `low` or `high` end of the interval."""
     bound = row.best_val_accuracy_low if end == "low" else row.best_val_accuracy_high
     return None if bound is None else abs(100 * (bound - row.best_val_accuracy_mean))
 
@@ -181,9 +184,7 @@ def _range(values: Sequence[float], rows: Sequence[Effect]) -> list[float]:
 
 
 def _is_ordered(rows: Sequence[Effect], name: str) -> bool:
-    return all(
-        isinstance(row.parameters[name], int | float) and not isinstance(row.parameters[name], bool) for row in rows
-    )
+    return all(type(row.parameters[name]) in (int, float) for row in rows)
 
 
 def _notes(table: Sequence[Effect], name: str) -> tuple[str, ...]:

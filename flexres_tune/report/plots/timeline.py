@@ -70,7 +70,7 @@ def plot_timeline(data: ReportData) -> list[Plot]:
 def _lanes(trials: Sequence[Trial]) -> dict[tuple[str, str], tuple[tuple[str, str], int]]:
     """(trial_id, stage) -> ((host, device), lane): the lowest lane that is free when the trial starts."""
     lanes, busy, free, used = {}, {}, {}, {}
-    devices = {trial.hostname: trial.device for trial in trials if trial.device}  # for trials that failed before theirs
+    devices = {trial.hostname: trial.device for trial in trials if trial.device}  # a trial that failed early has none
     for trial in sorted(trials, key=lambda t: t.started_at):
         where = (trial.hostname or "unknown host", trial.device or devices.get(trial.hostname) or "no device")
         ends, idle = busy.setdefault(where, []), free.setdefault(where, [])
