@@ -93,9 +93,6 @@ class SearchAdapter(DriverSide, Searcher):
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a search is rebuilt from the tables."""
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Never called: a sweep resumes from the tables, not from Ray's snapshots."""
-
 
 class JournalScheduler(DriverSide, FIFOScheduler):
     """Stops a trial if `Journal.judge` says so.

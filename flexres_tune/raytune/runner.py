@@ -149,7 +149,8 @@ def _run_tuner(
             logging.getLogger(name).setLevel(logging.CRITICAL)
     folder = tempfile.mkdtemp(prefix="flexres_tune_ray_")  # Ray requires one; we read nothing in it
     limiter = ConcurrencyLimiter(searcher, run.resources.num_concurrent)
-    tuner = _make_tuner(run, scheduler, limiter, callbacks, StopAll(run.signals, _save_s(stop_file)), folder)
+    stopper = StopAll(run.signals, REMOTE_SAVE_S if is_remote(stop_file) else SAVE_S)
+    tuner = _make_tuner(run, scheduler, limiter, callbacks, stopper, folder)
     result = _TunerResult()
 
     def fit() -> None:
@@ -176,10 +177,6 @@ def _run_tuner(
                 stop_file.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     return result
-
-
-def _save_s(stop_file: AnyPath) -> float:
-    return REMOTE_SAVE_S if is_remote(stop_file) else SAVE_S
 
 
 def _make_tuner(

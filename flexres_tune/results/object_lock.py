@@ -85,9 +85,8 @@ class ObjectLock:
         Raises:
             ResultsError: the driver of one is alive.
         """
-        first: dict[
-            str, tuple[int, float]
-        ] = {}  # by claim: when it had been written as we first saw it, and when we did
+        # by claim: when it had been written as we first saw it, and when we did
+        first: dict[str, tuple[int, float]] = {}
         while claims := _list_claims(self._folder):
             for name, changed_at in claims.items():
                 claim = self._folder / name

@@ -72,11 +72,6 @@ class AshaRule:
         self._entered: set[tuple[str, int]] = set()
         self._verdicts: dict[tuple[str, int], Verdict] = {}
 
-    @property
-    def rung_epochs(self) -> tuple[int, ...]:
-        """Epochs at which trials are compared."""
-        return tuple(self._rungs)
-
     def judge(self, trial_id: str, epoch: int, score: float) -> Verdict | None:
         if epoch not in self._rungs:
             return None

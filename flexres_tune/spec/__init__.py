@@ -3,18 +3,16 @@
 from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.expand import PlannedTrial, count_trials, expand_trials, trial_from_assignment
 from flexres_tune.spec.load import load_sweep
-from flexres_tune.spec.parameters import InputShape, count_flops, count_parameters, list_layers, parse_architecture
+from flexres_tune.spec.parameters import count_flops, count_parameters, list_layers, parse_architecture
 from flexres_tune.spec.presets import PRESETS
-from flexres_tune.spec.sweep import Confirm, Distribution, EarlyTerminate, Metric, Resources, SweepSpec
+from flexres_tune.spec.sweep import Distribution, EarlyTerminate, Metric, Resources, SweepSpec
 from flexres_tune.spec.trial import TrialConfig
 
 __all__ = [
     "PRESETS",
     "Architecture",
-    "Confirm",
     "Distribution",
     "EarlyTerminate",
-    "InputShape",
     "Metric",
     "PlannedTrial",
     "Resources",

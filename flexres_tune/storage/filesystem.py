@@ -22,12 +22,7 @@ MAX_ATTEMPTS = 2  # of the SDK; callers that need an answer retry later
 GCS_RETRY_S = 3
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # in AWS's order: the more specific one first
 # How to reach a server, and nothing secret: trials on other nodes get these in addition to their machine's own.
-FORWARDED_VARIABLES = (
-    *ENDPOINT_VARIABLES,
-    "AWS_REGION",
-    "AWS_DEFAULT_REGION",
-    "CLOUD_STORAGE_EMULATOR_ENDPOINT",
-)
+FORWARDED_VARIABLES = (*ENDPOINT_VARIABLES, "AWS_REGION", "AWS_DEFAULT_REGION", "CLOUD_STORAGE_EMULATOR_ENDPOINT")
 
 
 def forwarded_environment() -> dict[str, str]:

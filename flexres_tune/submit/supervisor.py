@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 from flexres_tune.submit.run_folder import RunFolder
 
@@ -35,15 +34,11 @@ def start_supervisor(run: RunFolder, lock: int, command: Sequence[str], environm
 def supervise(run: RunFolder, command: Sequence[str]) -> None:
     """Run the command to its end and write its exit status, which is 128 + N if signal N ended it."""
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # at a shutdown, too, the run must end first
-        signal.signal(number, _ignore)  # not SIG_IGN, which the run would inherit
+        signal.signal(number, lambda number, frame: None)  # not SIG_IGN, which the run would inherit
     process = subprocess.Popen(command)
     run.write_record(process.pid)
     status = process.wait()
     run.write_status(128 - status if status < 0 else status)
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    pass
 
 
 if __name__ == "__main__":
