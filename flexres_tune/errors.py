@@ -85,7 +85,7 @@ def describe_os_error(error: OSError) -> str:
         "EROFS": "choose a writable folder with --storage",
         "ENOENT": "choose a writable folder with --storage",
         "EACCES": "choose a writable folder with --storage",
-        "ENOTDIR": "a file stands where a folder must be; move it away or choose another folder with --storage",
-        "EEXIST": "a file stands where a folder must be; move it away or choose another folder with --storage",
+        "ENOTDIR": "there is a file where a folder must be; move it or choose another folder with --storage",
+        "EEXIST": "there is a file where a folder must be; move it or choose another folder with --storage",
     }.get(errno.errorcode.get(error.errno or 0, ""))
     return f"{reason}; {remedy}" if remedy else reason

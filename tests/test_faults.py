@@ -221,7 +221,7 @@ def test_folder_that_is_not_writable_is_an_error_before_anything_starts(sweep, t
     (tmp_path / "results" / "test").write_text("a file in its place")
     driver = sweep()
     assert driver.wait() == 2
-    assert "a file stands where a folder must be" in driver.text()
+    assert "there is a file where a folder must be" in driver.text()
     (tmp_path / "results" / "test").unlink()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", tmp_path / "results"], capture_output=True)
     if done.returncode:

@@ -47,11 +47,12 @@ def sentence_of(board: Board) -> str:
     closest = (equals or rivals)[0]
     gap = f"it is {_gap(closest)} above {configuration_name(closest.parameters, closest.config_id)}{_evidence(closest)}"
     if leader.stage != Stage.CONFIRM:
-        gap += f"; the same seeds chose it, so {ADD_CONFIRM} to measure it on fresh ones"
+        gap += f"; it was chosen by these same seeds, so {ADD_CONFIRM} to measure it on fresh ones"
     if not equals:
         return f"{name} is best: {measured}; {gap}."
     other = "other confirmed configuration" if leader.stage == Stage.CONFIRM else "other configuration"
-    whom = f"{len(equals)} of the {len(rivals)} {other}s" if len(rivals) > 1 else f"the {other}"
+    num_equals = "any" if len(equals) == len(rivals) else len(equals)
+    whom = f"{num_equals} of the {len(rivals)} {other}s" if len(rivals) > 1 else f"the {other}"
     return f"{name} leads with {measured}, but is not separable from {whom}: {gap}."
 
 

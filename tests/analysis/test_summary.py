@@ -72,7 +72,7 @@ def test_one_seed_has_no_interval_and_says_what_to_add(answer):
 
 def test_screening_seeds_chose_the_leader_and_the_sentence_says_so(answer):
     sentence = answer((ADAMW, "screen", seeds(0.97, 0.98, 0.96)), (SGD, "screen", seeds(0.90, 0.91, 0.89)))
-    assert "over 3 seeds" in sentence and "the same seeds chose it, so add confirm: " in sentence
+    assert "over 3 seeds" in sentence and "it was chosen by these same seeds, so add confirm: " in sentence
 
 
 def test_nothing_to_compare_or_nothing_at_all(answer):

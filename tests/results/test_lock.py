@@ -49,5 +49,5 @@ def test_sweep_never_run_has_no_holder(paths):
 
 def test_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResultsError, match="a file stands where a folder must be"):
+    with pytest.raises(ResultsError, match="there is a file where a folder must be"):
         SweepLock(SweepPaths(tmp_path / "file", "demo")).acquire()

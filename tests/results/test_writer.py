@@ -207,7 +207,7 @@ def test_value_that_does_not_fit_its_column_is_refused_and_leaves_the_buffer_int
 def test_file_in_place_of_the_folder_is_named(paths):
     paths.root.mkdir(parents=True)
     paths.folder.write_text("")
-    with pytest.raises(ResultsError, match="a file stands where a folder must be"):
+    with pytest.raises(ResultsError, match="there is a file where a folder must be"):
         SweepWriter(paths)
 
 

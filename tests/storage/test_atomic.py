@@ -52,7 +52,7 @@ def test_text_is_utf_8_with_its_own_line_ends(folder):
 def test_error_names_the_file_the_reason_and_the_remedy(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        StorageError, match=r"file/a: cannot be written: .*; a file stands where a folder must be"
+        StorageError, match=r"file/a: cannot be written: .*; there is a file where a folder must be"
     ) as caught:
         atomic_write_text(tmp_path / "file" / "a", "x")
     assert isinstance(caught.value, OSError) and str(tmp_path) not in caught.value.reason

@@ -136,7 +136,7 @@ def _many_values(data: ReportData, axis: ParameterAxis) -> Plot:
     best = sorted(data.full, key=lambda t: -t.best_val_accuracy)[: max(2, len(data.full) // 10)]
     values = sorted(t.parameters[axis.name] for t in best)
     between = f"between {values[0]:.3g} and {values[-1]:.3g}"
-    finding = f"{spaced(axis.name)}: the best tenth of the full-length trials lie {between}"
+    finding = f"{spaced(axis.name)}: the best tenth of the full-length trials are {between}"
     notes = ["Some lie below the plot; double-click it to show them."]
     left_out = sum(t.status == TrialStatus.STOPPED or t.is_full for t in data.trials) - sum(len(t.x) for t in traces)
     if left_out > 0:

@@ -46,7 +46,7 @@ def plot_progress(data: ReportData) -> list[Plot]:
     left = f"the last {share:.0f} % of the time changed nothing" if after > 1 else "it came at the very end"
     by_trial = f"The best of the screening, {best}, came with trial {at + 1:,} of {len(screen):,}; {rest}"
     by_time = f"{best} was reached after {spent[at]:.3g} of {spent[-1]:.3g} {unit}; {left}"
-    note = "Line: best full-length trial so far. Grey: trials that did not better it, × where stopped early. "
+    note = "Line: best full-length trial so far. Grey: trials that did not improve on it; ×: stopped early. "
     note += "Some lie below the plot; double-click it to show them."
     return [
         Plot("best-by-trials", by_trial, _draw(data, screen, steps, counts, "trials finished"), (note,)),

@@ -93,4 +93,4 @@ def _finding(data: ReportData) -> str:
         return lead
     if len(compared) == 1:
         return f"{lead}; the other one compared with it is {'' if apart else 'not '}separable from it"
-    return f"{lead}; {apart or 'none'} of the {len(compared)} others compared with it can be told apart from it"
+    return f"{lead}; {apart or 'none'} of the {len(compared)} others compared with it are separable from it"
