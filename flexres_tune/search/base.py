@@ -39,11 +39,12 @@ WAIT, DONE = Step.WAIT, Step.DONE
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an assignment ended."""
+    """How an assignment ended: `paused` at its `until_epoch`, or with one of the statuses that end a trial."""
 
     assignment: Assignment
     status: TrialStatus
     score: float | None  # best value of the metric so far, higher is better; None if the trial has none
+    last_score: float | None = None  # value of the metric at the epoch reached, higher is better
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class PastTrial:
     score: float | None  # as in Outcome; None also for trials that did not end well
     is_done: bool  # the sweep's command does not run it again
     values: Mapping[str, Any] = field(default_factory=dict)  # parameters of method tpe, by key of the sweep file
+    scores: Mapping[int, float] = field(default_factory=dict)  # value of the metric by epoch, higher is better
 
 
 @dataclass(frozen=True)
