@@ -71,8 +71,10 @@ def check_parameter(name: str, trials: pa.Table, sweep: str) -> None:
     if name not in config_columns():
         hint = did_you_mean(name.lower(), varied) or did_you_mean(name, config_columns())
         raise ResultsError(f"no parameter {name[:50]!r}{hint}; {known}")
+    if not trials.num_rows:
+        raise ResultsError(f"{sweep}: no trial has ended yet, so there is nothing to compare; query status counts them")
     if name not in varied:
-        only = trials[name][0].as_py() if trials.num_rows else None
+        only = trials[name][0].as_py()
         raise ResultsError(f"{name} must vary to be compared, but is {only} in all trials; {known}")
 
 

@@ -63,6 +63,8 @@ def _print_text(text: str) -> None:
 def _print_sections(answer: Answer, limit: int | None, file: TextIO | None = None) -> None:
     _replace_unencodable(sys.stdout)
     console = render.table_console(file)
+    if not answer.sections:
+        console.print("no rows: no trial has run to the end yet")  # of equal-cost and pareto, which compare only those
     for index, section in enumerate(answer.sections):
         if index:
             console.print()

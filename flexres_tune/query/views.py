@@ -56,6 +56,9 @@ def answer_leaderboard(results: Results, sweep: str | None, limit: int | None) -
 
 
 def _board_section(board: Board, table: pa.Table) -> Section:
+    if not board.rows:
+        shown = table.select(["rank", "config_id", "outcome", "best_val_accuracy_mean"])
+        return Section(shown, title=board.sweep, notes=("no trial has ended yet; query curves shows their epochs",))
     empty = {name for name in table.column_names if table[name].null_count == table.num_rows} - {"rank"}
     hidden = {"sweep", "dataset", *_BOARD_FOR_PROGRAMS, *empty}
     names = [name for name in table.column_names if name not in hidden]
