@@ -22,6 +22,7 @@ class TrialStatus(StrEnum):
 
     COMPLETED = "completed"  # ran its full number of epochs
     STOPPED = "stopped"  # by the scheduler, see `decisions`
+    PAUSED = "paused"  # by the search, which may continue it from its checkpoint, see `decisions`
     DIVERGED = "diverged"  # a loss that is not finite
     OUT_OF_MEMORY = "out_of_memory"
     FAILED = "failed"  # an exception; its traceback is in `error`
@@ -30,7 +31,7 @@ class TrialStatus(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether the same command run again leaves this trial alone."""
-        return self is not TrialStatus.INTERRUPTED
+        return self not in (TrialStatus.PAUSED, TrialStatus.INTERRUPTED)
 
 
 class Stage(StrEnum):
@@ -108,7 +109,7 @@ class TrialRecord:
     seed: int = column("seed of the initial weights, the order of images and the augmentation")
     stage: str = column("screen | confirm")
     profile: str = column("profile of the sweep file that was applied; none if no profile was")
-    status: str = column("completed | stopped | diverged | out_of_memory | failed | interrupted")
+    status: str = column("completed | stopped | paused | diverged | out_of_memory | failed | interrupted")
     error: str | None = column("message and traceback of a trial that failed")
     attempt: int = column("number of times that the trial was started", "attempts")
     num_parameters: int = column("trainable parameters of the model", "parameters")

@@ -24,6 +24,7 @@ from flexres_tune.results.sql import run_sql
 OUTCOMES = (
     TrialStatus.COMPLETED,
     TrialStatus.STOPPED,
+    TrialStatus.PAUSED,
     TrialStatus.INTERRUPTED,
     TrialStatus.DIVERGED,
     TrialStatus.OUT_OF_MEMORY,
@@ -66,6 +67,7 @@ class BoardRow:
     device_seconds: float | None = column("training time of all its trials", "s")
     num_completed: int = column("trials that ran to the end", "trials")
     num_stopped: int = column("trials that the scheduler stopped", "trials")
+    num_paused: int = column("trials that the search paused", "trials")
     num_interrupted: int = column("trials that were interrupted", "trials")
     num_diverged: int = column("trials whose loss was not finite", "trials")
     num_out_of_memory: int = column("trials that ran out of memory", "trials")

@@ -103,6 +103,7 @@ class StatusRow:
     planned: int | None = column("trials planned; null if the sweep has no plan", "trials")
     completed: int = column("trials that ran to the end", "trials")
     stopped: int = column("trials that the scheduler stopped", "trials")
+    paused: int = column("trials that the search paused, and may continue", "trials")
     diverged: int = column("trials whose loss was not finite", "trials")
     out_of_memory: int = column("trials that ran out of memory", "trials")
     failed: int = column("trials that raised an exception", "trials")

@@ -15,6 +15,7 @@ from flexres_tune.text import format_duration, shorten
 STYLES = {
     TrialStatus.COMPLETED: "green",
     TrialStatus.STOPPED: "yellow",
+    TrialStatus.PAUSED: "cyan",
     TrialStatus.INTERRUPTED: "yellow",
     TrialStatus.DIVERGED: "red",
     TrialStatus.OUT_OF_MEMORY: "red",

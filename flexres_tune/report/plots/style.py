@@ -25,6 +25,7 @@ GREY = "#8c8c8c"  # for what is drawn in the background; its contrast is 3:1 on 
 STATUSES: dict[str, tuple[str, str, str]] = {  # colour, symbol, pattern of bars
     TrialStatus.COMPLETED: ("#0072B2", "circle", ""),
     TrialStatus.STOPPED: (GREY, "x", "/"),
+    TrialStatus.PAUSED: ("#009E73", "square", "+"),
     TrialStatus.DIVERGED: ("#E69F00", "diamond-open", "x"),
     TrialStatus.OUT_OF_MEMORY: ("#CC79A7", "square-open", "."),
     TrialStatus.FAILED: ("#D55E00", "cross", "\\"),
