@@ -18,7 +18,6 @@ from flexres_tune.cluster.resources import (
     ClusterResources,
     NodeResources,
     max_nodes,
-    max_resources,
     num_visible_gpus,
     read_autoscaler_config,
 )
@@ -151,16 +150,8 @@ def read_cluster(is_local: bool) -> ClusterResources:
     """The connected cluster as it is now; if it scales, with the nodes that it may still start."""
     import ray
 
-    config = None if is_local else read_autoscaler_config()
-    total = max_resources(ray.cluster_resources(), config)
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    return ClusterResources(
-        num_cpus=total["CPU"],
-        num_gpus=total["GPU"],
-        num_nodes=len(alive),
-        is_local=is_local,
-        nodes=max_nodes([NodeResources.of(node["Resources"]) for node in alive], config),
-    )
+    alive = [NodeResources.of(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    return ClusterResources(max_nodes(alive, None if is_local else read_autoscaler_config()), len(alive), is_local)
 
 
 def _join(address: str, ship_code: bool, options: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ are cached in a file per machine.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
@@ -19,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flexres_tune.cluster.resources import ClusterResources
-from flexres_tune.datasets import DataShape, describe_dataset
+from flexres_tune.datasets import describe_dataset
 from flexres_tune.datasets.cache import DataPaths
 from flexres_tune.spec import PlannedTrial, Resources, TrialConfig, count_flops
 from flexres_tune.storage import atomic_write_text
@@ -58,49 +57,42 @@ Measure = Callable[[float, float, int], Sequence[StepRate]]  # (cpu, gpu, number
 
 
 def resolve_auto_resources(
-    requested: Resources, cluster: ClusterResources, trials: Sequence[PlannedTrial]
+    requested: Resources,
+    cluster: ClusterResources,
+    trials: Sequence[PlannedTrial],
+    make_measure: Callable[[TrialConfig], Measure] | None = None,
 ) -> tuple[Resources, str]:
     """(the request with `auto` replaced by a measurement on the connected cluster, the reason).
 
-    The largest of `trials`, those that will be run, is measured. The request is returned unchanged, with an empty
-    reason, if nothing is `auto` or the sweep is too short for a measurement.
+    The largest of `trials`, those that will be run, is measured by the function that `make_measure` returns for it, by
+    default on Ray. The request is returned unchanged, with an empty reason, if nothing is `auto` or the sweep is too
+    short for a measurement.
     """
-    largest = largest_trial(trials)
     on_gpu = bool(cluster.num_gpus) and requested.gpu != 0
     is_auto = requested.gpu == "auto" if on_gpu else requested.cpu == "auto"
-    if largest is None or not is_auto:
+    if not trials or not is_auto:
         return requested, ""
-    describe = functools.cache(describe_dataset)
-    if sum(_training_flops(trial, describe) for trial in trials) < (MIN_FLOPS_GPU if on_gpu else MIN_FLOPS_CPU):
+    shapes = {name: describe_dataset(name) for name in {trial.config.dataset for trial in trials}}
+
+    def image_flops(config: TrialConfig) -> int:
+        return count_flops(config.model, shapes[config.dataset].num_classes, shapes[config.dataset].image_size)
+
+    def training_flops(config: TrialConfig) -> float:
+        num_images = config.num_train_images or shapes[config.dataset].num_train
+        return 3 * image_flops(config) * config.epochs * num_images
+
+    configs = [trial.config for trial in trials]
+    if sum(map(training_flops, configs)) < (MIN_FLOPS_GPU if on_gpu else MIN_FLOPS_CPU):
         return requested, ""
-    measure = measure_with_ray(largest.config)
-    resources = {"cpu": cluster.num_cpus, "gpu": cluster.num_gpus, "nodes": cluster.num_nodes}
+    largest = max(configs, key=lambda config: image_flops(config) * config.batch_size)  # needs the most memory, too
+    measure = (make_measure or measure_with_ray)(largest)
+    resources = {"cpu": cluster.num_cpus, "gpu": cluster.num_gpus, "nodes": cluster.num_alive}
     if on_gpu:
-        cpus = cluster.cpus_per_gpu
-        packing = cached_packing(largest.config, resources, lambda: pack_gpu(measure, cpus))
-        cpu = packing.cpu if requested.cpu == "auto" else requested.cpu
-    else:
-        cpus = int(cluster.num_cpus / cluster.num_nodes)
-        packing = cached_packing(largest.config, resources, lambda: pack_cpu(measure, cpus))
-        cpu = packing.cpu
-    return Resources(cpu=cpu, gpu=packing.gpu), packing.reason
-
-
-def _training_flops(trial: PlannedTrial, describe: Callable[[str], DataShape]) -> float:
-    config, shape = trial.config, describe(trial.config.dataset)
-    flops = 3 * count_flops(config.model, shape.num_classes, shape.image_size)
-    return flops * config.epochs * (config.num_train_images or shape.num_train)
-
-
-def largest_trial(trials: Sequence[PlannedTrial]) -> PlannedTrial | None:
-    """The trial with the most work per step, which also needs the most memory; None if there are no trials."""
-    describe = functools.cache(describe_dataset)  # it opens files
-
-    def work(trial: PlannedTrial) -> int:
-        shape = describe(trial.config.dataset)
-        return count_flops(trial.config.model, shape.num_classes, shape.image_size) * trial.config.batch_size
-
-    return max(trials, key=work, default=None)
+        packing = cached_packing(largest, resources, lambda: pack_gpu(measure, cluster.cpus_per_gpu))
+        return Resources(cpu=packing.cpu if requested.cpu == "auto" else requested.cpu, gpu=packing.gpu), packing.reason
+    cpus = int(min(node.num_cpus for node in cluster.nodes if node.num_cpus))
+    packing = cached_packing(largest, resources, lambda: pack_cpu(measure, cpus))
+    return Resources(cpu=packing.cpu, gpu=packing.gpu), packing.reason
 
 
 def pack_gpu(measure: Measure, cpus_per_gpu: float) -> Packing:
@@ -177,23 +169,19 @@ class StepBenchmark:
         for _ in range(2):
             self._stepper.step()
 
-    def _memory(self) -> tuple[int, int]:
-        """(used, total) bytes of the device, with what CUDA itself takes; (0, 0) on a CPU."""
-        import torch
-
-        if self._device.type != "cuda":
-            return 0, 0
-        free, total = torch.cuda.mem_get_info(self._device)
-        return max(total - free, torch.cuda.max_memory_reserved(self._device)), total
-
     def run(self, seconds: float) -> StepRate:
         """Train for this time while the others do, too."""
+        import torch
+
         started, num_steps = time.perf_counter(), 0
         while num_steps < 2 or time.perf_counter() - started < seconds:
             self._stepper.step()
             num_steps += 1
         rate = num_steps * self._batch_size / (time.perf_counter() - started)
-        return StepRate(rate, *self._memory())
+        if self._device.type != "cuda":
+            return StepRate(rate, 0, 0)
+        free, total = torch.cuda.mem_get_info(self._device)  # with what CUDA itself takes
+        return StepRate(rate, max(total - free, torch.cuda.max_memory_reserved(self._device)), total)
 
 
 def measure_with_ray(config: TrialConfig) -> Measure:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -49,24 +50,20 @@ def call_unless_ray_died(function: Callable[[], T]) -> T:
     Raises:
         RayLostError: they died.
     """
-    results: list[T] = []
-    errors: list[Exception] = []
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            results.append(function())
+            future.set_result(function())
         except Exception as error:  # raised again in the calling thread
-            errors.append(error)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=run, name="ray call", daemon=True)
-    thread.start()
-    while thread.is_alive() and not dead_ray_processes():
-        thread.join(POLL_PERIOD_S)
-    if dead := dead_ray_processes():
-        raise RayLostError(f"Ray's own processes ({', '.join(dead)}) died")
-    if errors:
-        raise errors[0]
-    return results[0]
+    threading.Thread(target=run, name="ray call", daemon=True).start()
+    while not (dead := dead_ray_processes()):
+        if future.done():
+            return future.result()
+        wait([future], POLL_PERIOD_S)
+    raise RayLostError(f"Ray's own processes ({', '.join(dead)}) died")
 
 
 def kill_children() -> None:
@@ -91,7 +88,10 @@ def kill_ray() -> None:
     if node is None:
         return ray.shutdown()
     is_lost = bool(dead_ray_processes()) or any(thread.name == TUNE_THREAD for thread in threading.enumerate())
-    agents = [agent for _, process in node.live_processes() for agent in _children(process.pid)]
+    agents: list[psutil.Process] = []
+    for _, process in node.live_processes():
+        with suppress(psutil.NoSuchProcess):
+            agents += psutil.Process(process.pid).children()
     _for_each(agents, psutil.Process.suspend)  # Ray's agents would print the raylet's log after our last line
     kill = node.kill_all_processes
     node.kill_all_processes = lambda **options: kill(check_alive=False, allow_graceful=False)
@@ -111,15 +111,6 @@ def _has_ended(pid: int) -> bool:
         return psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
         return True
-
-
-def _children(pid: int) -> list[psutil.Process]:
-    import psutil
-
-    try:
-        return psutil.Process(pid).children()
-    except psutil.NoSuchProcess:
-        return []
 
 
 def _for_each(processes: list[psutil.Process], action: Callable[[psutil.Process], None]) -> None:

@@ -31,20 +31,22 @@ class NodeResources:
 class ClusterResources:
     """What Ray offers; if the cluster scales, what it can grow to."""
 
-    num_cpus: float
-    num_gpus: float
-    num_nodes: int  # that are there now
+    nodes: tuple[NodeResources, ...]
+    num_alive: int  # nodes that are there now
     is_local: bool  # started for this run, and stopped with it
-    nodes: tuple[NodeResources, ...] = ()  # empty: one node has everything
 
     @property
-    def sizes(self) -> tuple[NodeResources, ...]:
-        return self.nodes or (NodeResources(self.num_gpus, self.num_cpus),)
+    def num_cpus(self) -> float:
+        return sum(node.num_cpus for node in self.nodes)
+
+    @property
+    def num_gpus(self) -> float:
+        return sum(node.num_gpus for node in self.nodes)
 
     @property
     def cpus_per_gpu(self) -> float:
         """CPUs available to the trials of each GPU on every node with GPUs. A head without GPUs does not count."""
-        return min((node.num_cpus / node.num_gpus for node in self.sizes if node.num_gpus), default=0.0)
+        return min((node.num_cpus / node.num_gpus for node in self.nodes if node.num_gpus), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class TrialResources:
         """For trials that ran out of memory next to others: one GPU each, or without GPUs one trial at a time."""
         if self.gpu:
             alone = replace(self, gpu=max(1.0, self.gpu), reason="a GPU each")
-            return replace(alone, num_concurrent=max(1, num_slots(cluster.sizes, alone.cpu, alone.gpu)))
+            return replace(alone, num_concurrent=max(1, num_slots(cluster.nodes, alone.cpu, alone.gpu)))
         return replace(self, num_concurrent=1, reason="one at a time")
 
 
@@ -90,12 +92,12 @@ def trial_resources(requested: Resources, cluster: ClusterResources, max_concurr
             f"resources_per_trial.cpu <= CPUs in the cluster must hold, but got {cpu:g} and {cluster.num_cpus:g}; "
             f"use --set resources_per_trial.cpu={int(cluster.num_cpus)}"
         )
-    slots = num_slots(cluster.sizes, cpu, gpu)
+    slots = num_slots(cluster.nodes, cpu, gpu)
     if not slots:
-        have = " or ".join(_amounts(node.num_cpus, node.num_gpus) for node in sorted(set(cluster.sizes), reverse=True))
+        have = " or ".join(_amounts(node.num_cpus, node.num_gpus) for node in sorted(set(cluster.nodes), reverse=True))
         raise DeviceError(
             f"resources_per_trial must fit on one node, but got {_amounts(cpu, gpu)}, and a node has {have}; use "
-            f"{_options_that_fit(cluster.sizes, cpu, gpu)}"
+            f"{_options_that_fit(cluster.nodes, cpu, gpu)}"
         )
     num_concurrent = min(slots, max_concurrent or slots)
     reason = f"{num_concurrent} at once, {_amounts(cpu, gpu)} each"
@@ -131,18 +133,11 @@ def _options_that_fit(nodes: Sequence[NodeResources], cpu: float, gpu: float) ->
     )
 
 
-def max_resources(now: Mapping[str, float], config: Mapping[str, Any] | None) -> dict[str, float]:
-    """CPUs and GPUs with as many workers as the cluster file allows; at least what is there now.
-
-    As many trials are started as fit into this: Ray starts machines for waiting trials, and only for those.
-    """
-    nodes = _allowed_nodes(config)
-    total = {"CPU": sum(node.num_cpus for node in nodes), "GPU": sum(node.num_gpus for node in nodes)}
-    return {name: max(now.get(name, 0), total[name]) for name in ("CPU", "GPU")}
-
-
 def max_nodes(now: Sequence[NodeResources], config: Mapping[str, Any] | None) -> tuple[NodeResources, ...]:
-    """The nodes with as many workers as the cluster file allows, or those that are there now if they have more."""
+    """The nodes with as many workers as the cluster file allows, or those that are there now if they have more.
+
+    As many trials are started as fit on them: Ray starts machines for waiting trials, and only for those.
+    """
 
     def total(nodes: Sequence[NodeResources]) -> tuple[float, float]:
         return sum(node.num_gpus for node in nodes), sum(node.num_cpus for node in nodes)

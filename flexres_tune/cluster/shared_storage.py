@@ -25,8 +25,8 @@ def require_shared_storage(storage: AnyPath, cluster: ClusterResources) -> None:
     Raises:
         ResultsError: a node cannot write there, or writes to a folder that only it has and that is lost with it.
     """
-    if not cluster.is_local and cluster.num_nodes > 1:
-        check_sharing(storage, cluster.num_nodes, probe_sharing(storage))
+    if not cluster.is_local and cluster.num_alive > 1:
+        check_sharing(storage, cluster.num_alive, probe_sharing(storage))
 
 
 def check_sharing(storage: AnyPath, num_nodes: int, report: SharingReport) -> None:

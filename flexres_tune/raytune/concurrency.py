@@ -77,14 +77,14 @@ def measure_slots(
     if cluster.is_local:
         return None
     requested = Resources(cpu=resources.cpu, gpu=resources.gpu)
-    num_checked = cluster.num_nodes
+    num_checked = cluster.num_alive
 
     def measure() -> int:
         nonlocal num_checked
         now = read_cluster(is_local=False)
-        if now.num_nodes > num_checked:
+        if now.num_alive > num_checked:
             require_shared_storage(storage, now)
-            num_checked = now.num_nodes
+            num_checked = now.num_alive
         return trial_resources(requested, now, max_concurrent).num_concurrent
 
     return measure

@@ -5,8 +5,6 @@ On object storage, which has no such locks, a claim with a heartbeat does the sa
 
 from __future__ import annotations
 
-import fcntl
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -16,8 +14,7 @@ from flexres_tune.results.holder import Holder
 from flexres_tune.results.object_lock import ObjectLock, exit_when_lost, find_claim_holder
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.storage import is_remote
-
-_RETRY_FOR_S = 0.5  # find_holder() takes the lock for an instant; a driver that starts in that instant tries again
+from flexres_tune.storage.file_lock import is_locked, lock_file
 
 
 class SweepLock:
@@ -72,13 +69,9 @@ def find_holder(paths: SweepPaths) -> Holder | None:
         return find_claim_holder(paths.lock)
     try:
         with open(paths.lock, "rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _read(file)
+            return _read(file) if is_locked(file) else None
     except OSError:
-        pass  # the sweep was never run, or the file system has no locks
-    return None
+        return None  # the sweep was never run, or the file system has no locks
 
 
 def _lock_file(path: Path, sweep: str) -> BinaryIO:
@@ -89,28 +82,17 @@ def _lock_file(path: Path, sweep: str) -> BinaryIO:
     except OSError as error:
         raise ResultsError(f"{path}: cannot be written: {describe_os_error(error)}") from error
     try:
-        _flock(file, time.monotonic() + _RETRY_FOR_S)
-        file.truncate(0)
-        file.write(Holder.of_this_process().to_json())
-        file.flush()
-    except BlockingIOError:
+        if lock_file(file):
+            file.truncate(0)
+            file.write(Holder.of_this_process().to_json())
+            file.flush()
+            return file
         holder = _read(file)
-        file.close()
-        raise holder.refusal(path, sweep) from None
     except OSError as error:
         file.close()
         raise ResultsError(f"{path}: cannot be locked: {describe_os_error(error)}") from error
-    return file
-
-
-def _flock(file: BinaryIO, deadline: float) -> None:
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+    file.close()
+    raise holder.refusal(path, sweep)
 
 
 def _read(file: BinaryIO) -> Holder:

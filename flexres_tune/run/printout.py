@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from flexres_tune.cluster.resources import ClusterResources, num_visible_gpus, trial_resources
+from flexres_tune.cluster.resources import ClusterResources, NodeResources, num_visible_gpus, trial_resources
 from flexres_tune.display.terminal import escape_for_console
 from flexres_tune.errors import DeviceError
 from flexres_tune.results.paths import SweepPaths
@@ -98,7 +98,8 @@ def _totals(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:
 
 def _num_concurrent(spec: SweepSpec, max_concurrent: int | None) -> int:
     """Trials at once on this machine, as far as that is known without Ray; `auto` counts as one per CPU or GPU."""
-    here = ClusterResources(os.cpu_count() or 1, num_visible_gpus() or 0, 1, is_local=True)
+    node = NodeResources(num_gpus=num_visible_gpus() or 0, num_cpus=os.cpu_count() or 1)
+    here = ClusterResources((node,), num_alive=1, is_local=True)
     try:
         return trial_resources(spec.resources_per_trial, here, max_concurrent).num_concurrent
     except DeviceError:  # the file is for another machine, and may run there

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from flexres_tune.errors import FlexResError
 
@@ -31,8 +31,12 @@ class Bundle:
 
 def list_tree(root: Path) -> list[Path]:
     """Files that match the patterns, sorted; without hidden files and caches."""
+
+    def is_hidden(path: Path) -> bool:
+        return any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(root).parts)
+
     found = {path for pattern in PATTERNS for path in root.glob(pattern) if path.is_file()}
-    return sorted(path for path in found if not _is_excluded(path.relative_to(root)))
+    return sorted(path for path in found if not is_hidden(path))
 
 
 def pack_tree(root: Path, sweep: Path, archive: Path) -> Bundle:
@@ -43,7 +47,10 @@ def pack_tree(root: Path, sweep: Path, archive: Path) -> Bundle:
     files = {path.relative_to(root).as_posix(): path for path in list_tree(root)}
     if "flexres_tune/__init__.py" not in files:
         raise FlexResError(f"{root}: must be the working tree that contains flexres_tune/, but does not")
-    sweep_name = _name_in_archive(root, sweep)
+    if sweep.resolve().is_relative_to(root.resolve()):
+        sweep_name = sweep.resolve().relative_to(root.resolve()).as_posix()
+    else:  # a file from another folder must not replace one of this working tree
+        sweep_name = f"{OTHER_SWEEPS}/{sweep.name}"
     files[sweep_name] = sweep
     sizes = {name: path.stat().st_size for name, path in files.items()}
     if sum(sizes.values()) > MAX_BYTES:
@@ -56,21 +63,3 @@ def pack_tree(root: Path, sweep: Path, archive: Path) -> Bundle:
         for name, path in sorted(files.items()):
             target.write(path, name)
     return Bundle(len(files), archive.stat().st_size, sweep_name)
-
-
-def unpack_tree(archive: Path, folder: Path) -> None:
-    """Unpack the archive into a folder."""
-    with zipfile.ZipFile(archive) as source:
-        source.extractall(folder)  # never writes outside the folder
-
-
-def _name_in_archive(root: Path, sweep: Path) -> str:
-    """The sweep file's path in the archive. A file from another folder must not replace one of this working tree."""
-    full = sweep.resolve()
-    if full.is_relative_to(root.resolve()):
-        return full.relative_to(root.resolve()).as_posix()
-    return str(PurePosixPath(OTHER_SWEEPS, sweep.name))
-
-
-def _is_excluded(path: Path) -> bool:
-    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)

@@ -12,9 +12,8 @@ from pathlib import Path
 from flexres_tune.submit.cluster_file import ClusterError
 from flexres_tune.submit.head import LINE_MARK, SKIPPED_MARK
 from flexres_tune.submit.ray_exec import HeadNode, quote
-from flexres_tune.submit.run_folder import FOLDER
+from flexres_tune.submit.run_folder import FOLDER, HEAD_MODULE
 
-HEAD_MODULE = "flexres_tune.submit.head"
 MAX_RECONNECTS = 5  # in a row without a new line of the log
 
 

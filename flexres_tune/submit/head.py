@@ -1,4 +1,4 @@
-"""The head's side of `submit`: `python -m flexres_tune.submit.head OPTIONS -- start|follow|stop|pack SWEEP`.
+"""The head's side of `submit`: `python -m flexres_tune.submit.head OPTIONS -- VERB SWEEP [ARGUMENTS]`.
 
 What it prints is read by client.py. A line of the run's log has LINE_MARK at both ends, so that it differs from what
 Ray and ssh print when the connection is lost, and from half a line. The log begins with SKIPPED_MARK and the number of
@@ -15,13 +15,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from flexres_tune.cli import EXIT_FAILED, EXIT_USAGE
 from flexres_tune.errors import FlexResError
-from flexres_tune.submit.bundle import unpack_tree
 from flexres_tune.submit.run_folder import FOLDER, RunFolder
-from flexres_tune.submit.supervisor import start_supervisor
 
 SKIPPED_MARK = "\x1e"
 LINE_MARK = "\x1f"
@@ -29,30 +26,27 @@ POLL_PERIOD_S = 0.2
 STALE_ARCHIVE_S = 86_400  # then an archive that was not fetched is removed
 
 
-def start(run: RunFolder, bundle: Path, storage: Path, arguments: Sequence[str]) -> int:
-    """Unpack the bundle, start the run in it, and follow it.
+def start(run: RunFolder, archive: Path, storage: Path, arguments: Sequence[str]) -> int:
+    """Unpack the code, start the run in it, and follow it.
 
-    `arguments` are the path of the sweep file in the bundle, and options of `run`.
+    `arguments` are the path of the sweep file in the archive, and options of `run`.
     """
     lock = run.acquire()
     if lock is None:
         since = run.read_record().get("started_at", "just now")
         print(f"{run.sweep} is already running on this cluster, since {since}: --attach follows it, --stop stops it")
-        bundle.unlink(missing_ok=True)
+        archive.unlink(missing_ok=True)
         return EXIT_USAGE
-    run.clear()
-    folder = run.folder / f"tree-{secrets.token_hex(4)}"
-    unpack_tree(bundle, folder)
-    run.replace_tree(folder)
+    run.unpack(archive)
+    archive.unlink(missing_ok=True)
     sweep, *options = arguments
     command = [sys.executable, "-m", "flexres_tune.run", sweep, "--storage", str(storage)]
     command += ["--address", "auto"]  # if Ray is not running here, this is an error; else the head would train alone
-    start_supervisor(run, lock, [*command, *options], {"PYTHONUNBUFFERED": "1"})
-    bundle.unlink(missing_ok=True)
-    return follow(run, sys.stdout.buffer)
+    run.start_supervisor(lock, [*command, *options], {"PYTHONUNBUFFERED": "1"})
+    return follow(run)
 
 
-def follow(run: RunFolder, out: BinaryIO, skip: int = 0, last: int | None = None) -> int:
+def follow(run: RunFolder, skip: int = 0, last: int | None = None) -> int:
     """Copy the log as it grows, until the run ends; returns the run's exit status.
 
     It begins after `skip` lines, or with the `last` lines if that is not None.
@@ -62,6 +56,7 @@ def follow(run: RunFolder, out: BinaryIO, skip: int = 0, last: int | None = None
         return EXIT_USAGE
     if last is not None:
         skip = max(0, num_lines(run) - last)
+    out = sys.stdout.buffer
     out.write(f"{SKIPPED_MARK}{skip}\n".encode())
     with open(run.log, "rb") as log:
         while True:
@@ -96,7 +91,7 @@ def stop(run: RunFolder) -> int:
         return EXIT_USAGE
     skip = num_lines(run)
     os.kill(pid, signal.SIGINT)
-    follow(run, sys.stdout.buffer, skip)
+    follow(run, skip)
     return 0
 
 
@@ -124,7 +119,7 @@ def pack(run: RunFolder, storage: Path, with_checkpoints: bool) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
     parser = argparse.ArgumentParser(prog="head", allow_abbrev=False)
-    parser.add_argument("verb", choices=("start", "follow", "stop", "pack"))
+    parser.add_argument("verb", choices=("start", "follow", "stop", "pack", "supervise"))
     parser.add_argument("sweep")
     parser.add_argument("--sent", type=Path)
     parser.add_argument("--skip", type=int, default=0)
@@ -139,9 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "start":
                 return start(run, options.sent, options.storage.expanduser(), options.arguments)
             case "follow":
-                return follow(run, sys.stdout.buffer, options.skip, options.last)
+                return follow(run, options.skip, options.last)
             case "stop":
                 return stop(run)
+            case "supervise":
+                return run.supervise(options.arguments)
             case _:
                 return pack(run, options.storage.expanduser(), options.checkpoints)
     except FlexResError as error:

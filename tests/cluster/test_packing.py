@@ -1,20 +1,22 @@
 import pytest
 from helpers.factories import make_planned
 
-from flexres_tune.cluster import packing
 from flexres_tune.cluster.packing import (
     Packing,
     StepRate,
     cached_packing,
-    largest_trial,
     pack_cpu,
     pack_gpu,
     resolve_auto_resources,
 )
-from flexres_tune.cluster.resources import ClusterResources, TrialResources
+from flexres_tune.cluster.resources import ClusterResources, NodeResources, TrialResources
 from flexres_tune.spec import Resources, TrialConfig
 
 GIB = 2**30
+
+
+def machine(num_cpus, num_gpus=0):
+    return ClusterResources((NodeResources(num_gpus, num_cpus),), num_alive=1, is_local=True)
 
 
 def trial(model="tiny", batch_size=64, epochs=1, dataset="digits"):
@@ -60,22 +62,37 @@ def test_number_of_threads_is_the_one_with_the_highest_rate_of_the_node(rates, t
     assert pack_cpu(measure, num_cpus=2).cpu == threads
 
 
-def test_largest_trial_is_the_one_with_the_most_work_per_step():
-    trials = [trial(batch_size=64), trial(batch_size=512), trial({"blocks": [1, 1], "channels": [64, 64]}, 64)]
-    assert largest_trial(trials) is trials[2]
-    assert largest_trial([]) is None
+def measures_nothing(config):
+    raise AssertionError("must not be measured")
 
 
-def test_short_sweep_is_not_measured(monkeypatch):
-    monkeypatch.setattr(packing, "measure_with_ray", None)
-    auto = Resources()
-    assert resolve_auto_resources(auto, ClusterResources(2, 0, 1, True), [trial()]) == (auto, "")
+def test_trial_with_the_most_work_per_step_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path))
+    wide = {"blocks": [1, 1], "channels": [64, 64]}
+    trials = [trial(batch_size=64, epochs=9_999), trial(batch_size=512, epochs=9_999), trial(wide, 64, epochs=9_999)]
+    measured = []
+
+    def make_measure(config):
+        measured.append(config)
+        return lambda cpu, gpu, number: [StepRate(100 * cpu, 0, 0)] * number
+
+    resources, reason = resolve_auto_resources(Resources(), machine(2), trials, make_measure)
+    assert measured == [trials[2].config]
+    assert (resources.cpu, resources.gpu) == (1.0, 0.0)
+    assert "images/s of the node" in reason
 
 
-def test_explicit_request_is_not_measured(monkeypatch):
-    monkeypatch.setattr(packing, "measure_with_ray", None)
-    explicit = Resources(cpu=2, gpu=0)
-    assert resolve_auto_resources(explicit, ClusterResources(2, 0, 1, True), [trial(epochs=100_000)]) == (explicit, "")
+def test_sweep_without_trials_is_not_measured():
+    assert resolve_auto_resources(Resources(), machine(2), [], measures_nothing) == (Resources(), "")
+
+
+def test_short_sweep_is_not_measured():
+    assert resolve_auto_resources(Resources(), machine(2), [trial()], measures_nothing) == (Resources(), "")
+
+
+def test_explicit_request_is_not_measured():
+    explicit, long = Resources(cpu=2, gpu=0), trial(epochs=100_000)
+    assert resolve_auto_resources(explicit, machine(2), [long], measures_nothing) == (explicit, "")
 
 
 def test_result_is_cached_per_machine_and_resources(monkeypatch, tmp_path):
@@ -89,7 +106,7 @@ def test_result_is_cached_per_machine_and_resources(monkeypatch, tmp_path):
 
 def test_trial_that_ran_out_of_memory_gets_a_whole_device():
     share = TrialResources(cpu=4, gpu=0.25, num_concurrent=8, reason="")
-    alone = share.whole_device(ClusterResources(num_cpus=32, num_gpus=2, num_nodes=1, is_local=True))
+    alone = share.whole_device(machine(32, 2))
     assert (alone.gpu, alone.num_concurrent, alone.reason) == (1.0, 2, "a GPU each")
     on_cpu = TrialResources(cpu=1, gpu=0, num_concurrent=2, reason="")
-    assert on_cpu.whole_device(ClusterResources(2, 0, 1, True)).num_concurrent == 1
+    assert on_cpu.whole_device(machine(2)).num_concurrent == 1

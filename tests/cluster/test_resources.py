@@ -10,7 +10,6 @@ from flexres_tune.cluster.resources import (
     NodeResources,
     TrialResources,
     max_nodes,
-    max_resources,
     read_autoscaler_config,
     trial_resources,
 )
@@ -23,7 +22,14 @@ GPU_YAML = yaml.safe_load((Path(__file__).parents[2] / "cluster/gpu.yaml").read_
 def cluster(*nodes):
     """Nodes of (CPUs, GPUs) each."""
     sizes = tuple(NodeResources(num_gpus, num_cpus) for num_cpus, num_gpus in nodes)
-    return ClusterResources(sum(n[0] for n in nodes), sum(n[1] for n in nodes), len(nodes), is_local=False, nodes=sizes)
+    return ClusterResources(sizes, len(nodes), is_local=False)
+
+
+def grown(config, now=()):
+    """CPUs and GPUs of the nodes (CPUs, GPUs) `now`, with those that the cluster file allows."""
+    nodes = max_nodes([NodeResources(num_gpus, num_cpus) for num_cpus, num_gpus in now], config)
+    total = ClusterResources(nodes, num_alive=1, is_local=False)
+    return {"CPU": total.num_cpus, "GPU": total.num_gpus}
 
 
 @pytest.mark.parametrize(
@@ -72,12 +78,11 @@ def test_trials_that_ran_out_of_memory_get_a_gpu_each_on_nodes_with_enough_cpus(
 
 def test_cluster_with_only_a_head_counts_the_workers_that_it_may_start():
     """Spot and on-demand are two types of the same 8 workers, not of 16."""
-    assert max_resources({"CPU": 0}, GPU_YAML) == {"CPU": 128, "GPU": 8}
+    assert grown(GPU_YAML, [(0, 0)]) == {"CPU": 128, "GPU": 8}
 
 
 def test_trials_of_the_published_sweeps_fill_it():
-    resources = max_resources({}, GPU_YAML)
-    cluster = ClusterResources(resources["CPU"], resources["GPU"], num_nodes=1, is_local=False)
+    cluster = ClusterResources(max_nodes([], GPU_YAML), num_alive=1, is_local=False)
     assert trial_resources(Resources(cpu=4, gpu=0.25), cluster, None).num_concurrent == 32
 
 
@@ -88,7 +93,7 @@ def test_larger_workers_come_first_if_not_all_fit():
         "large": {"resources": {"CPU": 8, "GPU": 4}, "max_workers": 2},
     }
     config = {"head_node_type": "head", "max_workers": 3, "available_node_types": types}
-    assert max_resources({}, config) == {"CPU": 2 + 2 * 8 + 4, "GPU": 8}
+    assert grown(config) == {"CPU": 2 + 2 * 8 + 4, "GPU": 8}
 
 
 def test_nodes_of_a_cluster_that_scales_include_future_workers():
@@ -99,11 +104,11 @@ def test_nodes_of_a_cluster_that_scales_include_future_workers():
 
 
 def test_cluster_of_fixed_machines_does_not_grow():
-    now = {"CPU": 6.0, "GPU": 2.0, "memory": 1e9}
-    assert max_resources(now, None) == {"CPU": 6, "GPU": 2}
+    now = [(4, 1), (2, 1)]
+    assert grown(None, now) == {"CPU": 6, "GPU": 2}
     onprem = {"provider": {"type": "local"}, "max_workers": 2}
     onprem |= {"head_node_type": "n", "available_node_types": {"n": {"resources": {}, "max_workers": 2}}}
-    assert max_resources(now, onprem) == {"CPU": 6, "GPU": 2}
+    assert grown(onprem, now) == {"CPU": 6, "GPU": 2}
 
 
 def test_machine_that_is_not_a_head_has_no_cluster_file(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from flexres_tune.cluster.probe import remove_mark, seen_marks, write_mark
-from flexres_tune.cluster.resources import ClusterResources
+from flexres_tune.cluster.resources import ClusterResources, NodeResources
 from flexres_tune.cluster.shared_storage import SharingReport, check_sharing, require_shared_storage
 from flexres_tune.errors import ResultsError
 from flexres_tune.storage import list_folder, make_path
@@ -45,5 +45,5 @@ def test_problem_of_a_node_is_part_of_the_message(tmp_path):
 
 
 def test_nothing_is_written_if_there_is_one_node(tmp_path):
-    require_shared_storage(tmp_path / "results", ClusterResources(num_cpus=2, num_gpus=0, num_nodes=1, is_local=False))
+    require_shared_storage(tmp_path / "results", ClusterResources((NodeResources(0, 2),), 1, is_local=False))
     assert not (tmp_path / "results").exists()

@@ -8,7 +8,8 @@ import pytest
 
 from flexres_tune.errors import FlexResError
 from flexres_tune.submit import bundle as bundle_module
-from flexres_tune.submit.bundle import list_tree, pack_tree, unpack_tree
+from flexres_tune.submit.bundle import list_tree, pack_tree
+from flexres_tune.submit.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,9 +56,11 @@ def test_archive_of_this_tree_is_small_and_unpacks_to_the_same_files(tmp_path):
     sent = pack_tree(ROOT, sweep, tmp_path / "sent.zip")
     assert sent.num_bytes < 1_000_000
     assert sent.sweep == "submitted/böse Datei.yaml"
-    unpack_tree(tmp_path / "sent.zip", tmp_path / "out")
-    assert (tmp_path / "out" / sent.sweep).read_text() == "name: ü"
-    assert sum(path.is_file() for path in (tmp_path / "out").rglob("*")) == sent.num_files
+    run = RunFolder(tmp_path, "optim")
+    run.folder.mkdir(parents=True)
+    run.unpack(tmp_path / "sent.zip")
+    assert (run.tree / sent.sweep).read_text() == "name: ü"
+    assert sum(path.is_file() for path in run.tree.rglob("*")) == sent.num_files
 
 
 def test_sweep_of_the_tree_keeps_its_path_and_is_sent_by_any_name(tmp_path):
