@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -24,21 +25,21 @@ def versions() -> Versions:
     )
 
 
-def git_commit() -> str | None:
-    """Commit of this package's working tree, with -dirty if tracked files differ; None outside a working tree.
+def git_commit(folder: Path | None = None) -> str | None:
+    """Commit of a folder's working tree, with -dirty if tracked files differ; None outside a working tree.
 
-    A tree that `submit` sent has no .git; its commit is in the environment.
+    The folder is this package's by default. A tree that `submit` sent has no .git; its commit is in the environment.
+    Other text is never returned: tables are public, and a remote's address may contain a password.
     """
-    if sent := os.environ.get(SENT_COMMIT):
-        return sent
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=Path(flexres_tune.__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    if not (commit := os.environ.get(SENT_COMMIT)):
+        try:
+            commit = subprocess.run(
+                ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+                cwd=folder or Path(flexres_tune.__file__).parent,
+                capture_output=True,
+                text=True,
+                timeout=10,
+            ).stdout.strip()
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+    return commit if re.fullmatch("[0-9a-f]{7,64}(-dirty)?", commit) else None

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from urllib.parse import unquote
+
+_WORD = re.compile(r"""[^\s'"`<>]++""")
+_USER_INFORMATION = re.compile(
+    r"""(?P<before>://|(?<![^(=/]))       # after a scheme, or `user:password@host` without one
+        (?:(?<=://)[^/?\#@]++             # user, or user:password
+        |[^/?\#@:=]++:(?!\d*/)[^@]++)@""",  # the password may contain / ? or #
+    re.VERBOSE,
+)
+_PARAMETER = re.compile(r"(?<=[?&;])([^=&;?]+)=([^&;]+)")
+_SECRET_NAME = re.compile(
+    r"secret|passw|pwd|token|signature|credential|^(sig|auth|authorization|key)$|(access|account|api|private)[-_]?key",
+    re.IGNORECASE,
+)
 
 
 def plural(count: int, word: str) -> str:
@@ -58,6 +73,28 @@ def shorten(text: str, width: int) -> str:
 def excerpt(text: object, width: int = 80) -> str:
     """A text as a message quotes it: at most `width` characters of it, escaped."""
     return escape(shorten(str(text), width))
+
+
+def mask_secrets(text: str) -> str:
+    """The text with `***` instead of user information and secret query parameters in the addresses that it contains.
+
+    `s3://u:p@host/x?secret_key=k&region=eu` -> `s3://***@host/x?secret_key=***&region=eu`. Percent-encoded forms are
+    found too. A second call changes nothing.
+    """
+
+    def mask_word(match: re.Match[str]) -> str:
+        head, at, tail = match[0].rpartition("@")
+        return _PARAMETER.sub(mask_parameter, _USER_INFORMATION.sub(r"\g<before>***@", head + at) + tail)
+
+    def mask_parameter(match: re.Match[str]) -> str:
+        name, value = match[1], match[2]
+        if _SECRET_NAME.search(unquote(name)):
+            return f"{name}=***"
+        plain = unquote(value)
+        masked = mask_secrets(plain) if plain != value else value  # such as endpoint_override=http%3A%2F%2Fu%3Ap%40host
+        return f"{name}={masked if masked != plain else value}"
+
+    return _WORD.sub(mask_word, text)
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

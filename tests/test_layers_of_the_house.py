@@ -21,7 +21,7 @@ BELOW = {
     "cli": {"errors", "text"},
     "records": {"errors"},
     "provenance": {"records"},
-    "storage": {"errors"},
+    "storage": {"errors", "text"},
     "spec": VOCABULARY - {"storage"},
     "models": VOCABULARY | {"spec"},
     "datasets": VOCABULARY | {"spec"},

@@ -1,8 +1,20 @@
 """Words, numbers and quoted text of messages."""
 
+import time
+
 import pytest
 
-from flexres_tune.text import did_you_mean, escape, excerpt, format_bytes, format_duration, join_words, plural, shorten
+from flexres_tune.text import (
+    did_you_mean,
+    escape,
+    excerpt,
+    format_bytes,
+    format_duration,
+    join_words,
+    mask_secrets,
+    plural,
+    shorten,
+)
 
 
 @pytest.mark.parametrize(
@@ -59,3 +71,54 @@ def test_excerpt_is_short_and_printable():
 )
 def test_closest_known_name_is_suggested(name, hint):
     assert did_you_mean(name, ["optimizer", "model"]) == hint
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("http://u:SECRET@127.0.0.1:9", "http://***@127.0.0.1:9"),
+        ("https://SECRET@github.com/a/b.git", "https://***@github.com/a/b.git"),
+        ("https://u:SECRET@github.com/a and ssh://v:SECRET@h", "https://***@github.com/a and ssh://***@h"),
+        ("http://u:SEC/RET?x#y@host/z", "http://***@host/z"),
+        ("http://u:%53ECRET@host", "http://***@host"),
+        ("http://:SECRET@host", "http://***@host"),
+        ("u:SECRET@host", "***@host"),
+        ("AWS_ENDPOINT_URL='u:SECRET@host'", "AWS_ENDPOINT_URL='***@host'"),
+        ("s3://bk/r?endpoint_override=u:SECRET@127.0.0.1:9", "s3://bk/r?endpoint_override=***@127.0.0.1:9"),
+        ("s3://bk/r?endpoint_override=http%3A%2F%2Fu%3ASECRET%40h", "s3://bk/r?endpoint_override=http://***@h"),
+        ("s3://bk/r?access_key=SECRET&region=eu", "s3://bk/r?access_key=***&region=eu"),
+        ("s3://bk/r?secret%5Fkey=SECRET;region=eu", "s3://bk/r?secret%5Fkey=***;region=eu"),
+        ("https://h/o?X-Amz-Signature=SECRET&X-Amz-Date=2026", "https://h/o?X-Amz-Signature=***&X-Amz-Date=2026"),
+        ("(https://h/o?AWSAccessKeyId=SECRET&sig=SECRET)", "(https://h/o?AWSAccessKeyId=***&sig=***"),
+        ("https://h/o?token=SECRET, then more", "https://h/o?token=*** then more"),
+    ],
+)
+def test_secrets_in_addresses_are_masked(text, masked):
+    assert mask_secrets(text) == masked
+    assert mask_secrets(masked) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://bucket/results?region=eu-west-1&scheme=http&endpoint_override=127.0.0.1:9000",
+        "http://127.0.0.1:8000/report.html",
+        "http://host:8000/a@b",
+        "sweeps/optim.yaml:12: parameters.lr: min <= max must hold, but got min=0.1, max=0.01; swap them",
+        "parquet:/data/a@b, write to someone@example.org",
+        "huggingface://datasets/x",
+        "10:30 @ 5 % and key=value",
+        "",
+    ],
+)
+def test_text_without_secrets_is_not_changed(text):
+    assert mask_secrets(text) == text
+
+
+def test_masking_a_long_text_is_quick():
+    started = time.perf_counter()
+    text = "://a:" * 20_000 + "?" * 100_000 + "x:y" * 50_000
+    mask_secrets(text)
+    mask_secrets(text + "@ a@b " + text)
+    mask_secrets("=" * 200_000 + "@" * 100_000)
+    assert time.perf_counter() - started < 2
