@@ -8,13 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from flexres_tune.analysis.leaderboard import Board, BoardRow, leaderboards
+from flexres_tune.analysis.leaderboard import BoardRow, leaderboards
 from flexres_tune.analysis.rows import to_table
 from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.reader import Results
 from flexres_tune.results.sql import run_sql
-
-PARETO_COSTS = ("num_parameters", "device_seconds_per_trial")
 
 
 @dataclass(frozen=True)
@@ -125,21 +123,24 @@ def pareto(results: Results, sweep: str) -> list[FrontPoint]:
     Raises:
         ResultsError: no such sweep.
     """
-    return [point for board in leaderboards(results, sweep) for cost in PARETO_COSTS for point in _front(board, cost)]
-
-
-def _front(board: Board, against: str) -> list[FrontPoint]:
-    same = [field.name for field in fields(FrontPoint) if field.name in BoardRow.__dataclass_fields__]
-    points = [
-        FrontPoint(
-            against=against,
-            device_seconds_per_trial=None if row.device_seconds is None else row.device_seconds / row.num_trials,
-            **{name: getattr(row, name) for name in same},
-        )
-        for row in board.ranked
-    ]
-    costs = [getattr(point, against) for point in points]
-    return [points[index] for index in pareto_front(costs, [point.best_val_accuracy_mean for point in points])]
+    same = {field.name for field in fields(FrontPoint)} & {field.name for field in fields(BoardRow)}
+    found = []
+    for board in leaderboards(results, sweep):
+        for against in ("num_parameters", "device_seconds_per_trial"):
+            points = [
+                FrontPoint(
+                    against=against,
+                    device_seconds_per_trial=None
+                    if row.device_seconds is None
+                    else row.device_seconds / row.num_trials,
+                    **{name: getattr(row, name) for name in same},
+                )
+                for row in board.ranked
+            ]
+            costs = [getattr(point, against) for point in points]
+            front = pareto_front(costs, [point.best_val_accuracy_mean for point in points])
+            found += [points[index] for index in front]
+    return found
 
 
 def pareto_front(costs: Sequence[float | None], values: Sequence[float | None]) -> list[int]:

@@ -75,7 +75,13 @@ def diff(results: Results, a: str, b: str, sweep: str | None = None) -> list[Dif
         )
     trials = results.trials(sweep if sweep is None else results.choose(sweep)[0])
     first, second = (_trials_of(trials, text, sweeps) for text in (a, b))
-    return _diff_configurations(first, second)
+    names = [name for name in (*config_columns(), "num_parameters") if first[0][name] != second[0][name]]
+    found = [_setting(name, first[0][name], second[0][name]) for name in names]
+    for name, unit in MEASURES.items():
+        one, other = _by_seed(first, name), _by_seed(second, name)
+        if one and other:
+            found.append(_result(name, unit, one, other))
+    return found
 
 
 def _trials_of(trials: pa.Table, text: str, sweeps: Sequence[str]) -> list[dict]:
@@ -96,13 +102,6 @@ def _trials_of(trials: pa.Table, text: str, sweeps: Sequence[str]) -> list[dict]
     return [row for row in rows if row["sweep"] == newest]
 
 
-def _diff_configurations(a: Sequence[dict], b: Sequence[dict]) -> list[Difference]:
-    names = [name for name in (*config_columns(), "num_parameters") if a[0][name] != b[0][name]]
-    settings = [_setting(name, a[0][name], b[0][name]) for name in names]
-    scores = {name: (_by_seed(a, name), _by_seed(b, name)) for name in MEASURES}
-    return settings + [_result(name, MEASURES[name], *pair) for name, pair in scores.items() if all(pair)]
-
-
 def _by_seed(trials: Sequence[dict], name: str) -> dict[int, float]:
     """The finite values of the trials that count."""
     completed = [row for row in trials if row["status"] == TrialStatus.COMPLETED]
@@ -111,16 +110,8 @@ def _by_seed(trials: Sequence[dict], name: str) -> dict[int, float]:
 
 
 def _result(what: str, unit: str, a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
-    return Difference(
-        kind="result",
-        what=what,
-        unit=unit,
-        a_mean=fmean(a.values()),
-        a_n=len(a),
-        b_mean=fmean(b.values()),
-        b_n=len(b),
-        **asdict(compare(a, b)),
-    )
+    means = {"a_mean": fmean(a.values()), "a_n": len(a), "b_mean": fmean(b.values()), "b_n": len(b)}
+    return Difference("result", what, unit=unit, **means, **asdict(compare(a, b)))
 
 
 def _diff_sweeps(results: Results, a: str, b: str) -> list[Difference]:
@@ -169,11 +160,8 @@ def _shared_configurations(results: Results, a: str, b: str, boards: Sequence[Se
 
 
 def _setting(name: str, a: Any, b: Any) -> Difference:
-    return Difference("setting", name, a=_setting_text(a), b=_setting_text(b))
-
-
-def _setting_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    a, b = (v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in (a, b))
+    return Difference("setting", name, a=a, b=b)
 
 
 def _flatten(spec: Any, path: str = "") -> dict[str, Any]:

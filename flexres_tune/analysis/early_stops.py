@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.compute as pc
+
 from flexres_tune.analysis.leaderboard import distinguishing_columns
+from flexres_tune.analysis.rows import to_table
 from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.reader import Results
+from flexres_tune.results.sql import run_sql
 
 
 @dataclass(frozen=True)
@@ -53,52 +56,32 @@ def stopped_trials(results: Results, sweep: str) -> tuple[list[StoppedTrial], li
     trials = results.trials(sweep)
     varied = [name for name in distinguishing_columns(trials) if name != "epochs"]
     decisions = {row["trial_id"]: row for row in results.decisions(sweep).to_pylist() if row["action"] == "stop"}
-    stopped = [
-        _stopped_trial(trial, decisions.get(trial["trial_id"], {}), varied)
-        for trial in trials.sort_by("finished_at").to_pylist()
-        if trial["status"] == TrialStatus.STOPPED
-    ]
+    stopped = []
+    for trial in trials.filter(pc.equal(trials["status"], TrialStatus.STOPPED)).sort_by("finished_at").to_pylist():
+        decision = decisions.get(trial["trial_id"], {})
+        epochs_run, budget = trial["epochs_run"] or 0, trial["epochs"] or 0
+        saved_epochs = max(0, budget - epochs_run)
+        stopped.append(
+            StoppedTrial(
+                sweep=trial["sweep"],
+                trial_id=trial["trial_id"],
+                parameters={name: trial[name] for name in varied},
+                **{name: decision.get(name) for name in ("ladder", "rung", "value", "cutoff")},
+                epoch=epochs_run,
+                budget=budget,
+                saved_epochs=saved_epochs,
+                saved_device_seconds=saved_epochs * (trial["train_seconds"] or 0.0) / max(1, epochs_run),
+            )
+        )
     return stopped, varied
-
-
-def _stopped_trial(trial: Mapping[str, Any], decision: Mapping[str, Any], varied: Sequence[str]) -> StoppedTrial:
-    epochs_run, budget = trial["epochs_run"] or 0, trial["epochs"] or 0
-    saved_epochs = max(0, budget - epochs_run)
-    seconds_per_epoch = (trial["train_seconds"] or 0.0) / epochs_run if epochs_run else 0.0
-    return StoppedTrial(
-        sweep=trial["sweep"],
-        trial_id=trial["trial_id"],
-        parameters={name: trial[name] for name in varied},
-        ladder=decision.get("ladder"),
-        rung=decision.get("rung"),
-        epoch=epochs_run,
-        value=decision.get("value"),
-        cutoff=decision.get("cutoff"),
-        budget=budget,
-        saved_epochs=saved_epochs,
-        saved_device_seconds=saved_epochs * seconds_per_epoch,
-    )
 
 
 def stops_by_rung(stopped: Sequence[StoppedTrial]) -> list[RungStops]:
     """One row per ladder and rung: how many trials it stopped, against which cutoffs, and what that saved."""
-    groups: dict[tuple[str, int, int], list[StoppedTrial]] = {}
-    for trial in stopped:
-        rung = -1 if trial.rung is None else trial.rung
-        groups.setdefault((trial.ladder or "", rung, trial.epoch), []).append(trial)
-    return [_rung_stops(*key, groups[key]) for key in sorted(groups)]
-
-
-def _rung_stops(ladder: str, rung: int, epoch: int, stopped: Sequence[StoppedTrial]) -> RungStops:
-    cutoffs = [trial.cutoff for trial in stopped if trial.cutoff is not None]
-    return RungStops(
-        ladder=ladder,
-        rung=rung,
-        epoch=epoch,
-        num_stopped=len(stopped),
-        lowest_cutoff=min(cutoffs, default=None),
-        median_cutoff=statistics.median(cutoffs) if cutoffs else None,
-        highest_cutoff=max(cutoffs, default=None),
-        saved_epochs=sum(trial.saved_epochs for trial in stopped),
-        saved_device_seconds=sum(trial.saved_device_seconds for trial in stopped),
-    )
+    query = """
+        SELECT coalesce(ladder, '') AS ladder, coalesce(rung, -1) AS rung, epoch, count(*) AS num_stopped,
+            min(cutoff) AS lowest_cutoff, median(cutoff) AS median_cutoff, max(cutoff) AS highest_cutoff,
+            sum(saved_epochs)::BIGINT AS saved_epochs, sum(saved_device_seconds) AS saved_device_seconds
+        FROM stopped GROUP BY ALL ORDER BY ALL
+    """
+    return [RungStops(**row) for row in run_sql(query, {"stopped": to_table(StoppedTrial, stopped)}).to_pylist()]

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from flexres_tune.analysis.leaderboard import BoardRow, leaderboards, varied_columns
 from flexres_tune.analysis.statistics import Interval, mean_interval
 from flexres_tune.errors import ResultsError
@@ -51,44 +49,38 @@ def parameter_effects(results: Results, sweep: str, parameter: str, by: str | No
     if by == parameter:
         raise ResultsError(f"--by must name a parameter other than {parameter}")
     trials = results.trials(sweep)
-    for key in keys:
-        check_parameter(key, trials, sweep)
+    varied = varied_columns(trials)
+    known = f"varied in {sweep}: {', '.join(varied) or 'nothing'}"
+    for name in keys:
+        if name not in config_columns():
+            hint = did_you_mean(name.lower(), varied) or did_you_mean(name, config_columns())
+            raise ResultsError(f"no parameter {name[:50]!r}{hint}; {known}")
+        if not trials.num_rows:
+            raise ResultsError(
+                f"{sweep}: no trial has ended yet, so there is nothing to compare; query status counts them"
+            )
+        if name not in varied:
+            only = trials[name][0].as_py()
+            raise ResultsError(f"{name} must vary to be compared, but is {only} in all trials; {known}")
     # The board leaves a parameter out if another one implies it, so the values are read from the trials.
     values = {row.pop("config_id"): row for row in trials.select(["config_id", *keys]).to_pylist()}
     groups: dict[str, list[BoardRow]] = {}
-    for board in leaderboards(results, sweep):
-        for row in board.rows:
-            group = json.dumps([row.dataset, *values[row.config_id].values()])
-            groups.setdefault(group, []).append(row)
+    for row in (row for board in leaderboards(results, sweep) for row in board.rows):
+        groups.setdefault(json.dumps([row.dataset, *values[row.config_id].values()]), []).append(row)
     effects = [_effect(group, values[group[0].config_id]) for group in groups.values()]
-    return sorted(effects, key=_order)
-
-
-def check_parameter(name: str, trials: pa.Table, sweep: str) -> None:
-    """Raise ResultsError unless `name` is a parameter that has more than one value in these trials."""
-    varied = varied_columns(trials)
-    known = f"varied in {sweep}: {', '.join(varied) or 'nothing'}"
-    if name not in config_columns():
-        hint = did_you_mean(name.lower(), varied) or did_you_mean(name, config_columns())
-        raise ResultsError(f"no parameter {name[:50]!r}{hint}; {known}")
-    if not trials.num_rows:
-        raise ResultsError(f"{sweep}: no trial has ended yet, so there is nothing to compare; query status counts them")
-    if name not in varied:
-        only = trials[name][0].as_py()
-        raise ResultsError(f"{name} must vary to be compared, but is {only} in all trials; {known}")
+    return sorted(effects, key=lambda each: (each.dataset or "", *map(sort_key, each.parameters.values())))
 
 
 def _effect(group: Sequence[BoardRow], parameters: Mapping[str, Any]) -> Effect:
     ranked = [row for row in group if row.rank is not None and row.best_val_accuracy_mean is not None]
     means = [row.best_val_accuracy_mean for row in ranked]
-    interval, over = None, None
+    interval = mean_interval(means) if ranked else Interval(None, None, None, None)
+    over = "configurations" if ranked else None
     if len(ranked) == 1:
         (row,) = ranked
+        over = "seeds" if row.num_seeds > 1 else None
         low, high = row.best_val_accuracy_low, row.best_val_accuracy_high
         interval = Interval(means[0], row.best_val_accuracy_sd, low, high)
-        over = "seeds" if row.num_seeds > 1 else None
-    elif ranked:
-        interval, over = mean_interval(means), "configurations"
     return Effect(
         sweep=group[0].sweep,
         dataset=group[0].dataset,
@@ -97,17 +89,13 @@ def _effect(group: Sequence[BoardRow], parameters: Mapping[str, Any]) -> Effect:
         num_trials=sum(row.num_seeds for row in ranked),
         num_stopped=sum(row.num_stopped for row in group),
         num_failed=sum(row.num_diverged + row.num_out_of_memory + row.num_failed for row in group),
-        best_val_accuracy_mean=interval and interval.mean,
-        best_val_accuracy_sd=interval and interval.sd,
-        best_val_accuracy_low=None if over is None or interval.low is None else max(0.0, interval.low),
-        best_val_accuracy_high=None if over is None or interval.high is None else min(1.0, interval.high),
+        best_val_accuracy_mean=interval.mean,
+        best_val_accuracy_sd=interval.sd,
+        best_val_accuracy_low=None if interval.low is None else max(0.0, interval.low),
+        best_val_accuracy_high=None if interval.high is None else min(1.0, interval.high),
         highest_val_accuracy=max(means, default=None),
         interval_over=over,
     )
-
-
-def _order(effect: Effect) -> tuple:
-    return effect.dataset or "", *map(sort_key, effect.parameters.values())
 
 
 def sort_key(value: Any) -> tuple[int, float, str]:

@@ -15,7 +15,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import distinguishing_columns
+from flexres_tune.analysis.leaderboard import by_dataset, distinguishing_columns
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.reader import Results
@@ -50,15 +50,12 @@ def parameter_importance(results: Results, sweep: str, repeats: int = REPEATS) -
         ResultsError: fewer than MIN_TRIALS trials that ran to the end, or MIN_PARAMETERS parameters that vary among
             them; or no such sweep.
     """
-    trials = results.trials(sweep).sort_by("finished_at").to_pylist()
-    dataset = trials[-1]["dataset"] if trials else None
-    rows = [row for row in trials if row["dataset"] == dataset]
-    completed = [row for row in rows if row["status"] == TrialStatus.COMPLETED and _is_finite(row["best_val_accuracy"])]
-    names = [
-        name
-        for name in distinguishing_columns(results.trials(sweep))
-        if len({_category(row[name]) for row in completed}) > 1
-    ]
+    trials = results.trials(sweep)
+    rows = by_dataset(trials)[0].to_pylist()
+    completed = [row for row in rows if row["status"] == TrialStatus.COMPLETED and row["best_val_accuracy"] is not None]
+    completed = [row for row in completed if math.isfinite(row["best_val_accuracy"])]
+    varied = distinguishing_columns(trials)
+    names = [name for name in varied if len({_category(row[name]) for row in completed}) > 1]
     if len(completed) < MIN_TRIALS or len(names) < MIN_PARAMETERS:
         raise ResultsError(
             f"{sweep}: importance needs at least {MIN_TRIALS} trials that ran to the end and {MIN_PARAMETERS} "
@@ -68,13 +65,14 @@ def parameter_importance(results: Results, sweep: str, repeats: int = REPEATS) -
     completed.sort(key=lambda row: (row["trial_id"], row["stage"]))  # not by time, which differs between machines
     shares: dict[str, list[float]] = {name: [] for name in names}
     for seed in range(repeats):
-        study = _study(_sample(completed, seed), names)
-        for name, share in _fanova(study, names, seed).items():
+        # Different ones per seed, so that the spread over repeats shows what sampling costs.
+        some = random.Random(seed).sample(completed, MAX_TRIALS) if len(completed) > MAX_TRIALS else completed
+        for name, share in _fanova(_study(some, names), names, seed).items():
             shares[name].append(share)
     importances = [
         Importance(
             sweep=sweep,
-            dataset=dataset,
+            dataset=rows[0]["dataset"],
             parameter=name,
             importance_mean=statistics.fmean(values),
             importance_sd=statistics.stdev(values) if len(values) > 1 else None,
@@ -85,11 +83,6 @@ def parameter_importance(results: Results, sweep: str, repeats: int = REPEATS) -
         for name, values in shares.items()
     ]
     return sorted(importances, key=lambda each: (-each.importance_mean, each.parameter))
-
-
-def _sample(rows: list[dict], seed: int) -> list[dict]:
-    """At most MAX_TRIALS of the rows, different ones per seed: the spread over repeats shows what sampling costs."""
-    return rows if len(rows) <= MAX_TRIALS else random.Random(seed).sample(rows, MAX_TRIALS)
 
 
 def _fanova(study: Any, names: list[str], seed: int) -> dict[str, float]:
@@ -129,7 +122,3 @@ def _study(rows: list[dict], names: list[str]) -> Any:
 
 def _category(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)

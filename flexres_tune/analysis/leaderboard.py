@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -102,7 +103,7 @@ class Board:
     parameters: tuple[str, ...]  # the columns that tell its configurations apart
     rows: tuple[BoardRow, ...]  # best first
 
-    @property
+    @cached_property
     def ranked(self) -> tuple[BoardRow, ...]:
         """The rows that have a rank, best first."""
         return tuple(row for row in self.rows if row.rank is not None)
@@ -120,7 +121,7 @@ def leaderboards(results: Results, sweep: str | None = None, limit: int | None =
     Raises:
         ResultsError: no such sweep, or no results.
     """
-    return [_board(name, rows, limit) for name in results.choose(sweep) for rows in _by_dataset(results.trials(name))]
+    return [_board(name, rows, limit) for name in results.choose(sweep) for rows in by_dataset(results.trials(name))]
 
 
 def varied_columns(trials: pa.Table) -> list[str]:
@@ -149,7 +150,7 @@ def _implied_by(key: str, names: Sequence[str], trials: pa.Table) -> set[str]:
     return set(names) if all(values.equals(values.take(first)) for values in columns) else set()
 
 
-def _by_dataset(trials: pa.Table) -> list[pa.Table]:
+def by_dataset(trials: pa.Table) -> list[pa.Table]:
     """The trials of each data set, the one used last first; one empty table if there are none."""
     names = trials["dataset"].unique().to_pylist()
     if len(names) < 2:
@@ -165,25 +166,24 @@ def _board(sweep: str, trials: pa.Table, limit: int | None) -> Board:
     for row in found:
         row["parameters"] = {name: row[name] if name == "epochs" else row.pop(name) for name in parameters}
     scores = [dict(zip(row.pop("seeds") or (), row.pop("scores") or (), strict=True)) for row in found]
-    intervals, separations = _intervals(found, scores), _separations(found, scores)
-    together = list(zip(found, intervals, separations, strict=True))[:limit]
-    rows = tuple(BoardRow(**row, **interval, **separation) for row, interval, separation in together)
+    pairs = zip(found, _statistics(found, scores), strict=True)
+    rows = tuple(BoardRow(**row, **statistics) for row, statistics in list(pairs)[:limit])
     return Board(sweep, rows[0].dataset if rows else None, parameters, rows)
-
-
-_MEASURES = ("best_val_accuracy", "last_val_accuracy", "test_accuracy")
 
 
 def _board_query(parameters: Sequence[str]) -> str:
     """SQL over `trials` of one data set: the fields of BoardRow up to num_failed, the parameters, `seeds`, `scores`."""
     statuses = ", ".join(f"'{status}'" for status in OUTCOMES)
+    measures = {name: "counts" for name in ("best_val_accuracy", "last_val_accuracy")}
+    measures["test_accuracy"] = "counts AND severity = 1"
     # NaN, as a diverged trial may have, would be the greatest of all numbers in DuckDB.
-    finite = ", ".join(f"CASE WHEN isfinite({name}) THEN {name} END AS {name}" for name in _MEASURES)
+    finite = ", ".join(f"CASE WHEN isfinite({name}) THEN {name} END AS {name}" for name in measures)
     means = ", ".join(
         f"avg({name}) FILTER ({rows}) AS {name}_mean, stddev_samp({name}) FILTER ({rows}) AS {name}_sd"
-        for name, rows in zip(_MEASURES, ("counts", "counts", "counts AND severity = 1"), strict=True)
+        for name, rows in measures.items()
     )
     constant = dict.fromkeys(["sweep", "dataset", *parameters, "epochs", "num_parameters"])
+    assert constant.keys() <= {*table_schema("trials").names}, constant  # never a name from a file
     return f"""
         WITH judged AS (
             SELECT * REPLACE ({finite}),
@@ -202,7 +202,7 @@ def _board_query(parameters: Sequence[str]) -> str:
         ), board AS (
             SELECT
                 config_id,
-                {", ".join(f"any_value({_quote(name)}) AS {_quote(name)}" for name in constant)},
+                {", ".join(f'any_value("{name}") AS "{name}"' for name in constant)},
                 max(severity) FILTER (is_of_stage) AS worst,
                 CASE WHEN bool_or(is_confirmed) THEN '{Stage.CONFIRM}' ELSE '{Stage.SCREEN}' END AS stage,
                 count(DISTINCT seed) FILTER (counts) AS num_seeds,
@@ -226,38 +226,26 @@ def _board_query(parameters: Sequence[str]) -> str:
     """
 
 
-def _quote(name: str) -> str:
-    assert name in table_schema("trials").names, name  # never a name from a file
-    return '"' + name + '"'
-
-
-def _intervals(rows: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[int, float]]) -> list[dict[str, float]]:
-    """Per row, best_val_accuracy_low and _high; nothing for a single seed."""
-    found: list[dict[str, float]] = [{} for _ in rows]
+def _statistics(rows: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[int, float]]) -> list[dict[str, Any]]:
+    """Per row, the fields from best_val_accuracy_low to compared_by that have a value."""
+    found: list[dict[str, Any]] = [{} for _ in rows]
     several = [index for index, values in enumerate(scores) if len(values) > 1]
-    if several:
-        sds = [rows[index]["best_val_accuracy_sd"] for index in several]
-        halves = half_width(sds, [len(scores[index]) for index in several])
+    if several:  # otherwise SciPy need not be imported
+        halves = half_width([rows[i]["best_val_accuracy_sd"] for i in several], [len(scores[i]) for i in several])
         for index, half in zip(several, halves.tolist(), strict=True):
             mean = rows[index]["best_val_accuracy_mean"]
-            low, high = max(0.0, mean - half), min(1.0, mean + half)  # no accuracy lies outside
-            found[index] = {"best_val_accuracy_low": low, "best_val_accuracy_high": high}
-    return found
-
-
-def _separations(rows: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[int, float]]) -> list[dict[str, Any]]:
-    """Per row, separable_from_leader to compared_by; nothing for a row that is not compared."""
-    found: list[dict[str, Any]] = [{} for _ in rows]
+            found[index]["best_val_accuracy_low"] = max(0.0, mean - half)  # no accuracy lies outside [0, 1]
+            found[index]["best_val_accuracy_high"] = min(1.0, mean + half)
     if not rows or rows[0]["rank"] is None or not scores[0]:
         return found
-    found[0] = {"separable_from_leader": "leader", "behind_leader": 0.0}
+    found[0] |= {"separable_from_leader": "leader", "behind_leader": 0.0}
     rivals = [
         index
         for index, row in enumerate(rows)
         if index and row["rank"] is not None and row["stage"] == rows[0]["stage"] and scores[index]
     ]
     for index, comparison in zip(rivals, compare_with_leader(scores[0], [scores[i] for i in rivals]), strict=True):
-        found[index] = {
+        found[index] |= {
             "separable_from_leader": verdict(comparison),
             "behind_leader": comparison.difference,
             "behind_leader_low": comparison.low,

@@ -70,7 +70,8 @@ class PublishedRow:
 
     def differing(self, columns: Mapping[str, Any]) -> list[str]:
         """Names of the stated settings in which a configuration differs; `columns` are its row of `trials`."""
-        return [name for name, value in self.settings.items() if _setting(columns, name) != value]
+        ours = columns | {"model": {name: columns[name] for name in _SHAPE}}
+        return [name for name, value in self.settings.items() if ours[name] != value]
 
     def has_other_length(self, epochs: int) -> bool:
         """Whether a run of so many epochs is not as long as stated, or ended before the epoch that was read."""
@@ -100,10 +101,10 @@ def rows_of(reference: str) -> tuple[PublishedRow, ...]:
 
 def varied_settings(rows: Iterable[PublishedRow]) -> tuple[str, ...]:
     """The settings that a table compares: those that its rows state with more than one value."""
-    rows = list(rows)
-    names = dict.fromkeys(name for row in rows for name in row.settings)
-    values = {name: [row.settings[name] for row in rows if name in row.settings] for name in names}
-    return tuple(name for name in names if any(value != values[name][0] for value in values[name]))
+    values: dict[str, list[Any]] = {}
+    for name, value in (setting for row in rows for setting in row.settings.items()):
+        values.setdefault(name, []).append(value)
+    return tuple(name for name, stated in values.items() if any(value != stated[0] for value in stated))
 
 
 def reproduces(columns: Mapping[str, Any], row: PublishedRow, varied: Sequence[str]) -> bool:
@@ -156,9 +157,8 @@ def reference_note(results: Results, sweep: str) -> str | None:
 
 
 def _row(cells: Mapping[str, str], states_normalize: bool) -> PublishedRow:
-    architecture = Architecture.model_validate(
-        {key: value for key, value in PRESETS[cells["model"]].items() if key != "num_parameters"}
-    ).model_dump(mode="json")
+    shape = {key: value for key, value in PRESETS[cells["model"]].items() if key != "num_parameters"}
+    architecture = Architecture.model_validate(shape).model_dump(mode="json")
     settings: dict[str, Any] = {"model": {name: architecture[name] for name in _SHAPE}}
     numbers = ("lr", "weight_decay", "momentum")
     for name in SETTINGS:
@@ -170,7 +170,9 @@ def _row(cells: Mapping[str, str], states_normalize: bool) -> PublishedRow:
             settings["normalize"] = "normalize" in steps
         settings["augmentation"] = [_STEPS.get(step, step) for step in steps if step != "normalize"]
     settings["mixup_alpha"] = float(cells["mixup"] or 0)  # a report that does not mention mixup did not use it
-    settings["dropout"] = _dropout(cells, num_linear=len(architecture["head"]) + 1)
+    num_linear = len(architecture["head"]) + 1
+    num_dropouts = int(cells["num_dropouts"] or num_linear)  # before the last layers; the layers before them have none
+    settings["dropout"] = [0.0] * (num_linear - num_dropouts) + [float(cells["dropout"] or 0)] * num_dropouts
     percent = {name: float(cells[name]) / 100 if cells[name] else None for name in cells if "accuracy" in name}
     return PublishedRow(
         report=cells["report"],
@@ -182,13 +184,3 @@ def _row(cells: Mapping[str, str], states_normalize: bool) -> PublishedRow:
         selected_on=cells["selected_on"],
         note=cells["note"],
     )
-
-
-def _dropout(cells: Mapping[str, str], num_linear: int) -> list[float]:
-    """Dropout before each linear layer. If the row counts fewer dropouts than layers, the first layers have none."""
-    count = int(cells["num_dropouts"] or num_linear)
-    return [0.0] * (num_linear - count) + [float(cells["dropout"] or 0)] * count
-
-
-def _setting(columns: Mapping[str, Any], name: str) -> Any:
-    return {key: columns[key] for key in _SHAPE} if name == "model" else columns[name]

@@ -29,20 +29,14 @@ def to_table(row_type: type, rows: Sequence[Any], parameters: Sequence[str] = ()
     # By way of JSON: pa.array() imports pandas, which takes longer than a leaderboard of 10,000 configurations.
     from pyarrow import json as arrow_json
 
-    fields = [name for name in schema.names if name not in parameters]
     lines = []
     for row in rows:
-        values = {name: getattr(row, name) for name in fields} | {name: row.parameters.get(name) for name in parameters}
-        lines.append(json.dumps(_finite(values)))
+        values = {n: row.parameters.get(n) if n in parameters else getattr(row, n) for n in schema.names}
+        not_finite = {n: None for n, v in values.items() if isinstance(v, float) and not math.isfinite(v)}
+        lines.append(json.dumps(values | not_finite))
     options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
     table = arrow_json.read_json(io.BytesIO("\n".join(lines).encode()), parse_options=options)
     return table.select(schema.names).cast(schema).combine_chunks()
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
-    }
 
 
 def concatenate(tables: Sequence[pa.Table]) -> pa.Table:

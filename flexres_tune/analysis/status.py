@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.holder import Holder
 from flexres_tune.results.lock import find_holder
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.results.plan import Plan, read_plan
+from flexres_tune.results.plan import read_plan
 from flexres_tune.results.reader import Results
 
 FAILURES = (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY, TrialStatus.DIVERGED)
@@ -27,22 +27,26 @@ class Failure:
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """How far a sweep is; planned = all counts + missing, unless some rows are unplanned."""
+    """How far a sweep is: a row of `query status`; planned = all counts + missing, unless some rows are unplanned."""
 
-    sweep: str
-    planned: int | None  # None if the sweep has no plan
-    counts: Counter[str]  # trials by status
-    missing: int  # planned trials without a row; while a driver runs, also those that it resumes
-    unplanned: int  # rows that belong to an earlier version of the sweep file
-    driver: Holder | None  # the driver that is running the sweep
-    plan: Plan | None
-    failures: list[Failure] = field(default_factory=list)
-    problem: str = ""  # why the plan cannot be read; empty if it can
-
-    @property
-    def to_do(self) -> int:
-        """Number of trials that the sweep's command would run."""
-        return self.missing + self.counts[TrialStatus.INTERRUPTED]
+    sweep: str = column("sweep's name")
+    planned: int | None = column("trials planned; null if the sweep has no plan", "trials")
+    completed: int = column("trials that ran to the end", "trials")
+    stopped: int = column("trials that the scheduler stopped", "trials")
+    paused: int = column("trials that the search paused, and may continue", "trials")
+    diverged: int = column("trials whose loss was not finite", "trials")
+    out_of_memory: int = column("trials that ran out of memory", "trials")
+    failed: int = column("trials that raised an exception", "trials")
+    interrupted: int = column("trials that will be resumed by the sweep's command", "trials")
+    missing: int = column("planned trials without a row; while a driver runs, also those that it resumes", "trials")
+    unplanned: int = column("rows that belong to an earlier version of the sweep file", "trials")
+    running: bool = column("whether a driver is running the sweep")
+    profile: str | None = column("profile of the sweep file")
+    driver: str | None = column("host and pid of the driver")
+    command: str | None = column("command that runs what is missing")
+    holder: Holder | None  # the driver that is running the sweep
+    failures: list[Failure]
+    problem: str  # why the plan cannot be read; empty if it can
 
 
 def sweep_status(results: Results, sweep: str) -> SweepStatus:
@@ -52,8 +56,7 @@ def sweep_status(results: Results, sweep: str) -> SweepStatus:
         ResultsError: no such sweep.
     """
     paths = SweepPaths(results.root, sweep)
-    columns = ["trial_id", "stage", "status", "error"]
-    rows = results.trials(sweep).select(columns).to_pylist()
+    rows = results.trials(sweep).select(["trial_id", "stage", "status", "error"]).to_pylist()
     plan, problem = None, ""
     try:
         plan = read_plan(paths)
@@ -65,8 +68,8 @@ def sweep_status(results: Results, sweep: str) -> SweepStatus:
     others = len(have - listed) if plan else 0  # drawn during the sweep (tpe), or of an earlier file
     missing = len(listed - have) + max(0, to_be_drawn - others)
     counts = Counter(row["status"] for row in rows)
-    driver = find_holder(paths)
-    if driver is not None:
+    holder = find_holder(paths)
+    if holder is not None:
         # An interrupted trial is running again or will be; with tpe, a trial has this row from its start.
         interrupted = {(row["trial_id"], row["stage"]) for row in rows if row["status"] == TrialStatus.INTERRUPTED}
         num_resumed = len(interrupted if to_be_drawn else interrupted & listed)
@@ -75,11 +78,14 @@ def sweep_status(results: Results, sweep: str) -> SweepStatus:
     return SweepStatus(
         sweep=sweep,
         planned=plan.num_trials if plan else None,
-        counts=counts,
+        **{status.value: counts[status] for status in TrialStatus},
         missing=missing,
         unplanned=max(0, others - to_be_drawn),
-        driver=driver,
-        plan=plan,
+        running=holder is not None,
+        profile=plan.profile if plan else None,
+        driver=f"{holder.host} pid {holder.pid}" if holder else None,
+        command=plan.command if plan else None,
+        holder=holder,
         failures=[
             Failure(row["trial_id"], row["status"], last_line(row["error"]))
             for row in rows
@@ -93,39 +99,3 @@ def last_line(error: str | None) -> str:
     """The last line that is not blank: in a traceback, the exception."""
     lines = (error or "").strip().splitlines()
     return lines[-1].strip() if lines else "no message"
-
-
-@dataclass(frozen=True)
-class StatusRow:
-    """A SweepStatus as a row of a table."""
-
-    sweep: str = column("sweep's name")
-    planned: int | None = column("trials planned; null if the sweep has no plan", "trials")
-    completed: int = column("trials that ran to the end", "trials")
-    stopped: int = column("trials that the scheduler stopped", "trials")
-    paused: int = column("trials that the search paused, and may continue", "trials")
-    diverged: int = column("trials whose loss was not finite", "trials")
-    out_of_memory: int = column("trials that ran out of memory", "trials")
-    failed: int = column("trials that raised an exception", "trials")
-    interrupted: int = column("trials that will be resumed by the sweep's command", "trials")
-    missing: int = column("planned trials without a row", "trials")
-    unplanned: int = column("rows that belong to an earlier version of the sweep file", "trials")
-    running: bool = column("whether a driver is running the sweep")
-    profile: str | None = column("profile of the sweep file")
-    driver: str | None = column("host and pid of the driver")
-    command: str | None = column("command that runs what is missing")
-
-
-def status_row(status: SweepStatus) -> StatusRow:
-    plan, driver = status.plan, status.driver
-    return StatusRow(
-        sweep=status.sweep,
-        planned=status.planned,
-        **{each.value: status.counts[each] for each in TrialStatus},
-        missing=status.missing,
-        unplanned=status.unplanned,
-        running=driver is not None,
-        profile=plan.profile if plan else None,
-        driver=f"{driver.host} pid {driver.pid}" if driver else None,
-        command=plan.command if plan else None,
-    )

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from flexres_tune.analysis.leaderboard import ONE_SEED, OUTCOMES, Board, distinguishing_columns, leaderboards
 from flexres_tune.analysis.published import reference_note
 from flexres_tune.analysis.rows import concatenate, to_table
-from flexres_tune.analysis.status import StatusRow, SweepStatus, last_line, status_row, sweep_status
+from flexres_tune.analysis.status import SweepStatus, last_line, sweep_status
 from flexres_tune.analysis.summary import ADD_CONFIRM
 from flexres_tune.display.format import format_percent, format_value, sparkline
 from flexres_tune.display.render import Section
@@ -208,7 +208,7 @@ def _curves_section(
 def answer_status(results: Results, sweep: str | None, limit: int | None) -> Answer:
     """One row per sweep; on a terminal also why trials failed, and the command that runs what is missing."""
     statuses = [sweep_status(results, name) for name in results.choose(sweep)][:limit]
-    table = to_table(StatusRow, [status_row(status) for status in statuses])
+    table = to_table(SweepStatus, statuses)
     notes = [note for status in statuses for note in _status_notes(status)]
     if_not_zero = {"unplanned", *OUTCOMES} - {TrialStatus.COMPLETED}
     columns = [
@@ -226,11 +226,12 @@ def _status_notes(status: SweepStatus) -> list[str]:
     if status.unplanned:
         belong = "belongs" if status.unplanned == 1 else "belong"
         notes.append(f"{plural(status.unplanned, 'row')} {belong} to an earlier version of the sweep file")
-    if status.driver is not None:
-        driver = status.driver
-        notes.append(f"running on {driver.host}, pid {driver.pid}, since {driver.started_at}")
-    elif status.to_do and status.plan:
-        notes.append(f"{plural(status.to_do, 'trial')} to run: {status.plan.command}")
+    to_do = status.missing + status.interrupted
+    if status.holder is not None:
+        holder = status.holder
+        notes.append(f"running on {holder.host}, pid {holder.pid}, since {holder.started_at}")
+    elif to_do and status.command is not None:
+        notes.append(f"{plural(to_do, 'trial')} to run: {status.command}")
     notes = [f"{status.sweep}: {note}" for note in notes]
     return [status.problem, *notes] if status.problem else notes
 

@@ -13,7 +13,7 @@ from flexres_tune.text import format_duration, plural
 _MOST_TRIALS = 4000
 _GAP = 0.0012  # of the whole time, left free after each trial, or two consecutive trials would look like one
 _MANY_LANES = 40
-_DASHES = {"": "solid", "/": "3px,2px", "x": "1px,1px", "\\": "1px,1px", ".": "2px,1px", "-": "6px,2px"}
+_DASHES = {"": "solid", "/": "3px,2px", "x": "1px,1px", "\\": "1px,1px", ".": "2px,1px", "+": "4px,1px", "-": "6px,2px"}
 
 
 def plot_timeline(data: ReportData) -> list[Plot]:
