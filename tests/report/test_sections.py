@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from flexres_tune.records import TrialStatus
 from flexres_tune.report import sections
 from flexres_tune.report.data import read_data
 from flexres_tune.report.files import try_report, write_report
@@ -104,6 +105,16 @@ def test_resolved_sweep_file_is_the_spec_as_yaml(data):
     from flexres_tune.report.facts import resolved_yaml
 
     assert YAML(typ="safe").load(resolved_yaml(data)) == data.plan.spec
+
+
+def test_report_shows_trials_of_every_status(paths, make_config, make_trial):
+    with SweepWriter(paths) as writer:
+        for seed, status in enumerate(TrialStatus):
+            config = make_config(seed=seed)
+            writer.add_trial(make_trial(config, status), config)
+    plots = all_plots(read_data(open_results(paths.root), "demo"))
+    (timeline,) = [plot for plot in plots if plot.name == "timeline"]
+    assert {trace.name for trace in timeline.figure.data} == {f"{s.replace('_', ' ')} (1)" for s in TrialStatus}
 
 
 def test_stopped_trials_are_counted_and_not_ranked(data):
