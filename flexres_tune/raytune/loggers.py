@@ -23,6 +23,7 @@ class TrialView:
     """The attributes of a Ray Trial that loggers read, with our names and values.
 
     A Ray Trial itself has the fields of a TrialJob as its configuration, and a folder that is deleted after the sweep.
+    Loggers use it as a key, so there is one object per trial.
     """
 
     def __init__(self, trial: Trial, sweep: str, folder: Path):
@@ -39,12 +40,6 @@ class TrialView:
 
     def __str__(self) -> str:
         return self.trial_id
-
-    def __hash__(self) -> int:
-        return hash(self.trial_id)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TrialView) and other.trial_id == self.trial_id
 
 
 class Logger(DriverSide, tune.Callback):

@@ -90,15 +90,15 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     callback = JournalCallback(journal, searcher, watchdog, attempts, on_change, run.display.message)
     loggers = [make_logger(name, run.paths, run.display.message) for name in run.options.loggers]
     with backpressure:
-        result = _run_tuner(run, JournalScheduler(journal), searcher, [callback, *loggers], stop_file)
+        error = _run_tuner(run, JournalScheduler(journal), searcher, [callback, *loggers], stop_file)
     for state in journal.close():
         on_change(state)
     backpressure.finish(run.signals)
     retention.close()
     with contextlib.suppress(FlexResError):  # many small parts are read like a single one
         writer.compact()
-    if not run.signals.requested:
-        result.check()
+    if error is not None and not run.signals.requested:
+        raise error
     return journal.states
 
 
@@ -116,30 +116,16 @@ def _make_job(run: TuneRun, assignment: Assignment, stop_file: AnyPath) -> Trial
     )
 
 
-@dataclass
-class _TunerResult:
-    """How Tuner.fit ended."""
-
-    error: Exception | None = None
-    dead_processes: Sequence[str] = ()  # Ray's own processes that died
-
-    def check(self) -> None:
-        """Raise what went wrong."""
-        if self.dead_processes:
-            raise RayLostError(f"Ray's own processes ({', '.join(self.dead_processes)}) died")
-        if self.error is not None:
-            text = f"{type(self.error).__name__}: {self.error}"
-            raise FlexResError(f"Ray Tune ended the sweep early: {text}") from self.error
-
-
 def _run_tuner(
     run: TuneRun,
     scheduler: JournalScheduler,
     searcher: SearchAdapter,
     callbacks: Sequence[tune.Callback],
     stop_file: AnyPath,
-) -> _TunerResult:
+) -> FlexResError | None:
     """Tuner.fit in a thread of its own, because in the main thread Ray would replace the signal handlers.
+
+    Returns why the sweep ended early, None if it did not: the caller raises it after all rows are written.
 
     The thread is left behind if it does not end WIND_DOWN_S after a signal, or if Ray's own processes died: it may wait
     for an answer that never comes. The journal, which is closed then, ignores what the thread still does.
@@ -151,13 +137,14 @@ def _run_tuner(
     limiter = ConcurrencyLimiter(searcher, run.resources.num_concurrent)
     stopper = StopAll(run.signals, REMOTE_SAVE_S if is_remote(stop_file) else SAVE_S)
     tuner = _make_tuner(run, scheduler, limiter, callbacks, stopper, folder)
-    result = _TunerResult()
+    errors: list[FlexResError] = []
 
     def fit() -> None:
         try:
             tuner.fit()
-        except Exception as error:  # raised in the main thread, after all rows are written
-            result.error = error
+        except Exception as error:
+            errors.append(FlexResError(f"Ray Tune ended the sweep early: {type(error).__name__}: {error}"))
+            errors[0].__cause__ = error
 
     thread = threading.Thread(target=fit, name=TUNE_THREAD, daemon=True)
     thread.start()
@@ -170,13 +157,14 @@ def _run_tuner(
                     with contextlib.suppress(OSError):  # a full disk: StopAll stops the trials, without a checkpoint
                         stop_file.touch()
                         has_stop_file = True
-        result.dead_processes = dead_ray_processes()  # Tune may have noticed first, and raised an error
+        if dead := dead_ray_processes():  # Tune may have noticed first, and raised an error
+            errors.insert(0, RayLostError(f"Ray's own processes ({', '.join(dead)}) died"))
     finally:
         if has_stop_file:
             with contextlib.suppress(OSError):
                 stop_file.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
-    return result
+    return errors[0] if errors else None
 
 
 def _make_tuner(

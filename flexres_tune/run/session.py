@@ -95,23 +95,12 @@ class Session:
         )
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What the tables lack: the history, and a search for each stage that trains what is missing in it."""
-
-    history: History
-    searches: dict[Stage, Search]
-
-    @property
-    def known_trials(self) -> list[PlannedTrial]:
-        return [trial for search in self.searches.values() for trial in search.work.trials]
-
-
 class _SweepRun:
     """A session whose sweep file is loaded."""
 
     def __init__(self, session: Session, spec: SweepSpec, ray: RayConnection, signals: Signals):
         self._session, self._options, self._spec = session, session.options, spec
+        self._print = session.print
         self._ray, self._signals = ray, signals
         self._paths = SweepPaths(self._options.storage, spec.name)
         self._trials = expand_trials(spec, describe_dataset)
@@ -120,11 +109,11 @@ class _SweepRun:
 
     def run(self) -> int:
         """Run the stages that have something to do; returns the exit status."""
-        work = self._read_work()
+        searches = self._read_work()[1]
         self._session.print_profile(self._spec)
         if self._options.stage == "confirm":
-            self._check_can_confirm(work.searches[Stage.SCREEN])
-        selected = [work.searches[stage].work for stage in self._stages]
+            self._check_can_confirm(searches[Stage.SCREEN])
+        selected = [searches[stage].work for stage in self._stages]
         if not any(each.num_todo for each in selected):
             num_done, folder = sum(each.num_done for each in selected), self._paths.folder
             self._print(f"{self._spec.name}: nothing to do: all {num_done} trials are in {folder}")
@@ -144,22 +133,22 @@ class _SweepRun:
         statuses = self._statuses.values()
         return 0 if not statuses or any(status in ENDED_WELL for status in statuses) else EXIT_FAILED
 
-    def _read_work(self) -> _Work:
-        """Compare the sweep file with the tables: the one place that finds out what must be trained."""
+    def _read_work(self) -> tuple[History, dict[Stage, Search]]:
+        """Compare the sweep file with the tables: (what they have, a search per stage that trains what is missing)."""
         spec = self._spec
         with_scores = spec.method == "tpe" or spec.confirm is not None
         history = read_history(self._paths, spec, self._options.retry, self._statuses, with_scores)
         screen = make_search(spec, self._trials, history)
         confirm = make_confirmation(spec, screen.work.trials, history)
-        return _Work(history, {Stage.SCREEN: screen, Stage.CONFIRM: confirm})
+        return history, {Stage.SCREEN: screen, Stage.CONFIRM: confirm}
 
     def _run_stage(self, stage: Stage) -> None:
         """Train what is missing in a stage; several passes, because Ray may lose a trial."""
         for _ in range(MAX_PASSES):
-            work = self._read_work()
-            while self._copy_rows_of_other_sweeps(stage, work.searches[stage].work.missing):
-                work = self._read_work()
-            search = work.searches[stage]
+            history, searches = self._read_work()
+            while self._copy_rows_of_other_sweeps(stage, searches[stage].work.missing):
+                history, searches = self._read_work()
+            search = searches[stage]
             if search.work.num_todo == 0 or self._signals.requested:
                 return
             if not self._ray.is_connected:
@@ -167,9 +156,11 @@ class _SweepRun:
                     self._verify_data(search.work.missing)
             cluster = _connect(self._ray, self._signals)
             require_shared_storage(self._paths.root, cluster)
-            listed = work.known_trials if stage is Stage.CONFIRM else search.work.trials
+            listed = search.work.trials
+            if stage is Stage.CONFIRM:
+                listed = searches[Stage.SCREEN].work.trials + listed
             write_plan(self._paths, make_plan(self._spec, listed, _command()))
-            started = self._train(stage, search, work.history, cluster)
+            started = self._train(stage, search, history, cluster)
             self._statuses |= started
             if not started:  # a search whose space holds nothing new
                 return
@@ -251,9 +242,6 @@ class _SweepRun:
                 f"{file}: the screening must be complete before --stage confirm, but {screen.work.num_todo} of its "
                 "trials are missing; leave out --stage to run both"
             )
-
-    def _print(self, text: str) -> None:
-        self._session.print(text)
 
 
 def _connect(ray: RayConnection, signals: Signals) -> ClusterResources:

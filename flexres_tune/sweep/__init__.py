@@ -1,1 +1,1 @@
-"""The driver's logic around a search: history, journal, reuse, worker, checkpoints, back-pressure, signals. Imports neither torch nor ray."""
+"""The driver's logic around a search, and one trial in a worker process. Imports neither torch nor ray."""
