@@ -64,6 +64,7 @@ def submit(
     from flexres_tune.submit.client import RunClient
     from flexres_tune.submit.cluster_file import read_cluster_file
     from flexres_tune.submit.ray_exec import HeadNode
+    from flexres_tune.text import plural
 
     _check_options(ctx.params, ctx.args)
     name = _read_name(sweep) if attach or fetch or stop else _check_sweep(sweep, ctx.args)
@@ -84,7 +85,7 @@ def submit(
             archive, sweep_sent = _send_code(client, sweep)
             if fetch:
                 num_files = client.fetch(archive, into, checkpoints)
-                show(f"{into / name}: {num_files} files; next: {_leaderboard_command(name, into)}")
+                show(f"{into / name}: {plural(num_files, 'file')}; next: {_leaderboard_command(name, into)}")
                 return
             show(f"to detach: Ctrl-C; to follow it again: {command} --attach")
             status = client.start(archive, [sweep_sent, *ctx.args], _environment(console.width))

@@ -2,61 +2,83 @@
 
 An archive is used, and not `rsync` of the folder, because a running sweep merges its parts meanwhile. The parts that
 were merged there must be removed here too, or pandas and Spark would count their rows twice.
+
+The archive is an uncompressed tar of plain files whose names `_is_result` knows, so that it takes no more space unpacked
+than packed. The head is not trusted: nothing is written before every member has passed the checks.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 import tarfile
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.storage import atomic_write, atomic_write_text
+from flexres_tune.text import excerpt
 
 MAX_PACKINGS = 20
+END_BYTES = 1024  # of zeros, at the end of every tar archive
+RESULT = re.compile(
+    rf"plan\.json|report\.html|({'|'.join(TABLES)})/part-\d+-\d+\.parquet|checkpoints/[^/]+\.pt|logs/[^/]+(/[^/]+)*"
+)
 
 
 def pack_results(storage: Path, sweep: str, with_checkpoints: bool, archive: Path) -> None:
     """Write a tar archive of a sweep's folder: tables, plan, report and logs, and checkpoints if wanted.
 
-    Raises ResultsError if there is no such sweep.
+    Raises ResultsError if the sweep has no rows.
     """
     paths = SweepPaths(storage, sweep)
-    if not any(paths.table(name).is_dir() for name in TABLES):
-        raise ResultsError(f"{paths.folder}: has no tables of sweep {sweep} yet; is it the folder of --storage?")
     for _ in range(MAX_PACKINGS):
+        names = list_results(paths.folder, with_checkpoints)
+        if not any(name.endswith(".parquet") for name in names):
+            raise ResultsError(
+                f"{paths.folder}: has no tables of sweep {sweep} yet; is it the folder of --storage? If the sweep has "
+                "just started, fetch again when its first trial has ended"
+            )
         try:
             with tarfile.open(archive, "w") as target:
-                for path in sweep_files(paths, with_checkpoints):
-                    target.add(path, path.relative_to(paths.folder).as_posix(), recursive=False)
+                for name in names:
+                    target.add(paths.folder / name, name, recursive=False)
             return
         except FileNotFoundError:
             continue  # parts were merged after the folder was listed; the next listing has the merged part
     raise ResultsError(f"{paths.folder}: its files change faster than they can be packed; try again")
 
 
+def list_results(folder: Path, with_checkpoints: bool) -> list[str]:
+    """Names of a sweep's files, relative to its folder; without the lock and temporary files."""
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+    return [name for name in names if _is_result(name) and (with_checkpoints or not name.startswith("checkpoints/"))]
+
+
 def unpack_results(archive: Path, root: Path, sweep: str, origin: str) -> int:
     """Copy a sweep's files into a results folder; returns how many. `origin` is the cluster and folder they are from.
 
-    Parts of an earlier fetch that the archive no longer has are removed. Raises ResultsError if the folder has rows
-    that were not fetched from `origin`; nothing is changed then.
+    Parts of an earlier fetch that the archive no longer has are removed. Raises ResultsError if the archive has anything
+    but a sweep's files, or if the folder has rows that were not fetched from `origin`; nothing is changed then.
     """
     paths = SweepPaths(root, sweep)
     with SweepLock(paths):
         before = _fetched_parts(paths, origin)
         written: set[Path] = set()
-        with tarfile.open(archive) as source:
-            for member in source:
-                target = paths.folder / _safe_path(member, archive)
-                with atomic_write(target) as temporary, open(temporary, "wb") as file:
-                    shutil.copyfileobj(source.extractfile(member), file)
-                written.add(target)
+        try:
+            with tarfile.open(archive, "r:") as source:
+                for member in _check_members(source, archive.stat().st_size, origin):
+                    target = paths.folder / member.name
+                    with atomic_write(target) as temporary, open(temporary, "wb") as file:
+                        shutil.copyfileobj(source.extractfile(member), file)
+                    written.add(target)
+        except (tarfile.TarError, EOFError, ValueError) as error:  # ValueError: numbers in a header
+            raise ResultsError(
+                f"{origin}: sent an archive that cannot be read: {excerpt(error)}; fetch again"
+            ) from None
         stamps = {str(path.relative_to(paths.folder)): _stamp(path) for path in sorted(written)}
         # before parts are removed: the next fetch must know them all
         atomic_write_text(paths.fetched, json.dumps({"origin": origin, "files": stamps}))
@@ -65,16 +87,34 @@ def unpack_results(archive: Path, root: Path, sweep: str, origin: str) -> int:
     return len(written)
 
 
-def sweep_files(paths: SweepPaths, with_checkpoints: bool) -> Iterator[Path]:
-    """Files of a sweep, without the lock and hidden files, which are temporary."""
-    for folder, folders, names in os.walk(paths.folder):
-        if not with_checkpoints and Path(folder) == paths.folder and paths.checkpoints.name in folders:
-            folders.remove(paths.checkpoints.name)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(folder) / name
-            if not name.startswith(".") and path != paths.lock and path.is_file():
-                yield path
+def _check_members(source: tarfile.TarFile, num_bytes: int, origin: str) -> list[tarfile.TarInfo]:
+    """All members of an archive of this size; an error unless each is a plain file of a sweep, complete, and once."""
+    members: dict[str, tarfile.TarInfo] = {}
+    end = 0
+    for member in source:  # not getmembers(), which never ends if a size is negative
+        is_plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
+        if not is_plain or not 0 <= member.size <= num_bytes or not _is_result(member.name):
+            raise ResultsError(
+                f"{origin}: must send only plain files of a sweep's folder, but sends {excerpt(member.name, 100)!r}; "
+                "nothing was changed"
+            )
+        if member.name in members:
+            raise ResultsError(
+                f"{origin}: must send each file once, but sends {member.name} twice; nothing was changed"
+            )
+        members[member.name] = member
+        end = member.offset_data + member.size
+    source.fileobj.seek(max(0, num_bytes - END_BYTES))
+    if end + END_BYTES > num_bytes or any(source.fileobj.read(END_BYTES)):
+        raise ResultsError(f"{origin}: sent an archive whose end is missing; nothing was changed; fetch again")
+    if not members:
+        raise ResultsError(f"{origin}: sent no file; nothing was changed; fetch again when a trial has ended")
+    return list(members.values())
+
+
+def _is_result(name: str) -> bool:
+    """Whether a path below a sweep's folder is one of its results; never the lock, a hidden file or a path outside."""
+    return RESULT.fullmatch(name) is not None and not any(part.startswith(".") for part in name.split("/"))
 
 
 def _fetched_parts(paths: SweepPaths, origin: str) -> set[Path]:
@@ -98,11 +138,3 @@ def _stamp(path: Path) -> list[int]:
     """Size and time of modification, by which a file is recognized as unchanged."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
-
-
-def _safe_path(member: tarfile.TarInfo, archive: Path) -> PurePosixPath:
-    """The member's path; an error unless it is a plain file inside the sweep's folder."""
-    path = PurePosixPath(member.name)
-    if not member.isfile() or path.is_absolute() or ".." in path.parts or any(p.startswith(".") for p in path.parts):
-        raise ResultsError(f"{archive}: must contain only files of a sweep's folder, but has {member.name[:100]!r}")
-    return path
