@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,11 +17,10 @@ from flexres_tune.errors import FlexResError, Problem, SpecError
 from flexres_tune.spec.architecture import Architecture, preset
 from flexres_tune.spec.document import show
 from flexres_tune.spec.parameters import Layer, list_layers
+from flexres_tune.spec.trial_values import parse_model
 from flexres_tune.spec.width import FIT, Fit, widest, with_ratio
 from flexres_tune.spec.yaml_reader import parse_yaml
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from flexres_tune.trial_options import read_options, refuse, with_options
 
 DEFAULT_BUDGET = 5_000_000
 EPILOG = """
@@ -41,16 +40,11 @@ for the layer that is next in the ratio, until no layer can have one more.
 """
 
 
-def _of_model(name: str) -> Any:
-    """An option for a field of the architecture; its text is YAML."""
-    description = Architecture.model_fields[name].description
-    return typer.Option(help=description, metavar="VALUE", show_default=False, rich_help_panel="Model")
-
-
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
 @app.command(epilog=EPILOG)
+@with_options({"Model": Architecture})
 def budget(
     model: Annotated[
         str | None, typer.Argument(help="Name of a preset, such as resnet22_2; or use --blocks.", show_default=False)
@@ -64,27 +58,22 @@ def budget(
     format: Annotated[Format, typer.Option(help="How to print the layers.", metavar="[table|csv|json|markdown]")] = (
         Format.TABLE
     ),
-    blocks: Annotated[str | None, _of_model("blocks")] = None,
-    channels: Annotated[str | None, _of_model("channels")] = None,
-    block: Annotated[str | None, _of_model("block")] = None,
-    kernel_size: Annotated[str | None, _of_model("kernel_size")] = None,
-    shortcut_kernel_size: Annotated[str | None, _of_model("shortcut_kernel_size")] = None,
-    pool_size: Annotated[str | None, _of_model("pool_size")] = None,
-    stem_channels: Annotated[str | None, _of_model("stem_channels")] = None,
-    stem_kernel_size: Annotated[str | None, _of_model("stem_kernel_size")] = None,
-    extra_conv: Annotated[str | None, _of_model("extra_conv")] = None,
-    head: Annotated[str | None, _of_model("head")] = None,
-    dropout: Annotated[str | None, _of_model("dropout")] = None,
+    **fields: str | None,
 ) -> None:
     """List a model's layers with shape, parameters, share and FLOPs, or find the widest model under a budget."""
     if format is Format.PARQUET:
         raise FlexResError("--format must be table, csv, json or markdown, but got parquet, which is binary; use csv")
-    texts = {name: text for name, text in locals().items() if name in Architecture.model_fields and text is not None}
-    row = _read_model(model, texts)
-    wants_fit = max_parameters is not None or "channels" not in row
-    architecture, fit = _validated(with_ratio(row)), None
-    if wants_fit:
-        fit = widest(row, _read_budget(max_parameters), num_classes, image_size)
+    if model is None and fields["blocks"] is None:
+        message = "a preset's name or --blocks must be given; for example resnet22_2, or --blocks 3,3,3,3"
+        raise SpecError([Problem("MODEL", message)])
+    row = (preset(model) if model is not None else {}) | read_options(fields)
+    row.pop("num_parameters", None)
+    architecture, findings = parse_model({"model": with_ratio(row)})
+    refuse(findings)
+    fit = None
+    if max_parameters is not None or "channels" not in row:
+        budget = _read_budget(max_parameters)
+        fit = widest(row, budget, num_classes, image_size)
         architecture = fit.architecture
     layers = list_layers(architecture, num_classes, image_size)
     if format is not Format.TABLE:
@@ -92,25 +81,7 @@ def budget(
         return
     _print_layers(layers, f"{architecture.name} for {image_size}x{image_size} images and {num_classes} classes")
     if fit:
-        _print_fit(fit, row, _read_budget(max_parameters))
-
-
-def _read_model(name: str | None, texts: dict[str, str]) -> dict[str, Any]:
-    """The preset's row, changed by the options."""
-    if name is None and "blocks" not in texts:
-        message = "a preset's name or --blocks must be given; for example resnet22_2, or --blocks 3,3,3,3"
-        raise SpecError([Problem("MODEL", message)])
-    row = preset(name) if name is not None else {}
-    row.pop("num_parameters", None)
-    return row | {key: _read(key, text) for key, text in texts.items()}
-
-
-def _read(name: str, text: str) -> Any:
-    """An option's text as YAML: `3,3`, `[3, 3]`, `[[1, 5], [1, 5]]`, `64`."""
-    is_list = name in ("blocks", "channels", "head") or "," in text
-    if is_list and not text.lstrip().startswith("["):
-        text = f"[{text}]"
-    return parse_yaml(text, _option(name), line=0).data
+        _print_fit(fit, row, budget)
 
 
 def _read_budget(text: str | None) -> int:
@@ -124,28 +95,12 @@ def _read_budget(text: str | None) -> int:
     return int(value)
 
 
-def _validated(row: dict[str, Any]) -> Architecture:
-    from pydantic import ValidationError
-
-    from flexres_tune.spec.messages import findings
-
-    try:
-        return Architecture.model_validate(row)
-    except ValidationError as error:
-        problems = [Problem(_option(str(path[0])) if path else "", message) for path, message in findings(error)]
-        raise SpecError(list(dict.fromkeys(problems))) from None
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _print_layers(layers: Sequence[Layer], title: str) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    total, flops = _totals(layers)
+    total, flops = sum(layer.num_parameters for layer in layers), sum(layer.flops for layer in layers)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
     grid.add_column("layer", "total", no_wrap=True)
     grid.add_column("shape", no_wrap=True)
@@ -177,32 +132,23 @@ def _print_fit(fit: Fit, row: dict[str, Any], budget: int) -> None:
 
 
 def _text_of(layers: Sequence[Layer], format: Format) -> str:
-    from flexres_tune.display import render as present
-
-    table = _table(layers)
-    return {"csv": present.to_csv, "json": present.to_json, "markdown": present.to_markdown}[format.value](table)
-
-
-def _table(layers: Sequence[Layer]) -> pa.Table:
     import pyarrow as pa
 
-    total, _ = _totals(layers)
-    return pa.Table.from_pylist(
-        [
-            {
-                "layer": layer.name,
-                "shape": list(layer.shape),
-                "num_parameters": layer.num_parameters,
-                "share": round(layer.num_parameters / total, 6),
-                "flops": layer.flops,
-            }
-            for layer in layers
-        ]
-    )
+    from flexres_tune.display import render
 
-
-def _totals(layers: Sequence[Layer]) -> tuple[int, int]:
-    return sum(layer.num_parameters for layer in layers), sum(layer.flops for layer in layers)
+    total = sum(layer.num_parameters for layer in layers)
+    rows = [
+        {
+            "layer": layer.name,
+            "shape": list(layer.shape),
+            "num_parameters": layer.num_parameters,
+            "share": round(layer.num_parameters / total, 6),
+            "flops": layer.flops,
+        }
+        for layer in layers
+    ]
+    write = {Format.CSV: render.to_csv, Format.JSON: render.to_json, Format.MARKDOWN: render.to_markdown}[format]
+    return write(pa.Table.from_pylist(rows))
 
 
 def main() -> None:

@@ -14,10 +14,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from flexres_tune import cli
 from flexres_tune.errors import DivergedError
+from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.storage import AnyPath, make_path
 from flexres_tune.text import plural
-from flexres_tune.trial_options import read_config, with_trial_options
+from flexres_tune.trial_options import read_config, with_options
 
 if TYPE_CHECKING:
     from flexres_tune.records import EpochMetrics
@@ -40,7 +41,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 
 
 @app.command(epilog=EPILOG)
-@with_trial_options
+@with_options({"Trial": TrialConfig, "Model: changes to --model": Architecture})
 def train(
     model: Annotated[
         str | None, typer.Option(help="Name of a preset, such as resnet22_2. Or give --blocks and --channels.")

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.errors import Problem, SpecError
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.document import show
+from flexres_tune.spec.document import Finding, show
 from flexres_tune.spec.messages import CHOICES
 from flexres_tune.spec.parameters import check_budget
 from flexres_tune.spec.presets import PRESETS
@@ -29,33 +30,35 @@ _LISTS = ("blocks", "channels", "head", "augmentation")
 _TEXTS = ("model", "dataset")  # not read as YAML, because a path may contain any character
 
 
-def with_trial_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` with one option per field of TrialConfig and Architecture instead of its `**fields`."""
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    fields = [("Trial", name, field) for name, field in TrialConfig.model_fields.items() if name != "model"]
-    fields += [("Model: changes to --model", name, field) for name, field in Architecture.model_fields.items()]
-    added = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                str | None,
-                typer.Option(
+def with_options(models: Mapping[str, type[BaseModel]]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator of a command: one option per field of the models instead of its `**fields`.
+
+    Args:
+        models: TrialConfig or Architecture, by the heading of its options in the help.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        added = []
+        for panel, model in models.items():
+            for name, field in model.model_fields.items():
+                if name == "model":  # the commands have it themselves
+                    continue
+                option = typer.Option(
                     option_name((name,)),
                     help=_help(name, field),
                     metavar="VALUE",
                     show_default=_default(field),
                     rich_help_panel=panel,
-                ),
-            ],
-        )
-        for panel, name, field in fields
-    ]
-    command.__signature__ = signature.replace(parameters=[*own, *added])
-    command.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
-    return command
+                )
+                kind = Annotated[str | None, option]
+                added.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+        command.__signature__ = signature.replace(parameters=[*own, *added])
+        command.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
+        return command
+
+    return decorate
 
 
 def read_config(texts: Mapping[str, str | None], max_parameters: int) -> tuple[TrialConfig, int]:
@@ -69,8 +72,10 @@ def read_config(texts: Mapping[str, str | None], max_parameters: int) -> tuple[T
         SpecError: every problem of the options, one line per problem.
         DataError: the data set is missing.
     """
-    given = {name: text for name, text in texts.items() if text is not None}
-    values = {name if name in TrialConfig.model_fields else f"model.{name}": _read(name, given[name]) for name in given}
+    values = {
+        name if name in TrialConfig.model_fields else f"model.{name}": value
+        for name, value in read_options(texts).items()
+    }
     if not any(key.partition(".")[0] == "model" for key in values):
         message = f"must be given, or else --blocks and --channels; presets: {', '.join(PRESETS)}"
         raise SpecError([Problem("--model", message)])
@@ -86,21 +91,33 @@ def read_config(texts: Mapping[str, str | None], max_parameters: int) -> tuple[T
     if not findings:
         shape = describe_dataset(config.dataset)
         num_parameters, findings = check_budget(config.model, config.dataset, shape, max_parameters)
-    if findings:
-        problems = [Problem(option_name(path), message) for path, message in findings]
-        raise SpecError(list(dict.fromkeys(problems)))
+    refuse(findings)
     return config, num_parameters
 
 
+def read_options(texts: Mapping[str, str | None]) -> dict[str, Any]:
+    """The values of the options that were given, by field; `1e-3`, `3,3`, `[3, 3]` and `[[1, 5], [1, 5]]` are YAML.
+
+    Raises:
+        SpecError: not YAML.
+    """
+    return {name: _read(name, text) for name, text in texts.items() if text is not None}
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Raise a SpecError that names each finding's option, if there are any."""
+    if problems := [Problem(option_name(path), message) for path, message in findings]:
+        raise SpecError(list(dict.fromkeys(problems)))
+
+
 def option_name(path: tuple) -> str:
-    """`--channels` for the key paths ("model.channels",) and ("model", "channels")."""
+    """`--channels` for the key paths ("model.channels",) and ("model", "channels"); "" for ()."""
     parts = [part for key in path if isinstance(key, str) for part in key.split(".")]
     of_model = len(parts) > 1 and parts[0] == "model" and parts[1] in Architecture.model_fields
-    return f"--{parts[of_model].replace('_', '-')}"
+    return f"--{parts[of_model].replace('_', '-')}" if parts else ""
 
 
 def _read(name: str, text: str) -> Any:
-    """An option's text as YAML: `1e-3`, `3,3` or `[3, 3]`, `[[1, 5], [1, 5]]`."""
     if name in _TEXTS and not text.lstrip().startswith("{"):
         return text
     if (name in _LISTS or "," in text) and not text.lstrip().startswith(("[", "{")):

@@ -4,14 +4,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flexres_tune.spec.trial import AUGMENTATION_NAMES, OPTIMIZER_NAMES, SCHEDULE_NAMES
-from flexres_tune.trial_options import with_trial_options
+from flexres_tune.spec.architecture import Architecture
+from flexres_tune.spec.trial import AUGMENTATION_NAMES, OPTIMIZER_NAMES, SCHEDULE_NAMES, TrialConfig
+from flexres_tune.trial_options import with_options
 
 app = typer.Typer()
 
 
 @app.command()
-@with_trial_options
+@with_options({"Trial": TrialConfig, "Model": Architecture})
 def command(**fields: str | None) -> None:
     """A command that has nothing else."""
 
