@@ -6,7 +6,7 @@ A misspelt name gets the closest known one, and a name that another tool uses ge
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -69,6 +69,9 @@ CHOICES: Mapping[str, Iterable[str]] = {
 }
 
 EXAMPLES: Mapping[str, str] = {
+    **{
+        name: show(field.default) for model in (Architecture, TrialConfig) for name, field in model.model_fields.items()
+    },
     "name": "optim",
     "metric.name": "val_accuracy",
     "confirm.seeds": "[10, 11, 12]",
@@ -96,187 +99,125 @@ EXAMPLES: Mapping[str, str] = {
     "values": "[0.01, 0.1]",
     "distribution": "uniform",
     "model": "resnet22_2",
-    "dataset": "cifar10",
     "num_train_images": "5000",
-    "optimizer": "sgd",
-    "lr": "0.1",
     "momentum": "0.9",
     "weight_decay": "5e-4",
-    "lr_schedule": "cosine",
     "warmup_epochs": "1",
-    "batch_size": "128",
-    "epochs": "20",
     "mixup_alpha": "0.2",
     "cutmix_alpha": "1.0",
     "label_smoothing": "0.1",
-    "normalize": "true",
-    "augmentation": "[crop, flip]",
-    "precision": "auto",
-    "compile": "auto",
     "blocks": "[3, 2, 3, 2]",
     "channels": "[64, 128, 192, 256]",
-    "kernel_size": "3",
-    "shortcut_kernel_size": "1",
-    "pool_size": "4",
-    "block": "basic",
     "stem_channels": "64",
-    "stem_kernel_size": "3",
     "extra_conv": "512",
     "head": "[256, 128]",
     "dropout": "0.1",
 }
 
-# another tool's name for a key -> what to write here; empty: leave it out
-KEYS: Mapping[str, str] = {
-    # Ray Tune
-    "grid_search": "values",
-    "choice": "values",
-    "max_t": "base.epochs",
-    "min_iter": "early_terminate.grace_period",
-    "grace": "early_terminate.grace_period",
-    "eta": "early_terminate.reduction_factor",
-    "rf": "early_terminate.reduction_factor",
-    "brackets": "early_terminate.num_brackets",
-    "num_samples": "num_trials",
-    "param_space": "parameters",
-    "scheduler": "early_terminate, or lr_schedule for the learning rate",
-    "search_alg": "method",
-    "resources": "resources_per_trial",
-    "gpus": "resources_per_trial.gpu",
-    "num_gpus": "resources_per_trial.gpu",
-    "cpus": "resources_per_trial.cpu",
-    "num_cpus": "resources_per_trial.cpu",
-    "mode": "metric.goal: maximize or minimize",
-    "time_attr": "",
-    # W&B
-    "program": "",
-    "command": "",
-    "project": "",
-    "entity": "",
-    "run_cap": "num_trials",
-    "s": "early_terminate.num_brackets",
-    "mu": "min and max",
-    "sigma": "min and max",
-    "q": "int_uniform, or values",
-    "probabilities": "values",
-    # Optuna
-    "n_trials": "num_trials",
-    "direction": "metric.goal: maximize or minimize",
-    "sampler": "method",
-    "pruner": "early_terminate",
-    "low": "min",
-    "high": "max",
-    "log": "distribution: log_uniform_values",
-    "step": "values",
-    # everyone
-    "hyperparameters": "parameters",
-    "params": "parameters",
-    "config": "base",
-    "defaults": "base",
-    "fixed": "base",
-    "budget": "max_parameters",
-    "seed": "seeds: [0]",
-    "exclusions": "exclude",
-    "learning_rate": "lr",
-    "learningrate": "lr",
-    "bs": "batch_size",
-    "batchsize": "batch_size",
-    "batch": "batch_size",
-    "num_epochs": "epochs",
-    "max_epochs": "epochs",
-    "n_epochs": "epochs",
-    "wd": "weight_decay",
-    "l2": "weight_decay",
-    "mixup": "mixup_alpha",
-    "cutmix": "cutmix_alpha",
-    "smoothing": "label_smoothing",
-    "warmup": "warmup_epochs",
-    "opt": "optimizer",
-    "optim": "optimizer",
-    "arch": "model",
-    "architecture": "model",
-    "net": "model",
-    "network": "model",
-    "data": "dataset",
-    "schedule": "lr_schedule",
-    "lr_scheduler": "lr_schedule",
-    "augmentations": "augmentation",
-    "augment": "augmentation",
-    "transforms": "augmentation",
-    "amp": "precision",
-    "dtype": "precision",
-    "nesterov": "optimizer: nesterov",
-    "betas": "",
-    "num_blocks": "blocks",
-    "layers": "blocks",
-    "widths": "channels",
-    "kernel": "kernel_size",
-    "fc": "head",
+# what to write here -> what Ray Tune, W&B, Optuna and others call it; "": leave it out
+_OTHER_KEYS: Mapping[str, str] = {
+    "values": "grid_search choice probabilities step",
+    "base.epochs": "max_t",
+    "early_terminate.grace_period": "min_iter grace",
+    "early_terminate.reduction_factor": "eta rf",
+    "early_terminate.num_brackets": "brackets s",
+    "num_trials": "num_samples run_cap n_trials",
+    "parameters": "param_space hyperparameters params",
+    "early_terminate, or lr_schedule for the learning rate": "scheduler",
+    "method": "search_alg sampler",
+    "resources_per_trial": "resources",
+    "resources_per_trial.gpu": "gpus num_gpus",
+    "resources_per_trial.cpu": "cpus num_cpus",
+    "metric.goal: maximize or minimize": "mode direction",
+    "": "time_attr program command project entity betas",
+    "min and max": "mu sigma",
+    "int_uniform, or values": "q",
+    "early_terminate": "pruner",
+    "min": "low",
+    "max": "high",
+    "distribution: log_uniform_values": "log",
+    "base": "config defaults fixed",
+    "max_parameters": "budget",
+    "seeds: [0]": "seed",
+    "exclude": "exclusions",
+    "lr": "learning_rate learningrate",
+    "batch_size": "bs batchsize batch",
+    "epochs": "num_epochs max_epochs n_epochs",
+    "weight_decay": "wd l2",
+    "mixup_alpha": "mixup",
+    "cutmix_alpha": "cutmix",
+    "label_smoothing": "smoothing",
+    "warmup_epochs": "warmup",
+    "optimizer": "opt optim",
+    "model": "arch architecture net network",
+    "dataset": "data",
+    "lr_schedule": "schedule lr_scheduler",
+    "augmentation": "augmentations augment transforms",
+    "precision": "amp dtype",
+    "optimizer: nesterov": "nesterov",
+    "blocks": "num_blocks layers",
+    "channels": "widths",
+    "kernel_size": "kernel",
+    "head": "fc",
 }
+KEYS: Mapping[str, str] = {other: ours for ours, others in _OTHER_KEYS.items() for other in others.split()}
 
-# key -> another tool's name for a value -> what to write here
-VALUES: Mapping[str, Mapping[str, str]] = {
-    "method": {"bayes": "tpe", "bayesian": "tpe", "optuna": "tpe", "grid_search": "grid", "random_search": "random"},
-    "goal": {"max": "maximize", "min": "minimize"},
+# key -> what to write here as its value -> what other tools call it
+_OTHER_VALUES: Mapping[str, Mapping[str, str]] = {
+    "method": {"tpe": "bayes bayesian optuna", "grid": "grid_search", "random": "random_search"},
+    "goal": {"maximize": "max", "minimize": "min"},
     "type": {
-        "ashascheduler": "asha",
-        "async_hyperband": "asha",
-        "asynchyperband": "asha",
-        "successive_halving": "asha",
-        "medianstopping": "median",
-        "median_stopping": "median",
-        "fifo": "none",
-        "envelope": "median",
+        "asha": "ashascheduler async_hyperband asynchyperband successive_halving",
+        "median": "medianstopping median_stopping envelope",
+        "none": "fifo",
     },
     "distribution": {
-        "loguniform": "log_uniform_values",
-        "log_uniform": "log_uniform_values",
-        "q_log_uniform_values": "log_uniform_values",
-        "inv_log_uniform_values": "log_uniform_values",
-        "randint": "int_uniform",
-        "q_uniform": "int_uniform",
-        "constant": "value: x alone",
-        "categorical": "values: [...] alone",
-        "choice": "values: [...] alone",
-        "normal": "uniform",
+        "log_uniform_values": "loguniform log_uniform q_log_uniform_values inv_log_uniform_values",
+        "int_uniform": "randint q_uniform",
+        "value: x alone": "constant",
+        "values: [...] alone": "categorical choice",
+        "uniform": "normal",
     },
-    "name": {"accuracy": "val_accuracy", "val_acc": "val_accuracy", "acc": "val_accuracy", "loss": "val_loss"},
-    "optimizer": {"momentum": "sgd", "nag": "nesterov"},
-    "lr_schedule": {"one_cycle": "onecycle", "none": "constant", "cosineannealing": "cosine", "steplr": "step"},
-    "precision": {"bfloat16": "bf16", "float32": "fp32", "16": "bf16", "32": "fp32", "amp": "bf16"},
-    "augmentation": {"randomcrop": "crop", "hflip": "flip", "random_crop": "crop", "horizontal_flip": "flip"},
+    "name": {"val_accuracy": "accuracy val_acc acc", "val_loss": "loss"},
+    "optimizer": {"sgd": "momentum", "nesterov": "nag"},
+    "lr_schedule": {"onecycle": "one_cycle", "constant": "none", "cosine": "cosineannealing", "step": "steplr"},
+    "precision": {"bf16": "bfloat16 16 amp", "fp32": "float32 32"},
+    "augmentation": {"crop": "randomcrop random_crop", "flip": "hflip horizontal_flip"},
+}
+VALUES: Mapping[str, Mapping[str, str]] = {
+    key: {other: ours for ours, others in values.items() for other in others.split()}
+    for key, values in _OTHER_VALUES.items()
 }
 
-
-_RULES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "missing": lambda ctx: "must be given, but is missing",
-    "bool_type": lambda ctx: "must be true or false",
-    "dict_type": lambda ctx: "must be a mapping (key: value)",
-    "finite_number": lambda ctx: "must be a finite number",
-    "float_type": lambda ctx: "must be a number",
-    "greater_than": lambda ctx: f"must be > {show(ctx['gt'])}",
-    "greater_than_equal": lambda ctx: f"must be >= {show(ctx['ge'])}",
-    "int_from_float": lambda ctx: "must be a whole number",
-    "int_parsing_size": lambda ctx: "must be a whole number below 2^63",
-    "int_type": lambda ctx: "must be a whole number",
-    "less_than": lambda ctx: f"must be < {show(ctx['lt'])}",
-    "less_than_equal": lambda ctx: f"must be <= {show(ctx['le'])}",
-    "literal_error": lambda ctx: f"must be {ctx['expected'].replace(chr(39), '')}",
-    "model_type": lambda ctx: "must be a mapping (key: value)",
-    "string_too_long": lambda ctx: f"must have at most {ctx['max_length']:,} characters",
-    "string_type": lambda ctx: "must be text",
-    "too_long": lambda ctx: f"must have at most {ctx['max_length']:,} entries",
-    "too_short": lambda ctx: (
-        f"must have at least {ctx['min_length']} " + ("entry" if ctx["min_length"] == 1 else "entries")
-    ),
-    "tuple_type": lambda ctx: "must be a list",
+_RULES: Mapping[str, str] = {
+    "missing": "must be given, but is missing",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping (key: value)",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than": "must be > {gt}",
+    "greater_than_equal": "must be >= {ge}",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a whole number below 2^63",
+    "int_type": "must be a whole number",
+    "less_than": "must be < {lt}",
+    "less_than_equal": "must be <= {le}",
+    "literal_error": "must be {expected}",
+    "model_type": "must be a mapping (key: value)",
+    "string_too_long": "must have at most {max_length:,} characters",
+    "string_type": "must be text",
+    "too_long": "must have at most {max_length:,} entries",
+    "too_short": "must have at least {min_length} entry",
+    "tuple_type": "must be a list",
 }
+
+_NUMBER = re.compile(r"\s*([-+]?[0-9._]{1,30}([eE][-+]?[0-9]{1,4})?|true|false)\s*")
 
 
 def findings(error: ValidationError) -> list[Finding]:
     """Each of pydantic's errors as a key path and a message; a rule between fields is shown at the field it names."""
     return [
-        ((*item["loc"], *_named_field(item)), _message(item, error.title))
+        ((*item["loc"], *([item["ctx"]["field"]] if item["type"] == "rule" else [])), _message(item, error.title))
         for item in error.errors(include_url=False)
         # pydantic also calls a list too short if all its entries are wrong, which adds nothing
         if not (item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"])
@@ -334,13 +275,19 @@ def _message(item: Mapping[str, Any], model: str) -> str:
         return suggest_key(path[-1], _level(path, model))
     keys = [part for part in path if isinstance(part, str)]
     dotted = ".".join(keys)
-    rule = _RULES[kind](ctx) if kind in _RULES else _plain_english(item["msg"])
-    found = "" if kind == "missing" else f", but got {show(value)}"
+    if kind in _RULES:
+        rule = _RULES[kind].format_map({k: show(v) if isinstance(v, float) else v for k, v in ctx.items()})
+        rule = rule.replace("'", "")  # pydantic quotes the names of a literal
+    else:  # pydantic's own message
+        plain = item["msg"].removeprefix("Input should be ")
+        rule = f"must be {plain[:1].lower()}{plain[1:]}"
+    if kind == "missing":
+        found = ""
+    elif kind == "int_type" and isinstance(value, float):
+        found = f", but got {value!r}"  # 2.0, of which show() makes 2
+    else:
+        found = f", but got {show(value)}"
     return f"{rule}{found}{_what_to_do(dotted, kind, value)}"
-
-
-def _named_field(item: Mapping[str, Any]) -> tuple[str, ...]:
-    return (item["ctx"]["field"],) if item["type"] == "rule" else ()
 
 
 def _what_to_do(dotted: str, kind: str, value: Any) -> str:
@@ -349,8 +296,10 @@ def _what_to_do(dotted: str, kind: str, value: Any) -> str:
         return near
     if kind == "bool_type" and isinstance(value, str) and value.lower() in ("yes", "no", "on", "off"):
         return f"; YAML 1.2 reads that as text, write {key}: {'true' if value.lower() in ('yes', 'on') else 'false'}"
-    if isinstance(value, str) and kind in ("int_type", "float_type", "bool_type") and _reads_as_number(value):
+    if isinstance(value, str) and kind in ("int_type", "float_type", "bool_type") and _NUMBER.fullmatch(value):
         return f"; write it without quotes: {value.strip()}"
+    if isinstance(value, float) and kind == "int_type" and value.is_integer() and abs(value) < 2**63:
+        return f"; write {show(int(value))}"
     if dotted.startswith("profiles.") and dotted.count(".") == 1:  # the profile itself, whose name is the user's
         return f"; for example profiles: {EXAMPLES['profiles']}"
     example = EXAMPLES.get(dotted, EXAMPLES.get(key))
@@ -364,13 +313,3 @@ def _level(path: tuple, model: str) -> str:
             return "sweep"
         return "distribution" if path[0] == "parameters" else path[0]
     return "architecture" if model == "Architecture" else "trial"
-
-
-def _reads_as_number(text: str) -> bool:
-    return re.fullmatch(r"\s*([-+]?[0-9._]+([eE][-+]?[0-9]+)?|true|false)\s*", text) is not None and len(text) <= 40
-
-
-def _plain_english(message: str) -> str:
-    """Pydantic's own message, for a kind of error that has no row in _RULES."""
-    message = message.removeprefix("Input should be ")
-    return f"must be {message[:1].lower()}{message[1:]}"
