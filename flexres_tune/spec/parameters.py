@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
-from flexres_tune.errors import ArchitectureError
+from pydantic import ValidationError
+
+from flexres_tune.errors import ArchitectureError, Problem
 from flexres_tune.spec.architecture import Architecture, preset
 from flexres_tune.spec.document import Finding
 from flexres_tune.text import did_you_mean
@@ -52,8 +54,6 @@ def parse_architecture(architecture: str | Mapping[str, Any] | Architecture) -> 
     Raises:
         ArchitectureError: unknown name or key, a value out of range, or another count than the stated one.
     """
-    from pydantic import ValidationError
-
     if isinstance(architecture, Architecture):
         return architecture
     mapping = preset(architecture) if isinstance(architecture, str) else dict(architecture)
@@ -61,14 +61,14 @@ def parse_architecture(architecture: str | Mapping[str, Any] | Architecture) -> 
     try:
         parsed = Architecture.model_validate(mapping)
     except ValidationError as error:
-        lines = []
+        problems = []
         for item in error.errors():
-            message = str(item["ctx"]["error"]) if "error" in item.get("ctx", {}) else item["msg"]
             key = ".".join(map(str, item["loc"]))
+            message = str(item.get("ctx", {}).get("error", item["msg"]))
             if item["type"] == "extra_forbidden":
                 message = f"no such field{did_you_mean(key, Architecture.model_fields)}"
-            lines.append(f"{key}: {message}" if key else message)
-        raise ArchitectureError("; ".join(lines)) from None
+            problems.append(Problem(key, message))
+        raise ArchitectureError("; ".join(map(str, problems))) from None
     if stated is not None and (counted := count_parameters(parsed)) != stated:
         raise ArchitectureError(f"num_parameters must be what the architecture has, {counted:,}, but states {stated:,}")
     return parsed

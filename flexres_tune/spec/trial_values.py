@@ -13,7 +13,7 @@ from flexres_tune.errors import ArchitectureError
 from flexres_tune.spec.architecture import Architecture, preset
 from flexres_tune.spec.document import Finding, show
 from flexres_tune.spec.messages import findings
-from flexres_tune.spec.parameters import count_parameters, parse_architecture
+from flexres_tune.spec.parameters import count_parameters
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.width import width_problem, with_ratio
@@ -83,24 +83,22 @@ def _parse_model(canonical: str) -> tuple[Architecture | None, list[Finding]]:
         hint = presets if isinstance(model, str) else "; for example resnet22_2"
         message = f"must be a preset's name or a mapping with blocks and channels, but got {show(model)}{hint}"
         return None, [((), message)]
+    row = preset(model) if isinstance(model, str) else model
+    stated = row.pop("num_parameters", None)
     try:
-        row = preset(model) if isinstance(model, str) else dict(model)
-        if values:
-            row.pop("num_parameters", None)  # the count before the change
-        row |= {key.removeprefix("model."): value for key, value in values.items()}
-        stated = row.pop("num_parameters", None)
-        problems = _errors_of(Architecture, row)
-        if problems:
-            return None, problems
-        architecture = parse_architecture(row)
-        if stated is not None and (counted := count_parameters(architecture)) != stated:
+        architecture = Architecture.model_validate(
+            row | {key.removeprefix("model."): value for key, value in values.items()}
+        )
+        if stated is not None and not values and (counted := count_parameters(architecture)) != stated:
             message = (
                 f"must be what the architecture has for 32x32 images and ten classes, {counted:,}, but states "
                 f"{show(stated)}; correct it or leave it out"
             )
             return None, [(("num_parameters",), message)]
         return architecture, []
-    except ArchitectureError as error:
+    except ValidationError as error:
+        return None, findings(error)
+    except ArchitectureError as error:  # the pool does not fit images of 32x32
         return None, [((), str(error))]
 
 

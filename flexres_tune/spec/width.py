@@ -16,13 +16,10 @@ from itertools import pairwise
 from math import floor
 from typing import Any
 
-from pydantic import ValidationError
-
-from flexres_tune.errors import ArchitectureError, FlexResError, Problem
+from flexres_tune.errors import ArchitectureError, FlexResError
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.document import Finding, format_path, show
-from flexres_tune.spec.messages import findings
-from flexres_tune.spec.parameters import EXPANSION, InputShape, count_parameters
+from flexres_tune.spec.document import Finding, show
+from flexres_tune.spec.parameters import EXPANSION, InputShape, count_parameters, parse_architecture
 from flexres_tune.spec.trial import TrialConfig
 
 FIT = "fit"  # the only value of `width`
@@ -53,12 +50,9 @@ def widest(model: Mapping[str, Any], max_parameters: int, num_classes: int = 10,
         ArchitectureError: not a valid model, the pool does not fit, or one channel per layer is over the budget.
     """
     template = with_ratio(model)
-    try:
-        architecture = Architecture.model_validate({k: v for k, v in template.items() if k != "num_parameters"})
-    except ValidationError as error:
-        problems = (Problem(format_path(path), message) for path, message in findings(error))
-        raise ArchitectureError("; ".join(map(str, problems))) from None
-    return _widest(architecture, template.get("stem_channels") is None, max_parameters, num_classes, image_size)
+    template.pop("num_parameters", None)
+    stem_follows = template.get("stem_channels") is None
+    return _widest(parse_architecture(template), stem_follows, max_parameters, num_classes, image_size)
 
 
 def with_ratio(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,11 +84,10 @@ def apply_width(
     try:
         shape = describe(dataset) if isinstance(dataset, str) else None
         num_classes, image_size = (shape.num_classes, shape.image_size) if shape else (10, 32)
-        Architecture.model_validate({key: value for key, value in template.items() if key != "num_parameters"})
         channels = widest(template, max_parameters, num_classes, image_size).architecture.channels
     except OverBudgetError as error:
         return {**rest, "model": template}, [(("model", "width"), str(error))]
-    except (FlexResError, ValidationError):
+    except FlexResError:
         return {**rest, "model": template}, []
     return {**rest, "model": {**template, "channels": list(channels)}}, []
 
