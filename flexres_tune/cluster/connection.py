@@ -23,8 +23,14 @@ from flexres_tune.cluster.resources import (
 )
 from flexres_tune.errors import DeviceError
 from flexres_tune.storage.filesystem import forwarded_environment
+from flexres_tune.text import excerpt
 
 CONNECT_TIMEOUT_S = 3.0
+ANSWER_TIMEOUT_S = 10.0  # of a busy head
+# The start of a connection to a gRPC server, which a head is: both sides send a SETTINGS frame, type 4 (RFC 9113, 3.4)
+HTTP2_SETTINGS = b"\x04"
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + bytes(5)
+TRANSIENT_OS_ERRORS = (ConnectionError, TimeoutError, BlockingIOError, InterruptedError)  # may pass in a new process
 
 # Ray's settings, which must be in the environment before ray is imported. A variable that the user has set wins.
 ENVIRONMENT = {
@@ -56,33 +62,50 @@ def find_address(address: str | None, local: bool) -> str | None:
     The first of: `address`, $RAY_ADDRESS, a cluster that `ray start` has started or joined on this machine. `local`
     ignores all three.
     """
-    if local:
-        return None
-    return address or os.environ.get("RAY_ADDRESS") or _address_on_this_machine()
+    address = address or os.environ.get("RAY_ADDRESS")
+    return None if local or address == "local" else address or _address_on_this_machine()
+
+
+def ray_folder() -> Path:
+    """Where Ray keeps the files of its processes on this machine."""
+    return Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "ray"
 
 
 def _address_on_this_machine() -> str | None:
-    """Content of `ray start`'s file ray_current_cluster if the cluster answers: the file remains after its end."""
-    folder = Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "ray"
+    """Content of `ray start`'s file ray_current_cluster if that cluster answers: the file stays if it was killed."""
     try:
-        address = (folder / "ray_current_cluster").read_text().strip()
-    except OSError:
+        address = (ray_folder() / "ray_current_cluster").read_text().strip()
+    except (OSError, UnicodeDecodeError):
         return None
     return address if address and connection_problem(address) is None else None
 
 
 def connection_problem(address: str) -> str | None:
-    """Why host:port does not accept connections; None if it does, or if the address has another form.
+    """Why no head of a Ray cluster answers at HOST:PORT; None if one does. Ray itself looks for one if it is `auto`.
 
-    Without this check Ray would try for minutes.
+    Without this check Ray would try for minutes if nothing listens, or if another program uses the port now.
     """
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "://" in address:
+    if address == "auto":
         return None
+    if (
+        not host or not port.isdigit() or "://" in address
+    ):  # ray:// is Ray Client, which cannot run Tune's callbacks here
+        return (
+            "the address must be auto or the HOST:PORT of a head; through ray:// no sweep can be run, but with "
+            "python -m flexres_tune.submit"
+        )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        return str(error.strerror or error)
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return None
+            connection.settimeout(ANSWER_TIMEOUT_S)
+            connection.sendall(HTTP2_PREFACE)
+            answer = connection.recv(9)
+    except (OSError, OverflowError) as error:  # OverflowError: no such port
+        return str(getattr(error, "strerror", None) or error)
+    if answer[3:4] != HTTP2_SETTINGS:
+        return "the program that listens there is not Ray"
     return None
 
 
@@ -188,6 +211,17 @@ def _start(options: dict[str, Any]) -> None:
     try:
         with _termination_signals_blocked():
             ray.init(address="local", include_dashboard=False, num_gpus=num_visible_gpus(), **options)
+    except OSError as error:
+        if isinstance(error, TRANSIENT_OS_ERRORS):
+            raise RayLostError(f"Ray did not start: {_first_line(error)[:300]}") from error
+        reason, file = excerpt(error.strerror or error, 200), str(error.filename or "")
+        name, value = "RAY_TMPDIR", ray_folder().parent
+        if file.startswith(str(Path.home())):
+            name, value = "HOME", Path.home()
+        raise DeviceError(
+            f"Ray must be able to start on this machine, but: {file and excerpt(file) + ': '}{reason}; set {name}, "
+            f"which is {excerpt(value)}, to a short path of a folder that you can write to, with some free space"
+        ) from None
     except Exception as error:  # Ray raises many types if its processes do not start or die while they do
         raise RayLostError(f"Ray did not start: {_first_line(error)[:300]}") from error
 

@@ -92,8 +92,8 @@ def _check_members(source: tarfile.TarFile, num_bytes: int, origin: str) -> list
     members: dict[str, tarfile.TarInfo] = {}
     end = 0
     for member in source:  # not getmembers(), which never ends if a size is negative
-        is_plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
-        if not is_plain or not 0 <= member.size <= num_bytes or not _is_result(member.name):
+        is_plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse() and member.size >= 0
+        if not is_plain or not _is_result(member.name):
             raise ResultsError(
                 f"{origin}: must send only plain files of a sweep's folder, but sends {excerpt(member.name, 100)!r}; "
                 "nothing was changed"
@@ -104,6 +104,8 @@ def _check_members(source: tarfile.TarFile, num_bytes: int, origin: str) -> list
             )
         members[member.name] = member
         end = member.offset_data + member.size
+        if end > num_bytes:
+            break
     source.fileobj.seek(max(0, num_bytes - END_BYTES))
     if end + END_BYTES > num_bytes or any(source.fileobj.read(END_BYTES)):
         raise ResultsError(f"{origin}: sent an archive whose end is missing; nothing was changed; fetch again")

@@ -125,7 +125,7 @@ def test_tables_are_fetched(lab):
     (lab.storage / "täglich/checkpoints/a.pt").write_bytes(b"weights")
     status, output = lab.submit("--fetch")
     assert status == 0, output
-    assert "results/täglich: 1 files; next: python -m flexres_tune.query leaderboard --sweep 'täglich'" in output
+    assert "results/täglich: 1 file; next: python -m flexres_tune.query leaderboard --sweep 'täglich'" in output
     assert (lab.tree / "results/täglich/trials/part-00000001-00000001.parquet").read_bytes() == b"rows"
     status, output = lab.submit("--fetch", "--checkpoints", "--into", "my results")
     assert status == 0, output
