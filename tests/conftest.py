@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import tempfile
 
 import pytest
@@ -51,6 +52,18 @@ def bucket(tmp_path, monkeypatch):
 @pytest.fixture
 def paths(tmp_path):
     return SweepPaths(tmp_path / "results", "demo")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 6 MB, mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], capture_output=True)
+    if done.returncode:
+        pytest.skip("no file system can be mounted here: root only")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.fixture

@@ -170,18 +170,6 @@ def test_each_kind_of_failure_is_a_row_with_its_reason_and_frees_its_slot(sweep,
     assert rows["attempt"][0.01] == 2
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 6 MB, mounted."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], capture_output=True)
-    if done.returncode:
-        pytest.skip("no file system can be mounted here: root only")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 @pytest.mark.slow
 def test_full_disk_pauses_the_sweep_until_there_is_space(sweep, small_disk, tmp_path):
     notes = tmp_path / "notes"

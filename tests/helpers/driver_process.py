@@ -24,6 +24,7 @@ class Driver:
         env: dict[str, str] | None = None,
         prefix: tuple[str, ...] = (),
         module: str = "flexres_tune.run",
+        cwd: Path = ROOT,
     ):
         self.output = b""
         command = [*prefix, sys.executable, "-m", module, *map(str, args)]
@@ -33,7 +34,7 @@ class Driver:
             command,
             stdout=write,
             stderr=write,
-            cwd=ROOT,
+            cwd=cwd,
             env=os.environ | (env or {}),
             start_new_session=True,
             preexec_fn=_receive_hang_ups,
