@@ -1,51 +1,62 @@
-"""Soak: sweeps killed at random moments and restarted until done have the tables of an undisturbed run.
+"""Soak: two sweeps in one results folder, disturbed at random until done, have the tables of undisturbed ones.
 
-Two minutes by default, `FLEXRES_TUNE_SOAK_SECONDS=1800` for half an hour: `python -m pytest tests/soak.py -m soak -s`.
+Two minutes by default, `FLEXRES_TUNE_SOAK_SECONDS=1800` for half an hour, `FLEXRES_TUNE_SOAK_SEED=1` for other
+disturbances: `python -m pytest tests/soak.py -m soak -s`.
 
-Driver, trials and raylet are killed with SIGKILL, the driver's whole group also with SIGTERM and SIGINT. Equal means:
-the same trials with the same statuses, accuracies and curves, to the last digit, on a CPU with one thread per trial.
-Which trials ASHA stops depends on the order in which they arrive, so with it one trial runs at a time, and without it
-two.
+Driver, trials and raylet are killed or stopped for some seconds, the driver's whole group gets SIGTERM and SIGINT, the
+disk is full for some seconds (root only), and the drivers' clock jumps by a day, back and forth. Meanwhile a reader
+that uses nothing but pyarrow reads the tables in a loop: no epoch is there twice, and none that was there is lost. In
+the end both sweeps have the same trials with the same statuses, accuracies and curves, to the last digit. Each runs one
+trial at a time on one thread: which trials ASHA stops depends on the order in which they arrive.
 """
 
+import contextlib
 import os
 import random
+import re
 import shutil
 import signal
+import subprocess
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas
+import pyarrow.parquet as pq
 import pytest
-from helpers.driver_process import Driver
+from helpers.driver_process import ROOT, Driver
 from helpers.factories import make_sweep_yaml
 
 from flexres_tune.results import open_results
 
 SECONDS = float(os.environ.get("FLEXRES_TUNE_SOAK_SECONDS", 120))
 SEED = int(os.environ.get("FLEXRES_TUNE_SOAK_SEED", 0))
-SWEEP = make_sweep_yaml(
-    name="soak",
-    base={"epochs": 9, "batch_size": 16, "augmentation": ["crop"]},
-    parameters={"lr": {"values": [0.1, 0.02, 1e-4, 0.05]}, "weight_decay": {"values": [0, 5e-4]}},
-)
-KINDS = {  # how a sweep is run so that undisturbed runs are equal
-    "none": ("none", ()),
-    "asha": ("{type: asha, grace_period: 1, reduction_factor: 2}", ("--max-concurrent", "1")),
+SWEEPS = {  # name: early_terminate and seed; the seeds differ, or one sweep would copy the other's rows
+    "plain": ("none", 0),
+    "asha": ("{type: asha, grace_period: 1, reduction_factor: 2}", 1),
 }
-TRIAL_COLUMNS = ["trial_id", "stage", "status", "epochs_run", "best_val_accuracy", "last_val_accuracy", "test_accuracy"]
-EPOCH_COLUMNS = ["trial_id", "epoch", "train_loss", "val_loss", "val_accuracy", "lr"]
-DECISION_COLUMNS = ["trial_id", "epoch", "rung", "value", "cutoff", "action"]
-
-
+COLUMNS = {
+    "trials": ["trial_id", "stage", "status", "epochs_run", "best_val_accuracy", "last_val_accuracy", "test_accuracy"],
+    "epochs": ["trial_id", "epoch", "train_loss", "val_loss", "val_accuracy", "lr"],
+    "decisions": ["trial_id", "epoch", "rung", "value", "cutoff", "action"],
+}
+DISTURBANCES = {
+    **{"kill driver": 3, "kill trial": 4, "kill raylet": 2, "term": 1, "int": 1},
+    **{"stop driver": 1, "stop trial": 2, "stop raylet": 1, "full disk": 3, "clock": 2},
+}
+DISK_SIZE = "48m"
 RAY_IS_LOST = (
     "Failed to register worker to Raylet",  # Ray's C++ code ends the process if Ray dies while it starts,
     "The program will terminate",  # or if the driver has not ended 60 s later
     "for the 4th time; run the same command to resume",
 )
+DISK_IS_FULL = ("No space left on device", "rows are lost")
+MAX_STARTS = 100  # of one sweep
+
+Tables = dict[str, list[tuple]]
 
 
 class Figures(Counter):
@@ -55,128 +66,261 @@ class Figures(Counter):
         return ", ".join(f"{name}: {count}" for name, count in sorted(self.items()))
 
 
-def rows(folder: Path, table: str, columns: list[str]) -> list[tuple]:
-    """Rows of a table, sorted, without those that a later row replaces."""
-    read = getattr(open_results(folder / "results"), table)("soak").select(columns).to_pylist()
-    return sorted(tuple(row.values()) for row in read)
+@dataclass
+class Sweep:
+    """One of the two sweeps, and the driver that runs it now."""
+
+    name: str
+    folder: Path
+    driver: Driver | None = None
+    num_starts: int = 0
+    num_dead_trials: int = 0  # killed in this run of the driver; a trial that dies a third time would be `failed`
+    is_done: bool = False
+
+    @property
+    def clock_flag(self) -> Path:
+        """While it exists, the driver's clock is a day behind."""
+        return self.folder / f"{self.name}.clock"
+
+    def start(self) -> None:
+        rule, seed = SWEEPS[self.name]
+        file, ray = self.folder / f"{self.name}.yaml", self.folder / f"ray_{self.name}"
+        file.write_text(
+            make_sweep_yaml(
+                name=self.name,
+                seeds=[seed],
+                base={"epochs": 9, "batch_size": 16, "augmentation": ["crop"]},
+                parameters={"lr": {"values": [0.1, 0.02, 1e-4]}, "weight_decay": {"values": [0, 5e-4]}},
+            )
+            + f"early_terminate: {rule}\n"
+        )
+        shutil.rmtree(ray, ignore_errors=True)
+        ray.mkdir()
+        self.driver = Driver(
+            *(self.clock_flag, file, "--storage", self.folder / "disk" / "results"),
+            *("--profile", "none", "--max-concurrent", "1"),
+            module="helpers.run_with_clock_set_back",
+            env={"RAY_TMPDIR": str(ray), "TMPDIR": str(ray), "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}"},
+        )
+        self.num_starts += 1
+        self.num_dead_trials = 0
+
+    def collect(self, figures: Figures) -> None:
+        """Check how the driver has ended, if it has, and forget it."""
+        if self.driver is None or self.driver.process.poll() is None:
+            return
+        status, text = self.driver.process.returncode, self.driver.text()
+        self.driver.clean_up()
+        self.driver = None
+        assert "Traceback" not in text, text
+        is_excused = any(sign in text for sign in (*RAY_IS_LOST, *DISK_IS_FULL))
+        assert status in (0, 130, -signal.SIGKILL, -signal.SIGTERM) or is_excused, (status, text)
+        figures["restarts of Ray"] += text.count("restarting the command")
+        figures["pauses for the disk"] += text.count("the sweep continues")
+        self.is_done = status == 0
+
+    def end(self) -> None:
+        if self.driver is not None:
+            self.driver.clean_up()
 
 
-def raw_rows(folder: Path, table: str) -> int:
+@dataclass
+class Reader:
+    """Reads the epochs of all sweeps in a loop, in a thread, as another program does: with pyarrow alone.
+
+    The only rule that it needs is that of docs/results.md: while parts are merged, a part whose numbers are within
+    those of another one is not read.
+    """
+
+    results: Path
+    num_reads: int = 0
+    problems: list[str] = field(default_factory=list)
+    _seen: dict[str, set] = field(default_factory=dict)
+    _is_over: threading.Event = field(default_factory=threading.Event)
+
+    def read(self, folder: Path) -> list[tuple]:
+        while True:
+            numbers = {
+                (int(match[1]), int(match[2])): match.string
+                for match in (re.fullmatch(r"part-(\d+)-(\d+)\.parquet", name) for name in os.listdir(folder))
+                if match
+            }
+            names = [
+                name
+                for (first, last), name in numbers.items()
+                if not any(a <= first and last <= b and (a, b) != (first, last) for a, b in numbers)
+            ]
+            try:
+                tables = [pq.read_table(folder / name, columns=["trial_id", "epoch"]) for name in names]
+            except FileNotFoundError:
+                continue  # merged since the folder was listed
+            return [tuple(row.values()) for table in tables for row in table.to_pylist()]
+
+    def check(self) -> None:
+        for name in SWEEPS:
+            folder = self.results / name / "epochs"
+            if not folder.is_dir():
+                continue
+            keys = self.read(folder)
+            seen = self._seen.setdefault(name, set())
+            if twice := [key for key, count in Counter(keys).items() if count > 1]:
+                self.problems.append(f"{name}: {len(twice)} epochs twice, such as {twice[0]}")
+            if lost := seen - set(keys):
+                self.problems.append(f"{name}: {len(lost)} epochs lost, such as {min(lost)}")
+            seen |= set(keys)
+            self.num_reads += 1
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._loop)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._is_over.set()
+            thread.join()
+
+    def _loop(self) -> None:
+        while not self.problems and not self._is_over.wait(0.1):
+            try:
+                self.check()
+            except Exception as error:
+                self.problems.append(f"the reader fails: {type(error).__name__}: {error}")
+
+
+def tables(results: Path) -> dict[str, Tables]:
+    """The final tables, by sweep; sorted rows, as the files have them."""
+    opened = open_results(results)
+    found = {}
+    for sweep in SWEEPS:
+        found[sweep] = {
+            name: sorted(tuple(row.values()) for row in opened.table(name, sweep).select(columns).to_pylist())
+            for name, columns in COLUMNS.items()
+        }
+    return found
+
+
+def num_raw_rows(results: Path, sweep: str, table: str) -> int:
     """Number of rows in the files, as other programs read them."""
-    parts = folder / "results" / "soak" / table
-    return len(pandas.read_parquet(parts, columns=["trial_id"])) if list(parts.glob("*.parquet")) else 0
+    return sum(pq.read_metadata(part).num_rows for part in (results / sweep / table).glob("*.parquet"))
 
 
-def start(folder: Path, kind: str) -> Driver:
-    rule, options = KINDS[kind]
-    (folder / "soak.yaml").write_text(SWEEP + f"early_terminate: {rule}\n")
-    ray = folder / "ray"
-    shutil.rmtree(ray, ignore_errors=True)
-    ray.mkdir()
-    arguments = (folder / "soak.yaml", "--storage", folder / "results", "--profile", "none", *options)
-    return Driver(*arguments, env={"RAY_TMPDIR": str(ray), "TMPDIR": str(ray)})
-
-
-def undisturbed_run(kind: str) -> dict[str, list[tuple]]:
+@contextlib.contextmanager
+def round_folder() -> Iterator[Path]:
+    """A new folder whose `disk` is a small file system of its own, if one can be mounted."""
     folder = Path(tempfile.mkdtemp(prefix="soak_"))
-    driver = start(folder, kind)
+    disk = folder / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE}", "tmpfs", disk]
+    is_mounted = subprocess.run(mount, capture_output=True).returncode == 0
     try:
-        assert driver.wait(600) == 0, driver.text()
-        return tables(folder)
+        yield folder
     finally:
-        driver.clean_up()
+        if is_mounted:
+            subprocess.run(["umount", "-l", disk], check=True)
         shutil.rmtree(folder)
 
 
-def tables(folder: Path) -> dict[str, list[tuple]]:
-    return {
-        "trials": rows(folder, "trials", TRIAL_COLUMNS),
-        "epochs": rows(folder, "epochs", EPOCH_COLUMNS),
-        "decisions": rows(folder, "decisions", DECISION_COLUMNS),
-    }
+def wait(seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not until():
+        time.sleep(0.05)
 
 
-def wait(driver: Driver, condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until the condition holds, the driver ends, or the time is over."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and driver.process.poll() is None and not condition():
-        driver.text()
-        time.sleep(0.02 if seconds < 30 else 0.3)
-
-
-def disturb(driver: Driver, chance: random.Random, figures: Figures) -> None:
-    """Kill processes of a running driver at random times, until the driver has ended."""
-    num_trials = 0
-    while driver.process.poll() is None:
-        if chance.random() < 0.8:  # otherwise most kills on a busy machine would happen while Ray starts
-            wait(driver, lambda: len(driver.trials()) > 0, 60)
-            wait(driver, lambda: False, chance.choice([chance.uniform(0, 3), chance.uniform(3, 20)]))
-        else:  # not in the first second: before our handlers are installed, a signal ends any program
-            wait(driver, lambda: False, chance.uniform(1.5, 10))
-        if driver.process.poll() is not None:
-            return
-        victim = chance.choice(["driver"] * 3 + ["trial"] * 4 + ["raylet"] * 2 + ["term", "int"])
-        if victim == "driver":
-            driver.kill(driver.process.pid)
-        elif victim in ("term", "int"):
-            os.killpg(driver.process.pid, signal.SIGTERM if victim == "term" else signal.SIGINT)
+def disturb(sweeps: list[Sweep], chance: random.Random, figures: Figures) -> None:
+    """One disturbance of a sweep whose driver runs, after a random time."""
+    sweep = chance.choice([sweep for sweep in sweeps if sweep.driver])
+    driver = sweep.driver
+    if chance.random() < 0.8:  # otherwise most would happen while Ray starts
+        wait(60, lambda: bool(driver.trials()) or driver.process.poll() is not None)
+    wait(chance.choice([chance.uniform(0, 2), chance.uniform(2, 8)]) + 1.0)  # a signal before our handlers ends it
+    if driver.process.poll() is not None:
+        return
+    kind = chance.choices(list(DISTURBANCES), list(DISTURBANCES.values()))[0]
+    action, _, victim = kind.partition(" ")
+    if kind == "full disk":
+        _fill_disk(sweep.folder / "disk", chance.uniform(1, 6))
+    elif kind == "clock":
+        if sweep.clock_flag.exists():
+            sweep.clock_flag.unlink()
         else:
-            found = driver.trials() if victim == "trial" else driver.raylets()
-            if not found or (num_trials == 2 and victim == "trial"):
-                continue  # a trial that dies a third time in one run would be `failed`
-            if not driver.kill(chance.choice(found)):
-                continue
-            num_trials += victim == "trial"
-        figures["kills"] += 1
-        figures[f"kills of {victim}"] += 1
-        if victim in ("driver", "term", "int"):
-            driver.wait(60)
+            sweep.clock_flag.touch()
+    elif kind in ("term", "int"):
+        os.killpg(driver.process.pid, signal.SIGTERM if kind == "term" else signal.SIGINT)
+    else:
+        found = {"driver": [driver.process.pid], "trial": driver.trials(), "raylet": driver.raylets()}[victim]
+        if not found or (kind == "kill trial" and sweep.num_dead_trials == 2):
             return
+        pid = chance.choice(found)
+        with contextlib.suppress(ProcessLookupError):
+            if action == "kill":
+                os.kill(pid, signal.SIGKILL)
+                sweep.num_dead_trials += victim == "trial"
+            else:
+                os.kill(pid, signal.SIGSTOP)
+                wait(chance.uniform(1, 8))
+                os.kill(pid, signal.SIGCONT)
+    figures[f"disturbances: {kind}"] += 1
+    if kind in ("kill driver", "term", "int"):
+        driver.wait(60)
+
+
+def _fill_disk(disk: Path, seconds: float) -> None:
+    """Fill the disk for some seconds, unless it is that of the machine."""
+    if not os.path.ismount(disk):
+        return
+    filler = disk / "filler"
+    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    wait(seconds)
+    filler.unlink()
+
+
+def run_round(folder: Path, disturbance: Callable[[list[Sweep]], None] | None, figures: Figures) -> dict[str, Tables]:
+    """Run both sweeps at the same time until both are done; returns their tables."""
+    sweeps = [Sweep(name, folder) for name in SWEEPS]
+    reader = Reader(folder / "disk" / "results")
+    try:
+        with reader.running():
+            while not all(sweep.is_done for sweep in sweeps):
+                for sweep in sweeps:
+                    sweep.collect(figures)
+                    if sweep.driver is None and not sweep.is_done:
+                        assert sweep.num_starts < MAX_STARTS, f"{sweep.name} does not end"
+                        sweep.start()
+                    elif sweep.driver:
+                        sweep.driver.text()
+                if disturbance and any(sweep.driver for sweep in sweeps):
+                    disturbance(sweeps)
+                else:
+                    wait(0.2)
+                assert not reader.problems, reader.problems
+        reader.check()
+        assert not reader.problems, reader.problems
+        figures["reads with pyarrow"] += reader.num_reads
+        figures["starts"] += sum(sweep.num_starts for sweep in sweeps)
+        return tables(reader.results)
+    finally:
+        for sweep in sweeps:
+            sweep.end()
 
 
 @pytest.mark.soak
-def test_tables_of_a_sweep_that_is_killed_again_and_again_equal_those_of_an_undisturbed_one():
+def test_two_sweeps_that_are_disturbed_again_and_again_have_the_tables_of_undisturbed_ones():
     chance, figures = random.Random(SEED), Figures()
-    expected = {kind: undisturbed_run(kind) for kind in KINDS}
+    with round_folder() as folder:
+        expected = run_round(folder, None, Figures())
     assert {row[2] for row in expected["asha"]["trials"]} == {"completed", "stopped"}, "else ASHA is not tested"
-    ends_at = time.monotonic() + SECONDS
-    num_sweeps = 0
-    while time.monotonic() < ends_at or not num_sweeps:
-        kind = list(KINDS)[num_sweeps % len(KINDS)]
-        num_sweeps += 1
-        folder = Path(tempfile.mkdtemp(prefix="soak_"))
-        text, is_done = "", False
-        while not is_done:
-            driver = start(folder, kind)
-            figures["starts"] += 1
-            try:
-                if figures["starts"] - figures["sweeps"] > 1000:
-                    raise AssertionError(f"no end: {text}")
-                if chance.random() < 0.9:
-                    disturb(driver, chance, figures)
-                status = driver.wait(300)
-                text = driver.text()
-                assert "Traceback" not in text, text
-                is_lost = any(each in text for each in RAY_IS_LOST)
-                assert status in (0, 130, -signal.SIGKILL, -signal.SIGTERM) or is_lost, (status, text)
-                is_done = status == 0
-                figures["Ray started again"] += text.count("restarting the command")
-                if (folder / "results" / "soak").is_dir():  # readable at any time
-                    rows(folder, "epochs", EPOCH_COLUMNS)
-            finally:
-                driver.clean_up()
-        figures["sweeps"] += 1
-        figures["resumes"] = figures["starts"] - figures["sweeps"]
-        actual = tables(folder)
-        for table, wanted in expected[kind].items():
-            figures[f"{table} compared"] += len(wanted)
-            figures["rows lost"] += len(set(wanted) - set(actual[table]))
-            figures["rows that should not be"] += len(set(actual[table]) - set(wanted))
-            figures["rows twice"] += raw_rows(folder, table) - len(set(actual[table]))
-        epochs = open_results(folder / "results").epochs("soak").to_pandas()
-        figures["epochs computed by a later attempt"] += int((epochs["attempt"] > 1).sum())
-        print(f"{kind}, {SECONDS - (ends_at - time.monotonic()):.0f} s: {figures}", flush=True)
-        assert actual == expected[kind]
-        assert figures["rows lost"] == figures["rows twice"] == figures["rows that should not be"] == 0
-        shutil.rmtree(folder)
-    assert figures["kills"] > 0
+    begin = time.monotonic()
+    while time.monotonic() < begin + SECONDS or not figures["rounds"]:
+        with round_folder() as folder:
+            actual = run_round(folder, lambda sweeps: disturb(sweeps, chance, figures), figures)
+            figures["rounds"] += 1
+            for sweep in SWEEPS:
+                for name, wanted in expected[sweep].items():
+                    figures[f"{name} compared"] += len(wanted)
+                    num_raw = num_raw_rows(folder / "disk" / "results", sweep, name)
+                    assert num_raw == len(wanted), f"{sweep}: {num_raw} rows of {name} in the files, not {len(wanted)}"
+                    assert actual[sweep][name] == wanted
+        print(f"seed {SEED}, {time.monotonic() - begin:.0f} s: {figures}", flush=True)

@@ -144,10 +144,9 @@ def _line(chance: random.Random) -> str:
 
 def reply_as_head(chance: random.Random, place: Place) -> Iterator[Call]:
     """`submit` with a head whose replies are hostile."""
-    console = make_console()
 
     def show(line: str) -> None:
-        console.print(escape_for_console(line), soft_wrap=True)
+        make_console().print(escape_for_console(line), soft_wrap=True)
 
     for _ in range(4):
         client = RunClient(_Head(chance, place), "alpha", show, reconnect_pause_s=0)
