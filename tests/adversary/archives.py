@@ -15,7 +15,7 @@ from flexres_tune.display.terminal import escape_for_console, make_console
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.submit.client import RunClient
 from flexres_tune.submit.cluster_file import ClusterError, read_cluster_file
-from flexres_tune.submit.fetch import pack_results, unpack_results
+from flexres_tune.submit.fetch import unpack_results
 from flexres_tune.submit.head import LINE_MARK, SKIPPED_MARK
 
 ORIGIN = "ours:/mnt/results"
@@ -41,7 +41,6 @@ def fetch_archives(chance: random.Random, place: Place) -> Iterator[Call]:
     root = place.folder / "fetched"
     archive = place.folder / "hostile.tar"
     good = place.folder / "good.tar"
-    pack_results(place.results, "alpha", False, good)
     if chance.random() < 0.5:
         unpack_results(good, root, "alpha", ORIGIN)
     for _ in range(4):
@@ -53,7 +52,8 @@ def fetch_archives(chance: random.Random, place: Place) -> Iterator[Call]:
 
 def _make_archive(chance: random.Random) -> bytes:
     buffer = io.BytesIO()
-    mode = chance.choice(["w", "w", "w", "w:gz", "w:bz2", "w:xz"])
+    mode = chance.choice(["w"] * 8 + ["w:gz", "w:bz2", "w:xz"])
+    is_bomb = mode == "w:gz" and chance.random() < 0.5  # kilobytes that unpack to 100 MB
     with tarfile.open(fileobj=buffer, mode=mode, format=chance.choice([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])) as tar:
         for _ in range(chance.choice([0, 1, 2, 5, 50])):
             member = tarfile.TarInfo(chance.choice(NAMES))
@@ -63,8 +63,8 @@ def _make_archive(chance: random.Random) -> bytes:
                 member.linkname = chance.choice(["/etc/passwd", "../../x", "plan.json", "", "."])
             if tar.format == tarfile.PAX_FORMAT and chance.random() < 0.3:
                 member.pax_headers = _pax_headers(chance)
-            if mode != "w" and chance.random() < 0.3:
-                content = bytes(100 << 20)  # compresses to kilobytes
+            if is_bomb:
+                content, is_bomb = bytes(100 << 20), False
             member.size = len(content)
             member.mode = chance.choice([0o644, 0o000, 0o7777])
             member.mtime = chance.choice([0, 2**33, -1])
