@@ -17,7 +17,8 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 
 from flexres_tune.cluster.ray_processes import TUNE_THREAD, RayLostError, dead_ray_processes
-from flexres_tune.cluster.resources import TrialResources
+from flexres_tune.cluster.resources import NodeResources, TrialResources
+from flexres_tune.cluster.shared_machine import SharedMachine
 from flexres_tune.errors import FlexResError
 from flexres_tune.provenance import git_commit, versions
 from flexres_tune.raytune.adapters import JournalCallback, JournalScheduler, NoRayOutput, SearchAdapter, StopAll
@@ -52,6 +53,7 @@ class TuneRun:
     history: History = field(default_factory=History)  # of earlier runs
     judged: Sequence[PlannedTrial] = ()  # the sweep's trials with which new ones are compared
     options: RunOptions = field(default_factory=RunOptions)
+    node: NodeResources | None = None  # this machine; None: it is not shared with sweeps in another Ray
     measure_slots: Callable[[], int] | None = None  # how many trials the cluster can hold now; None: it cannot grow
     trainable: Callable[[dict[str, Any]], None] = train_trial  # benchmarks and tests run another one
 
@@ -75,21 +77,29 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     retention = CheckpointRetention(run.paths, run.history.trials)
     stop_file = run.paths.folder.resolve() / f".stop-{uuid.uuid4().hex[:12]}"  # a new name: an old file stops nobody
 
+    machine = SharedMachine(run.node, run.spec.name, run.resources, run.display.message)
+
     def on_change(state: TrialState) -> None:
+        if state.record is not None:
+            machine.ended(state.trial_id)
         retention.update(state)
         run.display.update(state)
 
+    def make_job(assignment: Assignment) -> TrialJob:
+        machine.started(assignment.trial.config.trial_id)
+        return _make_job(run, assignment, stop_file)
+
     searcher = SearchAdapter(
         run.search,
-        make_job=lambda assignment: _make_job(run, assignment, stop_file),
-        must_wait=lambda: journal.is_closed or backpressure.must_wait(),
+        make_job=make_job,
+        must_wait=lambda: journal.is_closed or backpressure.must_wait() or not machine.may_start(),
         is_over=lambda: run.signals.requested,
     )
     watchdog = Watchdog(journal, run.options.trial_timeout_s)
     attempts = past.num_attempts(run.history)
     callback = JournalCallback(journal, searcher, watchdog, attempts, on_change, run.display.message)
     loggers = [make_logger(name, run.paths, run.display.message) for name in run.options.loggers]
-    with backpressure:
+    with backpressure, machine:
         error = _run_tuner(run, JournalScheduler(journal), searcher, [callback, *loggers], stop_file)
     for state in journal.close():
         on_change(state)

@@ -201,6 +201,7 @@ class _SweepRun:
                 history=history,
                 judged=search.work.trials if stage is Stage.SCREEN else (),
                 options=self._options,
+                node=cluster.nodes[0] if cluster.is_local else None,
                 measure_slots=measure_slots(resources, cluster, self._paths.root, self._options.max_concurrent),
             )
             states = run_trials(run)

@@ -10,8 +10,8 @@ RETRY_FOR_S = 0.5  # is_locked() takes the lock for an instant; a process that l
 RETRY_PERIOD_S = 0.05
 
 
-def lock_file(file: IO) -> bool:
-    """Lock an open file until it is closed; False if another process holds the lock.
+def lock_file(file: IO | int) -> bool:
+    """Lock an open file or folder until it is closed; False if another process holds the lock.
 
     Raises OSError if the file system has no locks.
     """
