@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 
 def column(meaning: str, unit: str = "", **kwargs) -> dataclasses.Field:
@@ -32,6 +33,9 @@ class TrialStatus(StrEnum):
     def is_final(self) -> bool:
         """Whether the same command run again leaves this trial alone."""
         return self not in (TrialStatus.PAUSED, TrialStatus.INTERRUPTED)
+
+
+PrecisionUsed = Literal["fp32", "bf16"]
 
 
 class Stage(StrEnum):
@@ -125,7 +129,7 @@ class TrialRecord:
     peak_memory_bytes: int | None = column("peak memory of the device, or of the process on a CPU", "bytes")
     device: str | None = column("name of the device that the trial ran on")
     precision_used: str | None = column(
-        "fp32 | bf16: the precision that was used, which `precision: auto` chose on this device"
+        "fp32 | bf16: the precision that was used; with `precision: auto` the same for all trials on this device"
     )
     execution: str | None = column(
         "the choices made for speed: precision, memory format, compilation, CUDA graphs; see training/execution.py"

@@ -83,7 +83,8 @@ def run_trial(
 
     if num_threads is not None:
         torch.set_num_threads(num_threads)  # sums on a CPU may differ in the last digit between counts
-    execution = choose_execution(config, device.pick_device(device_name))
+    checkpointer = Checkpointer(checkpoint)
+    execution = choose_execution(config, device.pick_device(device_name), checkpointer.precision(config.trial_id))
     data = load_dataset(config.dataset, execution.device, config.num_train_images)
     num_images = len(data.train.labels)
     print(
@@ -100,7 +101,7 @@ def run_trial(
             return interrupted()
 
         try:
-            for metrics in fit(config, data, execution, Checkpointer(checkpoint), should_stop):
+            for metrics in fit(config, data, execution, checkpointer, should_stop):
                 history.append(metrics)
                 progress.epoch(metrics)
         except DivergedError as error:

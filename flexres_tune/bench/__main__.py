@@ -130,7 +130,7 @@ def _bench_packing(config: TrialConfig, repeats: int) -> Bench:
     from flexres_tune.cluster.packing import measure_with_ray, pack_cpu, pack_gpu
 
     with connect(None) as cluster:
-        measure = measure_with_ray(config)
+        measure = measure_with_ray(config, {})
         if cluster.num_gpus:
             packings = [pack_gpu(measure, cluster.cpus_per_gpu) for _ in range(repeats)]
         else:

@@ -6,16 +6,19 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flexres_tune.cluster import probe
+from flexres_tune.errors import FlexResError
 
 RESULT_TIMEOUT_S = 180.0  # enough for the first import of torch and for decoding a data set
 CLOCK_TIMEOUT_S = 30.0
 NUM_CLOCK_READINGS = 5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,18 @@ def call_on_nodes(
         ray.cancel(reference, force=True)
         results[references[reference]] = NodeResult(references[reference], problem=f"no answer in {timeout_s:g} s")
     return [results[node] for node in nodes]
+
+
+def call_with_resources(cpu: float, gpu: float, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function of this package on any node that has these CPUs and GPUs free; waits until one has.
+
+    Raises:
+        FlexResError: the function raised an exception, or its process died.
+    """
+    try:
+        return ray.get(ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=0)(function).remote(*arguments))
+    except ray.exceptions.RayError as error:
+        raise FlexResError(str(error).strip().splitlines()[-1]) from error
 
 
 def clock_offset_s(node: Node) -> tuple[float, float] | None:

@@ -13,13 +13,14 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from flexres_tune.cluster.resources import ClusterResources
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.datasets.cache import DataPaths
+from flexres_tune.records import PrecisionUsed
 from flexres_tune.spec import PlannedTrial, Resources, TrialConfig, count_flops
 from flexres_tune.storage import atomic_write_text
 from flexres_tune.text import plural
@@ -60,13 +61,14 @@ def resolve_auto_resources(
     requested: Resources,
     cluster: ClusterResources,
     trials: Sequence[PlannedTrial],
+    precisions: Mapping[str, PrecisionUsed],
     make_measure: Callable[[TrialConfig], Measure] | None = None,
 ) -> tuple[Resources, str]:
     """(the request with `auto` replaced by a measurement on the connected cluster, the reason).
 
     The largest of `trials`, those that will be run, is measured by the function that `make_measure` returns for it, by
-    default on Ray. The request is returned unchanged, with an empty reason, if nothing is `auto` or the sweep is too
-    short for a measurement.
+    default on Ray and in the precision that the sweep has decided. The request is returned unchanged, with an empty
+    reason, if nothing is `auto` or the sweep is too short for a measurement.
     """
     on_gpu = bool(cluster.num_gpus) and requested.gpu != 0
     is_auto = requested.gpu == "auto" if on_gpu else requested.cpu == "auto"
@@ -85,8 +87,8 @@ def resolve_auto_resources(
     if sum(map(training_flops, configs)) < (MIN_FLOPS_GPU if on_gpu else MIN_FLOPS_CPU):
         return requested, ""
     largest = max(configs, key=lambda config: image_flops(config) * config.batch_size)  # needs the most memory, too
-    measure = (make_measure or measure_with_ray)(largest)
-    resources = {"cpu": cluster.num_cpus, "gpu": cluster.num_gpus, "nodes": cluster.num_alive}
+    measure = make_measure(largest) if make_measure else measure_with_ray(largest, precisions)
+    resources = {"cpu": cluster.num_cpus, "gpu": cluster.num_gpus, "nodes": cluster.num_alive, **precisions}
     if on_gpu:
         packing = cached_packing(largest, resources, lambda: pack_gpu(measure, cluster.cpus_per_gpu))
         return Resources(cpu=packing.cpu if requested.cpu == "auto" else requested.cpu, gpu=packing.gpu), packing.reason
@@ -131,7 +133,7 @@ def pack_cpu(measure: Measure, num_cpus: int) -> Packing:
     return Packing(float(best), 0.0, rates[best], reason)
 
 
-def cached_packing(config: TrialConfig, resources: dict[str, float], pack: Callable[[], Packing]) -> Packing:
+def cached_packing(config: TrialConfig, resources: dict[str, Any], pack: Callable[[], Packing]) -> Packing:
     """`pack()`, or its earlier result on this machine for the same work."""
     work = {"model": config.model.model_dump(mode="json"), "batch_size": config.batch_size, "dataset": config.dataset}
     precision = {"precision": config.precision, "compile": config.compile}
@@ -152,11 +154,12 @@ def cached_packing(config: TrialConfig, resources: dict[str, float], pack: Calla
 class StepBenchmark:
     """One of several concurrent trials: the constructor builds it and warms it up, `run` measures it."""
 
-    def __init__(self, config: dict[str, Any], num_threads: int, folder: str):
+    def __init__(self, config: dict[str, Any], num_threads: int, folder: str, precisions: Mapping[str, PrecisionUsed]):
         import torch
 
         from flexres_tune.training import choose_execution
         from flexres_tune.training import device as devices
+        from flexres_tune.training.execution import precision_in_sweep
         from flexres_tune.training.stopwatch import Stepper
 
         os.chdir(folder)
@@ -165,7 +168,8 @@ class StepBenchmark:
         if self._device.type == "cpu":
             torch.set_num_threads(num_threads)
         self._batch_size = parsed.batch_size
-        self._stepper = Stepper(parsed, describe_dataset(parsed.dataset), choose_execution(parsed, self._device))
+        execution = choose_execution(parsed, self._device, precision_in_sweep(precisions, self._device))
+        self._stepper = Stepper(parsed, describe_dataset(parsed.dataset), execution)
         for _ in range(2):
             self._stepper.step()
 
@@ -184,13 +188,13 @@ class StepBenchmark:
         return StepRate(rate, max(total - free, torch.cuda.max_memory_reserved(self._device)), total)
 
 
-def measure_with_ray(config: TrialConfig) -> Measure:
+def measure_with_ray(config: TrialConfig, precisions: Mapping[str, PrecisionUsed]) -> Measure:
     """Measures with Ray actors on the connected cluster; all of them train at the same time."""
     import ray
 
     def measure(cpu: float, gpu: float, number: int) -> Sequence[StepRate]:
         actor = ray.remote(num_cpus=cpu, num_gpus=gpu)(StepBenchmark)
-        actors = [actor.remote(config.to_dict(), max(1, int(cpu)), os.getcwd()) for _ in range(number)]
+        actors = [actor.remote(config.to_dict(), max(1, int(cpu)), os.getcwd(), precisions) for _ in range(number)]
         try:
             ray.get([one.run.remote(0.0) for one in actors])  # returns as soon as all are warm
             return ray.get([one.run.remote(MEASURE_S) for one in actors])

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from flexres_tune.raytune.concurrency import ConcurrencyUpdater
 from flexres_tune.raytune.loggers import make_logger
 from flexres_tune.raytune.trainable import train_trial
 from flexres_tune.raytune.watchdog import Watchdog
+from flexres_tune.records import PrecisionUsed
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.search.base import Assignment, History, Search
@@ -54,6 +55,7 @@ class TuneRun:
     judged: Sequence[PlannedTrial] = ()  # the sweep's trials with which new ones are compared
     options: RunOptions = field(default_factory=RunOptions)
     node: NodeResources | None = None  # this machine; None: it is not shared with sweeps in another Ray
+    precisions: Mapping[str, PrecisionUsed] = field(default_factory=dict)  # of `precision: auto`, by kind of device
     measure_slots: Callable[[], int] | None = None  # how many trials the cluster can hold now; None: it cannot grow
     trainable: Callable[[dict[str, Any]], None] = train_trial  # benchmarks and tests run another one
 
@@ -123,6 +125,7 @@ def _make_job(run: TuneRun, assignment: Assignment, stop_file: AnyPath) -> Trial
         folder=os.getcwd(),
         stop_file=str(stop_file),
         num_gpus=run.resources.gpu,
+        precisions=dict(run.precisions),
     )
 
 

@@ -6,14 +6,14 @@ import dataclasses
 import json
 import os
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from flexres_tune.errors import ResultsError, describe_os_error
 from flexres_tune.provenance import versions
-from flexres_tune.records import Stage, Versions
+from flexres_tune.records import PrecisionUsed, Stage, Versions
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.storage import atomic_write_text
@@ -45,9 +45,12 @@ class Plan:
     host: str
     pid: int
     spec: dict[str, Any]  # the sweep file after profile and overrides were applied
+    precisions: dict[str, PrecisionUsed] = field(default_factory=dict)  # of `precision: auto`, by kind of device
 
 
-def make_plan(spec: SweepSpec, trials: Sequence[PlannedTrial], command: str) -> Plan:
+def make_plan(
+    spec: SweepSpec, trials: Sequence[PlannedTrial], command: str, precisions: Mapping[str, PrecisionUsed]
+) -> Plan:
     """The plan of a sweep whose `trials` are known so far; `command` resumes it."""
     num_drawn = spec.num_trials * len(spec.seeds) if spec.method == "tpe" else None
     num_screened = num_drawn or sum(trial.stage == Stage.SCREEN for trial in trials)
@@ -65,6 +68,7 @@ def make_plan(spec: SweepSpec, trials: Sequence[PlannedTrial], command: str) -> 
         host=socket.gethostname(),
         pid=os.getpid(),
         spec=spec.resolved(),
+        precisions=dict(precisions),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -31,10 +32,19 @@ from flexres_tune.search.base import History, Search
 from flexres_tune.search.confirmation import make_confirmation
 from flexres_tune.search.lists import ListSearch
 from flexres_tune.search.methods import make_search
-from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials, load_sweep
+from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig, expand_trials, load_sweep
 from flexres_tune.storage import is_remote
 from flexres_tune.sweep.history import read_history
 from flexres_tune.sweep.options import RunOptions
+from flexres_tune.sweep.precision import (
+    Measurement,
+    Precisions,
+    decide_precisions,
+    describe_precisions,
+    expected_precision,
+    measure_precision,
+    recorded_precisions,
+)
 from flexres_tune.sweep.reuse import reuse_rows
 from flexres_tune.sweep.signals import REPORT_WITHIN_S, Signals
 from flexres_tune.text import plural
@@ -59,6 +69,7 @@ class Session:
         paths = SweepPaths(self.options.storage, spec.name)
         missing = read_history(paths, spec, self.options.retry, with_scores=False).missing(trials)
         print_listing(self.console, spec, trials, missing, paths.folder, self.options.max_concurrent)
+        self.print(f"precision: {expected_precision(spec, trials, recorded_precisions(paths))}")
         return 0
 
     def run(self) -> int:
@@ -106,6 +117,7 @@ class _SweepRun:
         self._trials = expand_trials(spec, describe_dataset)
         self._stages = [stage for stage in Stage if self._options.stage in ("all", stage)]
         self._statuses: dict[str, TrialStatus] = {}  # of the trials that were started, by trial_id
+        self._precisions: Precisions = {}  # of `precision: auto`, by kind of device; empty until it is decided
 
     def run(self) -> int:
         """Run the stages that have something to do; returns the exit status."""
@@ -159,9 +171,14 @@ class _SweepRun:
             listed = search.work.trials
             if stage is Stage.CONFIRM:
                 listed = searches[Stage.SCREEN].work.trials + listed
-            write_plan(self._paths, make_plan(self._spec, listed, _command()))
+            self._decide_precisions(listed, cluster)
+            plan = make_plan(self._spec, listed, _command(), self._precisions)
+            write_plan(self._paths, plan)
             started = self._train(stage, search, history, cluster)
             self._statuses |= started
+            if (precisions := recorded_precisions(self._paths)) != self._precisions:  # another kind of device joined
+                self._precisions = precisions
+                write_plan(self._paths, replace(plan, precisions=precisions))
             if not started:  # a search whose space holds nothing new
                 return
 
@@ -169,7 +186,7 @@ class _SweepRun:
         """Copy the rows of trials that other sweeps have completed; whether there were any."""
         if not self._options.reuse or self._options.retry:
             return False
-        copied = reuse_rows(self._paths, missing, stage, self._spec.profile)
+        copied = reuse_rows(self._paths, missing, stage, self._spec.profile, recorded_precisions(self._paths))
         if copied:
             trials, names = plural(sum(copied.values()), "trial"), ", ".join(sorted(copied))
             self._print(f"{self._spec.name}: reusing the rows of {trials} of {names}; --no-reuse runs them again")
@@ -202,6 +219,7 @@ class _SweepRun:
                 judged=search.work.trials if stage is Stage.SCREEN else (),
                 options=self._options,
                 node=cluster.nodes[0] if cluster.is_local else None,
+                precisions=self._precisions,
                 measure_slots=measure_slots(resources, cluster, self._paths.root, self._options.max_concurrent),
             )
             states = run_trials(run)
@@ -214,13 +232,38 @@ class _SweepRun:
                 states |= run_trials(again)
         return {trial_id: TrialStatus(state.record.status) for trial_id, state in states.items()}
 
+    def _decide_precisions(self, trials: Sequence[PlannedTrial], cluster: ClusterResources) -> None:
+        """Decide what `precision: auto` stands for, once per sweep, before the first trial runs."""
+        from flexres_tune.cluster.nodes import call_with_resources
+
+        if self._precisions:
+            return
+        if recorded := recorded_precisions(self._paths):
+            self._precisions = recorded
+            self._print(f"{self._spec.name}: precision {describe_precisions(recorded)}, as in its earlier trials")
+            return
+        trial = trial_resources(self._spec.resources_per_trial, cluster, self._options.max_concurrent)
+
+        def measure(config: TrialConfig) -> Measurement:
+            arguments = (config.to_dict(), trial.num_threads, os.getcwd())
+            return call_unless_ray_died(
+                lambda: call_with_resources(trial.cpu, trial.gpu, measure_precision, *arguments)
+            )
+
+        with self._signals.exit_on_first(_interrupted()):  # steps are measured, no trial runs
+            self._precisions, reason = decide_precisions(self._spec, trials, measure)
+        if reason:
+            self._print(f"{self._spec.name}: precision {reason}")
+
     def _choose_resources(
         self, missing: Sequence[PlannedTrial], cluster: ClusterResources
     ) -> tuple[TrialResources, str]:
         """What each trial takes of the cluster, and why; `auto` may be measured on it."""
         requested = self._spec.resources_per_trial
         with self._signals.exit_on_first(_interrupted()):  # steps are measured, no trial runs
-            requested, measured = call_unless_ray_died(lambda: resolve_auto_resources(requested, cluster, missing))
+            requested, measured = call_unless_ray_died(
+                lambda: resolve_auto_resources(requested, cluster, missing, self._precisions)
+            )
         resources = trial_resources(requested, cluster, self._options.max_concurrent)
         return resources, resources.reason + (f"; {measured}" if measured else "")
 

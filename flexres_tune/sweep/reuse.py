@@ -17,14 +17,24 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import PlannedTrial
+from flexres_tune.sweep.precision import Precisions, has_precision_of, most_used_precisions
 
 
-def reuse_rows(paths: SweepPaths, missing: Sequence[PlannedTrial], stage: str, profile: str) -> Mapping[str, int]:
+def reuse_rows(
+    paths: SweepPaths,
+    missing: Sequence[PlannedTrial],
+    stage: str,
+    profile: str,
+    precisions: Precisions,
+) -> Mapping[str, int]:
     """Copy the rows and epochs of `missing` trials that other sweeps have; returns how many, by sweep.
 
     Only `completed` trials are copied: a stopped trial was compared with trials of its own sweep, and a trial that
     failed there may not fail here. The row gets this sweep's name, stage and profile, and `reused_from`, the sweep that
     ran the trial; everything else is kept.
+
+    All trials of a sweep on one kind of device have the same precision: a row with another one than this sweep's is not
+    copied. If this sweep has decided none yet (`precisions` is empty), it uses the one that most of the rows found have.
 
     Trials with equal configurations have the same id. The id of a trial on `parquet:PATH` depends on the path and not
     on the images, so a row is not copied if a file there was changed after its trial had started. A file that was
@@ -34,8 +44,7 @@ def reuse_rows(paths: SweepPaths, missing: Sequence[PlannedTrial], stage: str, p
     if not wanted or not paths.root.is_dir():
         return {}
     results = open_results(paths.root)
-    found: dict[str, dict[str, Any]] = {}
-    source: dict[str, str] = {}
+    candidates: list[tuple[str, dict[str, Any]]] = []  # (sweep, row)
     for sweep in results.sweeps():
         if sweep == paths.sweep:
             continue
@@ -43,10 +52,17 @@ def reuse_rows(paths: SweepPaths, missing: Sequence[PlannedTrial], stage: str, p
         done = pc.and_(
             pc.is_in(rows["trial_id"], pa.array(list(wanted))), pc.equal(rows["status"], TrialStatus.COMPLETED.value)
         )
-        for row in rows.filter(done).to_pylist():
-            trial = wanted[row["trial_id"]]
-            if row["trial_id"] not in found and _data_unchanged(trial.config.dataset, row["started_at"]):
-                found[row["trial_id"]], source[row["trial_id"]] = row, sweep
+        candidates += [
+            (sweep, row)
+            for row in rows.filter(done).to_pylist()
+            if _data_unchanged(wanted[row["trial_id"]].config.dataset, row["started_at"])
+        ]
+    precisions = precisions or most_used_precisions(row for _, row in candidates)
+    found: dict[str, dict[str, Any]] = {}
+    source: dict[str, str] = {}
+    for sweep, row in candidates:
+        if row["trial_id"] not in found and has_precision_of(precisions, row):
+            found[row["trial_id"]], source[row["trial_id"]] = row, sweep
     if not found:
         return {}
     counts: Counter[str] = Counter()

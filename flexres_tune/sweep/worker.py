@@ -17,12 +17,12 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flexres_tune.errors import DivergedError, FlexResError, StorageError
-from flexres_tune.records import EpochMetrics, TrialStatus
+from flexres_tune.records import EpochMetrics, PrecisionUsed, TrialStatus
 from flexres_tune.storage import is_remote, make_path
 from flexres_tune.sweep.signals import REMOTE_STOP_PERIOD_S, STOP_PERIOD_S
 
@@ -41,6 +41,7 @@ class TrialJob:
     folder: str = "."  # the command's working directory, to which relative data paths refer
     stop_file: str | None = None  # as soon as it exists, the trial saves a checkpoint and ends
     num_gpus: float = 0.0  # that Ray has assigned to it
+    precisions: Mapping[str, PrecisionUsed] = field(default_factory=dict)  # of the sweep, by kind of device
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,17 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
     from flexres_tune.spec import TrialConfig
     from flexres_tune.training import Checkpointer, choose_execution, fit
     from flexres_tune.training import device as devices
+    from flexres_tune.training.execution import precision_in_sweep
 
     config = TrialConfig.model_validate(job.config)
     device = devices.pick_device()
     if device.type == "cpu":
         torch.set_num_threads(job.num_threads)  # OpenMP keeps it per thread, so each trial sets it in its own
-    execution = choose_execution(config, device)
+    problems: list[FlexResError] = []
+    checkpoint = make_path(job.checkpoint) if job.checkpoint else None
+    checkpointer = Checkpointer(checkpoint, job.checkpoint_period_s, problems.append)
+    precision = checkpointer.precision(config.trial_id) or precision_in_sweep(job.precisions, device)
+    execution = choose_execution(config, device, precision)
     devices.reset_peak_memory(device)
     facts = replace(
         facts,
@@ -114,10 +120,7 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
         notice=_missing_gpu(facts.hostname, torch.__version__) if job.num_gpus and device.type == "cpu" else None,
     )
     data = load_dataset(config.dataset, device, config.num_train_images)
-    checkpoint = make_path(job.checkpoint) if job.checkpoint else None
     with StopCheck(job.stop_file) as must_stop:
-        problems: list[FlexResError] = []
-        checkpointer = Checkpointer(checkpoint, job.checkpoint_period_s, problems.append)
         for metrics in fit(config, data, execution, checkpointer, must_stop):
             problem = str(problems[-1]) if problems else None
             facts = replace(facts, peak_memory_bytes=devices.peak_memory_bytes(device), problem=problem)

@@ -7,12 +7,13 @@ Explicit settings are obeyed or refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 
 from flexres_tune.datasets import describe_dataset
+from flexres_tune.records import PrecisionUsed
 from flexres_tune.spec.parameters import count_flops
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.execution import Execution, has_compiler, list_options
@@ -24,15 +25,24 @@ MIN_GAIN = 1.1  # a less exact execution must be faster by this factor: a choice
 MAX_COMPILE_SAVING = 0.3  # fraction of the time that compiling may save before it was measured; the most seen is 0.23
 ASSUMED_COMPILE_SECONDS = 30.0  # until it was measured; 20 to 35 s seen on two cores
 
+Measure = Callable[
+    [Execution], tuple[float, float]
+]  # -> (by how many seconds the first step is longer, s per later step)
 
-def choose_execution(config: TrialConfig, device: torch.device) -> Execution:
+
+def choose_execution(config: TrialConfig, device: torch.device, precision: PrecisionUsed | None = None) -> Execution:
     """The execution of a trial on a device.
+
+    Args:
+        precision: what `precision: auto` stands for, decided by the trial's sweep or checkpoint; None: it is measured.
 
     Raises:
         DeviceError: the trial demands bf16 or compiling, and this device or machine cannot do it.
         DataError: the data set, whose image size and count are needed, is missing.
         ArchitectureError: the pool window does not fit the data set's images.
     """
+    if config.precision == "auto" and precision is not None:
+        config = config.model_copy(update={"precision": precision})
     options = [replace(option, compile=config.compile == "on") for option in list_options(config, device)]
     shape = describe_dataset(config.dataset)
     num_images = config.epochs * (config.num_train_images or shape.num_train)
@@ -45,12 +55,27 @@ def choose_execution(config: TrialConfig, device: torch.device) -> Execution:
         return pick_fastest(options, config, num_images, speeds, lambda option: time_steps(config, shape, option))
 
 
+def choose_precision(config: TrialConfig, device: torch.device) -> tuple[PrecisionUsed, dict[str, float]]:
+    """(the faster precision for trials of this model and batch size, images/s of each execution measured).
+
+    Nothing is measured if the device has only one. Neither the optimizer nor any other setting of the trial has a part
+    in it.
+
+    Raises:
+        DataError, ArchitectureError: as `choose_execution`.
+    """
+    options = list_options(config.model_copy(update={"precision": "auto", "compile": "off"}), device)
+    if len({option.precision for option in options}) == 1:
+        return options[0].precision, {}
+    shape = describe_dataset(config.dataset)
+    with stored_speeds(config, shape, device) as speeds:
+        best = _fastest(options, speeds, lambda option: time_steps(config, shape, option))
+    rates = {option.label: config.batch_size / speeds.step_seconds[option.label] for option in options}
+    return best.precision, rates
+
+
 def pick_fastest(
-    options: list[Execution],
-    config: TrialConfig,
-    num_images: int,
-    speeds: Speeds,
-    measure: Callable[[Execution], tuple[float, float]],
+    options: Sequence[Execution], config: TrialConfig, num_images: int, speeds: Speeds, measure: Measure
 ) -> Execution:
     """The fastest option; one that is less exact must be faster by the factor MIN_GAIN.
 
@@ -60,24 +85,29 @@ def pick_fastest(
         options: the most exact first.
         num_images: images that the whole trial trains on, over all epochs.
         speeds: results so far; every measurement is added.
-        measure: option -> (by how many seconds the first step is longer, seconds per later step).
     """
-
-    def seconds(option: Execution) -> float:
-        if option.label not in speeds.step_seconds:
-            speeds.start_seconds[option.label], speeds.step_seconds[option.label] = measure(option)
-        return speeds.step_seconds[option.label]
-
-    best = options[0]
-    for option in options[1:]:
-        if seconds(option) * MIN_GAIN < seconds(best):
-            best = option
+    best = _fastest(options, speeds, measure)
     if config.compile != "auto" or best.graphs or not has_compiler():
         return best
     compiled = replace(best, compile=True)
-    whole = seconds(best) * num_images / config.batch_size
+    whole = _seconds(best, speeds, measure) * num_images / config.batch_size
     cost = speeds.start_seconds.get(compiled.label, ASSUMED_COMPILE_SECONDS)
     if whole * MAX_COMPILE_SAVING < cost:  # compiling cannot pay, so it is not measured either
         return best
-    saved = whole - seconds(compiled) * num_images / config.batch_size
+    saved = whole - _seconds(compiled, speeds, measure) * num_images / config.batch_size
     return compiled if saved > speeds.start_seconds[compiled.label] else best
+
+
+def _fastest(options: Sequence[Execution], speeds: Speeds, measure: Measure) -> Execution:
+    best = options[0]
+    for option in options[1:]:
+        if _seconds(option, speeds, measure) * MIN_GAIN < _seconds(best, speeds, measure):
+            best = option
+    return best
+
+
+def _seconds(option: Execution, speeds: Speeds, measure: Measure) -> float:
+    """Seconds per step, measured if `speeds` does not have them."""
+    if option.label not in speeds.step_seconds:
+        speeds.start_seconds[option.label], speeds.step_seconds[option.label] = measure(option)
+    return speeds.step_seconds[option.label]

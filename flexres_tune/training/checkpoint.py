@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from flexres_tune.errors import CheckpointError, StorageError, describe_os_error
+from flexres_tune.records import PrecisionUsed
 from flexres_tune.storage import AnyPath, atomic_write
 
 if TYPE_CHECKING:
     from flexres_tune.training.state import TrainState
 
 FORMAT = 1  # of the payload; a file of another format is not read
-KEYS = {"trial_id", "epoch", "history", "device_type", "model", "optimizer", "generators"}
+KEYS = {"trial_id", "epoch", "history", "device_type", "precision", "model", "optimizer", "generators"}
 OUTAGE_S = 600.0  # how long a starting trial waits for a server: without its checkpoint it would lose its epochs
 OUTAGE_RETRY_S = 5.0
 
@@ -55,6 +56,29 @@ class Checkpointer:
         self._on_error = on_error
         self._saved_at = time.monotonic()
         self._unsaved: dict[str, Any] | None = None
+        self._read: dict[str, Any] | None = None  # by `precision`, for `restore`
+        self._was_read = False
+
+    def precision(self, trial_id: str) -> PrecisionUsed | None:
+        """The precision of the saved epochs, in which the trial must continue; None if there is no usable file.
+
+        A file that an older version wrote does not say it, which gives None too.
+
+        Raises:
+            CheckpointError: the file belongs to another trial, or cannot be read.
+        """
+        payload = self._payload(trial_id)
+        return payload and payload["precision"]
+
+    def _payload(self, trial_id: str) -> dict[str, Any] | None:
+        """The file's content, read once; None if there is no file. A damaged one is logged and not used."""
+        if not self._was_read and self._path is not None and has_checkpoint(self._path):
+            try:
+                self._read = load_checkpoint(self._path, trial_id)
+            except DamagedCheckpointError as error:
+                log.warning("%s; the trial starts from the beginning", error)
+        self._was_read = True
+        return self._read
 
     def restore(self, make_state: Callable[[], TrainState]) -> TrainState:
         """The saved state, or a new one if there is no file. A damaged file is logged and not used.
@@ -64,17 +88,18 @@ class Checkpointer:
         """
         state = make_state()
         self._saved_at = time.monotonic()
-        if self._path is None or not has_checkpoint(self._path):
+        payload = self._payload(state.config.trial_id)
+        self._read, self._was_read = None, False  # a later call reads the file as it is then
+        if payload is None:
             return state
         try:
-            payload = load_checkpoint(self._path, state.config.trial_id)
-            try:
-                state.load_payload(payload)
-            except (RuntimeError, ValueError, KeyError, TypeError) as error:
-                reason = f"does not fit the model or the optimizer: {error}"
-                raise DamagedCheckpointError(f"{self._path}: {reason}") from error
-        except DamagedCheckpointError as error:
-            log.warning("%s; the trial starts from the beginning", error)
+            state.load_payload(payload)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            log.warning(
+                "%s: does not fit the model or the optimizer: %s; the trial starts from the beginning",
+                self._path,
+                error,
+            )
             return make_state()
         if payload["device_type"] != state.device.type:
             log.warning(
@@ -153,8 +178,12 @@ def load_checkpoint(path: AnyPath, trial_id: str) -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds, depending on which byte is wrong
         first_line = (str(error).splitlines() or [""])[0]
         raise DamagedCheckpointError(f"{path}: is damaged: {type(error).__name__}: {first_line}") from error
+    if isinstance(payload, dict):
+        payload.setdefault("precision", None)  # an older version did not write it
     if not isinstance(payload, dict) or payload.pop("format", None) != FORMAT or payload.keys() != KEYS:
         raise DamagedCheckpointError(f"{path}: is not a checkpoint of format {FORMAT}")
+    if payload["precision"] not in (None, "fp32", "bf16"):
+        raise DamagedCheckpointError(f"{path}: is damaged: its precision must be fp32 or bf16")
     if payload["trial_id"] != trial_id:
         raise CheckpointError(
             f"{path}: belongs to trial {payload['trial_id']}, but this is {trial_id}: their configurations or seeds "

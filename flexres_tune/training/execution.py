@@ -1,16 +1,22 @@
-"""Execution: how a trial runs on a device, and what a device can do. It changes speed and rounding only."""
+"""Execution: how a trial runs on a device, and what a device can do.
+
+Precision changes the numbers systematically, so it is decided once per sweep and kind of device. Memory format, compiling
+and CUDA graphs change the order of sums, so the last digits only: each trial may have its own.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
 from flexres_tune.errors import DeviceError
+from flexres_tune.records import PrecisionUsed
 from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.training.device import device_name
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,7 @@ class Execution:
     """Device, precision, memory format, and whether the network is compiled or captured as CUDA graphs."""
 
     device: torch.device
-    precision: Literal["fp32", "bf16"]  # bf16 is autocast: weights and their update stay float32
+    precision: PrecisionUsed  # bf16 is autocast: weights and their update stay float32
     compile: bool = False
     channels_last: bool = True
     graphs: bool = False  # CUDA graphs of forward and backward: for batches so small that launching kernels costs most
@@ -61,6 +67,21 @@ def list_options(config: TrialConfig, device: torch.device) -> list[Execution]:
     return options
 
 
+def precision_in_sweep(precisions: Mapping[str, PrecisionUsed], device: torch.device) -> PrecisionUsed | None:
+    """The precision of all trials of a sweep on this kind of device; None if the sweep has decided nothing.
+
+    A kind of device that is not in the decisions (a node that joined later) gets the precision that was decided first, or
+    fp32 if that is bf16 and the device has no bf16 units: the answer does not depend on any measurement.
+
+    Args:
+        precisions: the decisions in their order, by `device_name`.
+    """
+    name, first = device_name(device), next(iter(precisions.values()), None)
+    if name in precisions:
+        return precisions[name]
+    return "fp32" if first == "bf16" and not has_fast_bf16(device) else first
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware."""
     if device.type == "cuda":
@@ -79,7 +100,7 @@ def _refuse_impossible(config: TrialConfig, device: torch.device) -> None:
     if config.precision == "bf16" and device.type == "cuda" and not has_fast_bf16(device):
         raise DeviceError(
             f"precision bf16 needs a GPU with bfloat16 units (compute capability 8.0 or above), but "
-            f"{torch.cuda.get_device_name(device)} has none; use precision: auto or fp32"
+            f"{torch.cuda.get_device_name(device)} has none; use precision: fp32, or a node whose GPU has them"
         )
     if config.compile == "on" and not has_compiler():
         raise DeviceError(

@@ -1,7 +1,7 @@
 """Stored speeds: seconds per training step of each execution, kept in this process and in a file for the machine.
 
-There is one entry per shape (model, image size, batch size, optimizer) and device; a later trial of the same shape
-reads what the first one measured. Processes that start together wait for the one that measures. A file that cannot be
+There is one entry per shape (model, image size, batch size) and device; a later trial of the same shape reads what the
+first one measured, with any optimizer. Processes that start together wait for the one that measures. A file that cannot be
 read or written costs time, but no trial fails.
 """
 
@@ -66,7 +66,6 @@ def _key(config: TrialConfig, shape: DataShape, device: torch.device) -> str:
         "model": config.model.model_dump(mode="json"),
         "image": [shape.image_size, shape.num_classes],
         "batch_size": config.batch_size,
-        "optimizer": config.optimizer,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 

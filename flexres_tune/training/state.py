@@ -28,6 +28,7 @@ class TrainState:
     def __init__(self, config: TrialConfig, num_classes: int, image_size: int, execution: Execution):
         self.config = config
         self.device = execution.device
+        self.precision = execution.precision
         self.history: list[EpochMetrics] = []
         with self._forked():
             self._seed_global_generators(config.seed)
@@ -57,6 +58,7 @@ class TrainState:
             "epoch": self.epoch,
             "history": [dataclasses.asdict(metrics) for metrics in self.history],
             "device_type": self.device.type,
+            "precision": self.precision,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generators": {"own": self.generator.get_state(), **self._global_states},

@@ -76,23 +76,23 @@ def test_trial_with_the_most_work_per_step_is_measured(monkeypatch, tmp_path):
         measured.append(config)
         return lambda cpu, gpu, number: [StepRate(100 * cpu, 0, 0)] * number
 
-    resources, reason = resolve_auto_resources(Resources(), machine(2), trials, make_measure)
+    resources, reason = resolve_auto_resources(Resources(), machine(2), trials, {}, make_measure)
     assert measured == [trials[2].config]
     assert (resources.cpu, resources.gpu) == (1.0, 0.0)
     assert "images/s of the node" in reason
 
 
 def test_sweep_without_trials_is_not_measured():
-    assert resolve_auto_resources(Resources(), machine(2), [], measures_nothing) == (Resources(), "")
+    assert resolve_auto_resources(Resources(), machine(2), [], {}, measures_nothing) == (Resources(), "")
 
 
 def test_short_sweep_is_not_measured():
-    assert resolve_auto_resources(Resources(), machine(2), [trial()], measures_nothing) == (Resources(), "")
+    assert resolve_auto_resources(Resources(), machine(2), [trial()], {}, measures_nothing) == (Resources(), "")
 
 
 def test_explicit_request_is_not_measured():
     explicit, long = Resources(cpu=2, gpu=0), trial(epochs=100_000)
-    assert resolve_auto_resources(explicit, machine(2), [long], measures_nothing) == (explicit, "")
+    assert resolve_auto_resources(explicit, machine(2), [long], {}, measures_nothing) == (explicit, "")
 
 
 def test_result_is_cached_per_machine_and_resources(monkeypatch, tmp_path):

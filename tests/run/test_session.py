@@ -10,6 +10,8 @@ from helpers.factories import make_sweep_yaml
 from rich.console import Console
 
 from flexres_tune.results import open_results
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.plan import read_plan
 from flexres_tune.run.session import Session
 from flexres_tune.sweep.options import RunOptions
 
@@ -156,6 +158,23 @@ def test_tpe_draws_as_it_goes_and_goes_on_from_the_tables(run):
     _, output, results = run(head + ("method:" + tail).format(n=5))
     assert "2 trials to run, 3 already done" in output
     assert results.trials("test").num_rows == 5
+
+
+def test_all_optimizers_train_in_the_precision_that_is_measured_once_and_written_to_the_plan(
+    run, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("flexres_tune.sweep.precision.MIN_MEASURED_FLOPS", 0)  # measure a sweep as short as this, too
+    optimizers = "[sgd, nesterov, adam, adamw, adadelta, adagrad]"
+    text = SWEEP.replace("epochs: 2", "epochs: 1") + f"parameters: {{optimizer: {{values: {optimizers}}}}}\n"
+    _, output, results = run(text)
+    rows = results.trials("test").to_pylist()
+    assert {row["status"] for row in rows} == {"completed"} and len(rows) == 6
+    ((device, precision),) = read_plan(SweepPaths(tmp_path / "results", "test")).precisions.items()
+    assert {(row["device"], row["precision_used"]) for row in rows} == {(device, precision)}
+    assert f"test: precision {precision} on {device} (" in output
+    _, output, results = run(text + "seeds: [0, 1]\n")
+    assert f"test: precision {precision} on {device}, as in its earlier trials" in output
+    assert {row["precision_used"] for row in results.trials("test").to_pylist()} == {precision}
 
 
 @pytest.mark.skipif(not JPEG.is_dir(), reason=f"{JPEG} is not there")

@@ -28,7 +28,7 @@ def done(tmp_path):
 
 def test_completed_trial_is_taken_over_with_its_epochs_and_says_where_from(done, tmp_path):
     paths = SweepPaths(tmp_path, "second")
-    assert reuse_rows(paths, [done()], "confirm", "laptop") == {"first": 1}
+    assert reuse_rows(paths, [done()], "confirm", "laptop", {}) == {"first": 1}
     results = open_results(tmp_path)
     (row,) = results.trials("second").to_pylist()
     assert (row["sweep"], row["reused_from"], row["stage"], row["profile"]) == ("second", "first", "confirm", "laptop")
@@ -41,18 +41,18 @@ def test_completed_trial_is_taken_over_with_its_epochs_and_says_where_from(done,
 
 def test_sweep_that_ran_it_is_named_through_a_chain(done, tmp_path):
     trial = done()
-    reuse_rows(SweepPaths(tmp_path, "a"), [trial], "screen", "none")  # "a" is found before "first"
-    reuse_rows(SweepPaths(tmp_path, "third"), [trial], "screen", "none")
+    reuse_rows(SweepPaths(tmp_path, "a"), [trial], "screen", "none", {})  # "a" is found before "first"
+    reuse_rows(SweepPaths(tmp_path, "third"), [trial], "screen", "none", {})
     assert open_results(tmp_path).trials("third")["reused_from"].to_pylist() == ["first"]
 
 
 @pytest.mark.parametrize("status", ["stopped", "failed", "diverged", "out_of_memory", "interrupted"])
 def test_trial_that_did_not_complete_is_run(done, tmp_path, status):
-    assert not reuse_rows(SweepPaths(tmp_path, "second"), [done(status)], "screen", "none")
+    assert not reuse_rows(SweepPaths(tmp_path, "second"), [done(status)], "screen", "none", {})
 
 
 def test_trial_whose_curve_has_a_hole_is_run(done, tmp_path):
-    assert not reuse_rows(SweepPaths(tmp_path, "second"), [done(num_epochs=1)], "screen", "none")
+    assert not reuse_rows(SweepPaths(tmp_path, "second"), [done(num_epochs=1)], "screen", "none", {})
     assert "second" not in open_results(tmp_path).sweeps() or not open_results(tmp_path).trials("second").num_rows
 
 
@@ -65,4 +65,24 @@ def test_images_that_changed_since_are_other_images(done, tmp_path, age, reused)
         moment = started_at.timestamp() + age
         os.utime(images / name, (moment, moment))
     trial = done(dataset=f"parquet:{images}", started_at=started_at)
-    assert bool(reuse_rows(SweepPaths(tmp_path, "second"), [trial], "screen", "none")) == reused
+    assert bool(reuse_rows(SweepPaths(tmp_path, "second"), [trial], "screen", "none", {})) == reused
+
+
+@pytest.mark.parametrize(
+    ("precisions", "reused"), [({}, 1), ({"cpu": "fp32"}, 1), ({"cpu": "bf16"}, 0), ({"any device": "bf16"}, 0)]
+)
+def test_row_of_another_precision_than_this_sweeps_is_not_copied(done, tmp_path, precisions, reused):
+    copied = reuse_rows(SweepPaths(tmp_path, "second"), [done(precision_used="fp32")], "screen", "none", precisions)
+    assert sum(copied.values(), 0) == reused
+
+
+def test_new_sweep_copies_rows_of_one_precision_only(tmp_path):
+    trials = []
+    with SweepWriter(SweepPaths(tmp_path, "first")) as writer:
+        for seed, precision in enumerate(["fp32", "bf16", "bf16"]):  # an older version has let trials choose
+            config = TrialConfig(model="tiny", dataset="digits", epochs=1, seed=seed)
+            writer.add_epoch(make_epoch(config.trial_id, 1))
+            writer.add_trial(make_trial(config, precision_used=precision), config)
+            trials.append(make_planned(config))
+    assert reuse_rows(SweepPaths(tmp_path, "second"), trials, "screen", "none", {}) == {"first": 2}
+    assert set(open_results(tmp_path).trials("second")["precision_used"].to_pylist()) == {"bf16"}

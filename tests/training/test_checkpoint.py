@@ -9,13 +9,14 @@ from flexres_tune.storage import list_folder, make_path
 from flexres_tune.training import checkpoint
 from flexres_tune.training.checkpoint import (
     KEYS,
+    Checkpointer,
     DamagedCheckpointError,
     has_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
 
-PAYLOAD = {**dict.fromkeys(KEYS, 0), "trial_id": "abc-0", "model": {"weight": torch.arange(3.0)}}
+PAYLOAD = {**dict.fromkeys(KEYS, 0), "trial_id": "abc-0", "precision": "bf16", "model": {"weight": torch.arange(3.0)}}
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -97,3 +98,14 @@ def test_server_that_stays_away_fails_the_trial_and_does_not_restart_it(bucket, 
         with pytest.raises(CheckpointError, match="does not answer") as caught:
             ask(make_path("s3://bucket/x.pt"))
         assert not isinstance(caught.value, DamagedCheckpointError)
+
+
+def test_file_of_an_older_version_says_no_precision_and_another_one_is_damaged(tmp_path):
+    old = {key: value for key, value in PAYLOAD.items() if key != "precision"}
+    torch.save({**old, "format": 1}, tmp_path / "x.pt")
+    assert Checkpointer(tmp_path / "x.pt").precision("abc-0") is None
+    save_checkpoint(tmp_path / "x.pt", PAYLOAD)
+    assert Checkpointer(tmp_path / "x.pt").precision("abc-0") == "bf16"
+    save_checkpoint(tmp_path / "x.pt", {**PAYLOAD, "precision": "fp8"})
+    with pytest.raises(DamagedCheckpointError, match=r"x\.pt: is damaged: its precision"):
+        load_checkpoint(tmp_path / "x.pt", "abc-0")
