@@ -150,23 +150,24 @@ def test_dead_raylet_is_replaced_and_the_sweep_continues(sweep, tmp_path):
 
 @pytest.mark.slow
 def test_each_kind_of_failure_is_a_row_with_its_reason_and_frees_its_slot(sweep, tmp_path):
-    values = "[0.01, 0.02, 0.03, 1.0e+30, 0.1]"
-    env = faults(tmp_path / "notes", raises=[0.01], runs_out_of_memory=[0.02], hangs=[0.03])
+    values = "[0.01, 0.02, 0.03, 0.04, 1.0e+30, 0.1]"
+    env = faults(tmp_path / "notes", raises=[0.01], runs_out_of_memory=[0.02], hangs=[0.03], exceeds_its_limit=[0.04])
     driver = sweep(values, 2, "--trial-timeout", "25", env=env)
     assert driver.wait(300) == 0, driver.text()
     rows = table(tmp_path, "trials").set_index("lr")
     assert rows["status"].to_dict() == {
-        0.01: "failed", 0.02: "out_of_memory", 0.03: "failed", 1e30: "diverged", 0.1: "completed",
+        0.01: "failed", 0.02: "out_of_memory", 0.03: "failed", 0.04: "out_of_memory", 1e30: "diverged", 0.1: "completed",
     }  # fmt: skip
     assert "Traceback" in rows["error"][0.01] and "sabotage: this trial raises" in rows["error"][0.01]
     assert "sabotage: no memory" in rows["error"][0.02]
+    assert "can't allocate memory" in rows["error"][0.04]
     assert "no report for 25 s (--trial-timeout)" in rows["error"][0.03]
     assert "loss" in rows["error"][1e30]
     again = sweep(values, 2, "--retry", "failed,out_of_memory")
     assert again.wait() == 0, again.text()
-    assert "3 trials to run, 2 already done" in again.text()
+    assert "4 trials to run, 2 already done" in again.text()
     rows = table(tmp_path, "trials").set_index("lr")
-    assert rows["status"].to_dict() == dict.fromkeys((0.01, 0.02, 0.03, 0.1), "completed") | {1e30: "diverged"}
+    assert rows["status"].to_dict() == dict.fromkeys((0.01, 0.02, 0.03, 0.04, 0.1), "completed") | {1e30: "diverged"}
     assert rows["attempt"][0.01] == 2
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import sys
 import threading
 from html import escape
 from http import HTTPStatus
@@ -50,7 +50,15 @@ class LiveReport:
             return self._cached[1]
 
 
-def make_server(results: Results, sweep: str, port: int = 0) -> ThreadingHTTPServer:
+class LiveServer(ThreadingHTTPServer):
+    """A server that is silent about connections that a browser resets, which it does when a page is reloaded."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def make_server(results: Results, sweep: str, port: int = 0) -> LiveServer:
     """A server that is bound to `port` (0: any free port) and not running yet.
 
     Raises:
@@ -78,14 +86,13 @@ def make_server(results: Results, sweep: str, port: int = 0) -> ThreadingHTTPSer
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
-            with contextlib.suppress(ConnectionError):  # the browser has closed the connection
-                self.wfile.write(body)
+            self.wfile.write(body)
 
         def log_message(self, *arguments) -> None:
             """Do not log requests: an open page sends one every two seconds."""
 
     try:
-        return ThreadingHTTPServer((HOST, port), Handler)
+        return LiveServer((HOST, port), Handler)
     except (OSError, OverflowError) as error:
         reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
         raise ResultsError(

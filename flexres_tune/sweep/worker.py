@@ -85,10 +85,17 @@ def run_job(job: TrialJob) -> Iterator[TrialReport]:
     except FlexResError as error:
         yield TrialReport(None, facts, TrialStatus.FAILED, f"{type(error).__name__}: {error}")
     except Exception as error:  # the sweep continues, and the trial's row has the traceback
+        yield TrialReport(None, facts, *_describe_failure(error))
+
+
+def _describe_failure(error: Exception) -> tuple[TrialStatus, str]:
+    try:
         from flexres_tune.training.device import is_out_of_memory
 
         status = TrialStatus.OUT_OF_MEMORY if is_out_of_memory(error) else TrialStatus.FAILED
-        yield TrialReport(None, facts, status, traceback.format_exc())
+        return status, traceback.format_exc()
+    except MemoryError:  # under `ulimit -v` there may be too little even for this
+        return TrialStatus.OUT_OF_MEMORY, f"MemoryError, after {type(error).__name__}: {error}"
 
 
 def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:

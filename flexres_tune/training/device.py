@@ -73,5 +73,8 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that the device's or the machine's memory is used up."""
-    # a CPU allocation that fails is a plain RuntimeError: "DefaultCPUAllocator: can't allocate memory"
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # of torch's CPU allocator, of C++ libraries, and of the system (ENOMEM, also if a library cannot be loaded)
+    signs = ("can't allocate memory", "std::bad_alloc", "Cannot allocate memory")
+    return any(sign in str(error) for sign in signs)

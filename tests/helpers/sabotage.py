@@ -6,6 +6,7 @@ A test chooses faults by learning rate: `Driver(..., env=faults(tmp_path, slow=[
 import ctypes
 import json
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -53,10 +54,24 @@ def runs_out_of_memory(reports):
     raise MemoryError("sabotage: no memory")
 
 
+def exceeds_its_limit(reports):
+    """An allocation by torch fails, as under `ulimit -v`. The next trial in this process has no limit."""
+    import torch
+
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + 10_000_000, limits[1]))
+    try:
+        torch.empty(2**28)
+        yield from reports
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
 def hangs(reports):
     """In C, with the interpreter's lock held: no Python can run in this process."""
     ctypes.PyDLL(None).sleep(1000)
     return reports
 
 
-FAULTS = {function.__name__: function for function in (slow, raises, runs_out_of_memory, hangs)}
+FAULTS = {function.__name__: function for function in (slow, raises, runs_out_of_memory, exceeds_its_limit, hangs)}

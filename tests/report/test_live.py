@@ -1,5 +1,8 @@
 """The live page, which is served on this machine only and rendered again when the tables change; and the index."""
 
+import http.client
+import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
@@ -8,7 +11,7 @@ import pytest
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.report.files import write_index
-from flexres_tune.report.live import make_server
+from flexres_tune.report.live import LiveReport, make_server
 from flexres_tune.results.writer import SweepWriter
 
 
@@ -49,6 +52,28 @@ def test_nothing_else_is_served(server, path, host, status):
     with pytest.raises(urllib.error.HTTPError) as error:
         get(server, path, host)
     assert error.value.code == status
+
+
+def test_connections_that_are_reset_print_nothing(server, capfd):
+    request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    for sent in (b"", request[:10], request, b"GET /version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") * 10:
+        connection = socket.create_connection(server.server_address)
+        connection.sendall(sent)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()  # with a reset
+    assert get(server, "/version")
+    server.server_close()  # waits for the threads of all requests
+    assert capfd.readouterr().err == ""
+
+
+def test_error_of_the_server_itself_is_printed(server, capfd, monkeypatch):
+    def fails(report):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(LiveReport, "page", fails)
+    with pytest.raises((urllib.error.URLError, ConnectionError, http.client.RemoteDisconnected)):
+        get(server, "/")
+    assert "a defect" in capfd.readouterr().err
 
 
 def test_port_in_use_is_refused_with_what_to_do(server, fill):

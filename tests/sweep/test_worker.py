@@ -1,5 +1,7 @@
 """One trial's stream of reports without Ray, its stop file on each kind of storage, and the hook that tests use."""
 
+import importlib.abc
+import sys
 import time
 
 import pytest
@@ -84,3 +86,21 @@ def test_trial_that_holds_a_gpu_which_torch_does_not_see_says_so(num_gpus, says_
     if says_so:
         assert f"{report.facts.hostname}: torch must see the GPU that a trial holds" in report.facts.notice
         assert "resources_per_trial.gpu=0" in report.facts.notice
+
+
+def runs_out(job, reports):
+    raise MemoryError("in the model")
+
+
+def test_process_without_any_memory_left_reports_that(monkeypatch):
+    """Even what judges the error cannot be imported."""
+
+    class NothingLeft(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path, target=None):
+            raise MemoryError
+
+    monkeypatch.setenv(TRIAL_HOOK, f"{__name__}:runs_out")
+    monkeypatch.delitem(sys.modules, "flexres_tune.training.device", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [NothingLeft()])
+    (report,) = run_job(make_job())
+    assert (report.status, report.error) == ("out_of_memory", "MemoryError, after MemoryError: in the model")

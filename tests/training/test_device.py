@@ -48,4 +48,6 @@ def test_failed_allocation_on_a_cpu_is_out_of_memory():
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    for text in ("std::bad_alloc", "[Errno 12] Cannot allocate memory", "x.so: Cannot allocate memory"):
+        assert is_out_of_memory(OSError(text))
     assert not is_out_of_memory(RuntimeError("shapes do not agree"))
