@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -60,6 +61,12 @@ def escape(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def escape_html(text: object, keep: str = "") -> str:
+    """Text as HTML, for elements, quoted attributes and labels of plots; characters not printable are spelled out."""
+    escaped = html.escape(escape(str(text), keep), quote=False)
+    return escaped.replace('"', "&#34;").replace("'", "&#39;")  # Plotly knows no &quot;
 
 
 def shorten(text: str, width: int) -> str:

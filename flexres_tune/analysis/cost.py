@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from flexres_tune.analysis.leaderboard import BoardRow, leaderboards
+from flexres_tune.analysis.metric import RankingMetric
 from flexres_tune.analysis.rows import to_table
 from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.reader import Results
@@ -25,8 +26,8 @@ class BestAtBudget:
     budget: float = column("epochs, or device-seconds, per trial")
     config_id: str = column("the best configuration")
     parameters: Mapping[str, Any]
-    best_val_accuracy_mean: float | None = column("mean over seeds of the best epoch within the budget", "fraction")
-    best_val_accuracy_sd: float | None = column("its standard deviation", "fraction")
+    best_mean: float | None = column("mean over seeds of the best epoch within the budget", "metric")
+    best_sd: float | None = column("its standard deviation", "metric")
     num_seeds: int = column("trials that the mean is over", "seeds")
     num_configs: int = column("configurations that were compared", "configurations")
 
@@ -42,8 +43,8 @@ class FrontPoint:
     parameters: Mapping[str, Any]
     num_parameters: int = column("trainable parameters of the model", "parameters")
     device_seconds_per_trial: float | None = column("training time of a trial, mean", "s")
-    best_val_accuracy_mean: float | None = column("mean over seeds", "fraction")
-    best_val_accuracy_sd: float | None = column("its standard deviation", "fraction")
+    best_mean: float | None = column("mean over seeds", "metric")
+    best_sd: float | None = column("its standard deviation", "metric")
     num_seeds: int = column("seeds that count", "seeds")
 
 
@@ -58,9 +59,11 @@ def equal_cost(results: Results, sweep: str) -> list[BestAtBudget]:
     Raises:
         ResultsError: no such sweep.
     """
-    ranked = {row.config_id: row for board in leaderboards(results, sweep) for row in board.ranked}
+    boards = leaderboards(results, sweep)
+    ranked = {row.config_id: row for board in boards for row in board.ranked}
+    sign = "" if boards[0].metric.is_maximized else "-"
     best = run_sql(
-        """
+        f"""
         WITH extremes AS (
             SELECT dataset, budget_of, max(cost) AS most, greatest(min(cost), 1e-3) AS least FROM spent GROUP BY ALL
         ), halvings AS (  -- of the highest cost, down to the lowest cost of one epoch
@@ -71,29 +74,30 @@ def equal_cost(results: Results, sweep: str) -> list[BestAtBudget]:
             SELECT dataset, budget_of, CASE budget_of WHEN 'epochs' THEN floor(amount) ELSE amount END AS budget
             FROM halvings
         ), reached AS (
-            SELECT dataset, budget_of, budget, config_id, num_trials, trial_id, max(accuracy) AS accuracy
+            SELECT dataset, budget_of, budget, config_id, num_trials, trial_id, max(score) AS score
             FROM budgets JOIN spent USING (dataset, budget_of) WHERE cost <= budget + 1e-9 GROUP BY ALL
         ), means AS (
-            SELECT dataset, budget_of, budget, config_id, avg(accuracy) AS best_val_accuracy_mean,
-                stddev_samp(accuracy) AS best_val_accuracy_sd, count(accuracy) AS num_seeds
+            SELECT dataset, budget_of, budget, config_id, {sign}avg(score) AS best_mean,
+                stddev_samp(score) AS best_sd, count(score) AS num_seeds
             FROM reached GROUP BY ALL HAVING count(*) = any_value(num_trials)
         )
         SELECT *, count(*) OVER (PARTITION BY dataset, budget_of, budget) AS num_configs FROM means
         QUALIFY row_number() OVER (
-            PARTITION BY dataset, budget_of, budget ORDER BY best_val_accuracy_mean DESC NULLS LAST, config_id
+            PARTITION BY dataset, budget_of, budget ORDER BY {sign}best_mean DESC NULLS LAST, config_id
         ) = 1
         ORDER BY dataset, budget_of DESC, budget
         """,
-        {"spent": _spent(results, sweep, ranked)},
+        {"spent": _spent(results, sweep, ranked, boards[0].metric)},
     )
     return [
         BestAtBudget(sweep=sweep, parameters=ranked[row["config_id"]].parameters, **row) for row in best.to_pylist()
     ]
 
 
-def _spent(results: Results, sweep: str, ranked: Mapping[str, BoardRow]) -> pa.Table:
-    """What each trial that counts had cost, in epochs and in device-seconds, when it reached each accuracy."""
+def _spent(results: Results, sweep: str, ranked: Mapping[str, BoardRow], metric: RankingMetric) -> pa.Table:
+    """What each trial that counts had cost, in epochs and in device-seconds, when it reached each score."""
     configurations = to_table(BoardRow, list(ranked.values()))
+    sign = "" if metric.is_maximized else "-"
     query = f"""
         WITH counted AS (
             SELECT t.trial_id, t.config_id, t.dataset, count(*) OVER (PARTITION BY t.config_id) AS num_trials
@@ -102,13 +106,13 @@ def _spent(results: Results, sweep: str, ranked: Mapping[str, BoardRow]) -> pa.T
         ), curves AS (
             SELECT counted.*, epoch AS epochs,
                 sum(epoch_seconds) OVER (PARTITION BY trial_id ORDER BY epoch) AS device_seconds,
-                CASE WHEN isfinite(val_accuracy) THEN val_accuracy END AS accuracy
+                CASE WHEN isfinite({metric.name}) THEN {sign}{metric.name} END AS score
             FROM epochs JOIN counted USING (trial_id)
         )
-        SELECT trial_id, config_id, dataset, num_trials, accuracy, 'epochs' AS budget_of, epochs::DOUBLE AS cost
+        SELECT trial_id, config_id, dataset, num_trials, score, 'epochs' AS budget_of, epochs::DOUBLE AS cost
         FROM curves
         UNION ALL
-        SELECT trial_id, config_id, dataset, num_trials, accuracy, 'device_seconds', device_seconds FROM curves
+        SELECT trial_id, config_id, dataset, num_trials, score, 'device_seconds', device_seconds FROM curves
     """
     tables = {"trials": results.trials(sweep), "epochs": results.epochs(sweep), "configurations": configurations}
     return run_sql(query, tables)
@@ -138,7 +142,8 @@ def pareto(results: Results, sweep: str) -> list[FrontPoint]:
                 for row in board.ranked
             ]
             costs = [getattr(point, against) for point in points]
-            front = pareto_front(costs, [point.best_val_accuracy_mean for point in points])
+            means = [point.best_mean for point in points]
+            front = pareto_front(costs, [None if mean is None else board.metric.score(mean) for mean in means])
             found += [points[index] for index in front]
     return found
 

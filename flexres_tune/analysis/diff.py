@@ -127,21 +127,22 @@ def _diff_sweeps(results: Results, a: str, b: str) -> list[Difference]:
 def _totals(a: Sequence[Board], b: Sequence[Board]) -> list[Difference]:
     """Differences between what two sweeps hold as a whole."""
     found = []
+    metric = a[0].metric
     for what, unit, total in (
         ("configurations", "configurations", lambda boards: sum(len(board.rows) for board in boards)),
         ("configurations run to the end", "configurations", lambda boards: sum(len(board.ranked) for board in boards)),
         ("device_seconds", "s", lambda boards: sum(row.device_seconds or 0 for board in boards for row in board.rows)),
-        ("highest val_accuracy", "fraction", _highest),
+        (f"{metric.extreme} {metric.name}", metric.unit, _best),
     ):
         one, other = total(a), total(b)
-        if one != other and None not in (one, other):
+        if one != other and None not in (one, other) and (total is not _best or b[0].metric == metric):
             found.append(Difference("result", what, unit=unit, a_mean=one, b_mean=other, difference=one - other))
     return found
 
 
-def _highest(boards: Sequence[Board]) -> float | None:
-    means = [row.best_val_accuracy_mean for board in boards for row in board.ranked]
-    return max((mean for mean in means if mean is not None), default=None)
+def _best(boards: Sequence[Board]) -> float | None:
+    means = [row.best_mean for board in boards for row in board.ranked if row.best_mean is not None]
+    return boards[0].metric.best(means) if means else None
 
 
 def _shared_configurations(results: Results, a: str, b: str, boards: Sequence[Sequence[Board]]) -> list[Difference]:

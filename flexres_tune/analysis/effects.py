@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import BoardRow, leaderboards, varied_columns
-from flexres_tune.analysis.statistics import Interval, mean_interval
+from flexres_tune.analysis.leaderboard import BoardRow, distinct, leaderboards, varied_columns
+from flexres_tune.analysis.metric import RankingMetric
+from flexres_tune.analysis.statistics import half_width
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import column
 from flexres_tune.results.reader import Results
@@ -31,12 +33,13 @@ class Effect:
     num_trials: int = column("their trials", "trials")
     num_stopped: int = column("trials of this value that the scheduler stopped", "trials")
     num_failed: int = column("trials of this value that diverged, ran out of memory or failed", "trials")
-    best_val_accuracy_mean: float | None = column("mean over num_configs of their means", "fraction")
-    best_val_accuracy_sd: float | None = column("standard deviation over what interval_over says", "fraction")
-    best_val_accuracy_low: float | None = column("lower end of the mean's 95 % interval", "fraction")
-    best_val_accuracy_high: float | None = column("upper end of the mean's 95 % interval", "fraction")
-    highest_val_accuracy: float | None = column("mean of the best configuration", "fraction")
+    best_mean: float | None = column("mean over num_configs of their means", "metric")
+    best_sd: float | None = column("standard deviation over what interval_over says", "metric")
+    best_low: float | None = column("lower end of the mean's 95 % interval", "metric")
+    best_high: float | None = column("upper end of the mean's 95 % interval", "metric")
+    extreme: float | None = column("mean of the best configuration", "metric")
     interval_over: str | None = column("configurations | seeds; null if there is no interval")
+    precision_used: str | None = column("precision of num_trials; several if they differ")
 
 
 def parameter_effects(results: Results, sweep: str, parameter: str, by: str | None = None) -> list[Effect]:
@@ -65,22 +68,27 @@ def parameter_effects(results: Results, sweep: str, parameter: str, by: str | No
     # The board leaves a parameter out if another one implies it, so the values are read from the trials.
     values = {row.pop("config_id"): row for row in trials.select(["config_id", *keys]).to_pylist()}
     groups: dict[str, list[BoardRow]] = {}
-    for row in (row for board in leaderboards(results, sweep) for row in board.rows):
+    boards = leaderboards(results, sweep)
+    for row in (row for board in boards for row in board.rows):
         groups.setdefault(json.dumps([row.dataset, *values[row.config_id].values()]), []).append(row)
-    effects = [_effect(group, values[group[0].config_id]) for group in groups.values()]
+    metric = boards[0].metric
+    effects = [_effect(group, metric, values[group[0].config_id]) for group in groups.values()]
     return sorted(effects, key=lambda each: (each.dataset or "", *map(sort_key, each.parameters.values())))
 
 
-def _effect(group: Sequence[BoardRow], parameters: Mapping[str, Any]) -> Effect:
-    ranked = [row for row in group if row.rank is not None and row.best_val_accuracy_mean is not None]
-    means = [row.best_val_accuracy_mean for row in ranked]
-    interval = mean_interval(means) if ranked else Interval(None, None, None, None)
-    over = "configurations" if ranked else None
+def _effect(group: Sequence[BoardRow], metric: RankingMetric, parameters: Mapping[str, Any]) -> Effect:
+    ranked = [row for row in group if row.rank is not None and row.best_mean is not None]
+    means = [row.best_mean for row in ranked]
+    interval: dict[str, float | None] = dict.fromkeys(("best_mean", "best_sd", "best_low", "best_high"))
+    over = None
     if len(ranked) == 1:
-        (row,) = ranked
-        over = "seeds" if row.num_seeds > 1 else None
-        low, high = row.best_val_accuracy_low, row.best_val_accuracy_high
-        interval = Interval(means[0], row.best_val_accuracy_sd, low, high)
+        interval = {name: getattr(ranked[0], name) for name in interval}
+        over = "seeds" if ranked[0].num_seeds > 1 else None
+    elif ranked:
+        mean, sd = statistics.fmean(means), statistics.stdev(means)
+        low, high = metric.clip(mean, float(half_width(sd, len(means))))
+        interval = {"best_mean": mean, "best_sd": sd, "best_low": low, "best_high": high}
+        over = "configurations"
     return Effect(
         sweep=group[0].sweep,
         dataset=group[0].dataset,
@@ -89,12 +97,10 @@ def _effect(group: Sequence[BoardRow], parameters: Mapping[str, Any]) -> Effect:
         num_trials=sum(row.num_seeds for row in ranked),
         num_stopped=sum(row.num_stopped for row in group),
         num_failed=sum(row.num_diverged + row.num_out_of_memory + row.num_failed for row in group),
-        best_val_accuracy_mean=interval.mean,
-        best_val_accuracy_sd=interval.sd,
-        best_val_accuracy_low=None if interval.low is None else max(0.0, interval.low),
-        best_val_accuracy_high=None if interval.high is None else min(1.0, interval.high),
-        highest_val_accuracy=max(means, default=None),
+        **interval,
+        extreme=metric.best(means) if means else None,
         interval_over=over,
+        precision_used=", ".join(distinct(row.precision_used for row in ranked)) or None,
     )
 
 

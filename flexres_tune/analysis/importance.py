@@ -8,14 +8,14 @@ parameters. It is repeated with different forests to show how much its answer va
 from __future__ import annotations
 
 import json
-import math
 import random
 import statistics
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import by_dataset, distinguishing_columns
+from flexres_tune.analysis.leaderboard import by_dataset, distinguishing_columns, trials_with_metric
+from flexres_tune.analysis.metric import metric_of
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.reader import Results
@@ -28,7 +28,7 @@ MAX_TRIALS = 200  # per repeat: 900 trials take 18 s, and 200 give the same orde
 
 @dataclass(frozen=True)
 class Importance:
-    """A parameter's share of the variance of best_val_accuracy."""
+    """A parameter's share of the variance of the best value of the sweep's metric."""
 
     sweep: str = column("sweep's name")
     dataset: str = column("data set used last; trials on others are left out")
@@ -50,10 +50,9 @@ def parameter_importance(results: Results, sweep: str, repeats: int = REPEATS) -
         ResultsError: fewer than MIN_TRIALS trials that ran to the end, or MIN_PARAMETERS parameters that vary among
             them; or no such sweep.
     """
-    trials = results.trials(sweep)
+    trials = trials_with_metric(results, sweep, metric_of(results, sweep))
     rows = by_dataset(trials)[0].to_pylist()
-    completed = [row for row in rows if row["status"] == TrialStatus.COMPLETED and row["best_val_accuracy"] is not None]
-    completed = [row for row in completed if math.isfinite(row["best_val_accuracy"])]
+    completed = [row for row in rows if row["status"] == TrialStatus.COMPLETED and row["metric"] is not None]
     varied = distinguishing_columns(trials)
     names = [name for name in varied if len({_category(row[name]) for row in completed}) > 1]
     if len(completed) < MIN_TRIALS or len(names) < MIN_PARAMETERS:
@@ -116,7 +115,7 @@ def _study(rows: list[dict], names: list[str]) -> Any:
             name: _category(row[name]) if isinstance(space[name], CategoricalDistribution) else row[name]
             for name in names
         }
-        study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=row["best_val_accuracy"]))
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=row["metric"]))
     return study
 
 

@@ -1,13 +1,13 @@
-"""Leaderboard: one row per configuration, ranked by the mean over seeds of best_val_accuracy.
+"""Leaderboard: one row per configuration, ranked by the mean over seeds of the best value of the sweep's metric.
 
-Only configurations whose trials all ran to the end have a rank. best_val_accuracy is a maximum over epochs and so a
+Only configurations whose trials all ran to the end have a rank. The best value of any epoch is an extreme and so a
 little optimistic, to the same degree for every configuration; last_val_accuracy is shown next to it. The test set is
 shown and never used to rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.analysis.rows import to_table
 from flexres_tune.analysis.statistics import Comparison, compare_with_leader, half_width
 from flexres_tune.records import Stage, TrialStatus, column
@@ -56,15 +57,17 @@ class BoardRow:
     outcome: str = column("status of its worst trial")
     stage: str = column("confirm if its confirm trials are counted, else screen")
     num_seeds: int = column("seeds that count", "seeds")
-    best_val_accuracy_mean: float | None = column("highest validation accuracy of any epoch, mean", "fraction")
-    best_val_accuracy_sd: float | None = column("its standard deviation", "fraction")
+    best_mean: float | None = column("best value of the metric in any epoch, mean", "metric")
+    best_sd: float | None = column("its standard deviation", "metric")
     last_val_accuracy_mean: float | None = column("validation accuracy of the last epoch, mean", "fraction")
     last_val_accuracy_sd: float | None = column("its standard deviation", "fraction")
-    best_epoch: float | None = column("epoch of best_val_accuracy, median", "epochs")
+    best_epoch: float | None = column("epoch of the best value, median", "epochs")
     epochs: int = column("the budget of a trial", "epochs")
     test_accuracy_mean: float | None = column("accuracy on the test set, mean", "fraction")
     test_accuracy_sd: float | None = column("its standard deviation", "fraction")
     num_parameters: int = column("trainable parameters of the model", "parameters")
+    precision_used: str | None = column("precision of the trials that count; several if they differ")
+    device: str | None  # of the trials that count; several if they differ
     device_seconds: float | None = column("training time of all its trials", "s")
     num_completed: int = column("trials that ran to the end", "trials")
     num_stopped: int = column("trials that the scheduler stopped", "trials")
@@ -73,16 +76,16 @@ class BoardRow:
     num_diverged: int = column("trials whose loss was not finite", "trials")
     num_out_of_memory: int = column("trials that ran out of memory", "trials")
     num_failed: int = column("trials that raised an exception", "trials")
-    best_val_accuracy_low: float | None = column("lower end of the mean's 95 % interval", "fraction", default=None)
-    best_val_accuracy_high: float | None = column("upper end of the mean's 95 % interval", "fraction", default=None)
+    best_low: float | None = column("lower end of the mean's 95 % interval", "metric", default=None)
+    best_high: float | None = column("upper end of the mean's 95 % interval", "metric", default=None)
     separable_from_leader: str | None = column(
         f"leader | yes (p below 5 %) | no | {ONE_SEED}; null if not compared: it did not run to the end, or was only "
         "screened while the leader was confirmed",
         default=None,
     )
-    behind_leader: float | None = column("leader's mean less this one's", "fraction difference", default=None)
-    behind_leader_low: float | None = column("lower end of its 95 % interval", "fraction difference", default=None)
-    behind_leader_high: float | None = column("upper end of its 95 % interval", "fraction difference", default=None)
+    behind_leader: float | None = column("by how much the leader's mean is better", "metric difference", default=None)
+    behind_leader_low: float | None = column("lower end of its 95 % interval", "metric difference", default=None)
+    behind_leader_high: float | None = column("upper end of its 95 % interval", "metric difference", default=None)
     p_value: float | None = column(
         "adjusted for all comparisons made, and for the leader's being picked by the values", default=None
     )
@@ -99,6 +102,7 @@ class Board:
     """The leaderboard of one sweep on one data set."""
 
     sweep: str
+    metric: RankingMetric  # what it ranks by
     dataset: str | None  # None if there are no trials
     parameters: tuple[str, ...]  # the columns that tell its configurations apart
     rows: tuple[BoardRow, ...]  # best first
@@ -109,7 +113,7 @@ class Board:
         return tuple(row for row in self.rows if row.rank is not None)
 
     def to_table(self) -> pa.Table:
-        return to_table(BoardRow, self.rows, self.parameters)
+        return to_table(BoardRow, self.rows, self.parameters, self.metric)
 
 
 def leaderboards(results: Results, sweep: str | None = None, limit: int | None = None) -> list[Board]:
@@ -121,7 +125,33 @@ def leaderboards(results: Results, sweep: str | None = None, limit: int | None =
     Raises:
         ResultsError: no such sweep, or no results.
     """
-    return [_board(name, rows, limit) for name in results.choose(sweep) for rows in by_dataset(results.trials(name))]
+    boards = []
+    for name in results.choose(sweep):
+        metric = metric_of(results, name)
+        boards += [_board(name, metric, rows, limit) for rows in by_dataset(trials_with_metric(results, name, metric))]
+    return boards
+
+
+def trials_with_metric(results: Results, sweep: str, metric: RankingMetric) -> pa.Table:
+    """The columns of `trials`, with best_epoch of the metric, and `metric`: its best value, null unless finite."""
+    trials = results.trials(sweep).select(table_schema("trials").names)  # a column of another version could be wrong
+    if metric.name == "val_accuracy":
+        values = trials["best_val_accuracy"].combine_chunks()
+        return trials.append_column(
+            "metric", pc.if_else(pc.is_finite(values), values, pa.nulls(len(values), values.type))
+        )
+    best, at = ("max", "arg_max") if metric.is_maximized else ("min", "arg_min")
+    query = f"""
+        SELECT trial_id, {best}({metric.name}) AS value, {at}(epoch, {metric.name}) AS epoch
+        FROM epochs WHERE isfinite({metric.name}) GROUP BY trial_id
+    """
+    found = run_sql(query, {"epochs": results.epochs(sweep)})
+    rows = pc.index_in(trials["trial_id"], value_set=found["trial_id"].combine_chunks())
+    index = trials.schema.get_field_index("best_epoch")
+    epochs = found["epoch"].take(rows).cast(trials.schema.field(index).type)
+    return trials.set_column(index, trials.schema.field(index), epochs).append_column(
+        "metric", found["value"].take(rows)
+    )
 
 
 def varied_columns(trials: pa.Table) -> list[str]:
@@ -159,28 +189,30 @@ def by_dataset(trials: pa.Table) -> list[pa.Table]:
     return sorted(groups, key=lambda group: pc.max(group["finished_at"]).value or 0, reverse=True)
 
 
-def _board(sweep: str, trials: pa.Table, limit: int | None) -> Board:
-    trials = trials.select(table_schema("trials").names)  # a column of another version could shadow one made in SQL
+def _board(sweep: str, metric: RankingMetric, trials: pa.Table, limit: int | None) -> Board:
     parameters = tuple(distinguishing_columns(trials))
-    found = run_sql(_board_query(parameters), {"trials": trials}).to_pylist()
+    found = run_sql(_board_query(parameters, metric), {"trials": trials}).to_pylist()
     for row in found:
         row["parameters"] = {name: row[name] if name == "epochs" else row.pop(name) for name in parameters}
     scores = [dict(zip(row.pop("seeds") or (), row.pop("scores") or (), strict=True)) for row in found]
-    pairs = zip(found, _statistics(found, scores), strict=True)
+    pairs = zip(found, _statistics(found, scores, metric), strict=True)
     rows = tuple(BoardRow(**row, **statistics) for row, statistics in list(pairs)[:limit])
-    return Board(sweep, rows[0].dataset if rows else None, parameters, rows)
+    return Board(sweep, metric, rows[0].dataset if rows else None, parameters, rows)
 
 
-def _board_query(parameters: Sequence[str]) -> str:
+def _board_query(parameters: Sequence[str], metric: RankingMetric) -> str:
     """SQL over `trials` of one data set: the fields of BoardRow up to num_failed, the parameters, `seeds`, `scores`."""
     statuses = ", ".join(f"'{status}'" for status in OUTCOMES)
-    measures = {name: "counts" for name in ("best_val_accuracy", "last_val_accuracy")}
-    measures["test_accuracy"] = "counts AND severity = 1"
+    sign = "" if metric.is_maximized else "-"
     # NaN, as a diverged trial may have, would be the greatest of all numbers in DuckDB.
-    finite = ", ".join(f"CASE WHEN isfinite({name}) THEN {name} END AS {name}" for name in measures)
+    finite = ", ".join(f"CASE WHEN isfinite({n}) THEN {n} END AS {n}" for n in ("last_val_accuracy", "test_accuracy"))
     means = ", ".join(
-        f"avg({name}) FILTER ({rows}) AS {name}_mean, stddev_samp({name}) FILTER ({rows}) AS {name}_sd"
-        for name, rows in measures.items()
+        f"avg({value}) FILTER ({rows}) AS {name}_mean, stddev_samp({value}) FILTER ({rows}) AS {name}_sd"
+        for name, value, rows in (
+            ("best", "metric", "counts"),
+            ("last_val_accuracy", "last_val_accuracy", "counts"),
+            ("test_accuracy", "test_accuracy", "counts AND severity = 1"),
+        )
     )
     constant = dict.fromkeys(["sweep", "dataset", *parameters, "epochs", "num_parameters"])
     assert constant.keys() <= {*table_schema("trials").names}, constant  # never a name from a file
@@ -208,14 +240,16 @@ def _board_query(parameters: Sequence[str]) -> str:
                 count(DISTINCT seed) FILTER (counts) AS num_seeds,
                 {means},
                 median(best_epoch) FILTER (counts) AS best_epoch,
+                string_agg(DISTINCT precision_used, ', ' ORDER BY precision_used) FILTER (counts) AS precision_used,
+                string_agg(DISTINCT device, ', ' ORDER BY device) FILTER (counts) AS device,
                 sum(train_seconds) AS device_seconds,
                 {", ".join(f"count(*) FILTER (status = '{status}') AS num_{status}" for status in OUTCOMES)},
-                list(seed ORDER BY seed) FILTER (counts AND best_val_accuracy IS NOT NULL) AS seeds,
-                list(best_val_accuracy ORDER BY seed) FILTER (counts AND best_val_accuracy IS NOT NULL) AS scores
+                list(seed ORDER BY seed) FILTER (counts AND metric IS NOT NULL) AS seeds,
+                list({sign}metric ORDER BY seed) FILTER (counts AND metric IS NOT NULL) AS scores
             FROM counted GROUP BY config_id
         ), placed AS (
             SELECT *, row_number() OVER (
-                ORDER BY worst, stage = '{Stage.CONFIRM}' DESC, best_val_accuracy_mean DESC NULLS LAST,
+                ORDER BY worst, stage = '{Stage.CONFIRM}' DESC, {sign}best_mean DESC NULLS LAST,
                     num_parameters, config_id
             ) AS place FROM board
         )
@@ -226,16 +260,16 @@ def _board_query(parameters: Sequence[str]) -> str:
     """
 
 
-def _statistics(rows: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[int, float]]) -> list[dict[str, Any]]:
-    """Per row, the fields from best_val_accuracy_low to compared_by that have a value."""
+def _statistics(
+    rows: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[int, float]], metric: RankingMetric
+) -> list[dict[str, Any]]:
+    """Per row, the fields from best_low to compared_by that have a value; `scores` are higher if they are better."""
     found: list[dict[str, Any]] = [{} for _ in rows]
     several = [index for index, values in enumerate(scores) if len(values) > 1]
     if several:  # otherwise SciPy need not be imported
-        halves = half_width([rows[i]["best_val_accuracy_sd"] for i in several], [len(scores[i]) for i in several])
+        halves = half_width([rows[i]["best_sd"] for i in several], [len(scores[i]) for i in several])
         for index, half in zip(several, halves.tolist(), strict=True):
-            mean = rows[index]["best_val_accuracy_mean"]
-            found[index]["best_val_accuracy_low"] = max(0.0, mean - half)  # no accuracy lies outside [0, 1]
-            found[index]["best_val_accuracy_high"] = min(1.0, mean + half)
+            found[index]["best_low"], found[index]["best_high"] = metric.clip(rows[index]["best_mean"], half)
     if not rows or rows[0]["rank"] is None or not scores[0]:
         return found
     found[0] |= {"separable_from_leader": "leader", "behind_leader": 0.0}
@@ -262,3 +296,28 @@ def verdict(comparison: Comparison) -> str:
         return ONE_SEED
     # On shared seeds alone the leader may be behind: then nothing says that it is better.
     return "yes" if comparison.p_value < ALPHA and comparison.difference > 0 else "no"
+
+
+def comparison_problems(board: Board) -> list[str]:
+    """What ranked configurations differ in besides their parameters: precision, and the device of their times."""
+    problems = []
+    precisions = distinct(row.precision_used for row in board.ranked)
+    if len(precisions) > 1 and "precision" not in board.parameters:
+        problems.append(precision_problem(precisions))
+    devices = distinct(row.device for row in board.ranked)
+    if len(devices) > 1:
+        problems.append(f"the trials ran on different devices ({', '.join(devices)}): their times are not comparable")
+    return problems
+
+
+def precision_problem(precisions: Sequence[str]) -> str:
+    """Why the results of these precisions should not be compared."""
+    return (
+        f"the trials were trained in different precisions ({', '.join(precisions)}): part of a difference between "
+        "configurations may come from that"
+    )
+
+
+def distinct(texts: Iterable[str | None]) -> list[str]:
+    """The names in comma-separated lists, each once, sorted."""
+    return sorted({name for text in texts if text for name in text.split(", ")})

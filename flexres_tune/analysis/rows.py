@@ -15,17 +15,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from flexres_tune.results.schema import record_fields, table_schema
+from flexres_tune.analysis.metric import RankingMetric
+from flexres_tune.results.schema import record_fields, table_schema, unit_of
 
 
-def to_table(row_type: type, rows: Sequence[Any], parameters: Sequence[str] = ()) -> pa.Table:
+def to_table(
+    row_type: type, rows: Sequence[Any], parameters: Sequence[str] = (), metric: RankingMetric | None = None
+) -> pa.Table:
     """One row per item, each a `row_type`; a parameter takes the place of a field of the same name.
 
-    Null stands for a parameter that a row does not have, and for a number that is not finite.
+    Null stands for a parameter that a row does not have, and for a number that is not finite. Columns of the unit
+    `metric` are named for the metric, and have its unit: best_mean becomes best_val_accuracy_mean.
     """
     schema = _row_schema(row_type, parameters)
+    named = schema if metric is None else pa.schema([_of_metric(field, metric) for field in schema])
     if not rows:
-        return schema.empty_table()
+        return named.empty_table()
     # By way of JSON: pa.array() imports pandas, which takes longer than a leaderboard of 10,000 configurations.
     from pyarrow import json as arrow_json
 
@@ -36,7 +41,15 @@ def to_table(row_type: type, rows: Sequence[Any], parameters: Sequence[str] = ()
         lines.append(json.dumps(values | not_finite))
     options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
     table = arrow_json.read_json(io.BytesIO("\n".join(lines).encode()), parse_options=options)
-    return table.select(schema.names).cast(schema).combine_chunks()
+    return table.select(schema.names).rename_columns(named.names).cast(named).combine_chunks()
+
+
+def _of_metric(field: pa.Field, metric: RankingMetric) -> pa.Field:
+    unit = unit_of(field)
+    if unit == "metric":
+        word, _, end = field.name.partition("_")  # best_mean, or extreme: the mean of the best configuration
+        field = field.with_name(f"{word}_{metric.name}_{end}" if end else f"{metric.extreme}_{metric.name}")
+    return field.with_metadata((field.metadata or {}) | {b"unit": unit.replace("metric", metric.unit).encode()})
 
 
 def concatenate(tables: Sequence[pa.Table]) -> pa.Table:

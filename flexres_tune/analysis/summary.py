@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import Board, BoardRow, leaderboards
-from flexres_tune.display.format import format_p_value, format_value, significant_decimals
+from flexres_tune.analysis.leaderboard import Board, BoardRow, comparison_problems, leaderboards
+from flexres_tune.analysis.metric import RankingMetric
+from flexres_tune.display.format import format_p_value, format_value
 from flexres_tune.records import Stage
 from flexres_tune.results.reader import Results
 
@@ -28,13 +29,18 @@ def answer_sentence(results: Results, sweep: str) -> str:
 
 
 def sentence_of(board: Board) -> str:
-    """answer_sentence() of one data set's leaderboard."""
+    """answer_sentence() of one data set's leaderboard; a second sentence if its trials differ in precision."""
+    problems = [f" {text[0].upper()}{text[1:]}." for text in comparison_problems(board) if "precision" in text]
+    return _answer(board) + "".join(problems)
+
+
+def _answer(board: Board) -> str:
     if not board.ranked:
         return f"No answer yet: {_reason_without_ranks(board.rows)}."
     leader, *others = board.ranked
     name = configuration_name(leader.parameters, leader.config_id)
     rivals = [row for row in others if row.stage == leader.stage]
-    measured = _measured(leader)
+    measured = _measured(leader, board.metric)
     if not rivals:
         reason = "no other configuration was confirmed" if others else "there is nothing to compare it with"
         return f"{name} has {measured}; {reason}."
@@ -45,7 +51,7 @@ def sentence_of(board: Board) -> str:
         )
     equals = [row for row in rivals if row.separable_from_leader != "yes"]
     closest = (equals or rivals)[0]
-    gap = f"it is {_gap(closest)}"
+    gap = f"it is {_gap(closest, board.metric)}"
     if leader.stage != Stage.CONFIRM:
         gap += f"; it was chosen by these same seeds, so {ADD_CONFIRM} to measure it on fresh ones"
     if not equals:
@@ -78,24 +84,29 @@ def _reason_without_ranks(rows: Sequence[BoardRow]) -> str:
     return "no configuration has run to the end"
 
 
-def _measured(row: BoardRow) -> str:
-    mean, sd = row.best_val_accuracy_mean, row.best_val_accuracy_sd
+def _measured(row: BoardRow, metric: RankingMetric) -> str:
+    mean, sd = row.best_mean, row.best_sd
     if mean is None:
-        return "no finite validation accuracy"
-    digits = significant_decimals(sd)
+        return f"no finite {metric.words}"
+    precision = f" in {row.precision_used}" if row.precision_used else ""
     if sd is None:
-        return f"{100 * mean:.{digits}f} % validation accuracy"
+        return f"{metric.text(mean)} {metric.words}{precision}"
     seeds = "fresh seeds" if row.stage == Stage.CONFIRM else "seeds"
-    return f"{100 * mean:.{digits}f} ± {100 * sd:.{digits}f} % validation accuracy over {row.num_seeds} {seeds}"
+    return f"{metric.text(mean, sd)} {metric.words} over {row.num_seeds} {seeds}{precision}"
 
 
-def _gap(row: BoardRow) -> str:
+def _gap(row: BoardRow, metric: RankingMetric) -> str:
     """The leader's lead over a row: "0.8 points above sgd lr=0.1 (95 % interval 0.2 to 1.4, adjusted p = 0.01)"."""
     low, high = row.behind_leader_low, row.behind_leader_high
     has_interval = low is not None and high is not None
-    digits = significant_decimals((high - low) / 4 if has_interval else None)  # it spans about four standard errors
-    gap = f"{100 * row.behind_leader:z.{digits}f} points above {configuration_name(row.parameters, row.config_id)}"
+    digits = metric.decimals((high - low) / 4 if has_interval else None)  # it spans about four standard errors
+    gap = f"{metric.factor * row.behind_leader:z.{digits}f} {metric.difference} {metric.better_side}"
+    gap += f" {configuration_name(row.parameters, row.config_id)}"
     if row.p_value is None:
         return f"{gap} (one seed: no interval)"
-    interval = f"95 % interval {100 * low:z.{digits}f} to {100 * high:z.{digits}f}" if has_interval else ""
-    return f"{gap} ({interval or 'no spread over seeds'}, adjusted {format_p_value(row.p_value)})"
+    interval = (
+        f"95 % interval {metric.factor * low:z.{digits}f} to {metric.factor * high:z.{digits}f}"
+        if has_interval
+        else "no spread over seeds"
+    )
+    return f"{gap} ({interval}, adjusted {format_p_value(row.p_value)})"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import leaderboards
+from flexres_tune.analysis.leaderboard import leaderboards, trials_with_metric
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
@@ -34,16 +35,19 @@ def find_best(results: Results, sweep: str) -> BestTrial:
         ResultsError: no configuration has run to its end, or its weights are missing; the message has the command
             that trains them.
     """
-    leader = next((row for board in leaderboards(results, sweep) for row in board.ranked), None)
+    boards = leaderboards(results, sweep)
+    leader = next((row for board in boards for row in board.ranked), None)
     if leader is None:
         raise ResultsError(f"{sweep}: a configuration must have run to its end to be exported, but none has")
+    metric = boards[0].metric
     rows = [
         row
-        for row in results.trials(sweep).to_pylist()
+        for row in trials_with_metric(results, sweep, metric).to_pylist()
         if (row["config_id"], row["stage"]) == (leader.config_id, leader.stage)
         and row["status"] == TrialStatus.COMPLETED
     ]
-    rows.sort(key=lambda row: (-(row["best_val_accuracy"] or 0.0), row["seed"]))
+    rows.sort(key=lambda row: (-math.inf if row["metric"] is None else metric.score(row["metric"]), -row["seed"]))
+    rows.reverse()
     for row in rows:
         for name in (sweep, row.get("reused_from")):
             if name and (path := SweepPaths(results.root, name).checkpoint(row["trial_id"])).exists():

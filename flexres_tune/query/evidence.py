@@ -12,8 +12,10 @@ from flexres_tune.analysis.diff import Difference, diff
 from flexres_tune.analysis.early_stops import RungStops, StoppedTrial, stopped_trials, stops_by_rung
 from flexres_tune.analysis.effects import Effect, parameter_effects, sort_key
 from flexres_tune.analysis.importance import Importance, parameter_importance
+from flexres_tune.analysis.leaderboard import distinct, precision_problem
+from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.analysis.rows import concatenate, to_table
-from flexres_tune.display.format import format_mean, format_p_value, format_percent, format_value, significant_decimals
+from flexres_tune.display.format import format_p_value, format_percent, format_value, significant_decimals
 from flexres_tune.display.render import Section
 from flexres_tune.errors import ResultsError
 from flexres_tune.query.output import Answer
@@ -30,14 +32,15 @@ def answer_compare(results: Results, sweep: str | None, parameter: str, by: str 
     keys = [parameter] if by is None else [parameter, by]
     tables, sections = [], []
     for name, effects in _answerable(results, sweep, lambda name: parameter_effects(results, name, parameter, by)):
-        tables.append(to_table(Effect, effects, keys))
+        metric = metric_of(results, name)
+        tables.append(to_table(Effect, effects, keys, metric))
         for dataset, group in _by_dataset(effects):
-            table = _effect_table(group, parameter) if by is None else _grid(group, parameter, by)
+            table = _effect_table(group, parameter, metric) if by is None else _grid(group, parameter, by, metric)
             sections.append(
                 Section(
                     table,
                     title=f"{parameter}{f' by {by}' if by else ''} in {name} on {dataset}",
-                    best_row=_best(group) if by is None else None,
+                    best_row=_best(group, metric) if by is None else None,
                     notes=_effect_notes(group, by),
                     uncut=table.column_names[1:],
                 )
@@ -70,21 +73,23 @@ def _parameters(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row.parameters))
 
 
-def _effect_table(effects: Sequence[Effect], parameter: str) -> pa.Table:
-    table = to_table(Effect, effects, [parameter])
-    columns = ["best_val_accuracy_mean", "best_val_accuracy_sd", "highest_val_accuracy", "num_configs", "num_trials"]
-    columns += ["num_stopped", *(["num_failed"] if any(effect.num_failed for effect in effects) else [])]
-    intervals = [_interval(effect.best_val_accuracy_low, effect.best_val_accuracy_high) for effect in effects]
+def _effect_table(effects: Sequence[Effect], parameter: str, metric: RankingMetric) -> pa.Table:
+    table = to_table(Effect, effects, [parameter], metric)
+    columns = [f"best_{metric.name}_mean", f"best_{metric.name}_sd", f"{metric.extreme}_{metric.name}"]
+    columns += ["num_configs", "num_trials", "num_stopped"]
+    columns += ["num_failed"] if any(effect.num_failed for effect in effects) else []
+    precisions = distinct(effect.precision_used for effect in effects)
+    columns += ["precision_used"] if len(precisions) > 1 else []
+    intervals = [_interval(effect, metric) for effect in effects]
     table = table.select([parameter, *columns])
     return table.add_column(3, "interval_95_%", pa.array(intervals, pa.string()))
 
 
-def _grid(effects: Sequence[Effect], parameter: str, by: str) -> pa.Table:
+def _grid(effects: Sequence[Effect], parameter: str, by: str, metric: RankingMetric) -> pa.Table:
     """One row per value of `parameter`, one column per value of `by`: mean, and sd if there is one."""
     cells: dict[str, dict[str, str]] = {}
     for effect in effects:
-        has_mean = effect.best_val_accuracy_mean is not None
-        mean = format_mean(effect.best_val_accuracy_mean, effect.best_val_accuracy_sd, "fraction") if has_mean else ""
+        mean = "" if effect.best_mean is None else metric.text(effect.best_mean, effect.best_sd)
         stopped = f"{effect.num_stopped} stopped" if effect.num_stopped else ""
         text = f"{mean} ({stopped})" if mean and stopped else mean or stopped
         row = cells.setdefault(format_value(effect.parameters[parameter]), {})
@@ -102,32 +107,38 @@ def _effect_notes(effects: Sequence[Effect], by: str | None) -> tuple[str, ...]:
         notes.append(f"mean ± sd and 95 % interval are over {', or for a value with only one, over '.join(over)}")
     elif by is None:
         notes.append("every value has one configuration and one seed: no interval")
+    precisions = distinct(effect.precision_used for effect in effects)
+    if len(precisions) == 1:
+        notes.append(f"all were trained in {precisions[0]}")
+    elif precisions and "precision" not in effects[0].parameters:
+        notes.append(precision_problem(precisions))
     return tuple(notes)
 
 
-def _best(effects: Sequence[Effect]) -> int | None:
-    means = [effect.best_val_accuracy_mean for effect in effects]
-    known = [index for index, mean in enumerate(means) if mean is not None]
-    return max(known, key=means.__getitem__, default=None)
+def _best(effects: Sequence[Effect], metric: RankingMetric) -> int | None:
+    known = [index for index, effect in enumerate(effects) if effect.best_mean is not None]
+    return max(known, key=lambda index: metric.score(effects[index].best_mean), default=None)
 
 
-def _interval(low: float | None, high: float | None) -> str | None:
+def _interval(effect: Effect, metric: RankingMetric) -> str | None:
+    low, high = effect.best_low, effect.best_high
     if low is None or high is None:
         return None
-    decimals = significant_decimals((high - low) / 4)  # an interval spans about four standard errors
-    return f"{100 * low:.{decimals}f} to {format_percent(high, decimals)}"
+    decimals = metric.decimals((high - low) / 4)  # an interval spans about four standard errors
+    return f"{metric.factor * low:.{decimals}f} to {metric.factor * high:.{decimals}f}{metric.suffix}"
 
 
 def answer_equal_cost(results: Results, sweep: str | None, limit: int | None) -> Answer:
     """The best configuration per budget, in epochs and in device-seconds per trial."""
     tables, sections = [], []
     for name in results.choose(sweep):
-        best = equal_cost(results, name)
-        tables.append(to_table(BestAtBudget, best, _parameters(best)))
+        best, metric = equal_cost(results, name), metric_of(results, name)
+        tables.append(to_table(BestAtBudget, best, _parameters(best), metric))
         for dataset, rows in _by_dataset(best):
             for budget_of in ("epochs", "device_seconds"):
                 some = [row for row in rows if row.budget_of == budget_of]
-                table = to_table(BestAtBudget, some, _parameters(rows)).drop_columns(["sweep", "dataset", "budget_of"])
+                table = to_table(BestAtBudget, some, _parameters(rows), metric)
+                table = table.drop_columns(["sweep", "dataset", "budget_of"])
                 table = table.rename_columns({"budget": f"at_most_{budget_of}"})
                 sections.append(
                     Section(
@@ -144,17 +155,20 @@ def answer_pareto(results: Results, sweep: str | None, limit: int | None) -> Ans
     """Two fronts per data set: accuracy against parameters, and against device-seconds."""
     tables, sections = [], []
     for name in results.choose(sweep):
-        points = pareto(results, name)
-        tables.append(to_table(FrontPoint, points, _parameters(points)))
+        points, metric = pareto(results, name), metric_of(results, name)
+        tables.append(to_table(FrontPoint, points, _parameters(points), metric))
         for dataset, rows in _by_dataset(points):
             for cost, words in (("num_parameters", "parameters"), ("device_seconds_per_trial", "device-seconds")):
                 front = [row for row in rows if row.against == cost]
-                table = to_table(FrontPoint, front, _parameters(rows)).drop_columns(["sweep", "dataset", "against"])
+                table = to_table(FrontPoint, front, _parameters(rows), metric)
+                table = table.drop_columns(["sweep", "dataset", "against"])
                 table = table.rename_columns({"device_seconds_per_trial": "seconds"})
+                measured = "accuracy" if metric.is_maximized else metric.words
+                better = "as accurate" if metric.is_maximized else "as good"
                 sections.append(
                     Section(
                         table,
-                        title=f"{name} on {dataset}: accuracy against {words}; no cheaper configuration is as accurate",
+                        title=f"{name} on {dataset}: {measured} against {words}; no cheaper configuration is {better}",
                         best_row=len(front) - 1,
                         notes=(_completed_note(results, name),) if cost == "device_seconds_per_trial" else (),
                         least_important=("config_id", "num_seeds"),

@@ -11,7 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import ONE_SEED, OUTCOMES, Board, distinguishing_columns, leaderboards
+from flexres_tune.analysis.leaderboard import (
+    ONE_SEED,
+    OUTCOMES,
+    Board,
+    comparison_problems,
+    distinguishing_columns,
+    leaderboards,
+)
 from flexres_tune.analysis.published import reference_note
 from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.analysis.status import SweepStatus, last_line, sweep_status
@@ -26,17 +33,17 @@ from flexres_tune.text import plural
 
 # Left out in this order if the terminal is narrow, then from the right.
 _BOARD_LEAST_IMPORTANT = ("config_id", "best_epoch", "stage", "last_val_accuracy", "device_seconds", "num_parameters")
-_BOARD_LEAST_IMPORTANT += ("test_accuracy", "epochs", "outcome", "num_seeds", "separable_from_leader")
+_BOARD_LEAST_IMPORTANT += ("precision_used", "test_accuracy", "epochs", "outcome", "num_seeds", "separable_from_leader")
 _TRIALS_LEAST_IMPORTANT = ("attempt", "stage", "num_parameters", "images_per_second", "last_val_accuracy", "best_epoch")
 _CURVES_LEAST_IMPORTANT = ("epochs", "first_val_accuracy", "last_val_accuracy")
 
 # Only in CSV, JSON, Markdown and Parquet: on a terminal the verdict is enough.
-_BOARD_FOR_PROGRAMS = ("best_val_accuracy_low", "best_val_accuracy_high", "p_value", "compared_by", "behind_leader")
-_BOARD_FOR_PROGRAMS += ("behind_leader_low", "behind_leader_high", *(f"num_{status}" for status in OUTCOMES))
+_BOARD_FOR_PROGRAMS = ("p_value", "compared_by", "behind_leader", "behind_leader_low", "behind_leader_high")
+_BOARD_FOR_PROGRAMS += tuple(f"num_{status}" for status in OUTCOMES)
 
 # Columns that are named once above the board, instead of in every row, if all rows have the same value.
 _BOARD_CAPTION = {"epochs": "epochs", "num_parameters": "parameters", "num_seeds": "seeds", "stage": "stage"}
-_BOARD_CAPTION |= {"outcome": "outcome"}
+_BOARD_CAPTION |= {"outcome": "outcome", "precision_used": "precision"}
 
 _BEST_FIRST = [("best_val_accuracy", "descending"), ("trial_id", "ascending")]
 
@@ -60,9 +67,10 @@ def _board_section(board: Board, table: pa.Table) -> Section:
         shown = table.select(["rank", "config_id", "outcome", "best_val_accuracy_mean"])
         return Section(shown, title=board.sweep, notes=("no trial has ended yet; query curves shows their epochs",))
     empty = {name for name in table.column_names if table[name].null_count == table.num_rows} - {"rank"}
-    hidden = {"sweep", "dataset", *_BOARD_FOR_PROGRAMS, *empty}
+    best = f"best_{board.metric.name}"
+    hidden = {"sweep", "dataset", f"{best}_low", f"{best}_high", *_BOARD_FOR_PROGRAMS, *empty}
     names = [name for name in table.column_names if name not in hidden]
-    first = ["best_val_accuracy_mean", "best_val_accuracy_sd", "num_seeds", "separable_from_leader"]
+    first = [f"{best}_mean", f"{best}_sd", "num_seeds", "separable_from_leader"]
     first = [name for name in first if name in names]
     before = names[: names.index("stage")]
     table = table.select([*before, *first, *(name for name in names[len(before) :] if name not in first)])
@@ -72,6 +80,7 @@ def _board_section(board: Board, table: pa.Table) -> Section:
             f"{num_unranked} not ranked: some of their trials did not run to the end, so their accuracies are not "
             "comparable"
         )
+    notes += comparison_problems(board)
     if "separable_from_leader" in table.column_names:
         table, note = _shorten_verdicts(table)
         notes += note

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -12,22 +12,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import Board, BoardRow, distinguishing_columns, leaderboards
+from flexres_tune.analysis.leaderboard import Board, by_dataset, leaderboards, trials_with_metric
 from flexres_tune.analysis.summary import configuration_name, sentence_of
 from flexres_tune.display.format import format_value
-from flexres_tune.errors import ResultsError
 from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.results.lock import find_holder
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.results.plan import Plan, read_plan
+from flexres_tune.results.plan import Plan, plan_or_none
 from flexres_tune.results.reader import Results
-from flexres_tune.text import join_words, plural, shorten
+from flexres_tune.text import escape_html, join_words, plural, shorten
 
-_COLUMNS = (
-    "trial_id", "config_id", "seed", "stage", "status", "error", "best_val_accuracy", "epochs_run", "train_seconds",
-    "device", "hostname", "started_at", "finished_at", "git_commit", "versions",
-)  # fmt: skip
-_EXTENT = ["dataset", "model", "status", "epochs", "epochs_run"]
 _LABEL_WIDTH = 60  # characters of a configuration's label
 
 
@@ -41,10 +35,11 @@ class Trial:
     stage: str
     status: str
     error: str | None
-    best_val_accuracy: float | None  # fraction; None if it is not finite
+    metric: float | None  # best value of the sweep's metric in any epoch; None if it is not finite
     epochs_run: int
     train_seconds: float
     device: str | None
+    precision_used: str | None
     hostname: str | None
     started_at: datetime
     finished_at: datetime
@@ -53,9 +48,9 @@ class Trial:
     parameters: dict[str, Any]  # only those that vary in the sweep
 
     @property
-    def is_full(self) -> bool:
-        """Whether it ran all its epochs and has an accuracy to compare."""
-        return self.status == TrialStatus.COMPLETED and self.best_val_accuracy is not None
+    def is_completed(self) -> bool:
+        """Whether it ran all its epochs and has a value to compare."""
+        return self.status == TrialStatus.COMPLETED and self.metric is not None
 
     @property
     def is_confirm(self) -> bool:
@@ -68,27 +63,17 @@ class ReportData:
 
     results: Results  # for the statistics that some plots compute
     sweep: str
-    dataset: str | None
     others: dict[str, int]  # other data sets of the sweep -> number of trials that the report leaves out
     plan: Plan | None
     is_running: bool
     trials: tuple[Trial, ...]  # in the order they finished
-    curves: dict[str, list[tuple[int, float]]]  # trial_id -> (epoch, val_accuracy), finite
-
+    curves: dict[str, list[tuple[int, float]]]  # trial_id -> (epoch, the metric), finite
     board: Board
-    parameters: tuple[str, ...]  # names of the parameters that vary
-    answer: str  # one sentence
     extent: str  # models, data sets, epochs and number of trials: see extent_of()
 
     @cached_property
-    def full(self) -> tuple[Trial, ...]:
-        """Trials that ran all their epochs."""
-        return tuple(trial for trial in self.trials if trial.is_full)
-
-    @cached_property
-    def ranked(self) -> tuple[BoardRow, ...]:
-        """Rows of the leaderboard with a rank, best first."""
-        return self.board.ranked
+    def completed(self) -> tuple[Trial, ...]:
+        return tuple(trial for trial in self.trials if trial.is_completed)
 
     @cached_property
     def by_config(self) -> dict[str, list[Trial]]:
@@ -103,17 +88,37 @@ class ReportData:
 
     @property
     def description(self) -> str:
-        return self.plan.description if self.plan else ""
+        return self.plan.description.strip() if self.plan else ""
+
+    @cached_property
+    def answer(self) -> str:
+        """The sweep's answer in one sentence."""
+        return sentence_of(self.board)
+
+    def shown(self, value: float) -> float:
+        """A value of the metric as plots show it: an accuracy in percent."""
+        return self.board.metric.factor * value
 
     def counted(self, config_id: str) -> list[Trial]:
-        """The trials whose mean ranks a configuration: its full confirm trials if there are any, else all full ones."""
-        full = [trial for trial in self.by_config.get(config_id, []) if trial.is_full]
-        return [trial for trial in full if trial.is_confirm] or full
+        """The trials whose mean ranks a configuration: its completed confirm trials if any, else all completed ones."""
+        completed = [trial for trial in self.by_config.get(config_id, []) if trial.is_completed]
+        return [trial for trial in completed if trial.is_confirm] or completed
 
     def label(self, config_id: str) -> str:
-        """A configuration's varying parameters in the form of the answer: `sgd lr=0.1`. Not escaped for HTML."""
+        """A configuration's varying parameters in the form of the answer: `sgd lr=0.1`. Not escaped for HTML.
+
+        Whole words only, because a part of a number would be misleading.
+        """
         trials = self.by_config.get(config_id)
-        return _cut(configuration_name(trials[0].parameters if trials else {}, config_id))
+        label = configuration_name(trials[0].parameters if trials else {}, config_id)
+        if len(label) <= _LABEL_WIDTH:
+            return label
+        kept = label[: _LABEL_WIDTH - 1].rpartition(" ")[0]
+        return f"{kept} …" if kept else shorten(label, _LABEL_WIDTH)
+
+    def label_of_trial(self, trial: Trial) -> str:
+        """The text of a plot for one trial, escaped for HTML."""
+        return escape_html(f"{self.label(trial.config_id)}, seed {trial.seed}")
 
 
 def read_data(results: Results, sweep: str) -> ReportData:
@@ -123,26 +128,20 @@ def read_data(results: Results, sweep: str) -> ReportData:
         ResultsError: no such sweep.
     """
     paths = SweepPaths(results.root, sweep)
-    whole = results.trials(sweep)
-    table, others = _last_used(whole)
     board = leaderboards(results, sweep)[0]  # of the data set used last
-    dataset = table["dataset"][0].as_py() if table.num_rows else None
-    parameters = tuple(distinguishing_columns(table)) if table.num_rows else ()
+    table, *others = by_dataset(trials_with_metric(results, sweep, board.metric))
     epochs = results.epochs(sweep)
     if others:
         epochs = epochs.filter(pc.is_in(epochs["trial_id"], table["trial_id"].combine_chunks()))
     return ReportData(
         results=results,
         sweep=sweep,
-        dataset=dataset,
-        others=others,
+        others={other["dataset"][0].as_py(): other.num_rows for other in others},
         plan=plan_or_none(paths),
         is_running=find_holder(paths) is not None,
-        trials=tuple(_trials(table, parameters)),
-        curves=_curves(epochs),
+        trials=tuple(_trials(table, board.parameters)),
+        curves=_curves(epochs, board.metric.name),
         board=board,
-        parameters=parameters,
-        answer=sentence_of(board),
         extent=extent_of(table),
     )
 
@@ -154,7 +153,7 @@ def extent_of(trials: pa.Table) -> str:
     the completed trials, or the largest number that any trial has run if none is completed.
     """
     parts = []
-    all_rows = trials.select(_EXTENT).to_pylist()
+    all_rows = trials.select(["dataset", "model", "status", "epochs", "epochs_run"]).to_pylist()
     for dataset in dict.fromkeys(row["dataset"] for row in all_rows):
         rows = [row for row in all_rows if row["dataset"] == dataset]
         models = sorted({row["model"] for row in rows})
@@ -184,52 +183,19 @@ def spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
-def percent(value: float, digits: int = 1) -> str:
-    """0.9731 -> "97.3 %"."""
-    return f"{100 * value:.{digits}f} %"
-
-
-def plan_or_none(paths: SweepPaths) -> Plan | None:
-    """The plan of a sweep, or None if it has none or a damaged one, which `query status` reports."""
-    try:
-        return read_plan(paths)
-    except ResultsError:
-        return None
-
-
-def _cut(label: str) -> str:
-    """As many whole words as fit into _LABEL_WIDTH characters, because a part of a number would be misleading."""
-    if len(label) <= _LABEL_WIDTH:
-        return label
-    kept = label[: _LABEL_WIDTH - 1].rpartition(" ")[0]
-    return f"{kept} …" if kept else shorten(label, _LABEL_WIDTH)
-
-
-def _last_used(trials: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """The trials on the data set that was used last, and the number of trials on each other data set."""
-    names = trials["dataset"].unique().to_pylist()
-    if len(names) < 2:
-        return trials, {}
-    groups = {name: trials.filter(pc.equal(trials["dataset"], pa.scalar(name, pa.string()))) for name in names if name}
-    last = max(groups, key=lambda name: pc.max(groups[name]["finished_at"]).as_py())
-    return groups[last], {name: group.num_rows for name, group in groups.items() if name != last}
-
-
 def _trials(table: pa.Table, parameters: Sequence[str]) -> list[Trial]:
+    names = [field.name for field in fields(Trial) if field.name != "parameters"]
     trials = []
-    for row in table.select(list(dict.fromkeys([*_COLUMNS, *parameters]))).to_pylist():
-        values = {name: row[name] for name in _COLUMNS}
-        if not math.isfinite(values["best_val_accuracy"] or 0.0):
-            values["best_val_accuracy"] = None
-        values["train_seconds"] = values["train_seconds"] or 0.0
+    for row in table.select(list(dict.fromkeys([*names, *parameters]))).to_pylist():
+        values = {name: row[name] for name in names} | {"train_seconds": row["train_seconds"] or 0.0}
         trials.append(Trial(**values, parameters={name: row[name] for name in parameters}))
     return sorted(trials, key=lambda trial: (trial.finished_at, trial.trial_id))
 
 
-def _curves(epochs: pa.Table) -> dict[str, list[tuple[int, float]]]:
+def _curves(epochs: pa.Table, metric: str) -> dict[str, list[tuple[int, float]]]:
     epochs = epochs.sort_by([("trial_id", "ascending"), ("epoch", "ascending")])
     curves: dict[str, list[tuple[int, float]]] = {}
-    columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", "val_accuracy"))
+    columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", metric))
     for trial_id, epoch, value in zip(*columns, strict=True):
         if value is not None and math.isfinite(value):
             curves.setdefault(trial_id, []).append((epoch, value))

@@ -6,13 +6,12 @@ import io
 import shlex
 from collections import Counter
 from dataclasses import asdict
-from html import escape
 
+from flexres_tune.analysis.leaderboard import comparison_problems
 from flexres_tune.analysis.status import FAILURES, last_line
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, Trial
-from flexres_tune.text import escape as escape_controls
-from flexres_tune.text import format_duration, plural
+from flexres_tune.text import escape_html, format_duration, plural
 
 _MOST_FAILURES = 100
 _MOST_CHARACTERS = 20_000  # of a traceback, from its end, which names the exception
@@ -27,23 +26,27 @@ def facts_html(data: ReportData) -> str:
     facts = [("trials", f"{len(data.trials):,}{planned} ({ended})" if data.trials else f"none yet{planned}")]
     if data.trials:
         devices = dict.fromkeys(trial.device for trial in data.trials if trial.device)
+        precisions = Counter(trial.precision_used for trial in data.trials if trial.precision_used)
+        counted = [f"{name} ({plural(count, 'trial')})" for name, count in precisions.most_common()]
         facts += [
             ("device time", format_duration(3600 * data.device_hours)),
             ("device", ", ".join(devices) or "unknown"),
-            ("data", data.dataset or "unknown"),
+            ("precision", ", ".join(counted if len(counted) > 1 else precisions) or "unknown"),
+            ("data", data.board.dataset or "unknown"),
             ("ended", f"{data.trials[-1].finished_at:%Y-%m-%d %H:%M} UTC"),
         ]
     if data.plan and data.plan.profile != "none":
         facts.append(("profile", data.plan.profile))
     if data.is_running:
         facts.append(("state", "running"))
-    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{_shown(value)}</dd></div>" for name, value in facts)
-    others = "".join(
-        f"<p class=note>{plural(count, 'trial')} of this sweep ran on {_shown(name)}; accuracies on other "
-        "images are not compared, so they are left out.</p>"
+    items = "".join(f"<div><dt>{name}</dt><dd>{escape_html(value)}</dd></div>" for name, value in facts)
+    notes = [
+        f"{plural(count, 'trial')} of this sweep ran on {name}; results on other images are not compared, so they are "
+        "left out."
         for name, count in data.others.items()
-    )
-    return f"<dl class=facts>{items}</dl>{others}"
+    ]
+    notes += [f"{problem[0].upper()}{problem[1:]}." for problem in comparison_problems(data.board)]
+    return f"<dl class=facts>{items}</dl>" + "".join(f"<p class=note>{escape_html(note)}</p>" for note in notes)
 
 
 def failures_html(data: ReportData) -> str:
@@ -59,11 +62,11 @@ def failures_html(data: ReportData) -> str:
         names = [f"{trial.trial_id} ({data.label(trial.config_id)}, seed {trial.seed})" for trial in trials[:20]]
         if len(trials) > 20:
             names.append(f"and {len(trials) - 20:,} more")
-        listed = "".join(f"<li>{_shown(name)}</li>" for name in names)
+        listed = "".join(f"<li>{escape_html(name)}</li>" for name in names)
         items.append(
-            f"<details><summary><b>{escape(status.replace('_', ' '))}</b> × {len(trials)}: "
-            f"{_shown(last_line(error)[:600])}</summary><ul>{listed}</ul>"
-            f"<pre>{escape(escape_controls(error[-_MOST_CHARACTERS:], keep=chr(10) + chr(9)))}</pre></details>"
+            f"<details><summary><b>{escape_html(status.replace('_', ' '))}</b> × {len(trials)}: "
+            f"{escape_html(last_line(error)[:600])}</summary><ul>{listed}</ul>"
+            f"{_pre(error[-_MOST_CHARACTERS:])}</details>"
         )
     left_out = len(groups) - len(items)
     more = f"<p class=note>{left_out:,} more kinds of failure; `query status` lists them.</p>" if left_out > 0 else ""
@@ -80,13 +83,13 @@ def reproduce_html(data: ReportData, root: str) -> str:
     parts.append("<p>Query its tables:</p>" + _pre(shlex.join(query)))
     if data.plan:
         parts.append(
-            f"<p>The sweep as it ran, with profile <b>{escape(data.plan.profile)}</b> and overrides applied; "
+            f"<p>The sweep as it ran, with profile <b>{escape_html(data.plan.profile)}</b> and overrides applied; "
             f"order of trials shuffled by seed {data.plan.order_seed}:</p>"
             f"<details><summary>resolved sweep file</summary>{_pre(resolved_yaml(data))}</details>"
         )
     rows = _provenance(data)
     if rows:
-        cells = "".join(f"<tr><td>{_shown(name)}</td><td>{_shown(text)}</td></tr>" for name, text in rows)
+        cells = "".join(f"<tr><td>{escape_html(name)}</td><td>{escape_html(text)}</td></tr>" for name, text in rows)
         parts.append(f"<div class=scroll><table class=plain>{cells}</table></div>")
     return "".join(parts)
 
@@ -119,9 +122,4 @@ def _provenance(data: ReportData) -> list[tuple[str, str]]:
 
 
 def _pre(text: str) -> str:
-    return f"<pre>{escape(escape_controls(text, keep=chr(10)))}</pre>"
-
-
-def _shown(text: str) -> str:
-    """Text escaped for a terminal and for HTML."""
-    return escape(escape_controls(text))
+    return f"<pre>{escape_html(text, keep=chr(10) + chr(9))}</pre>"

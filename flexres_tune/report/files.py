@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from html import escape
 
-import pyarrow.compute as pc
-
-from flexres_tune.analysis.summary import answer_sentence
 from flexres_tune.errors import ResultsError
-from flexres_tune.report.data import extent_of, plan_or_none, read_data
+from flexres_tune.report.data import ReportData, read_data
 from flexres_tune.report.page import page_html
 from flexres_tune.report.sections import report_html
 from flexres_tune.results.paths import SweepPaths, index_path
 from flexres_tune.results.reader import Results
 from flexres_tune.storage import AnyPath, atomic_write_text
-from flexres_tune.text import escape as escape_controls
-from flexres_tune.text import format_duration, plural
+from flexres_tune.text import escape_html, format_duration, plural
 
 
 def write_report(results: Results, sweep: str) -> AnyPath:
@@ -25,8 +20,12 @@ def write_report(results: Results, sweep: str) -> AnyPath:
     Raises:
         ResultsError: no such sweep, or the folder cannot be written.
     """
+    return _write(read_data(results, sweep), results, sweep)
+
+
+def _write(data: ReportData, results: Results, sweep: str) -> AnyPath:
     path = SweepPaths(results.root, sweep).report
-    atomic_write_text(path, report_html(read_data(results, sweep), str(results.root)))
+    atomic_write_text(path, report_html(data, str(results.root)))
     return path
 
 
@@ -40,7 +39,9 @@ def try_report(results: Results, sweep: str) -> str:
 
 
 def write_index(results: Results) -> AnyPath:
-    """Write the index of all sweeps, and the report of each sweep that has none; return the index's path.
+    """Write the report of every sweep and the index of all of them; return the index's path.
+
+    Reports are written anew because the folder may come from somebody else: a report.html in it could run any script.
 
     Raises:
         ResultsError: no sweeps, or the folder cannot be written.
@@ -50,7 +51,7 @@ def write_index(results: Results) -> AnyPath:
         try:
             rows.append(_row(results, sweep))
         except ResultsError as error:  # one damaged sweep does not hide the others
-            failed.append(f"<p class=note>{escape(sweep)}: {escape(escape_controls(str(error)))}</p>")
+            failed.append(f"<p class=note>{escape_html(f'{sweep}: {error}')}</p>")
     rows.sort(reverse=True)
     heads = ("sweep", "question", "what ran", "answer", "last trial", "trials", "device time")
     head = "".join(f"<th scope=col aria-sort=none><button>{name}</button></th>" for name in heads)
@@ -67,25 +68,20 @@ def write_index(results: Results) -> AnyPath:
 
 def _row(results: Results, sweep: str) -> tuple[str, str]:
     """(time of the last trial, HTML of the table row); the index is sorted by the time."""
-    paths = SweepPaths(results.root, sweep)
-    if not paths.report.exists():
-        write_report(results, sweep)
-    trials, plan = results.trials(sweep), plan_or_none(paths)
-    last = pc.max(trials["finished_at"]).as_py() if trials.num_rows else None
-    seconds = pc.sum(trials["train_seconds"]).as_py() or 0.0
+    data = read_data(results, sweep)
+    path = _write(data, results, sweep)
+    last = data.trials[-1].finished_at if data.trials else None
     moment = last.isoformat() if last else ""
-    link = f'<a href="{escape(sweep, quote=True)}/{paths.report.name}">{escape(sweep)}</a>'
-    cells = [  # (sort key, HTML; None: the sort key as text)
-        (sweep, link),
-        (plan.description if plan else "", None),
-        (extent_of(trials), None),
-        (answer_sentence(results, sweep), None),
+    seconds = 3600 * data.device_hours
+    cells = [  # (sort key, text)
+        (data.description, data.description),
+        (data.extent, data.extent),
+        (data.answer, data.answer),
         (moment, f"{last:%Y-%m-%d %H:%M}" if last else "–"),
-        (str(trials.num_rows), f"{trials.num_rows:,}"),
-        (str(seconds), format_duration(seconds)),
+        (len(data.trials), f"{len(data.trials):,}"),
+        (seconds, format_duration(seconds)),
     ]
-    row = "".join(
-        f'<td data-v="{escape(text, quote=True)}">{escape(text) if html is None else html}</td>'
-        for text, html in ((escape_controls(value), html) for value, html in cells)
-    )
+    name = escape_html(sweep)
+    row = f'<td data-v="{name}"><a href="{name}/{path.name}">{name}</a></td>'
+    row += "".join(f'<td data-v="{escape_html(key)}">{escape_html(text)}</td>' for key, text in cells)
     return moment, f"<tr>{row}</tr>"

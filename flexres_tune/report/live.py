@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
-from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -15,7 +14,7 @@ from flexres_tune.report.sections import report_html
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.results.reader import Results
 from flexres_tune.storage import change_marker
-from flexres_tune.text import escape as escape_controls
+from flexres_tune.text import escape_html
 
 HOST = "127.0.0.1"
 
@@ -78,7 +77,7 @@ def make_server(results: Results, sweep: str, port: int = 0) -> LiveServer:
             try:
                 self._send(report.page(), "text/html")
             except FlexResError as error:
-                self._send(f"<!doctype html><pre>{escape(escape_controls(str(error)))}</pre>".encode(), "text/html")
+                self._send(f"<!doctype html><pre>{escape_html(error)}</pre>".encode(), "text/html")
 
         def _send(self, body: bytes, kind: str) -> None:
             self.send_response(HTTPStatus.OK)

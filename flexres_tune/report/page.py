@@ -12,11 +12,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from html import escape
 from importlib.resources import files
 from typing import Any
 
 from flexres_tune.report.plots.style import Plot, template
+from flexres_tune.text import escape_html
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ def page_html(title: str, head: str, parts: Sequence[Part], foot: str, version: 
     scripts = [*([plotly_js()] if plots else []), _asset("page.js")]
     if version:
         scripts.append(_asset("live.js"))
-    links = "".join(f'<a href="#{_id(part.name)}">{escape(part.name)}</a>' for part in parts)
+    links = "".join(f'<a href="#{_id(part.name)}">{escape_html(part.name)}</a>' for part in parts)
     return "".join(
         [
-            f'<!doctype html><html lang="en" data-version="{escape(version, quote=True)}"><head><meta charset="utf-8">',
+            f'<!doctype html><html lang="en" data-version="{escape_html(version)}"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts, bool(version))}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(title)}</title><style>{_asset('page.css')}</style></head><body>",
+            f"<title>{escape_html(title)}</title><style>{_asset('page.css')}</style></head><body>",
             head,
             f"<nav>{links}</nav>" if len(parts) > 1 else "",
             *map(_section, parts),
@@ -72,19 +72,15 @@ def page_html(title: str, head: str, parts: Sequence[Part], foot: str, version: 
 
 def _section(part: Part) -> str:
     figures = "".join(
-        f"<figure><h3>{escape(_sentence(plot.finding))}</h3>"
+        f"<figure><h3>{escape_html(plot.finding.removesuffix('.'))}.</h3>"
         f'<div class=plot id="plot-{plot.name}" style="height:{plot.figure.layout.height}px"></div>'
-        f"<figcaption class=note>{escape(' '.join(plot.notes))}</figcaption></figure>"
+        f"<figcaption class=note>{escape_html(' '.join(plot.notes))}</figcaption></figure>"
         for plot in part.plots
     )
     if len(part.plots) > 1:
         figures = f"<div class=grid>{figures}</div>"
-    return f'<section id="{_id(part.name)}"><h2>{escape(part.name)}</h2>{part.html}{figures}{part.html_after}</section>'
-
-
-def _sentence(text: str) -> str:
-    """The text with a full stop, unless it ends a sentence already."""
-    return text if text.endswith((".", "?", "!")) else text + "."
+    heading = f"<h2>{escape_html(part.name)}</h2>"
+    return f'<section id="{_id(part.name)}">{heading}{part.html}{figures}{part.html_after}</section>'
 
 
 def _id(name: str) -> str:

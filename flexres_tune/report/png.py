@@ -6,7 +6,6 @@ import asyncio
 import importlib.util
 import shutil
 import textwrap
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from flexres_tune.report.data import ReportData
 from flexres_tune.report.plots.style import Plot, template
 from flexres_tune.report.sections import all_plots
 from flexres_tune.storage import AnyPath, atomic_write_bytes
+from flexres_tune.text import escape_html
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 _WIDTH = 720  # px at scale 1: a column and a half of a paper
@@ -95,7 +95,7 @@ def _titled(plot: Plot) -> dict[str, Any]:
         "margin": dict(layout["margin"]) | {"t": above},
         "legend": legend,
         "title": {
-            "text": "<br>".join(escape(line, quote=False) for line in lines),
+            "text": "<br>".join(map(escape_html, lines)),
             "x": 0.01, "xanchor": "left", "yref": "container", "yanchor": "top",
             "y": 1 - (2 + 11 * len(lines)) / height,
             "font": {"size": 15},

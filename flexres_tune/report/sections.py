@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
 
 from flexres_tune.report.board import leaderboard_html
 from flexres_tune.report.data import ReportData
@@ -19,7 +18,7 @@ from flexres_tune.report.plots.progress import plot_progress
 from flexres_tune.report.plots.ranking import plot_ranking
 from flexres_tune.report.plots.style import Plot
 from flexres_tune.report.plots.timeline import plot_timeline
-from flexres_tune.text import escape as escape_controls
+from flexres_tune.text import escape_html
 
 PLOTS: dict[str, Callable[[ReportData], list[Plot]]] = {
     "Leaderboard": plot_ranking,
@@ -53,11 +52,11 @@ def report_html(data: ReportData, root: str, version: str = "") -> str:
         parts.append(Part(name, plots=make(data), html_after=table))
     parts.append(Part("Failures", failures_html(data)))
     parts.append(Part("How to reproduce it", reproduce_html(data, root)))
-    question = data.description.strip() or f"Results of sweep {data.sweep}"
-    ran = f"<p class=note>Ran: {escape(escape_controls(data.extent))}.</p>" if data.extent else ""
+    question = data.description or f"Results of sweep {data.sweep}"
+    ran = f"<p class=note>Ran: {escape_html(data.extent)}.</p>" if data.extent else ""
     head = (
-        f"<p class=kind>sweep {escape(data.sweep)}</p><h1>{escape(question)}</h1>"
-        f"{ran}<p class=answer>{escape(data.answer)}</p>{facts_html(data)}"
+        f"<p class=kind>sweep {escape_html(data.sweep)}</p><h1>{escape_html(question)}</h1>"
+        f"{ran}<p class=answer>{escape_html(data.answer)}</p>{facts_html(data)}"
     )
-    foot = "Written by flexres_tune. Accuracies are of the validation images; no ranking uses the test set."
+    foot = f"Written by flexres_tune. Rankings are by {data.board.metric.words}; no ranking uses the test set."
     return page_html(f"{data.sweep}: report", head, parts, foot, version)

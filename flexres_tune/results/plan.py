@@ -105,3 +105,11 @@ def read_plan(paths: SweepPaths) -> Plan | None:
             f"{paths.plan}: not a plan: {key + ': ' if key else ''}{first['msg']}; run the sweep's command again "
             "to rewrite it"
         ) from None
+
+
+def plan_or_none(paths: SweepPaths) -> Plan | None:
+    """The plan of a sweep; None if it has none or a damaged one, which `query status` reports."""
+    try:
+        return read_plan(paths)
+    except ResultsError:
+        return None

@@ -42,7 +42,7 @@ def test_confirmed_and_separable(answer):
         (SGD, "confirm", seeds(0.963, 0.966, 0.962, 0.968, 0.963)),
     )
     assert sentence == (
-        "adamw lr=0.003 is best: 97.3 ± 0.4 % validation accuracy over 5 fresh seeds; it is 0.86 points above sgd lr=0.1 "
+        "adamw lr=0.003 is best: 97.3 ± 0.4 % validation accuracy over 5 fresh seeds in fp32; it is 0.86 points above sgd lr=0.1 "
         "(95 % interval 0.72 to 1.00, adjusted p < 0.001)."
     )
 
@@ -54,7 +54,7 @@ def test_confirmed_and_not_separable(answer):
         (ADAM, "confirm", seeds(0.80, 0.81, 0.79)),
     )
     assert sentence.startswith(
-        "adamw lr=0.003 leads with 97.2 ± 0.3 % validation accuracy over 3 fresh seeds, but is not"
+        "adamw lr=0.003 leads with 97.2 ± 0.3 % validation accuracy over 3 fresh seeds in fp32, but is not"
     )
     assert (
         "not separable from 1 of the 2 other confirmed configurations: it is 0.1 points above sgd lr=0.1 (95 % interval -0.7 to 1.0, adjusted p ="
@@ -65,7 +65,7 @@ def test_confirmed_and_not_separable(answer):
 def test_one_seed_has_no_interval_and_says_what_to_add(answer):
     sentence = answer((ADAMW, "screen", {0: 0.973}), (SGD, "screen", {0: 0.97}), (ADAM, "screen", {0: None}))
     assert sentence == (
-        "adamw lr=0.003 leads with 97.3 % validation accuracy, but with one seed there is no interval; "
+        "adamw lr=0.003 leads with 97.3 % validation accuracy in fp32, but with one seed there is no interval; "
         "add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep file to find out how sure that is."
     )
 
@@ -82,7 +82,7 @@ def test_nothing_to_compare_or_nothing_at_all(answer):
         "compared; add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep file to run the best ones in full."
     )
     sentence = answer((ADAMW, "screen", {0: 0.9}))
-    assert sentence == "adamw lr=0.003 has 90.0 % validation accuracy; there is nothing to compare it with."
+    assert sentence == "adamw lr=0.003 has 90.0 % validation accuracy in fp32; there is nothing to compare it with."
 
 
 def test_equal_to_the_last_image_is_not_called_significant(answer):

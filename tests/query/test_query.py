@@ -272,7 +272,7 @@ def test_leaderboard_is_readable_where_it_is_narrow(ask, columns):
     text = ask("leaderboard", "--sweep", "demo", columns=columns)
     assert "97.21 ± 0.14 %" in text and "…" not in text  # a number is whole, or its column is left out
     assert all(line == line.rstrip() and line for line in text.splitlines())
-    assert text.splitlines()[1] == "the same in all rows: epochs 3, parameters 24,794"
+    assert text.splitlines()[1] == "the same in all rows: epochs 3, parameters 24,794, precision fp32"
 
 
 def test_pipe_has_no_width(ask):

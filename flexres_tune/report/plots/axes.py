@@ -58,8 +58,12 @@ def parameter_axis(name: str, values: Sequence[Any], most_ticks: int = _MOST_TIC
     numbers = [value for value in distinct if type(value) in (int, float)]
     if len(numbers) < len(distinct) or len(distinct) <= most_ticks:
         return ParameterAxis(name, tuple(sorted(distinct, key=_order)), "category")
-    kind = "log" if min(numbers) > 0 and max(numbers) / min(numbers) >= _LOG_FROM else "linear"
-    return ParameterAxis(name, tuple(sorted(numbers)), kind)
+    return ParameterAxis(name, tuple(sorted(numbers)), "log" if spans_decades(numbers) else "linear")
+
+
+def spans_decades(numbers: Sequence[float]) -> bool:
+    """Whether a logarithmic scale suits them: all are positive, and the largest is many times the smallest."""
+    return min(numbers) > 0 and max(numbers) / min(numbers) >= _LOG_FROM
 
 
 def hashable(value: Any) -> Any:

@@ -6,22 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from flexres_tune.records import TrialStatus
-from flexres_tune.report.data import ReportData, Trial, percent
-from flexres_tune.report.plots.style import (
-    DASHES,
-    GREY,
-    PALETTE,
-    STATUSES,
-    SYMBOLS,
-    Plot,
-    accuracy_axis,
-    band_color,
-    figure,
-    plain,
-    scatter,
-    thin,
-)
-from flexres_tune.text import plural
+from flexres_tune.report.data import ReportData, Trial
+from flexres_tune.report.plots import style
+from flexres_tune.report.plots.style import GREY, PALETTE, STATUSES, Plot, axis, figure, scatter, thin
+from flexres_tune.text import escape_html, plural
 
 _MOST_LEADERS = len(PALETTE)
 _MOST_OTHERS = 80  # grey curves per group: more of them overlap to one grey area and add megabytes to the page
@@ -29,17 +17,17 @@ _MOST_POINTS = 100  # per curve: a screen does not show more
 
 
 def plot_curves(data: ReportData) -> list[Plot]:
-    """val_accuracy per epoch; no plot if no trial has a curve."""
+    """The metric per epoch; no plot if no trial has a curve."""
     if not data.curves:
         return []
-    leaders = [row.config_id for row in data.ranked[:_MOST_LEADERS]]
+    leaders = [row.config_id for row in data.board.ranked[:_MOST_LEADERS]]
     shown = {trial.trial_id for config_id in leaders for trial in data.counted(config_id)}
     with_curve = [trial for trial in data.trials if trial.trial_id in data.curves and trial.trial_id not in shown]
     stopped = [trial for trial in with_curve if trial.status == TrialStatus.STOPPED]
     others = [trial for trial in with_curve if trial.status != TrialStatus.STOPPED]
     traces, left_out = [], 0
     for trials, name in ((others, "other trials"), (stopped, "stopped early")):
-        drawn = thin(sorted(trials, key=lambda t: t.best_val_accuracy or 0), _MOST_OTHERS)
+        drawn = thin(sorted(trials, key=lambda trial: trial.metric or 0), _MOST_OTHERS)
         left_out += len(trials) - len(drawn)
         if drawn:
             label = f"{name} ({len(drawn)} of {len(trials)})" if len(drawn) < len(trials) else f"{name} ({len(drawn)})"
@@ -47,12 +35,14 @@ def plot_curves(data: ReportData) -> list[Plot]:
             traces += _ends(data, drawn)
     for rank, config_id in enumerate(leaders):
         traces += _leader(data, config_id, rank)
-    drawn = figure(traces, height=480, xaxis={"title": {"text": "epoch"}, "rangemode": "tozero"}, yaxis=accuracy_axis())
+    drawn = figure(
+        traces, height=480, xaxis=axis("epoch", rangemode="tozero"), yaxis=axis(data.board.metric.axis_title)
+    )
     notes = ["Bands: lowest to highest seed. ×: the scheduler stopped the trial. Click a legend entry to hide it."]
     if left_out:
         notes.append(
             f"{plural(left_out, 'curve')} of trials that were stopped or rank lower are left out, evenly over their "
-            "accuracies; `query curves` has all."
+            "best values; `query curves` has all."
         )
     return [Plot("curves", _finding(data), drawn, tuple(notes))]
 
@@ -62,11 +52,12 @@ def _grey_lines(data: ReportData, trials: Iterable[Trial], name: str, dash: str)
     x: list[int | None] = []
     y: list[float | None] = []
     text: list[str | None] = []
+    digits = data.board.metric.decimals(None) + 1  # more would make the page larger and no curve different
     for trial in trials:
         points = thin(data.curves[trial.trial_id], _MOST_POINTS)
         x += [*(epoch for epoch, _ in points), None]
-        y += [*(round(100 * value, 2) for _, value in points), None]
-        text += [*[plain(f"{data.label(trial.config_id)}, seed {trial.seed}")] * len(points), None]
+        y += [*(round(data.shown(value), digits) for _, value in points), None]
+        text += [*[data.label_of_trial(trial)] * len(points), None]
     return scatter(
         name=name,
         legendgroup=name,
@@ -77,7 +68,7 @@ def _grey_lines(data: ReportData, trials: Iterable[Trial], name: str, dash: str)
         mode="lines",
         opacity=0.55,
         line={"color": GREY, "width": 1, "dash": dash},
-        hovertemplate="%{text}<br>epoch %{x}: %{y:.1f} %<extra></extra>",
+        hovertemplate=f"%{{text}}<br>epoch %{{x}}: %{{y:.3~g}}{data.board.metric.suffix}<extra></extra>",
     )
 
 
@@ -87,7 +78,7 @@ def _ends(data: ReportData, trials: Iterable[Trial]) -> list:
     for trial in trials:
         if trial.status != TrialStatus.COMPLETED:
             by_status.setdefault(trial.status, []).append(trial)
-    marks = []
+    marks, suffix = [], data.board.metric.suffix
     for status, ended in by_status.items():
         color, symbol, _ = STATUSES.get(status, (GREY, "x", ""))
         name = status.replace("_", " ")
@@ -99,11 +90,11 @@ def _ends(data: ReportData, trials: Iterable[Trial]) -> list:
                 legendgroup="stopped early" if status == TrialStatus.STOPPED else status,
                 showlegend=status != TrialStatus.STOPPED,
                 x=[epoch for epoch, _ in last],
-                y=[100 * value for _, value in last],
-                text=[plain(data.label(trial.config_id)) for trial in ended],
+                y=[data.shown(value) for _, value in last],
+                text=[data.label_of_trial(trial) for trial in ended],
                 mode="markers",
                 marker={"symbol": symbol, "color": color, "size": 7},
-                hovertemplate=f"%{{text}}<br>{name} after epoch %{{x}}: %{{y:.1f}} %<extra></extra>",
+                hovertemplate=f"%{{text}}<br>{name} after epoch %{{x}}: %{{y:.3~g}}{suffix}<extra></extra>",
             )
         )
     return marks
@@ -111,53 +102,48 @@ def _ends(data: ReportData, trials: Iterable[Trial]) -> list:
 
 def _leader(data: ReportData, config_id: str, rank: int) -> list:
     """The mean over seeds, and a band from the lowest to the highest seed."""
-    color, dash, symbol = PALETTE[rank], DASHES[rank], SYMBOLS[rank]
+    color, suffix = PALETTE[rank], data.board.metric.suffix
     curves = [dict(data.curves[t.trial_id]) for t in data.counted(config_id) if t.trial_id in data.curves]
     epochs = thin(sorted(set.intersection(*(set(curve) for curve in curves))), _MOST_POINTS) if curves else []
     if not epochs:
         return []
-    values = [[100 * curve[epoch] for curve in curves] for epoch in epochs]
-    name = f"{rank + 1}. {plain(data.label(config_id))} ({plural(len(curves), 'seed')})"
+    values = [[data.shown(curve[epoch]) for curve in curves] for epoch in epochs]
+    name = f"{rank + 1}. {escape_html(data.label(config_id))} ({plural(len(curves), 'seed')})"
     group = f"leader-{rank}"
-    traces = []
-    if len(curves) > 1:
-        traces.append(
-            scatter(
-                x=[*epochs, *reversed(epochs)],
-                y=[*(max(v) for v in values), *(min(v) for v in reversed(values))],
-                fill="toself",
-                fillcolor=band_color(color),
-                mode="lines",
-                line={"width": 0},
-                hoverinfo="skip",
-                legendgroup=group,
-                showlegend=False,
-            )
-        )
-    traces.append(
-        scatter(
-            name=name,
-            legendgroup=group,
-            x=epochs,
-            y=[sum(v) / len(v) for v in values],
-            customdata=[[f"{min(v):.1f} to {max(v):.1f} %"] if len(v) > 1 else ["one seed"] for v in values],
-            mode="lines+markers" if len(epochs) <= 40 else "lines",
-            line={"color": color, "dash": dash, "width": 2.2},
-            marker={"symbol": symbol, "size": 6},
-            hovertemplate="epoch %{x}: %{y:.2f} % (%{customdata[0]})<extra>" + name + "</extra>",
-        )
+    band = scatter(
+        x=[*epochs, *reversed(epochs)],
+        y=[*(max(v) for v in values), *(min(v) for v in reversed(values))],
+        fill="toself",
+        fillcolor=style.band_color(color),
+        mode="lines",
+        line={"width": 0},
+        hoverinfo="skip",
+        legendgroup=group,
+        showlegend=False,
     )
-    return traces
+    mean = scatter(
+        name=name,
+        legendgroup=group,
+        x=epochs,
+        y=[sum(v) / len(v) for v in values],
+        customdata=[[f"{min(v):.3g} to {max(v):.3g}{suffix}"] if len(v) > 1 else ["one seed"] for v in values],
+        mode="lines+markers" if len(epochs) <= 40 else "lines",
+        line={"color": color, "dash": style.DASHES[rank], "width": 2.2},
+        marker={"symbol": style.SYMBOLS[rank], "size": 6},
+        hovertemplate=f"epoch %{{x}}: %{{y:.4~g}}{suffix} (%{{customdata[0]}})<extra>{name}</extra>",
+    )
+    return [band, mean] if len(curves) > 1 else [mean]
 
 
 def _finding(data: ReportData) -> str:
     parts = []
-    if data.ranked:
-        leader = data.ranked[0]
-        parts.append(f"{data.label(leader.config_id)} climbs highest, to {percent(leader.best_val_accuracy_mean)}")
+    leader, metric = next(iter(data.board.ranked), None), data.board.metric
+    if leader is not None and leader.best_mean is not None:
+        verb = "climbs highest" if metric.is_maximized else "falls lowest"
+        parts.append(f"{data.label(leader.config_id)} {verb}, to {metric.text(leader.best_mean)}")
     stopped = [trial.epochs_run for trial in data.trials if trial.status == TrialStatus.STOPPED]
     if stopped:
         epoch, count = Counter(stopped).most_common(1)[0]
         when = f"after epoch {epoch}" if count == len(stopped) else f"most after epoch {epoch}"
         parts.append(f"{len(stopped):,} of {len(data.trials):,} trials were stopped early, {when}")
-    return "; ".join(parts) or f"{plural(len(data.curves), 'trial')} so far, none over its full length"
+    return "; ".join(parts) or f"{plural(len(data.curves), 'trial')} so far, none completed"

@@ -1,47 +1,45 @@
-"""Effect of each parameter: accuracy by its values over full-length trials, and how many more were stopped."""
+"""Effect of each parameter: the metric by its values over completed trials, and how many more were stopped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from flexres_tune.analysis.effects import Effect, parameter_effects
-from flexres_tune.analysis.leaderboard import BoardRow
 from flexres_tune.records import TrialStatus
-from flexres_tune.report.data import ReportData, Trial, percent, spaced, value_text
+from flexres_tune.report.data import ReportData, spaced, value_text
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
 from flexres_tune.report.plots.style import (
     GREY,
     PALETTE,
+    ZOOM_NOTE,
     Plot,
-    accuracy_axis,
+    axis,
+    category_axis,
     figure,
     focus,
-    padded,
-    plain,
     scatter,
     thin,
 )
+from flexres_tune.text import escape_html
 
 _MOST_PLOTS = 8
 _MOST_POINTS = 300
-_LITTLE = 0.1  # points of accuracy: the title does not name a best value if the means differ by less
-_AXIS = "best validation accuracy (%)"
+_LITTLE = 0.001  # 0.1 points of accuracy: the title does not name a best value if the means differ by less
 
 
 def plot_effects(data: ReportData) -> list[Plot]:
-    """One plot per parameter that has at least two values among the full-length trials, in the order of the columns."""
+    """One plot per parameter that has at least two values among the completed trials, in the order of the columns."""
     plots, left_out = [], []
-    for name in data.parameters:
-        values = [hashable(trial.parameters[name]) for trial in data.full]
+    for name in data.board.parameters:
+        values = [hashable(trial.parameters[name]) for trial in data.completed]
         if len(set(values)) < 2:
             continue
         if len(plots) == _MOST_PLOTS:
             left_out.append(name)
             continue
-        axis = parameter_axis(name, values)
-        plot = _few_values(data, axis) if axis.kind == "category" else _many_values(data, axis)
+        place = parameter_axis(name, values)
+        plot = _few_values(data, name) if place.kind == "category" else _many_values(data, place)
         plots += [plot] if plot else []
     if left_out and plots:
         note = f"Left out: {', '.join(map(spaced, left_out))}; `query compare NAME` shows them."
@@ -49,116 +47,109 @@ def plot_effects(data: ReportData) -> list[Plot]:
     return plots
 
 
-def _few_values(data: ReportData, axis: ParameterAxis) -> Plot | None:
+def _few_values(data: ReportData, name: str) -> Plot | None:
     """One category per value: its configurations as points, their mean with an interval, a count of stopped trials."""
-    effects = parameter_effects(data.results, data.sweep, axis.name)
-    table = [row for row in effects if row.dataset == data.dataset]
+    metric = data.board.metric
+    effects = parameter_effects(data.results, data.sweep, name)
+    table = [row for row in effects if row.dataset == data.board.dataset]
     rows = [row for row in table if row.num_configs]
     if len(rows) < 2:
         return None
-    place = {hashable(row.parameters[axis.name]): index for index, row in enumerate(rows)}
-    configs = [(place.get(hashable(_value(data, row, axis.name))), row) for row in data.ranked]
-    points = thin([(at, row) for at, row in configs if at is not None], _MOST_POINTS)
-    at = list(range(len(rows)))
-    means = [100 * row.best_val_accuracy_mean for row in rows]
+    place = {hashable(row.parameters[name]): index for index, row in enumerate(rows)}
+    # The row of the leaderboard lacks a parameter that another one implies, so the value is read from a trial.
+    configs = [
+        (place.get(hashable(data.by_config[row.config_id][0].parameters[name])), row) for row in data.board.ranked
+    ]
+    points = thin([(at, row) for at, row in configs if at is not None and row.best_mean is not None], _MOST_POINTS)
+    means = [data.shown(row.best_mean) for row in rows]
+    above, below = (
+        [_reach(data, row, bound) for row, bound in zip(rows, bounds, strict=True)]
+        for bounds in (
+            [row.best_high for row in rows],
+            [row.best_low for row in rows],
+        )
+    )
+    is_ordered = all(type(row.parameters[name]) in (int, float) for row in rows)
     traces = [
         scatter(
             name="one configuration",
             x=[i + 0.16 for i, _ in points],
-            y=[100 * row.best_val_accuracy_mean for _, row in points],
-            text=[plain(f"{data.label(row.config_id)}, n = {row.num_seeds}") for _, row in points],
+            y=[data.shown(row.best_mean) for _, row in points],
+            text=[escape_html(f"{data.label(row.config_id)}, n = {row.num_seeds}") for _, row in points],
             mode="markers",
             marker={"symbol": "circle-open", "size": 6, "color": GREY},
-            hovertemplate="%{text}: %{y:.2f} %<extra></extra>",
+            hovertemplate=f"%{{text}}: %{{y:.4~g}}{metric.suffix}<extra></extra>",
         ),
         scatter(
             name="mean and 95 % interval",
-            x=at,
+            x=list(range(len(rows))),
             y=means,
-            mode="lines+markers" if _is_ordered(rows, axis.name) else "markers",
+            mode="lines+markers" if is_ordered else "markers",
             line={"color": PALETTE[0], "width": 1.5, "dash": "dot"},
             marker={"symbol": "diamond", "size": 9, "color": PALETTE[0]},
             error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [_reach(row, "high") for row in rows],
-                "arrayminus": [_reach(row, "low") for row in rows],
-                "color": PALETTE[0],
-                "width": 5,
+                "type": "data", "symmetric": False, "array": above, "arrayminus": below,
+                "color": PALETTE[0], "width": 5,
             },
             text=[_hover(row) for row in rows],
-            hovertemplate="mean %{y:.2f} % over %{text}<extra></extra>",
+            hovertemplate=f"mean %{{y:.4~g}}{metric.suffix} over %{{text}}<extra></extra>",
         ),
-    ]
+    ]  # fmt: skip
+    reaches = [reach for reach in (*above, *below) if reach is not None]
+    limits = focus([data.shown(row.best_mean) for _, row in points], metric.is_maximized, means, reaches)
     drawn = figure(
         traces,
         height=360,
-        xaxis={
-            "title": {"text": spaced(axis.name)},
-            "tickvals": at,
-            "ticktext": [_tick(row, axis.name) for row in rows],
-            "range": [-0.5, len(at) - 0.4],
-            "showgrid": False,
-        },
-        yaxis=accuracy_axis(_AXIS, range=_range([100 * row.best_val_accuracy_mean for _, row in points], rows)),
+        xaxis=category_axis(spaced(name), [_tick(row, name) for row in rows], range=[-0.5, len(rows) - 0.4]),
+        yaxis=axis(f"best {metric.axis_title}", range=limits),
     )
-    return Plot(f"effect-{axis.name}", _finding(axis.name, rows), drawn, _notes(table, axis.name))
+    return Plot(f"effect-{name}", _finding(data, name, rows), drawn, _notes(table, name))
 
 
-def _many_values(data: ReportData, axis: ParameterAxis) -> Plot:
+def _many_values(data: ReportData, place: ParameterAxis) -> Plot:
     """One point per trial; trials that were stopped are crosses."""
+    metric, name = data.board.metric, place.name
+    stopped = [trial for trial in data.trials if trial.status == TrialStatus.STOPPED and trial.metric is not None]
     traces = []
-    for trials, name, marker in (
-        ([t for t in data.trials if t.status == TrialStatus.STOPPED], "stopped early", {"symbol": "x", "color": GREY}),
-        (data.full, "full length", {"symbol": "circle", "color": PALETTE[0], "opacity": 0.75}),
+    for trials, label, marker in (
+        (stopped, "stopped early", {"symbol": "x", "color": GREY}),
+        (data.completed, "completed", {"symbol": "circle", "color": PALETTE[0], "opacity": 0.75}),
     ):
-        some = thin([t for t in trials if _fits(t, axis)], _MOST_POINTS)
+        values = [(trial.parameters[name], trial) for trial in trials]
+        some = thin([t for v, t in values if v is not None and (place.kind != "log" or v > 0)], _MOST_POINTS)
         if some:
             traces.append(
                 scatter(
-                    name=name,
-                    x=[t.parameters[axis.name] for t in some],
-                    y=[100 * t.best_val_accuracy for t in some],
-                    text=[plain(f"{data.label(t.config_id)}, seed {t.seed}") for t in some],
+                    name=label,
+                    x=[trial.parameters[name] for trial in some],
+                    y=[data.shown(trial.metric) for trial in some],
+                    text=[data.label_of_trial(trial) for trial in some],
                     mode="markers",
                     marker={"size": 6} | marker,
-                    hovertemplate="%{text}: %{y:.2f} %<extra></extra>",
+                    hovertemplate=f"%{{text}}: %{{y:.4~g}}{metric.suffix}<extra></extra>",
                 )
             )
-    title = spaced(axis.name) + (" (log scale)" if axis.kind == "log" else "")
+    title = spaced(name) + (" (log scale)" if place.kind == "log" else "")
+    ticks = {"dtick": 1, "exponentformat": "power"} if place.kind == "log" else {}
+    limits = focus([data.shown(trial.metric) for trial in data.completed], metric.is_maximized)
     drawn = figure(
         traces,
         height=360,
-        xaxis={"title": {"text": title}, "type": axis.kind}
-        | ({"dtick": 1, "exponentformat": "power"} if axis.kind == "log" else {}),
-        yaxis=accuracy_axis(_AXIS, range=list(focus([100 * t.best_val_accuracy for t in data.full]))),
+        xaxis=axis(title, type=place.kind, **ticks),
+        yaxis=axis(f"best {metric.axis_title}", range=limits),
     )
-    best = sorted(data.full, key=lambda t: -t.best_val_accuracy)[: max(2, len(data.full) // 10)]
-    values = sorted(t.parameters[axis.name] for t in best)
-    between = f"between {values[0]:.3g} and {values[-1]:.3g}"
-    finding = f"{spaced(axis.name)}: the best tenth of the full-length trials are {between}"
-    notes = ["Some lie below the plot; double-click it to show them."]
-    left_out = sum(t.status == TrialStatus.STOPPED or t.is_full for t in data.trials) - sum(len(t.x) for t in traces)
-    if left_out > 0:
+    best = sorted(data.completed, key=lambda trial: -metric.score(trial.metric))[: max(2, len(data.completed) // 10)]
+    values = sorted(trial.parameters[name] for trial in best)
+    finding = f"{spaced(name)}: the best tenth of the completed trials are between {values[0]:.3g} and {values[-1]:.3g}"
+    notes = [ZOOM_NOTE]
+    if left_out := len(stopped) + len(data.completed) - sum(len(trace.x) for trace in traces):
         notes.append(f"{left_out:,} trials are left out, evenly over time.")
-    return Plot(f"effect-{axis.name}", finding, drawn, tuple(notes))
+    return Plot(f"effect-{name}", finding, drawn, tuple(notes))
 
 
-def _value(data: ReportData, row: BoardRow, name: str) -> Any:
-    """A parameter of a configuration, from its trials if the row of the leaderboard does not have it."""
-    return row.parameters[name] if name in row.parameters else data.by_config[row.config_id][0].parameters[name]
-
-
-def _fits(trial: Trial, axis: ParameterAxis) -> bool:
-    """Whether the trial has an accuracy and a value that the axis can show."""
-    value = trial.parameters[axis.name]
-    return trial.best_val_accuracy is not None and value is not None and (axis.kind != "log" or value > 0)
-
-
-def _reach(row: Effect, end: str) -> float | None:
-    """Distance in points from the mean to the `low` or `high` end of the interval."""
-    bound = row.best_val_accuracy_low if end == "low" else row.best_val_accuracy_high
-    return None if bound is None else abs(100 * (bound - row.best_val_accuracy_mean))
+def _reach(data: ReportData, row: Effect, bound: float | None) -> float | None:
+    """Distance from the mean to an end of the interval, as the plot shows it."""
+    return None if bound is None else abs(data.shown(bound - row.best_mean))
 
 
 def _hover(row: Effect) -> str:
@@ -168,23 +159,11 @@ def _hover(row: Effect) -> str:
 
 
 def _tick(row: Effect, name: str) -> str:
-    text = plain(value_text(name, row.parameters[name]))
+    text = escape_html(value_text(name, row.parameters[name]))
     if len(text) > 12:  # break a long list of words into lines, or the labels leave a phone no room for the plot
         text = text.replace("+", "+<br>")
     stopped = f"<br>{row.num_stopped} stopped" if row.num_stopped else ""
     return f"{text}<br>n = {row.num_configs}{stopped}"
-
-
-def _range(values: Sequence[float], rows: Sequence[Effect]) -> list[float]:
-    """Range of the points and the means; a wide interval is cut, or the points would lie too close together."""
-    low = min([max(focus(values)[0], min(values)), *(100 * row.best_val_accuracy_mean for row in rows)])
-    high = max(values)
-    room = min(max(_reach(row, end) or 0.0 for row in rows for end in ("low", "high")), 0.6 * (high - low) + 0.3)
-    return list(padded(low - room, min(high + room, 100.0)))
-
-
-def _is_ordered(rows: Sequence[Effect], name: str) -> bool:
-    return all(type(row.parameters[name]) in (int, float) for row in rows)
 
 
 def _notes(table: Sequence[Effect], name: str) -> tuple[str, ...]:
@@ -201,13 +180,16 @@ def _notes(table: Sequence[Effect], name: str) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _finding(name: str, rows: Sequence[Effect]) -> str:
-    order = sorted(rows, key=lambda row: -row.best_val_accuracy_mean)
+def _finding(data: ReportData, name: str, rows: Sequence[Effect]) -> str:
+    metric = data.board.metric
+    order = sorted(rows, key=lambda row: -metric.score(row.best_mean))
     best, worst = order[0], order[-1]
-    gap = 100 * (best.best_val_accuracy_mean - worst.best_val_accuracy_mean)
+    gap = abs(best.best_mean - worst.best_mean)
     if gap < _LITTLE:
-        return f"{spaced(name)}: the means of its {len(rows)} values differ by no more than {gap:.2f} points"
+        difference = f"{data.shown(gap):.{metric.decimals(None) + 1}f} {metric.difference}"
+        return f"{spaced(name)}: the means of its {len(rows)} values differ by no more than {difference}"
     return (
-        f"{spaced(name)}: {value_text(name, best.parameters[name])} has the highest mean, "
-        f"{percent(best.best_val_accuracy_mean)}, {gap:.1f} points above {value_text(name, worst.parameters[name])}"
+        f"{spaced(name)}: {value_text(name, best.parameters[name])} has the {metric.extreme} mean, "
+        f"{metric.text(best.best_mean)}, {data.shown(gap):.{metric.decimals(None)}f} {metric.difference} "
+        f"{metric.better_side} {value_text(name, worst.parameters[name])}"
     )

@@ -1,11 +1,11 @@
-"""Importance of each parameter: its share of the variance of accuracy, computed by fANOVA over full-length trials."""
+"""Importance of each parameter: its share of the variance of the metric, computed by fANOVA over completed trials."""
 
 from __future__ import annotations
 
 from flexres_tune.analysis.importance import parameter_importance
 from flexres_tune.errors import ResultsError
 from flexres_tune.report.data import ReportData, spaced
-from flexres_tune.report.plots.style import GREY, PALETTE, Plot, figure
+from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, figure
 
 _MOST_BARS = 12
 
@@ -34,17 +34,19 @@ def plot_importance(data: ReportData) -> list[Plot]:
     drawn = figure(
         [bars],
         height=110 + 36 * len(shown),
-        xaxis={"title": {"text": "share of variance (%)"}, "rangemode": "tozero"},
-        yaxis={"autorange": "reversed", "type": "category", "title": {"text": "parameter"}},
+        xaxis=axis("share of variance (%)", rangemode="tozero"),
+        yaxis=axis("parameter", autorange="reversed", type="category"),
     )
     first = shown[0]
     notes = [
-        f"fANOVA over {first.num_trials:,} full-length trials; {first.num_left_out:,} stopped or failed ones are "
+        f"fANOVA over {first.num_trials:,} completed trials; {first.num_left_out:,} stopped or failed ones are "
         f"left out. Bars: mean, and standard deviation over {first.repeats} random forests."
     ]
     if len(shown) < len(rows):
         notes.append(f"{len(rows) - len(shown)} less important parameters are left out.")
-    finding = f"{names[0]} explains most: {100 * first.importance_mean:.0f} % of the variance of accuracy"
+    finding = (
+        f"{names[0]} explains most: {100 * first.importance_mean:.0f} % of the variance of {data.board.metric.words}"
+    )
     if len(names) > 1:
         finding += f", {names[1]} {100 * shown[1].importance_mean:.0f} %"
     return [Plot("importance", finding, drawn, tuple(notes))]

@@ -2,90 +2,80 @@
 
 from __future__ import annotations
 
-from flexres_tune.analysis.leaderboard import BoardRow
-from flexres_tune.report.data import ReportData, percent
-from flexres_tune.report.plots.style import GREY, PALETTE, Plot, accuracy_axis, figure, focus, plain, scatter
-from flexres_tune.text import plural
+from flexres_tune.report.data import ReportData
+from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, category_axis, figure, focus, scatter
+from flexres_tune.text import escape_html, plural
 
 _MOST_ROWS = 12  # a screen does not show more rows with their labels
 
 
 def plot_ranking(data: ReportData) -> list[Plot]:
-    """Mean ± t interval of best_val_accuracy over full-length trials; no plot for fewer than two ranked rows."""
-    rows = data.ranked[:_MOST_ROWS]
+    """Mean ± t interval of the metric over the trials that count; no plot for fewer than two ranked rows."""
+    rows, metric = [row for row in data.board.ranked if row.best_mean is not None][:_MOST_ROWS], data.board.metric
     if len(rows) < 2:
         return []
-    seeds = {"x": [], "y": [], "text": []}
-    for at, row in enumerate(rows):
-        for trial in data.counted(row.config_id):
-            seeds["x"].append(100 * trial.best_val_accuracy)
-            seeds["y"].append(at)
-            seeds["text"].append(f"seed {trial.seed}")
-    half = [
-        None if row.best_val_accuracy_low is None
-        else 100 * (row.best_val_accuracy_mean - row.best_val_accuracy_low)
-        for row in rows
+    seeds = [(at, trial) for at, row in enumerate(rows) for trial in data.counted(row.config_id)]
+    values = [data.shown(trial.metric) for _, trial in seeds]
+    means = [data.shown(row.best_mean) for row in rows]
+    ends = [[None if end is None else data.shown(end) for end in (row.best_low, row.best_high)] for row in rows]
+    below, above = (
+        [None if pair[side] is None else abs(mean - pair[side]) for mean, pair in zip(means, ends, strict=True)]
+        for side in (0, 1)
+    )
+    intervals = [
+        "no interval" if low is None else f"95 % interval {low:.4g} to {high:.4g}{metric.suffix}" for low, high in ends
+    ]
+    traces = [
+        scatter(
+            name="one seed",
+            x=values,
+            y=[at for at, _ in seeds],
+            text=[f"seed {trial.seed}" for _, trial in seeds],
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 7, "color": GREY},
+            hovertemplate=f"%{{text}}: %{{x:.4~g}}{metric.suffix}<extra></extra>",
+        ),
+        scatter(
+            name="mean and 95 % interval",
+            x=means,
+            y=list(range(len(rows))),
+            mode="markers",
+            marker={"symbol": "diamond", "size": 10, "color": PALETTE[0]},
+            error_x={
+                "type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": PALETTE[0],
+                "thickness": 1.6, "width": 5,
+            },
+            customdata=[[row.num_seeds, interval] for row, interval in zip(rows, intervals, strict=True)],
+            hovertemplate=f"mean %{{x:.4~g}}{metric.suffix}, n = %{{customdata[0]}}, %{{customdata[1]}}<extra></extra>",
+        ),
     ]  # fmt: skip
-    means = scatter(
-        name="mean and 95 % interval",
-        x=[100 * row.best_val_accuracy_mean for row in rows],
-        y=list(range(len(rows))),
-        mode="markers",
-        marker={"symbol": "diamond", "size": 10, "color": PALETTE[0]},
-        error_x={"type": "data", "array": half, "color": PALETTE[0], "thickness": 1.6, "width": 5},
-        customdata=[[row.num_seeds, _interval(row)] for row in rows],
-        hovertemplate="mean %{x:.2f} %, n = %{customdata[0]}, %{customdata[1]}<extra></extra>",
-    )
-    points = scatter(
-        name="one seed",
-        **seeds,
-        mode="markers",
-        marker={"symbol": "circle-open", "size": 7, "color": GREY},
-        hovertemplate="%{text}: %{x:.2f} %<extra></extra>",
-    )
-    start, end = _range(seeds["x"], half)
+    limits = focus(values, metric.is_maximized, reaches=[reach for reach in (*above, *below) if reach is not None])
     drawn = figure(
-        [points, means],
+        traces,
         height=110 + 44 * len(rows),
-        xaxis=accuracy_axis("best validation accuracy (%)", range=[start, end]),
-        yaxis={
-            "title": {"text": "rank"},
-            "tickvals": list(range(len(rows))),
-            "ticktext": [str(row.rank) for row in rows],
-            "range": [len(rows) - 0.5, -0.75],
-            "showgrid": False,
-        },
+        xaxis=axis(f"best {metric.axis_title}", range=limits),
+        yaxis=category_axis("rank", [str(row.rank) for row in rows], range=[len(rows) - 0.5, -0.75]),
     )
-    for at, row in enumerate(rows):  # the label is above its row: to the left of it, a phone has no room for the plot
-        off = f" ◂ {percent(row.best_val_accuracy_mean)}" if 100 * row.best_val_accuracy_mean < start else ""
-        drawn.add_annotation(
+    for at, (row, mean) in enumerate(zip(rows, means, strict=True)):
+        off = f" ◂ {metric.text(row.best_mean)}" if mean < limits[0] else ""
+        off = f" ▸ {metric.text(row.best_mean)}" if mean > limits[1] else off
+        drawn.add_annotation(  # above its row: to the left of it, a phone has no room for the plot
             x=0, xref="paper", xanchor="left", y=at, yshift=13, showarrow=False, font={"size": 12},
-            text=plain(data.label(row.config_id)) + off,
+            text=escape_html(data.label(row.config_id)) + off,
         )  # fmt: skip
     notes = ["Points are seeds. Intervals: Student's t over seeds; a configuration with one seed has none."]
-    if any(width is not None and width > 1.2 * (max(seeds["x"]) - min(seeds["x"])) + 0.5 for width in half):
+    if any(low is not None and (low < limits[0] or high > limits[1]) for low, high in ends):
         notes.append("Intervals that extend beyond the plot come from too few seeds to be informative.")
-    if left_out := len(data.ranked) - len(rows):
+    if left_out := len(data.board.ranked) - len(rows):
         notes.append(f"The {plural(left_out, 'configuration')} ranked below are in the table only.")
     return [Plot("ranking", _finding(data), drawn, tuple(notes))]
 
 
-def _range(values: list[float], half: list[float | None]) -> list[float]:
-    """Range of all points; wide intervals are cut (with two seeds they exceed 100 %), or the points would overlap."""
-    low, high = max(min(values), focus(values)[0]), max(values)
-    room = min(max((width for width in half if width is not None), default=0), 1.2 * (high - low) + 0.5)
-    return [low - room - 0.1, min(high + room + 0.1, 100.3)]
-
-
-def _interval(row: BoardRow) -> str:
-    low, high = row.best_val_accuracy_low, row.best_val_accuracy_high
-    return "no interval" if low is None else f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"
-
-
 def _finding(data: ReportData) -> str:
-    leader, *others = data.ranked
-    lead = f"{data.label(leader.config_id)} has the highest mean, {percent(leader.best_val_accuracy_mean)}"
-    if leader.best_val_accuracy_low is None:
+    leader, *others = data.board.ranked
+    metric = data.board.metric
+    lead = f"{data.label(leader.config_id)} has the {metric.extreme} mean, {metric.text(leader.best_mean)}"
+    if leader.best_low is None:
         return f"{lead}; one seed is not enough to measure how much of that is chance"
     compared = [row for row in others if row.separable_from_leader in ("yes", "no")]
     apart = sum(row.separable_from_leader == "yes" for row in compared)

@@ -7,9 +7,8 @@ symbol, so that the plots can be read in greyscale.
 
 from __future__ import annotations
 
-import html
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ STATUSES: dict[str, tuple[str, str, str]] = {  # colour, symbol, pattern of bars
     TrialStatus.INTERRUPTED: ("#56B4E9", "triangle-up-open", "-"),
 }
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+ZOOM_NOTE = "Some may lie outside the plot; double-click it to show them."
 _THEMES = {"light": ("#1b1f24", "#dfe3e8", "#ffffff"), "dark": ("#e6e8eb", "#343a42", "#15181c")}  # ink, grid, paper
 
 
@@ -83,27 +83,39 @@ def scatter(**properties) -> go.Scatter:
     return go.Scatter(**properties)
 
 
-def accuracy_axis(title: str = "validation accuracy (%)", **changes) -> dict[str, Any]:
-    """Layout of an axis of accuracies in percent."""
+def axis(title: str, **changes) -> dict[str, Any]:
+    """Layout of an axis with a title."""
     return {"title": {"text": title}} | changes
 
 
-def focus(values: Sequence[float]) -> tuple[float, float]:
-    """Range of an axis of accuracies in percent, cut at the low end so that a few low values do not flatten the others.
+def category_axis(title: str, texts: Iterable[str], **changes) -> dict[str, Any]:
+    """Layout of an axis with one text at each of the positions 0, 1, 2 ..."""
+    texts = list(texts)
+    return axis(title, tickvals=list(range(len(texts))), ticktext=texts, showgrid=False, **changes)
 
-    The low end is Tukey's lower fence: the first quartile minus 1.5 times the interquartile range.
+
+def focus(
+    values: Sequence[float], is_maximized: bool = True, visible: Sequence[float] = (), reaches: Sequence[float] = ()
+) -> list[float]:
+    """Range of an axis of shown values, cut at the worse end so that a few bad values do not flatten the others.
+
+    The end is Tukey's fence: 1.5 times the interquartile range beyond the quartile. The range has room for half a
+    marker at both ends, and less above 100, because no accuracy lies there.
+
+    Args:
+        visible: values that are inside in any case.
+        reaches: half widths of intervals. The room for them is limited (with two seeds they exceed 100 %), or the
+            points would lie too close together.
     """
     low, high = min(values), max(values)
     if len(values) >= 4:
         first, _, third = statistics.quantiles(values, n=4, method="inclusive")
-        low = max(low, first - 1.5 * max(third - first, 0.02 * (high - low)))
-    return padded(low, high)
-
-
-def padded(low: float, high: float) -> tuple[float, float]:
-    """The range with room for half a marker at both ends, and less room above 100 %, because no value lies there."""
-    pad = 0.06 * (high - low) or 0.5
-    return low - pad, min(high + pad, max(100.0, high) + 0.3 * pad)
+        beyond = 1.5 * max(third - first, 0.02 * (high - low))
+        low, high = (max(low, first - beyond), high) if is_maximized else (low, min(high, third + beyond))
+    low, high = min([low, *visible]), max([high, *visible])
+    room = min(max(reaches, default=0.0), 0.8 * (high - low) + 0.004 * high)
+    pad = 0.06 * (high - low) or 0.005 * high or 0.5
+    return [low - room - pad, min(high + room + pad, max(100.0, high) + 0.3 * pad)]
 
 
 def thin(items: list, limit: int) -> list:
@@ -111,11 +123,6 @@ def thin(items: list, limit: int) -> list:
     if len(items) <= limit:
         return items
     return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
-
-
-def plain(text: str) -> str:
-    """Text escaped for a Plotly label: Plotly interprets some HTML in labels, including links."""
-    return html.escape(text, quote=False)
 
 
 @dataclass(frozen=True)

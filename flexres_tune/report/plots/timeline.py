@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from flexres_tune.analysis.status import FAILURES
 from flexres_tune.report.data import ReportData, Trial
-from flexres_tune.report.plots.style import GREY, STATUSES, Plot, figure, plain, scatter, thin
-from flexres_tune.text import format_duration, plural
+from flexres_tune.report.plots.style import GREY, STATUSES, Plot, axis, category_axis, figure, scatter, thin
+from flexres_tune.text import escape_html, format_duration, plural
 
 _MOST_TRIALS = 4000
 _GAP = 0.0012  # of the whole time, left free after each trial, or two consecutive trials would look like one
@@ -39,7 +39,7 @@ def plot_timeline(data: ReportData) -> list[Plot]:
         marked = status in FAILURES  # a trial that fails at once is a line without length, so it needs a marker
         traces.append(
             scatter(
-                name=f"{status.replace('_', ' ')} ({len(mine)})",
+                name=f"{escape_html(status.replace('_', ' '))} ({len(mine)})",
                 x=[moment and moment.isoformat() for moment in x],
                 y=y,
                 text=text,
@@ -52,14 +52,8 @@ def plot_timeline(data: ReportData) -> list[Plot]:
     drawn = figure(
         traces,
         height=min(1000, 170 + (8 if len(rows) > _MANY_LANES else 26) * len(rows)),
-        xaxis={"type": "date", "title": {"text": "time (UTC)"}},
-        yaxis={
-            "title": {"text": "device and lane"},
-            "tickvals": list(range(len(rows))),
-            "ticktext": _names(rows),
-            "range": [len(rows) - 0.4, -0.6],
-            "showgrid": False,
-        },
+        xaxis=axis("time (UTC)", type="date"),
+        yaxis=category_axis("device and lane", _names(rows), range=[len(rows) - 0.4, -0.6]),
     )
     notes = ["A trial that was started more than once shows its last attempt."]
     if len(shown) < len(trials):
@@ -89,7 +83,7 @@ def _names(rows: Sequence[tuple[tuple[str, str], int]]) -> list[str]:
     """Labels of the lanes: the first lane of a device has the device's name."""
     names, last = [], None
     for (host, device), lane in rows:
-        names.append(f"{plain(host)}<br>{plain(device)}" if (host, device) != last else f"lane {lane}")
+        names.append(f"{escape_html(host)}<br>{escape_html(device)}" if (host, device) != last else f"lane {lane}")
         last = (host, device)
     return names
 
@@ -97,7 +91,7 @@ def _names(rows: Sequence[tuple[tuple[str, str], int]]) -> list[str]:
 def _hover(data: ReportData, trial: Trial) -> str:
     took = format_duration((trial.finished_at - trial.started_at).total_seconds())
     stage = "confirm, " if trial.is_confirm else ""
-    return plain(f"{data.label(trial.config_id)}, seed {trial.seed}: {stage}{trial.status}, {took}")
+    return f"{data.label_of_trial(trial)}: {stage}{escape_html(trial.status)}, {took}"
 
 
 def _finding(trials: Sequence[Trial]) -> str:

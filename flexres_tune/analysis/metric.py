@@ -1,0 +1,84 @@
+"""The metric that a sweep ranks by: which direction is better, and how sentences and plots show its values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flexres_tune.display.format import significant_decimals
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.plan import plan_or_none
+from flexres_tune.results.reader import Results
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingMetric:
+    """A value of the validation images that `metric` of a sweep file may name; none is below 0."""
+
+    name: str  # column of `epochs`
+    words: str
+    unit: str  # of the column
+    is_maximized: bool
+    largest: float = math.inf  # that is possible
+    factor: float = 1.0  # sentences and plots show the value times this
+    suffix: str = ""  # of a shown value
+    difference: str  # unit of the difference of two shown values
+
+    def score(self, value: float) -> float:
+        """The value with the sign that makes higher better; its own inverse."""
+        return value if self.is_maximized else -value
+
+    def best(self, values: Iterable[float]) -> float:
+        return max(values, key=self.score)
+
+    def decimals(self, sd: float | None) -> int:
+        """Decimals of a shown value: see significant_decimals(). A loss has two more, because it is no percentage."""
+        return significant_decimals(sd) + (0 if self.factor == 100 else 2)
+
+    def text(self, mean: float, sd: float | None = None) -> str:
+        """0.9731 -> "97.3 %", with a standard deviation "97.31 ± 0.12 %"; a loss 0.1234 -> "0.123"."""
+        digits = self.decimals(sd)
+        spread = "" if sd is None else f" ± {self.factor * sd:.{digits}f}"
+        return f"{self.factor * mean:.{digits}f}{spread}{self.suffix}"
+
+    def clip(self, mean: float, half_width: float) -> tuple[float, float]:
+        """The ends of an interval, without values that the metric cannot have."""
+        return max(0.0, mean - half_width), min(self.largest, mean + half_width)
+
+    @property
+    def axis_title(self) -> str:
+        return f"{self.words} ({self.suffix.strip() or self.unit})"
+
+    @property
+    def extreme(self) -> str:
+        return "highest" if self.is_maximized else "lowest"
+
+    @property
+    def better_side(self) -> str:
+        return "above" if self.is_maximized else "below"
+
+
+METRICS = {
+    "val_accuracy": RankingMetric(
+        name="val_accuracy",
+        words="validation accuracy",
+        unit="fraction",
+        is_maximized=True,
+        largest=1.0,
+        factor=100.0,
+        suffix=" %",
+        difference="points",
+    ),
+    "val_loss": RankingMetric(
+        name="val_loss", words="validation loss", unit="nats", is_maximized=False, difference="nats"
+    ),
+}
+
+
+def metric_of(results: Results, sweep: str) -> RankingMetric:
+    """The metric in the sweep's plan.json; val_accuracy if there is no plan, or if it is damaged."""
+    plan = plan_or_none(SweepPaths(results.root, sweep))
+    named = plan.spec.get("metric") if plan else None
+    name = named.get("name") if isinstance(named, dict) else None
+    return METRICS.get(str(name), METRICS["val_accuracy"])
