@@ -24,7 +24,7 @@ KEYS = (
 VALUES = (
     *("", " ", "1", "-1", "0", "1e999", "1e-300", "nan", ".inf", "null", "~", "[]", "{}", "[[[[1]]]]", "{a: {b: c}}"),
     *("sgd", "tpe", "parquet:/dev", "parquet:~nouser/x", "parquet:" + "/x" * 3000, "parquet:.", "2.0", "010", "0x10"),
-    *("'", '"', "&a [*a]", "!!python/object/apply:os.system [touch canary]", "\ud800", "\udc80", "\u202e", "\x1b[2J"),
+    *("'", '"', "&a [*a]", "!!python/object/apply:os.system [touch canary]", "\udc80", "\udcff", "\u202e", "\x1b[2J"),
     *("9" * 400, "a" * 5000, "[" * 3000, "{" * 3000, "- a\n- b", "2001-99-99", '"\\UFFFFFFFF"', "yes", "1_000"),
     *(f"$({CANARY})", "../../x", "index.html", "con", "..", ".hidden", "a/b", "é", "10^30", "1" + "0" * 30),
 )

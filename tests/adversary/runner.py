@@ -41,9 +41,10 @@ class Finding:
         return f"{text} {ours[-1]}" if ours else text
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.text}\n    in {self.call[:300]}\n    repeat: {REPEAT.format(self.attack)}\n{self.details[-3000:]}"
         )
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass

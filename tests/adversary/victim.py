@@ -74,7 +74,7 @@ class Victim:
         return {"calls": calls, "findings": findings}
 
     def _run(self, call: Call) -> Outcome:
-        out, err, status, error = io.StringIO(), io.StringIO(), 0, ""
+        out, err, status, error = _stream("strict"), _stream("backslashreplace"), 0, ""
         before = _reset_peak()
         self._watch.events.clear()
         faulthandler.dump_traceback_later(self._hang_s, exit=True)
@@ -94,7 +94,7 @@ class Victim:
             self._watch.is_on = False
             faulthandler.cancel_dump_traceback_later()
         events = tuple(dict.fromkeys(self._watch.events))
-        return Outcome(status, out.getvalue(), err.getvalue(), error, _peak() - before, events)
+        return Outcome(status, _content(out), _content(err), error, _peak() - before, events)
 
 
 def run_as_process(call: Call) -> Outcome:
@@ -102,6 +102,16 @@ def run_as_process(call: Call) -> Outcome:
     command = [sys.executable, "-m", *call.argv]
     done = subprocess.run(command, capture_output=True, timeout=2 * HANG_S, stdin=subprocess.DEVNULL)
     return Outcome(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
+def _stream(errors: str) -> io.TextIOWrapper:
+    """A stream like stdout (strict) or stderr (backslashreplace) that keeps what is written."""
+    return io.TextIOWrapper(io.BytesIO(), "utf-8", errors, newline="\n")
+
+
+def _content(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    return stream.buffer.getvalue().decode()
 
 
 def _reset_peak() -> int:
