@@ -55,17 +55,33 @@ def display_columns(table: pa.Table) -> list[Column]:
         base = name.removesuffix("_mean")
         if name.endswith("_sd") and f"{name[:-3]}_mean" in table.column_names:
             continue
-        values = table[name].to_pylist()
+        values = python_values(table[name])
         is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
         if base != name:
             has_sd = f"{base}_sd" in table.column_names
-            sds = table[f"{base}_sd"].to_pylist() if has_sd else [None] * len(values)
+            sds = python_values(table[f"{base}_sd"]) if has_sd else [None] * len(values)
             cells = [format_mean(mean, sd, unit) for mean, sd in zip(values, sds, strict=True)]
         else:
             cells = [format_value(value, unit) for value in values]
         is_whole = is_number or pa.types.is_timestamp(kind) or name.endswith(("_id", "_per_epoch"))
         columns.append(Column(escape(base), cells, is_number, is_whole))
     return columns
+
+
+def python_values(column: pa.ChunkedArray) -> list[Any]:
+    """The column's values; moments that Python cannot hold, such as those after the year 9999, as text."""
+    try:
+        return column.to_pylist()
+    except (OverflowError, ValueError):
+        return list(map(_python_value, column))
+
+
+def _python_value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        is_nested = pa.types.is_nested(scalar.type)
+        return "<value out of range>" if is_nested else scalar.cast(pa.string()).as_py()
 
 
 def format_value(value: Any, unit: str = "") -> str:
@@ -129,7 +145,9 @@ def sparkline(values: Sequence[float | None], low: float, high: float, width: in
     blocks = "▁▂▃▄▅▆▇█"
     if len(values) > width:
         values = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)]
-    span = (high - low) or 1.0
-    return "".join(
-        " " if v is None or not math.isfinite(v) else blocks[min(7, max(0, int(8 * (v - low) / span)))] for v in values
-    )
+    half = (high / 2 - low / 2) or 0.5  # halves: the difference of two large numbers may be infinite
+
+    def block(value: float) -> str:
+        return blocks[min(7, max(0, int(8 * min(1.0, (value / 2 - low / 2) / half))))]
+
+    return "".join(" " if v is None or not math.isfinite(v) else block(v) for v in values)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import pyarrow as pa
 
-from flexres_tune.display.format import Column, display_columns
+from flexres_tune.display.format import Column, display_columns, python_values
+from flexres_tune.errors import ResultsError
 from flexres_tune.storage import AnyPath, atomic_write
 from flexres_tune.text import escape, shorten
 
@@ -158,22 +159,34 @@ def to_csv(table: pa.Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.column_names)
-    columns = [column.to_pylist() for column in table.columns]
+    columns = [python_values(column) for column in table.columns]
     writer.writerows([_csv_cell(value) for value in row] for row in zip(*columns, strict=True))
     return text.getvalue()
 
 
 def to_json(table: pa.Table) -> str:
     """A JSON list of records; a number that is not finite becomes null, because JSON has no such numbers."""
-    return json.dumps([_json_value(row) for row in table.to_pylist()], indent=1, ensure_ascii=False) + "\n"
+    rows = zip(*map(python_values, table.columns), strict=True)
+    records = [_json_value(dict(zip(table.column_names, row, strict=True))) for row in rows]
+    return json.dumps(records, indent=1, ensure_ascii=False) + "\n"
 
 
 def save_parquet(table: pa.Table, path: AnyPath) -> None:
-    """Write a Parquet file atomically."""
+    """Write a Parquet file atomically.
+
+    Raises:
+        ResultsError: Parquet has no such type, such as DuckDB's INTERVAL.
+    """
     import pyarrow.parquet as pq
 
-    with atomic_write(path) as file:
-        pq.write_table(table, file, compression="zstd")
+    try:
+        with atomic_write(path) as file:
+            pq.write_table(table, file, compression="zstd")
+    except pa.ArrowNotImplementedError as error:
+        raise ResultsError(
+            f"{path}: Parquet must have a type for each column, but: {str(error)[:200]}; cast the column in the query, "
+            "such as column::VARCHAR"
+        ) from None
 
 
 def _escape_markdown(cell: str) -> str:

@@ -51,6 +51,16 @@ SQL_TOKENS = (
     *("COPY trials TO '../out.csv'", "ATTACH '../x.db'", "INSTALL httpfs", "LOAD httpfs", "PRAGMA database_list"),
     *("read_csv('/etc/passwd')", "read_parquet('results/alpha/trials/*')", "getenv('HOME')", "glob('*')", "SET x=1"),
     *("EXPORT DATABASE '../x'", "CREATE TABLE t AS", "DROP VIEW trials", "range(100)", "repeat('a', 1000)", "versions"),
+    *("TIMESTAMP '29000-01-01'", "'infinity'::DATE", "INTERVAL '9999999' YEAR", "'a'::BLOB", "MAP {'a': 1}", "uuid()"),
+    *(
+        "union_value(a := 1)",
+        "'101'::BIT",
+        "'{}'::JSON",
+        "'inf'::FLOAT",
+        "[[NULL]]",
+        "{'a': {'b': DATE '290000-01-01'}}",
+    ),
+    *("(2::HUGEINT ** 100)::HUGEINT", "1.5::DECIMAL(38, 10)", "TIME '12:00'", "chr(0)", "chr(27)", "[x FOR x IN [1]]"),
     *("unnest(blocks)", "LIMIT 5", "LIMIT -1", "CAST(lr AS BLOB)", "sum(epoch) OVER ()", "PIVOT", "$1", "?", "\u202e"),
 )
 
@@ -123,7 +133,10 @@ def ask_oddly(chance: random.Random, place: Place) -> Iterator[Call]:
         sql = " ".join(["SELECT", *chance.choices(SQL_TOKENS, k=chance.randint(1, 8))])
         if chance.random() < 0.3:
             sql = chance.choice(SQL_TOKENS) + " " + sql
-        yield command("query", sql, "--results", place.results)
+        if chance.random() < 0.3:  # more often without an error
+            sql = f"SELECT {chance.choice(SQL_TOKENS)} FROM {chance.choice(['trials', 'epochs', 'decisions'])}"
+        form = chance.choice([[], [], ["json"], ["csv"], ["markdown"], ["parquet", "--out", "answer.parquet"]])
+        yield command("query", sql, "--results", place.results, *(["--format", *form] if form else []))
     words = [chance.choice([*VALUES, "lr", "alpha", "model"]) for _ in range(chance.choice([0, 1, 2]))]
     name = chance.choice(["compare", "diff", "status", "importance", "curves", chance.choice(QUERIES)[0]])
     option = chance.choice([[], ["--sweep", chance.choice(VALUES)], [f"--limit={chance.choice(VALUES)}"]])

@@ -1,9 +1,10 @@
 import math
+from datetime import datetime
 
 import pyarrow as pa
 import pytest
 
-from flexres_tune.display.format import display_columns, format_value, significant_decimals, sparkline
+from flexres_tune.display.format import display_columns, format_value, python_values, significant_decimals, sparkline
 from flexres_tune.results.schema import with_units
 
 
@@ -70,3 +71,15 @@ def test_percent_has_no_more_digits_than_its_deviation_deserves(sd, digits):
 def test_each_mean_has_the_digits_its_own_deviation_deserves():
     table = fractions(val_accuracy_mean=[0.97312, 0.71, None], val_accuracy_sd=[0.0041, 0.37, None])
     assert display_columns(table)[0].cells == ["97.3 ± 0.4 %", "71 ± 37 %", "–"]
+
+
+def test_moments_that_python_cannot_hold_are_text():
+    moments = pa.chunked_array([pa.array([0, 2**62, None], pa.timestamp("us"))])
+    assert python_values(moments) == [datetime(1970, 1, 1), "<value out of range: 4611686018427387904>", None]
+    nested = pa.chunked_array([pa.array([[2**62]], pa.list_(pa.timestamp("us")))])
+    assert python_values(nested) == ["<value out of range>"]
+    assert display_columns(pa.table({"at": moments}))[0].cells[1] == "<value out of range: 4611686018427387904>"
+
+
+def test_sparkline_of_the_largest_numbers():
+    assert sparkline([-1e308, 0.0, 1e308, 1.7e308], -1e308, 1e308) == "▁▅██"

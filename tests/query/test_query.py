@@ -181,6 +181,22 @@ def test_sql_is_answered(ask):
     assert ask(query, "--format", "csv", "--sweep", "demo") == "sweep,lr,a\ndemo,0.1,0.9731\n"
 
 
+@pytest.mark.parametrize(
+    "value", ["TIMESTAMP '29000-01-01'", "'infinity'::DATE", "INTERVAL 1 MONTH", "struct_pack(a := 1)"]
+)
+@pytest.mark.parametrize("format", ["table", "csv", "json", "markdown"])
+def test_values_that_python_has_no_type_for_are_printed(ask, value, format):
+    assert len(ask(f"SELECT {value} AS x", "--format", format).split()) > 1
+
+
+def test_values_that_parquet_has_no_type_for_are_refused_with_what_to_do(root, tmp_path):
+    out = tmp_path / "x.parquet"
+    arguments = ("SELECT INTERVAL 1 MONTH AS x", "--results", root, "--format", "parquet", "--out", out)
+    result = invoke(app, *arguments)
+    assert result.exit_code == 2 and "x.parquet: Parquet must have a type" in result.stderr
+    assert "::VARCHAR" in result.stderr and not list(tmp_path.glob(".x*"))
+
+
 def test_columns_of_the_same_name_are_told_apart(ask):
     [row] = json.loads(ask("SELECT 1 AS a, 2 AS a, 3 AS a", "--format", "json"))
     assert list(row.values()) == [1, 2, 3]
