@@ -58,7 +58,7 @@ def make_template(folder: Path) -> None:
     chance = random.Random(0)
     _write_alpha(folder / "results", chance)
     _write_beta(folder / "results", chance)
-    write_plan(SweepPaths(folder / "results", "gamma"), make_plan(make_sweep(name="gamma"), [], COMMAND))
+    write_plan(SweepPaths(folder / "results", "gamma"), make_plan(make_sweep(name="gamma"), [], COMMAND, {}))
     (folder / "sweep.yaml").write_text(SWEEP_YAML)
     (folder / "cluster.yaml").write_text(CLUSTER_YAML)
     pack_results(folder / "results", "alpha", False, folder / "good.tar")
@@ -90,7 +90,7 @@ def _write_alpha(root: Path, chance: random.Random) -> None:
                 writer.flush()  # another part
         for config in confirmed:
             _write_trial(writer, config, "completed", "confirm", chance)
-    write_plan(paths, make_plan(make_sweep(name="alpha", description="Which optimizer?"), [], COMMAND))
+    write_plan(paths, make_plan(make_sweep(name="alpha", description="Which optimizer?"), [], COMMAND, {}))
     paths.lock.write_text('{"host": "here", "pid": 1, "started_at": "2026-01-02T03:04:05+00:00"}')
     for config in confirmed:
         payload = _state(config).to_payload() | {"epoch": config.epochs}  # untrained, as if it had run all its epochs
@@ -140,7 +140,7 @@ def _write_beta(root: Path, chance: random.Random) -> None:
             )
             _write_trial(writer, config, "completed", "screen", chance)
         writer.compact()
-    write_plan(paths, make_plan(make_sweep(name="beta"), [], COMMAND))
+    write_plan(paths, make_plan(make_sweep(name="beta"), [], COMMAND, {}))
 
 
 def make_state(trial_id: str) -> TrainState:
