@@ -1,6 +1,7 @@
 """Export: the right trial is chosen, and its files give the logits of the trained model."""
 
 import json
+import os
 import runpy
 import shlex
 import sys
@@ -79,6 +80,21 @@ def test_exported_files_give_the_trained_models_logits(paths, run, tmp_path, cha
     description = json.loads((out / "config.json").read_text())
     assert TrialConfig.model_validate(description["training"]) == config and description["trial_id"] == config.trial_id
     assert len((out / "load_model.py").read_text().splitlines()) <= 12
+
+
+def test_checkpoint_with_code_in_it_is_not_run_and_nothing_is_written(paths, run, tmp_path):
+    class Code:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    config = make(0.01)
+    write(paths, config, 0.9)
+    paths.checkpoints.mkdir(exist_ok=True)
+    torch.save({"format": 1, "trial_id": config.trial_id, "model": Code()}, paths.checkpoint(config.trial_id))
+    result = run()
+    assert isinstance(result.exception, FlexResError) and "is damaged" in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert not (tmp_path / "executed").exists() and not (tmp_path / "out").exists()
 
 
 def test_confirmed_is_exported_before_screened_and_the_better_seed_first(paths):

@@ -1,5 +1,8 @@
+import ast
 import os
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -53,6 +56,19 @@ def test_file_with_code_in_it_is_damaged_and_not_run(tmp_path):
     with pytest.raises(DamagedCheckpointError, match=r"y\.pt: is damaged"):
         load_checkpoint(tmp_path / "y.pt", "abc-0")
     assert not (tmp_path / "executed").exists()
+
+
+def test_no_file_of_the_package_reads_pickled_code():
+    package = Path(checkpoint.__file__).parents[1]
+    calls = [
+        ast.unparse(node)
+        for file in package.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and re.search(r"\b(pickle|joblib|torch|np|numpy)\.loads?$", ast.unparse(node.func))
+    ]
+    assert calls, "checkpoints and cached images are read"
+    assert all("weights_only=True" in call or "allow_pickle=False" in call for call in calls), calls
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"format": 1}, {**PAYLOAD, "format": 2}, PAYLOAD])
