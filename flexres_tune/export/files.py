@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import runpy
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from flexres_tune.datasets import load_dataset
 from flexres_tune.datasets.images import ImageData
-from flexres_tune.errors import CheckpointError
+from flexres_tune.errors import CheckpointError, StorageError, describe_os_error
 from flexres_tune.export.best import BestTrial
 from flexres_tune.models import build_model
 from flexres_tune.storage import atomic_write, atomic_write_bytes, atomic_write_text
@@ -64,10 +65,12 @@ class _Normalised(nn.Module):
 
 
 def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
-    """Write the four files into `out`, each atomically, and check them on the validation images.
+    """Write the four files, check them on the validation images, and move them into `out` if they are right.
+
+    An older export in `out` stays as it is unless everything succeeds: its files and new ones would not fit together.
 
     Raises:
-        CheckpointError: the checkpoint is not the trial's last, or an exported file gives other logits than the
+        CheckpointError: the checkpoint is not the trial's last, or an exported file would give other logits than the
             trained model.
         DataError: the data set's images, which the check needs, are missing.
         ResultsError: `out` cannot be written.
@@ -82,11 +85,26 @@ def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
     network = build_model(best.config.model, data.num_classes, data.image_size).eval()
     network.load_state_dict(payload["model"])
     model = _Normalised(network, mean, std).eval()
-    _write_weights(network, out / "model.safetensors")
-    atomic_write_text(out / "config.json", json.dumps(_description(best, sweep, data, mean, std), indent=1) + "\n")
-    atomic_write_text(out / "load_model.py", _LOADER.format(size=data.image_size, classes=data.num_classes))
-    _write_onnx(model, data, out / "model.onnx")
-    return _check(model, data, out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export_", dir=out) as folder:
+            new = Path(folder)
+            _write_weights(network, new / "model.safetensors")
+            atomic_write_text(
+                new / "config.json", json.dumps(_description(best, sweep, data, mean, std), indent=1) + "\n"
+            )
+            atomic_write_text(new / "load_model.py", _LOADER.format(size=data.image_size, classes=data.num_classes))
+            _write_onnx(model, data, new / "model.onnx")
+            check = _check(model, data, new)
+            for path in sorted(new.glob("[!.]*")):
+                if path.is_file():
+                    path.replace(out / path.name)
+        return check
+    except StorageError as error:
+        raise StorageError(f"{out}: cannot be written: {error.reason}", error.reason) from error
+    except OSError as error:
+        reason = describe_os_error(error)
+        raise StorageError(f"{out}: cannot be written: {reason}", reason) from error
 
 
 def _moments(best: BestTrial, data: ImageData) -> tuple[Tensor, Tensor]:
@@ -155,8 +173,8 @@ def _check(model: nn.Module, data: ImageData, out: Path) -> Check:
             largest[name] = max(largest[name], difference)
             if not difference <= TOLERANCE:
                 raise CheckpointError(
-                    f"{out / name}: its logits must be within {TOLERANCE:g} of the trained model's, but differ by "
-                    f"{difference:.3g}; do not use these files"
+                    f"{name}: its logits must be within {TOLERANCE:g} of the trained model's, but differ by "
+                    f"{difference:.3g}; nothing was written"
                 )
         num_correct += (logits.argmax(1) == labels).sum().item()
     return Check(len(data.val), largest["model.onnx"], num_correct / len(data.val))

@@ -262,10 +262,10 @@ def _difference(row: Difference) -> str:
     scale, unit = (100, " points") if is_accuracy else (1, " s" if row.unit == "s" else "")
     if row.low is None or row.high is None:
         reason = {"none": " (one seed)", "exact": f" (no spread, {format_p_value(row.p_value or 1)})"}
-        return f"{scale * row.difference:+.{1 if is_accuracy else 2}f}{unit}{reason.get(row.test, '')}"
+        return f"{scale * row.difference:+z.{1 if is_accuracy else 2}f}{unit}{reason.get(row.test, '')}"
     decimals = significant_decimals((row.high - row.low) / 4) if is_accuracy else 2
-    interval = f"{scale * row.low:.{decimals}f} to {scale * row.high:.{decimals}f}"
-    return f"{scale * row.difference:+.{decimals}f}{unit} ({interval}, {format_p_value(row.p_value)}, {row.test})"
+    interval = f"{scale * row.low:z.{decimals}f} to {scale * row.high:z.{decimals}f}"
+    return f"{scale * row.difference:+z.{decimals}f}{unit} ({interval}, {format_p_value(row.p_value)}, {row.test})"
 
 
 def answer_importance(results: Results, sweep: str | None, limit: int | None) -> Answer:

@@ -27,7 +27,7 @@ def facts_html(data: ReportData) -> str:
     if data.trials:
         devices = dict.fromkeys(trial.device for trial in data.trials if trial.device)
         precisions = Counter(trial.precision_used for trial in data.trials if trial.precision_used)
-        counted = [f"{name} ({plural(count, 'trial')})" for name, count in precisions.most_common()]
+        counted = [f"{name} ({plural(count, 'trial')})" for name, count in sorted(precisions.items())]
         facts += [
             ("device time", format_duration(3600 * data.device_hours)),
             ("device", ", ".join(devices) or "unknown"),

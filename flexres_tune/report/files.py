@@ -9,7 +9,7 @@ from flexres_tune.report.data import ReportData, read_data
 from flexres_tune.report.page import page_html
 from flexres_tune.report.sections import report_html
 from flexres_tune.results.paths import SweepPaths, index_path
-from flexres_tune.results.reader import Results
+from flexres_tune.results.reader import Results, open_results
 from flexres_tune.storage import AnyPath, atomic_write_text
 from flexres_tune.text import escape_html, format_duration, plural
 
@@ -29,12 +29,13 @@ def _write(data: ReportData, results: Results, sweep: str) -> AnyPath:
     return path
 
 
-def try_report(results: Results, sweep: str) -> str:
+def try_report(paths: SweepPaths) -> str:
     """Write the report at the end of a run and return a line with its path, or a warning if that fails."""
     try:
-        return f"report: {write_report(results, sweep)}"
+        return f"report: {write_report(open_results(paths.root), paths.sweep)}"
     except Exception as error:
-        again = shlex.join(["python", "-m", "flexres_tune.report", "--sweep", sweep, "--results", str(results.root)])
+        command = ["python", "-m", "flexres_tune.report", "--sweep", paths.sweep, "--results", str(paths.root)]
+        again = shlex.join(command)
         return f"warning: no report: {type(error).__name__}: {error}; to try again: {again}"
 
 

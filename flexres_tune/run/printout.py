@@ -114,26 +114,19 @@ def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> Non
     from flexres_tune.analysis.summary import answer_sentence
     from flexres_tune.display.render import print_section
     from flexres_tune.query.views import answer_leaderboard
+    from flexres_tune.report.files import try_report
     from flexres_tune.results import open_results
 
     for section in answer_leaderboard(open_results(paths.root), paths.sweep, limit=10).sections:
         print_section(section, console)
     _print_line(console, f"tables: {paths.folder}")
     is_current = not has_new_rows and paths.report.exists()
-    _print_line(console, f"report: {paths.report}" if is_current else write_report(paths))
+    _print_line(console, f"report: {paths.report}" if is_current else try_report(paths))
     next_command = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", paths.sweep]
     if paths.root != Path("results"):
         next_command += ["--results", str(paths.root)]
     _print_line(console, f"next:   {shlex.join(next_command)}")
     _print_line(console, answer_sentence(open_results(paths.root), paths.sweep))
-
-
-def write_report(paths: SweepPaths) -> str:
-    """Write the report; returns a line that names its file, or the reason why it could not be written."""
-    from flexres_tune.report.files import try_report
-    from flexres_tune.results import open_results
-
-    return try_report(open_results(paths.root), paths.sweep)
 
 
 def _print_line(console: Console, text: str) -> None:

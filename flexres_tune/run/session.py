@@ -26,7 +26,7 @@ from flexres_tune.results.lock import SweepLock
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import make_plan, write_plan
 from flexres_tune.results.writer import check_writable, compact_if_needed
-from flexres_tune.run.printout import print_ending, print_listing, write_report
+from flexres_tune.run.printout import print_ending, print_listing
 from flexres_tune.run.progress import SweepProgress
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.confirmation import make_confirmation
@@ -138,7 +138,9 @@ class _SweepRun:
                 self._run_stage(stage)
         if self._signals.requested:
             if self._statuses and self._signals.seconds_since < REPORT_WITHIN_S:
-                self._print(write_report(self._paths))
+                from flexres_tune.report.files import try_report
+
+                self._print(try_report(self._paths))
             self._print(_interrupted())
             return EXIT_INTERRUPTED
         print_ending(self._session.console, self._paths, has_new_rows=True)

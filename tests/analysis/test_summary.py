@@ -42,8 +42,8 @@ def test_confirmed_and_separable(answer):
         (SGD, "confirm", seeds(0.963, 0.966, 0.962, 0.968, 0.963)),
     )
     assert sentence == (
-        "adamw lr=0.003 is best: 97.3 ± 0.4 % validation accuracy over 5 fresh seeds in fp32; it is 0.86 points above sgd lr=0.1 "
-        "(95 % interval 0.72 to 1.00, adjusted p < 0.001)."
+        "adamw lr=0.003 is best: 97.3 ± 0.4 % validation accuracy over 5 fresh seeds in fp32; it is 0.86 points "
+        "above sgd lr=0.1 (95 % interval 0.72 to 1.00, adjusted p < 0.001)."
     )
 
 

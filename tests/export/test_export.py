@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 import torch
-from helpers.factories import make_trial
+from helpers.command import invoke
+from helpers.factories import make_epoch, make_sweep, make_trial
+from helpers.permissions import fill_disk, run_as_user
 from typer.testing import CliRunner
 
 from flexres_tune.datasets import load_dataset
@@ -19,6 +21,7 @@ from flexres_tune.export.best import config_of, find_best, train_command
 from flexres_tune.records import TrialStatus
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.plan import make_plan, write_plan
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import TrialConfig
 from flexres_tune.train import app as train_app
@@ -95,6 +98,55 @@ def test_checkpoint_with_code_in_it_is_not_run_and_nothing_is_written(paths, run
     assert isinstance(result.exception, FlexResError) and "is damaged" in str(result.exception)
     assert "\n" not in str(result.exception)
     assert not (tmp_path / "executed").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def trained(paths):
+    """A sweep whose only trial has its weights."""
+    for package in ("safetensors", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    config = make(0.01)
+    data = load_dataset("digits", torch.device("cpu"))
+    checkpointer = Checkpointer(paths.checkpoint(config.trial_id))
+    (metrics,) = fit(config, data, choose_execution(config, torch.device("cpu")), checkpointer)
+    write(paths, config, metrics.val_accuracy)
+
+
+def test_export_on_a_full_disk_leaves_the_old_files_and_nothing_else(trained, paths, small_disk):
+    out = small_disk / "out"
+    arguments = ["best", "--sweep", "demo", "--out", out, "--results", paths.root]
+    assert invoke(app, *arguments).exit_code == 0
+    old = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert sorted(old) == ["config.json", "load_model.py", "model.onnx", "model.safetensors"]
+    (out / "config.json").write_text("{}")  # so that a file that is replaced would be seen
+    old["config.json"] = b"{}"
+    fill_disk(small_disk, leave=len(old["model.safetensors"]) + 50_000)  # room for the weights, not for model.onnx
+    done = invoke(app, *arguments)
+    assert done.exit_code == 2
+    assert done.output == f"{out}: cannot be written: No space left on device; free some space\n"
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == old
+
+
+def test_export_into_a_folder_that_may_not_be_written_is_one_line(trained, paths, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir(mode=0o555)
+    done = run_as_user("flexres_tune.export", "best", "--sweep", "demo", "--out", out, "--results", paths.root)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{out}: cannot be written: Permission denied")
+    assert list(out.iterdir()) == []
+
+
+def test_the_seed_with_the_lowest_loss_is_exported_if_the_sweep_ranks_by_loss(paths):
+    losses = {make(0.1): (0.99, 0.5), make(0.01): (0.95, 0.2), make(0.01, seed=1): (0.9, 0.1)}
+    for config, (accuracy, loss) in losses.items():
+        write(paths, config, accuracy)
+        with SweepWriter(paths) as writer:
+            writer.add_epoch(make_epoch(config.trial_id, val_accuracy=accuracy, val_loss=loss))
+        paths.checkpoints.mkdir(exist_ok=True)
+        paths.checkpoint(config.trial_id).touch()
+    write_plan(paths, make_plan(make_sweep(metric={"name": "val_loss"}), [], "the command", {}))
+    assert find_best(open_results(paths.root), "demo").config == make(0.01, seed=1)
 
 
 def test_confirmed_is_exported_before_screened_and_the_better_seed_first(paths):

@@ -1,4 +1,4 @@
-"""The report command: the files that it writes, and its messages."""
+"""The report command: which files it writes, and how it refuses wrong options."""
 
 import re
 import sys
@@ -27,14 +27,14 @@ def report(*arguments):
     return invoke(app, *arguments)
 
 
-def test_one_report_per_sweep_is_written(folder):
+def test_report_is_written_for_every_sweep(folder):
     done = report("--results", folder)
     assert done.exit_code == 0
     assert done.output.splitlines() == [f"{folder}/one/report.html", f"{folder}/two/report.html"]
     assert (folder / "two" / "report.html").read_text().startswith("<!doctype html>")
 
 
-def test_index_is_written(folder):
+def test_path_of_the_index_is_printed(folder):
     assert report("--results", folder, "--index").output.strip() == f"{folder}/index.html"
 
 
@@ -50,22 +50,21 @@ def test_index_is_written(folder):
         (["--sweep", "one", "--png", "x"], "nothing to plot yet"),
     ],
 )
-def test_wrong_options_are_refused_with_what_to_do(folder, arguments, message, monkeypatch):
+def test_message_about_wrong_options_names_what_to_do(folder, arguments, message, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     done = report("--results", folder, *arguments)
     assert done.exit_code == 2
-
     assert re.search(message, done.output), done.output
 
 
-def test_png_without_kaleido_names_the_extra(folder, monkeypatch):
+def test_message_names_the_extra_if_kaleido_is_missing(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "kaleido", None)
     done = report("--results", folder, "--sweep", "one", "--png", "x")
     assert done.exit_code == 2
     assert "pip install 'flexres_tune[png]'" in done.output
 
 
-def test_png_without_a_browser_names_what_to_install(folder, monkeypatch):
+def test_message_names_the_package_if_no_browser_is_installed(folder, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     done = report("--results", folder, "--sweep", "one", "--png", "x")
     assert done.exit_code == 2

@@ -1,9 +1,12 @@
 """The sections of a report: order, findings, escaped text, and no plot without data."""
 
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from helpers.factories import VERSIONS, make_sweep
 
 from flexres_tune.records import TrialStatus
 from flexres_tune.report import sections
@@ -11,6 +14,7 @@ from flexres_tune.report.data import read_data
 from flexres_tune.report.files import try_report, write_report
 from flexres_tune.report.sections import PLOTS, all_plots, report_html
 from flexres_tune.results import open_results
+from flexres_tune.results.plan import make_plan, write_plan
 from flexres_tune.results.writer import SweepWriter
 
 HOSTILE = "<script>alert(1)</script>"
@@ -52,6 +56,38 @@ def test_text_of_the_sweep_is_escaped(data):
     assert "<script>alert" not in html
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 4  # question, device, error, traceback, YAML
     assert "\\u003cscript" in html or "&lt;script" in html.split('id="page-data">')[1]
+
+
+@pytest.mark.parametrize("evil", ["\x1b[31m", "\u202e", "\x00", "\u200f", "\u2066", "\ufeff"])
+def test_control_and_format_characters_are_spelled_out(paths, make_config, make_trial, evil):
+    from flexres_tune.report.files import write_index
+
+    name = f"x{evil}y"
+    with SweepWriter(paths) as writer:
+        for seed, status in enumerate(["completed", "completed", "completed", "failed", name]):
+            config = make_config(seed=seed, lr=0.1 / (1 + seed), dataset="digits")
+            texts = dict.fromkeys(("device", "hostname", "git_commit", "precision_used", "profile"), name)
+            texts["error"] = None if status == "completed" else f"Traceback\n  {name}\nValueError: {name}"
+            versions = replace(VERSIONS, torch=name)
+            config_id = f"{config.config_id}{evil}"
+            writer.add_trial(make_trial(config, status, versions=versions, config_id=config_id, **texts), config)
+    plan = make_plan(make_sweep(), [], name, {})
+    write_plan(paths, replace(plan, description=name, profile=name, spec={"name": name, "base": name}))
+    results = open_results(paths.root)
+    page = report_html(read_data(results, "demo"), name)
+    text = page[: page.index("<script")] + page[page.index('id="page-data">') : page.rindex("<script>")]
+    page_data = text[text.index('id="page-data">') :].partition(">")[2].partition("</script>")[0]
+    for shown in (text, write_index(results).read_text(), *strings_of(json.loads(page_data))):
+        assert evil not in shown
+    assert evil.encode("unicode_escape").decode() in text
+
+
+def strings_of(value):
+    """Every text in a JSON value."""
+    if isinstance(value, str):
+        return [value]
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for item in items for text in strings_of(item)]
 
 
 def test_page_loads_no_other_file(data):
@@ -124,6 +160,15 @@ def test_stopped_trials_are_counted_and_not_ranked(data):
     assert not any("lr=0.001" in a.text for a in ranking.figure.layout.annotations)
 
 
+def test_best_group_without_a_common_value_is_one_subject(paths, make_config, make_trial):
+    with SweepWriter(paths) as writer:
+        for seed in range(6):
+            config = make_config(seed=seed, lr=0.1 + seed, weight_decay=0.1 * (seed % 2))
+            writer.add_trial(make_trial(config, best=0.5 + 0.01 * seed), config)
+    plots = {plot.name: plot for plot in all_plots(read_data(open_results(paths.root), "demo"))}
+    assert plots["parallel"].finding == "The best half of the completed trials has no parameter value in common"
+
+
 def test_many_trials_are_thinned_and_a_note_reports_it(fill):
     data = read_data(fill(num_trials=500), "demo")
     (curves,) = sections.plot_curves(data)
@@ -131,10 +176,10 @@ def test_many_trials_are_thinned_and_a_note_reports_it(fill):
     assert sum(len(trace.x) for trace in curves.figure.data) < 8000
 
 
-def test_report_that_fails_does_not_fail_the_run(fill, monkeypatch):
-    results = fill()
+def test_report_that_fails_does_not_fail_the_run(fill, paths, monkeypatch):
+    fill()
     monkeypatch.setattr("flexres_tune.report.files.report_html", lambda *a: 1 / 0)
-    line = try_report(results, "demo")
+    line = try_report(paths)
     assert line.startswith("warning: no report: ZeroDivisionError")
     assert "python -m flexres_tune.report --sweep demo" in line
 
@@ -144,6 +189,6 @@ def test_report_that_fails_leaves_the_old_file(fill, paths, monkeypatch):
     write_report(results, "demo")
     before = paths.report.read_bytes()
     monkeypatch.setattr("flexres_tune.report.files.report_html", lambda *a: "\ud800")  # cannot be encoded
-    assert try_report(results, "demo").startswith("warning")
+    assert try_report(paths).startswith("warning")
     assert paths.report.read_bytes() == before
     assert [path.name for path in paths.folder.glob("*report*")] == ["report.html"]

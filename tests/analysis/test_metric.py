@@ -1,0 +1,154 @@
+"""The metric that a sweep ranks by, and the precision and device of what is compared."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from helpers.command import invoke
+from helpers.factories import make_config, make_epoch, make_sweep, make_trial
+
+from flexres_tune.analysis.cost import equal_cost, pareto
+from flexres_tune.analysis.effects import parameter_effects
+from flexres_tune.analysis.leaderboard import leaderboards
+from flexres_tune.analysis.metric import METRICS
+from flexres_tune.analysis.summary import answer_sentence, sentence_of
+from flexres_tune.query.__main__ import app
+from flexres_tune.report.data import read_data
+from flexres_tune.report.sections import all_plots, report_html
+from flexres_tune.results import open_results
+from flexres_tune.results.plan import make_plan, write_plan
+from flexres_tune.results.writer import SweepWriter
+from flexres_tune.spec import Metric
+
+
+@pytest.fixture
+def by_loss(paths):
+    """A sweep that ranks by loss: lr 0.1 has the lowest loss (in epoch 1), 0.2 the highest accuracy."""
+    losses = {0.1: [0.20, 0.50], 0.2: [0.9, 0.40], 0.3: [0.7, 0.6]}
+    accuracies = {0.1: [0.80, 0.81], 0.2: [0.90, 0.95], 0.3: [0.7, 0.75]}
+    noise = {0.1: [0.0, 0.01, 0.02], 0.2: [0.02, 0.0, 0.01], 0.3: [0.01, 0.02, 0.0]}
+    with SweepWriter(paths) as writer:
+        for lr in losses:
+            for seed in range(3):
+                config = make_config(lr=lr, seed=seed, epochs=2)
+                for epoch, (loss, accuracy) in enumerate(zip(losses[lr], accuracies[lr], strict=True), 1):
+                    values = {"val_loss": loss + noise[lr][seed], "val_accuracy": accuracy}
+                    writer.add_epoch(make_epoch(config.trial_id, epoch, **values))
+                writer.add_trial(make_trial(config, best=max(accuracies[lr])), config)
+    write_plan(paths, make_plan(make_sweep(name="demo", metric={"name": "val_loss"}), [], "the command", {}))
+    return open_results(paths.root)
+
+
+def test_every_metric_that_a_sweep_file_may_name_can_be_ranked_by():
+    for name, metric in METRICS.items():
+        assert metric.is_maximized == (Metric(name=name).goal == "maximize")
+    assert set(METRICS) == set(Metric.model_fields["name"].annotation.__args__)
+
+
+def test_leaderboard_ranks_by_the_sweeps_metric_and_names_its_columns_for_it(by_loss):
+    (board,) = leaderboards(by_loss)
+    assert [row.parameters["lr"] for row in board.ranked] == [0.1, 0.2, 0.3]
+    first, second, _ = board.ranked
+    assert (first.best_mean, first.best_epoch) == (pytest.approx(0.21), 1)
+    assert second.behind_leader == pytest.approx(0.20) and second.separable_from_leader == "yes"
+    assert 0 <= first.best_low < 0.21 < first.best_high
+    table = board.to_table()
+    assert "best_val_accuracy_mean" not in table.column_names
+    assert table.schema.field("best_val_loss_mean").metadata[b"unit"] == b"nats"
+
+
+def test_terminal_shows_the_metric_with_its_deviation(by_loss, paths):
+    text = invoke(app, "leaderboard", "--results", paths.root).output
+    assert "best val loss" in " ".join(text.split()) or "0.21 ± 0.01" in text
+    rows = json.loads(invoke(app, "leaderboard", "--results", paths.root, "--format", "json").output)
+    assert [row["lr"] for row in rows] == [0.1, 0.2, 0.3] and rows[0]["best_val_loss_mean"] == pytest.approx(0.21)
+
+
+def test_summary_is_about_the_metric(by_loss):
+    assert answer_sentence(by_loss, "demo").startswith(
+        "lr=0.1 is best: 0.210 ± 0.010 validation loss over 3 seeds in fp32; it is 0.20 nats below lr=0.2 "
+    )
+
+
+def test_effects_and_cost_are_about_the_metric(by_loss):
+    effects = {row.parameters["lr"]: row for row in parameter_effects(by_loss, "demo", "lr")}
+    assert effects[0.2].best_mean == pytest.approx(0.41) and effects[0.1].extreme == pytest.approx(0.21)
+    assert {row.parameters["lr"] for row in equal_cost(by_loss, "demo")} == {0.1}
+    assert {row.parameters["lr"] for row in pareto(by_loss, "demo")} == {0.1}
+
+
+def test_compare_marks_the_value_with_the_lowest_loss(by_loss, paths):
+    text = invoke(app, "compare", "lr", "--results", paths.root).output
+    assert "lowest" in text and "highest" not in text
+
+
+def test_report_shows_the_metric_in_every_plot(by_loss):
+    data = read_data(by_loss, "demo")
+    html = report_html(data, "results")
+    assert "lr=0.1 is best" in html and "Rankings are by validation loss" in html
+    plots = {plot.name: plot for plot in all_plots(data)}
+    assert plots["ranking"].finding.startswith("lr=0.1 has the lowest mean, 0.210")
+    assert plots["curves"].finding.startswith("lr=0.1 falls lowest, to 0.210")
+    assert plots["effect-lr"].finding.startswith("lr: 0.1 has the lowest mean")
+    texts = " ".join(plot.figure.to_json() + plot.finding for plot in plots.values())
+    assert "accuracy" not in texts and "%{y" in texts
+    assert min(min(trace.y) for trace in plots["effect-lr"].figure.data) < 1  # nats, not per cent
+
+
+@pytest.fixture
+def mixed(paths):
+    """A sweep in which the trials of one optimizer were trained in another precision, on another device."""
+
+    def write(**changes):
+        with SweepWriter(paths) as writer:
+            for optimizer, precision in (("sgd", "bf16"), ("adagrad", "fp32")):
+                for seed in range(2):
+                    config = make_config(optimizer=optimizer, seed=seed, precision=changes.get(precision, "auto"))
+                    record = make_trial(
+                        config,
+                        best=0.9 + 0.01 * seed + 0.02 * (optimizer == "sgd"),
+                        precision_used=precision,
+                        device=f"device of {precision}",
+                    )
+                    writer.add_trial(record, config)
+        return open_results(paths.root)
+
+    return write
+
+
+MIXED = (
+    "were trained in different precisions (bf16, fp32): part of a difference between configurations may come from that"
+)
+
+
+def test_board_summary_compare_and_report_say_that_precisions_differ(mixed, paths):
+    results = mixed()
+    board = invoke(app, "leaderboard", "--results", paths.root).output
+    assert MIXED in board and "precision" in board
+    assert "ran on different devices (device of bf16, device of fp32): their times are not comparable" in board
+    assert MIXED in invoke(app, "compare", "optimizer", "--results", paths.root).output
+    assert MIXED in answer_sentence(results, "demo")
+    html = report_html(read_data(results, "demo"), "results")
+    assert html.count(MIXED) == 2  # below the facts, and in the answer
+    assert "bf16 (2 trials), fp32 (2 trials)" in html
+
+
+def test_precision_is_named_if_all_trials_have_the_same(results, paths):
+    opened = results(({"lr": 0.1}, 0, "completed", 0.9), ({"lr": 0.2}, 0, "completed", 0.8))
+    assert "precision fp32" in invoke(app, "leaderboard", "--results", paths.root).output
+    assert "all were trained in fp32" in invoke(app, "compare", "lr", "--results", paths.root).output
+    assert "90.0 % validation accuracy in fp32" in answer_sentence(opened, "demo")
+    assert "<dt>precision</dt><dd>fp32</dd>" in report_html(read_data(opened, "demo"), "results")
+
+
+def test_precisions_that_the_sweep_varies_are_no_problem(mixed, paths):
+    mixed(bf16="bf16", fp32="fp32")
+    assert "different precisions" not in invoke(app, "leaderboard", "--results", paths.root).output
+
+
+def test_interval_that_ends_just_below_zero_has_no_minus_zero(results):
+    opened = results(*(({"lr": lr}, seed, "completed", 0.9 + lr / 10) for lr in (0.1, 0.2) for seed in range(3)))
+    (board,) = leaderboards(opened)
+    first, second = board.rows
+    second = replace(second, behind_leader_low=-0.0002, behind_leader_high=0.03, p_value=0.06)
+    assert "(95 % interval 0.0 to 3.0, adjusted p = 0.06)" in sentence_of(replace(board, rows=(first, second)))
