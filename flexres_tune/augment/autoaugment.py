@@ -11,16 +11,8 @@ import functools
 import torch
 from torch import Tensor
 
-from flexres_tune.augment.policy import (
-    OPERATION_NAMES,
-    Range,
-    apply_operations,
-    draw_sign,
-    magnitude_ranges,
-    on_levels,
-    signs,
-    spread,
-)
+from flexres_tune.augment import policy
+from flexres_tune.augment.operations import OPERATION_NAMES
 
 _NUM_BINS = 10
 
@@ -63,17 +55,17 @@ def autoaugment(images: Tensor, generator: torch.Generator) -> Tensor:
     def change(levels: Tensor) -> Tensor:
         for stage in range(2):
             operation = operations[chosen, stage]
-            magnitude = magnitudes[chosen, stage] * draw_sign(signed[operation], generator)
+            magnitude = magnitudes[chosen, stage] * policy.draw_sign(signed[operation], generator)
             applied = torch.rand(batch, generator=generator, device=images.device) < probabilities[chosen, stage]
-            levels = apply_operations(levels, operation * applied, magnitude)  # row 0 is the identity
+            levels = policy.apply_operations(levels, operation * applied, magnitude)  # row 0 is the identity
         return levels
 
-    return on_levels(images, change)
+    return policy.on_levels(images, change)
 
 
-def ranges(image_size: int) -> dict[str, Range]:
+def ranges(image_size: int) -> dict[str, policy.Range]:
     """Values of magnitudes 0 and 9; shifts are in pixels."""
-    return magnitude_ranges(shear=0.3, shift=150 / 331 * image_size, angle_deg=30, blend=0.9, num_bits=4)
+    return policy.magnitude_ranges(shear=0.3, shift=150 / 331 * image_size, angle_deg=30, blend=0.9, num_bits=4)
 
 
 @functools.cache  # copied to the device once: one copy per batch would make the host wait
@@ -82,5 +74,7 @@ def _tables(image_size: int, device: torch.device) -> tuple[Tensor, Tensor, Tens
     operations = torch.tensor([[OPERATION_NAMES.index(name) for name, _, _ in pair] for pair in POLICY])
     probabilities = torch.tensor([[probability for _, probability, _ in pair] for pair in POLICY])
     bins = torch.tensor([[magnitude for _, _, magnitude in pair] for pair in POLICY])
-    magnitudes = spread(ranges(image_size), _NUM_BINS)[operations, bins]
-    return tuple(table.to(device) for table in (operations, probabilities, magnitudes, signs(ranges(image_size))))
+    magnitudes = policy.spread(ranges(image_size), _NUM_BINS)[operations, bins]
+    return tuple(
+        table.to(device) for table in (operations, probabilities, magnitudes, policy.signs(ranges(image_size)))
+    )

@@ -98,23 +98,13 @@ def invert(images: Tensor, unused: Tensor) -> Tensor:
     return ~images
 
 
-OPERATIONS: Mapping[str, Operation | None] = {
-    "identity": None,  # row 0: an operation that is not applied
-    "shear_x": shear_x,
-    "shear_y": shear_y,
-    "translate_x": translate_x,
-    "translate_y": translate_y,
-    "rotate": rotate,
-    "brightness": brightness,
-    "color": color,
-    "contrast": contrast,
-    "sharpness": sharpness,
-    "posterize": posterize,
-    "solarize": solarize,
-    "autocontrast": autocontrast,
-    "equalize": equalize,
-    "invert": invert,
-}
+# row 0 is an operation that is not applied
+_FUNCTIONS = (
+    *(shear_x, shear_y, translate_x, translate_y, rotate, brightness, color, contrast, sharpness),
+    *(posterize, solarize, autocontrast, equalize, invert),
+)
+OPERATIONS: Mapping[str, Operation | None] = {"identity": None} | {each.__name__: each for each in _FUNCTIONS}
+OPERATION_NAMES = tuple(OPERATIONS)
 
 
 def _each(magnitude: Tensor) -> Tensor:

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flexres_tune.augment.operations import OPERATIONS, Operation
-
-OPERATION_NAMES = tuple(OPERATIONS)
+from flexres_tune.augment.operations import OPERATION_NAMES, OPERATIONS
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,7 @@ def apply_operations(images: Tensor, operation: Tensor, magnitude: Tensor, dense
         if dense:
             out = torch.where((operation == index)[:, None, None, None], change(images, magnitude), out)
         else:
-            _change_some(out, images, (operation == index).nonzero()[:, 0], magnitude, change)
+            rows = (operation == index).nonzero()[:, 0]
+            if len(rows):
+                out[rows] = change(images[rows], magnitude[rows])
     return out
-
-
-def _change_some(out: Tensor, images: Tensor, rows: Tensor, magnitude: Tensor, change: Operation) -> None:
-    if len(rows):
-        out[rows] = change(images[rows], magnitude[rows])

@@ -11,16 +11,8 @@ import functools
 import torch
 from torch import Tensor
 
-from flexres_tune.augment.policy import (
-    OPERATION_NAMES,
-    Range,
-    apply_operations,
-    draw_sign,
-    magnitude_ranges,
-    on_levels,
-    signs,
-    spread,
-)
+from flexres_tune.augment import policy
+from flexres_tune.augment.operations import OPERATION_NAMES
 
 _NUM_BINS = 31
 
@@ -31,14 +23,14 @@ def trivialaugment(images: Tensor, generator: torch.Generator) -> Tensor:
     batch = len(images)
     operation = space[torch.randint(0, len(space), (batch,), generator=generator, device=images.device)]
     bins = torch.randint(0, _NUM_BINS, (batch,), generator=generator, device=images.device)
-    magnitude = magnitudes[operation, bins] * draw_sign(signed[operation], generator)
-    return on_levels(images, lambda levels: apply_operations(levels, operation, magnitude))
+    magnitude = magnitudes[operation, bins] * policy.draw_sign(signed[operation], generator)
+    return policy.on_levels(images, lambda levels: policy.apply_operations(levels, operation, magnitude))
 
 
-def ranges(image_size: int) -> dict[str, Range]:
+def ranges(image_size: int) -> dict[str, policy.Range]:
     """The operations, each with its weakest and strongest magnitude; shifts are in pixels."""
-    ranges = magnitude_ranges(shear=0.99, shift=min(32, image_size), angle_deg=135, blend=0.99, num_bits=2)
-    return {"identity": Range(), **ranges, "autocontrast": Range(), "equalize": Range()}
+    ranges = policy.magnitude_ranges(shear=0.99, shift=min(32, image_size), angle_deg=135, blend=0.99, num_bits=2)
+    return {"identity": policy.Range(), **ranges, "autocontrast": policy.Range(), "equalize": policy.Range()}
 
 
 @functools.cache  # copied to the device once: one copy per batch would make the host wait
@@ -46,4 +38,4 @@ def _tables(image_size: int, device: torch.device) -> tuple[Tensor, Tensor, Tens
     """Operations to choose from, (14,); magnitudes, (operations, bins); which are signed, (operations,)."""
     row = ranges(image_size)
     space = torch.tensor([OPERATION_NAMES.index(name) for name in row])
-    return tuple(table.to(device) for table in (space, spread(row, _NUM_BINS), signs(row)))
+    return tuple(table.to(device) for table in (space, policy.spread(row, _NUM_BINS), policy.signs(row)))

@@ -15,7 +15,7 @@ __all__ = ["DataShape", "describe_dataset", "load_dataset"]
 
 
 def load_dataset(dataset: str, device: torch.device, num_train_images: int | None = None) -> ImageData:
-    """Images of `dataset` on `device`; a second call with the same arguments returns the same object.
+    """Images of `dataset` on `device`; a second call shares the first one's tensors.
 
     Args:
         dataset: digits, cifar10 or parquet:PATH.

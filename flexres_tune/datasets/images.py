@@ -43,18 +43,7 @@ def load_dataset(dataset: str, device: torch.device, num_train_images: int | Non
     device = torch.device(device)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())  # "cuda" and "cuda:0" share one copy
-    return _load_subset(dataset, device, num_train_images)
-
-
-def unload_datasets() -> None:
-    """Release all loaded images; the next `load_dataset` reads them again."""
-    _load_subset.cache_clear()
-    _load_whole.cache_clear()
-
-
-@functools.lru_cache(maxsize=16)
-def _load_subset(dataset: str, device: torch.device, num_train_images: int | None) -> ImageData:
-    data = _load_whole(dataset, device)
+    data = load_whole(dataset, device)
     if num_train_images is None:
         return data
     if not 1 <= num_train_images <= len(data.train):
@@ -66,7 +55,8 @@ def _load_subset(dataset: str, device: torch.device, num_train_images: int | Non
 
 
 @functools.lru_cache(maxsize=2)  # a process uses one data set per trial, and the next trial may use another
-def _load_whole(dataset: str, device: torch.device) -> ImageData:
+def load_whole(dataset: str, device: torch.device) -> ImageData:
+    """All images of a data set, read once per process."""
     source, path = find_source(dataset)
     arrays, class_names = source.read(path)
 

@@ -78,32 +78,16 @@ def config_of(row: Mapping[str, Any]) -> TrialConfig:
 
 def train_command(config: TrialConfig, checkpoint: AnyPath) -> str:
     """The command that trains this trial again, without Ray, and saves its weights at `checkpoint`."""
-    words = ["python", "-m", "flexres_tune.train", *_model_options(config.model)]
-    values = config.to_dict()
-    for name, field in TrialConfig.model_fields.items():
-        if name != "model" and values[name] != _plain(field.default) and values[name] is not None:
-            words += [_option(name), _text(values[name])]
+    values = config.model_dump(mode="json", exclude_defaults=True)
+    model = values.pop("model")
+    values = {"model": config.model.name} | values if config.model.name in PRESETS else model | values
+    words = ["python", "-m", "flexres_tune.train"]
+    for name, value in values.items():
+        words += ["--" + name.replace("_", "-"), _text(value)]
     return shlex.join([*words, "--checkpoint", str(checkpoint)])
-
-
-def _model_options(model: Architecture) -> list[str]:
-    if model.name in PRESETS:
-        return ["--model", model.name]
-    words = []
-    for name, value in model.model_dump(mode="json", exclude_defaults=True).items():
-        words += [_option(name), _text(value)]
-    return words
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _text(value: Any) -> str:
     if isinstance(value, list) and not any(isinstance(item, list) for item in value):
         return ",".join(map(_text, value)) if len(value) != 1 and value else json.dumps(value)
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 def cache(tmp_path, monkeypatch):
     """An empty cache, on disk and in the process."""
     monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path / "cache"))
-    images.unload_datasets()
+    images.load_whole.cache_clear()
     return tmp_path / "cache"
 
 
@@ -101,7 +101,8 @@ def test_a_subset_larger_than_the_training_images_is_refused(number):
 
 def test_same_arguments_give_the_same_object():
     assert load_dataset("digits", CPU) is load_dataset("digits", CPU)
-    assert load_dataset("digits", CPU, 10) is load_dataset("digits", CPU, 10)
+    first, second = load_dataset("digits", CPU, 10), load_dataset("digits", CPU, 10)
+    assert first.train.images.data_ptr() == second.train.images.data_ptr() and first.val is second.val
     assert load_dataset("digits", CPU, 10) is not load_dataset("digits", CPU, 11)
 
 

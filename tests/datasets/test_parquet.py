@@ -21,7 +21,7 @@ REAL = Path(__file__).parents[3] / "shared" / "data" / "cifar10-jpeg"
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path / "cache"))
-    images.unload_datasets()
+    images.load_whole.cache_clear()
     return tmp_path / "cache"
 
 
@@ -84,7 +84,7 @@ def test_every_image_comes_out_once_with_its_label(folder):
 
 def test_a_second_process_does_not_decode_again(folder, monkeypatch):
     first = load(folder)
-    images.unload_datasets()
+    images.load_whole.cache_clear()
     monkeypatch.setattr(parquet, "decode_images", lambda *args: pytest.fail("decoded again"))
     second = load(folder)
     for name in ("train", "val", "test"):
@@ -95,7 +95,7 @@ def test_a_second_process_does_not_decode_again(folder, monkeypatch):
 
 def test_changed_content_is_decoded_again(folder):
     load(folder)
-    images.unload_datasets()
+    images.load_whole.cache_clear()
     write(folder / "test.parquet", [encode(pixels_of(200 + i)) for i in range(12)], [0, 1, 2] * 4)
     assert np.array_equal(load(folder).test.images[0].permute(1, 2, 0).numpy(), pixels_of(200))
 
@@ -103,7 +103,7 @@ def test_changed_content_is_decoded_again(folder):
 @pytest.mark.parametrize("damage", [b"", b"noise", None], ids=["empty", "noise", "missing"])
 def test_a_damaged_cache_is_made_again(folder, cache, damage):
     expected = load(folder).train.images.clone()
-    images.unload_datasets()
+    images.load_whole.cache_clear()
     (stored,) = cache.glob("arrays/*/train_images.npy")
     stored.unlink()
     if damage is not None:
@@ -123,7 +123,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(folder, tmp_path, monkeypatc
 def test_writing_to_the_tensors_does_not_reach_the_cache(folder):
     before = load(folder).train.images.clone()
     load(folder).train.images.zero_()
-    images.unload_datasets()
+    images.load_whole.cache_clear()
     assert torch.equal(load(folder).train.images, before)
 
 
