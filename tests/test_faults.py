@@ -24,13 +24,15 @@ def sweep(tmp_path):
     """Start the sweep in tmp_path: sweep(values, epochs, *options) -> Driver; ended when the test is."""
     drivers = []
 
-    def start(values="[0.1]", epochs=3, *options, name="test", folder=tmp_path, env=None, run=("flexres_tune.run",)):
+    def start(
+        values="[0.1]", epochs=3, *options, name="test", folder=tmp_path, env=None, prefix=(), run=("flexres_tune.run",)
+    ):
         module, *before = run
         file = folder / f"{name}.yaml"
         text = make_sweep_yaml(name=name, base={"epochs": epochs, "batch_size": 16})
         file.write_text(text + f"parameters: {{lr: {{values: {values}}}}}\n")
         arguments = (*before, file, "--profile", "none", "--storage", folder / "results", *options)
-        drivers.append(Driver(*arguments, env=env, module=module))
+        drivers.append(Driver(*arguments, env=env, prefix=prefix, module=module))
         return drivers[-1]
 
     yield start
@@ -191,6 +193,34 @@ def test_full_disk_pauses_the_sweep_until_there_is_space(sweep, small_disk, tmp_
     assert driver.wait(300) == 0, driver.text()
     assert "the sweep continues" in driver.text()
     assert_whole(small_disk, 3, 20)
+
+
+@pytest.fixture
+def shared_memory(tmp_path):
+    """A prefix of commands that gives them a /dev/shm of 160 MB, and a function that fills it."""
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", folder], capture_output=True)
+    if done.returncode:
+        pytest.skip("no file system can be mounted here: root only")
+    bind = f"mount --bind '{folder}' /dev/shm && exec \"$@\""
+    yield ("unshare", "--mount", "sh", "-c", bind, "sh"), lambda: fill(folder / "full")
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before Ray starts", "while trials run"])
+def test_full_dev_shm_disturbs_nothing(sweep, shared_memory, tmp_path, when):
+    """Ray has its object store on disk then; later, reports are too small for it."""
+    prefix, fill_it = shared_memory
+    if when == "before Ray starts":
+        fill_it()
+    driver = sweep("[0.05, 0.1, 0.2]", 3, env=faults(tmp_path / "notes", slow=ALL), prefix=prefix)
+    if when == "while trials run":
+        driver.wait_for(lambda: num_epochs(tmp_path) > 0)
+        fill_it()
+    assert driver.wait() == 0, driver.text()
+    assert list(table(tmp_path, "trials")["status"]) == ["completed"] * 3
 
 
 @pytest.mark.slow

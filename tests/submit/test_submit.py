@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -115,6 +116,28 @@ def test_sweep_file_of_another_folder_replaces_none_of_the_tree(lab):
     assert "['submitted/optim.yaml', " in output
     tree = RunFolder(lab.home, "täglich").tree
     assert (tree / "sweeps/optim.yaml").read_text() == (lab.tree / "sweeps/optim.yaml").read_text()
+
+
+def test_password_in_a_git_remote_leaves_this_machine_in_no_way(lab):
+    """`https://user:token@host/repo` is common; the run gets the commit of the tree, and nothing else of git."""
+    secret = "c4n4ry-t0ken"
+
+    def git(*arguments):
+        subprocess.run(["git", *arguments], cwd=lab.tree, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("remote", "add", "origin", f"https://me:{secret}@example.com/repo.git")
+    git("config", "user.password", secret)
+    git("add", "flexres_tune/__init__.py")
+    git("-c", "user.name=me", "-c", "user.email=me@example.com", "commit", "-q", "-m", f"see https://me:{secret}@x.org")
+    (lab.home / "go").touch()
+    status, output = lab.submit()
+    assert status == 3, output
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=lab.tree, capture_output=True, text=True).stdout.strip()
+    assert f"'FLEXRES_TUNE_GIT_COMMIT': '{commit}" in output
+    assert secret not in output
+    everything = [lab.folder / "calls", *lab.home.rglob("*"), *lab.storage.rglob("*")]
+    assert not [path for path in everything if path.is_file() and secret.encode() in path.read_bytes()]
 
 
 def test_tables_are_fetched(lab):
