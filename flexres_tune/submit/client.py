@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import tempfile
 import time
@@ -97,7 +98,7 @@ class RunClient:
         return status
 
     def _receive(self, line: str) -> None:
-        if line.startswith(SKIPPED_MARK) and line[1:].isdigit():
+        if re.fullmatch(rf"{SKIPPED_MARK}[0-9]{{1,18}}", line):
             self.is_followed, self.num_shown = True, int(line[1:])
         elif len(line) >= 2 and line[0] == line[-1] == LINE_MARK:
             self.num_shown += 1

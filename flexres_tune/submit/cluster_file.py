@@ -9,21 +9,22 @@ The last two are in `provider.flexres_tune`. Ray's schema leaves only the keys o
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import Node
 
 from flexres_tune.errors import FlexResError
-from flexres_tune.text import did_you_mean
+from flexres_tune.text import did_you_mean, excerpt
 
 SETTINGS = "flexres_tune"  # the mapping under `provider`
 EXAMPLES = {"python": "~/venv/bin/python", "storage": "/mnt/results"}  # its keys
 PLACEHOLDER = "-YOURS"  # ends every value that the user must replace
-MAX_BYTES = 200_000
+MAX_BYTES = 50_000  # takes under half a second to parse; Ray's own examples have 5,000
 
 
 class ClusterError(FlexResError):
@@ -47,66 +48,83 @@ def read_cluster_file(path: Path, python: str | None = None, storage: str | None
     Raises ClusterError if it is not a file for `ray up`, if placeholders are not replaced, or if no Python or storage
     is named.
     """
-    config = _read(path)
-    provider = config["provider"]
-    if placeholders := sorted({value for value in _texts(config) if PLACEHOLDER in value}):
-        raise ClusterError(
-            f"{path}: every {PLACEHOLDER} must be replaced, but {len(placeholders)} values have one, such as "
-            f"{placeholders[0][:60]!r}; the header of the file says how"
-        )
-    settings = provider.get(SETTINGS) or {}
-    if not isinstance(settings, dict):
-        raise ClusterError(
-            f"{path}: provider.{SETTINGS}: must be a mapping, but got {settings!r:.60}; write {_example()}"
-        )
-    if unknown := [key for key in settings if key not in EXAMPLES]:
-        hint = did_you_mean(unknown[0], EXAMPLES) or f"; its keys are {' and '.join(EXAMPLES)}"
-        raise ClusterError(f"{path}: provider.{SETTINGS}: no such key: {unknown[0]!r:.60}{hint}")
-    values = {}
-    for key, option in {"python": python, "storage": storage}.items():
-        value = settings.get(key) if option is None else option
-        place = f"{path}: provider.{SETTINGS}.{key}" if option is None else f"--{key}"
-        if value is None:
-            raise ClusterError(f"{place}: must be set, but is missing; add {_example()}, or give --{key}")
-        if not isinstance(value, str) or not value.startswith(("/", "~/")):
-            raise ClusterError(f"{place}: must be a path that begins with / or ~/, but got {value!r:.100}")
-        values[key] = value
-    return ClusterFile(path, config["cluster_name"], provider["type"], **values)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The file as a mapping that has the keys of every file for `ray up`."""
-    try:
-        raw = path.read_bytes()[: MAX_BYTES + 1]
-        if len(raw) > MAX_BYTES:
-            raise ClusterError(f"{path}: a cluster file must have at most {MAX_BYTES:,} bytes, but has more")
-        config = YAML(typ="safe", pure=True).load(raw.decode("utf-8-sig"))
-    except OSError as error:
-        raise ClusterError(f"{path}: must be a readable cluster file, but: {error.strerror}; check the path") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ClusterError(f"{place}: must be one YAML document for `ray up`, but: {reason}") from None
-    provider = config.get("provider") if isinstance(config, dict) else None
-    has_type = isinstance(provider, dict) and isinstance(provider.get("type"), str)
-    if not has_type or not isinstance(config.get("cluster_name"), str):
+    root = _read(path)
+    config = _children(root)
+    provider = _children(config.get("provider"))
+    name, kind = _text(config.get("cluster_name")), _text(provider.get("type"))
+    if name is None or kind is None:
         raise ClusterError(
             f"{path}: must be a file for `ray up`, with cluster_name and provider.type, but is not; "
             "cluster/gpu.yaml is an example"
         )
-    return config
+    if placeholders := sorted({text for text in _texts(root) if PLACEHOLDER in text}):
+        raise ClusterError(
+            f"{path}: every {PLACEHOLDER} must be replaced, but {len(placeholders)} values have one, such as "
+            f"{excerpt(placeholders[0], 60)!r}; the header of the file says how"
+        )
+    settings = _children(provider.get(SETTINGS))
+    if not settings and _text(provider.get(SETTINGS)) is not None:
+        found = excerpt(_text(provider[SETTINGS]), 60)
+        raise ClusterError(f"{path}: provider.{SETTINGS}: must be a mapping, but got {found!r}; write {_example()}")
+    if unknown := [key for key in settings if key not in EXAMPLES]:
+        hint = did_you_mean(unknown[0], EXAMPLES) or f"; its keys are {' and '.join(EXAMPLES)}"
+        raise ClusterError(f"{path}: provider.{SETTINGS}: no such key: {excerpt(unknown[0], 60)!r}{hint}")
+    values = {}
+    for key, option in {"python": python, "storage": storage}.items():
+        value = _text(settings.get(key)) if option is None else option
+        place = f"{path}: provider.{SETTINGS}.{key}" if option is None else f"--{key}"
+        if value is None:
+            raise ClusterError(f"{place}: must be set, but is missing; add {_example()}, or give --{key}")
+        if not value.startswith(("/", "~/")):
+            raise ClusterError(f"{place}: must be a path that begins with / or ~/, but got {excerpt(value, 100)!r}")
+        values[key] = value
+    return ClusterFile(path, name, kind, **values)
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """All texts in a tree of mappings and lists."""
-    if isinstance(value, dict):
-        value = [*value, *value.values()]
-    if isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
-    elif isinstance(value, str):
-        yield value
+def _read(path: Path) -> Node | None:
+    """The file's YAML as nodes. No values are made of them: a merge of merges could stand for millions."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ClusterError(f"{path}: must be a cluster file, but is not a regular file; check the path")
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ClusterError(f"{path}: must be a readable cluster file, but: {error.strerror}; check the path") from None
+    if len(raw) > MAX_BYTES:
+        raise ClusterError(f"{path}: a cluster file must have at most {MAX_BYTES:,} bytes, but has more")
+    try:
+        return YAML(typ="safe", pure=True).compose(raw.decode("utf-8-sig"))
+    except Exception as error:  # ruamel raises many types if a text is odd, such as OverflowError and RecursionError
+        reason = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ClusterError(f"{place}: must be one YAML document for `ray up`, but: {excerpt(reason, 200)}") from None
+
+
+def _children(node: Node | None) -> dict[str, Node]:
+    """The values of a mapping by key; empty for any other node."""
+    if node is None or node.id != "mapping":
+        return {}
+    return {key.value: value for key, value in node.value if key.id == "scalar"}
+
+
+def _text(node: Node | None) -> str | None:
+    """The text of a value; None if it is null, a list or a mapping."""
+    return node.value if node is not None and node.id == "scalar" and not node.tag.endswith(":null") else None
+
+
+def _texts(root: Node) -> Iterator[str]:
+    """All texts below a node; one that aliases repeat, or that contains itself, is visited once."""
+    stack, seen = [root], set()
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.id == "scalar":
+            yield node.value
+        else:
+            stack += (inner for pair in node.value for inner in pair) if node.id == "mapping" else node.value
 
 
 def _example() -> str:

@@ -64,6 +64,13 @@ def test_a_new_line_resets_the_count_of_reconnects():
     assert client.num_shown == 3 * MAX_RECONNECTS
 
 
+def test_number_of_lines_that_is_none_is_shown_as_it_is():
+    lines = [SKIPPED_MARK + number for number in ("²", "9" * 5_000, "-1", "x", "")]
+    _, client, shown, attach = follow((lines, 0))
+    assert attach() == 0
+    assert shown == lines and not client.is_followed
+
+
 def test_path_with_spaces_is_one_word_and_the_head_expands_its_home():
     assert quote("~/my venv/bin/python") == "~/'my venv/bin/python'"
     assert quote("/srv/für alle/python") == "'/srv/für alle/python'"

@@ -1,5 +1,6 @@
 """The settings that `submit` reads in a cluster file, and the errors of files that it cannot use."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,45 @@ def test_problem_of_a_file_is_named(tmp_path, text, message):
 def test_kuberay_file_is_not_for_ray_up():
     with pytest.raises(ClusterError, match="must be one YAML document for `ray up`"):
         read_cluster_file(ROOT / "cluster/kuberay.yaml")
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 60))
+
+
+@pytest.mark.parametrize("text", [BOMB, MERGES, "a: &a [*a]\n", "node: &n {min_workers: 0}\nother: {<<: *n}\n"])
+def test_aliases_and_merges_are_read_in_time(tmp_path, text):
+    file = tmp_path / "c.yaml"
+    file.write_text(text + GOOD)
+    assert read_cluster_file(file).storage == "/mnt/results"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "[" * 3000,
+        'a: "\\UFFFFFFFF"\n' + GOOD,
+        "\xff",
+        "? [a]\n: b\n",
+        "a: 2026-99-99\n",
+        "a: !!binary x\n",
+        "",
+        "x",
+    ],
+)
+def test_odd_file_is_refused_in_one_line(tmp_path, text):
+    file = tmp_path / "c.yaml"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ClusterError) as error:
+        read_cluster_file(file)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_file_that_never_ends_and_pipe_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ClusterError, match="is not a regular file"):
+            read_cluster_file(path)
+    (tmp_path / "large.yaml").write_text("#" * 60_000)
+    with pytest.raises(ClusterError, match="at most 50,000 bytes"):
+        read_cluster_file(tmp_path / "large.yaml")
