@@ -38,8 +38,8 @@ class Watchdog:
                 continue
             when = f"after epoch {max(state.history, default=0)}" if has_started else f"and {START_S:g} s to start"
             self.ended[trial_id] = (
-                f"TimeoutError: no report for {self._timeout_s:g} s (--trial-timeout) {when}; its process was killed. If "
-                "an epoch takes longer than that, use a larger --trial-timeout"
+                f"TimeoutError: no report for {self._timeout_s:g} s (--trial-timeout) {when}; its process was killed. "
+                "If an epoch takes longer than that, use a larger --trial-timeout"
             )
             trial.max_failures = 0  # a retry would hang again
             actor = trial.temporary_state.ray_actor

@@ -75,7 +75,7 @@ class RunClient:
         while status is None:
             num_before = self.num_shown
             if num_reconnects >= max_reconnects:
-                raise ClusterError("the connection to the head was lost")
+                raise ClusterError("the connection to the head was lost; check the network, and give the command again")
             num_reconnects += 1
             self.show(f"the connection to the head was lost; trying again ({num_reconnects} of {max_reconnects})")
             time.sleep(self.reconnect_pause_s)

@@ -3,8 +3,8 @@
 An archive is used, and not `rsync` of the folder, because a running sweep merges its parts meanwhile. The parts that
 were merged there must be removed here too, or pandas and Spark would count their rows twice.
 
-The archive is an uncompressed tar of plain files whose names `_is_result` knows, so that it takes no more space unpacked
-than packed. The head is not trusted: nothing is written before every member has passed the checks.
+The archive is an uncompressed tar of plain files with the names of RESULT, so that it takes no more space unpacked than
+packed. The head is not trusted: nothing is written before every member has passed the checks.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def list_results(folder: Path, with_checkpoints: bool) -> list[str]:
 def unpack_results(archive: Path, root: Path, sweep: str, origin: str) -> int:
     """Copy a sweep's files into a results folder; returns how many. `origin` is the cluster and folder they are from.
 
-    Parts of an earlier fetch that the archive no longer has are removed. Raises ResultsError if the archive has anything
-    but a sweep's files, or if the folder has rows that were not fetched from `origin`; nothing is changed then.
+    Parts of an earlier fetch that the archive no longer has are removed. Raises ResultsError if the archive has other
+    files, or if the folder has rows that were not fetched from `origin`; nothing is changed then.
     """
     paths = SweepPaths(root, sweep)
     with SweepLock(paths):
