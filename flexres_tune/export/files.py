@@ -23,6 +23,7 @@ from flexres_tune.errors import CheckpointError, StorageError, describe_os_error
 from flexres_tune.export.best import BestTrial
 from flexres_tune.models import build_model
 from flexres_tune.storage import atomic_write, atomic_write_bytes, atomic_write_text
+from flexres_tune.text import excerpt
 from flexres_tune.training.checkpoint import load_checkpoint
 
 TOLERANCE = 1e-4  # largest permitted difference between a logit of an exported file and of the trained model
@@ -83,7 +84,13 @@ def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
         )
     mean, std = _moments(best, data)
     network = build_model(best.config.model, data.num_classes, data.image_size).eval()
-    network.load_state_dict(payload["model"])
+    try:
+        network.load_state_dict(payload["model"])
+    except Exception as error:  # torch raises many kinds, depending on which value is wrong
+        raise CheckpointError(
+            f"{best.checkpoint}: its weights must fit the model, but do not: {excerpt(error, 300)}; delete it to train "
+            "its trial again"
+        ) from error
     model = _Normalised(network, mean, std).eval()
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.search import ConcurrencyLimiter
 
 from flexres_tune.cluster.ray_processes import TUNE_THREAD, RayLostError, dead_ray_processes
@@ -39,6 +40,8 @@ from flexres_tune.sweep.journal import Display, Journal, TrialState
 from flexres_tune.sweep.options import RunOptions
 from flexres_tune.sweep.signals import REMOTE_SAVE_S, SAVE_S, WIND_DOWN_S, Signals
 from flexres_tune.sweep.worker import TrialJob
+
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ def _run_tuner(
     if not run.options.verbose:
         for name in ("ray.tune", "ray.train", "ray.air"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+    _do_not_send_credentials()
     folder = tempfile.mkdtemp(prefix="flexres_tune_ray_")  # Ray requires one; we read nothing in it
     limiter = ConcurrencyLimiter(searcher, run.resources.num_concurrent)
     stopper = StopAll(run.signals, REMOTE_SAVE_S if is_remote(stop_file) else SAVE_S)
@@ -178,6 +182,14 @@ def _run_tuner(
                 stop_file.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     return errors[0] if errors else None
+
+
+def _do_not_send_credentials() -> None:
+    """Let each trial have the credentials of its node, which docs/object-storage.md asks for.
+
+    Ray Tune would send those of this process to each trial, and write them to the logs of its session.
+    """
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(CREDENTIALS)
 
 
 def _make_tuner(

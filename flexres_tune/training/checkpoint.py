@@ -17,6 +17,7 @@ import torch
 from flexres_tune.errors import CheckpointError, StorageError, describe_os_error
 from flexres_tune.records import PrecisionUsed
 from flexres_tune.storage import AnyPath, atomic_write
+from flexres_tune.text import excerpt
 
 if TYPE_CHECKING:
     from flexres_tune.training.state import TrainState
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 
 class DamagedCheckpointError(CheckpointError):
     """A file that is not a complete checkpoint: the trial starts from the beginning."""
+
+    def __init__(self, path: AnyPath, reason: str):
+        super().__init__(f"{path}: {reason}; delete it to train its trial again")
+        self.reason = reason
 
 
 class Checkpointer:
@@ -76,7 +81,7 @@ class Checkpointer:
             try:
                 self._read = load_checkpoint(self._path, trial_id)
             except DamagedCheckpointError as error:
-                log.warning("%s; the trial starts from the beginning", error)
+                log.warning("%s: %s; the trial starts from the beginning", self._path, error.reason)
         self._was_read = True
         return self._read
 
@@ -94,11 +99,11 @@ class Checkpointer:
             return state
         try:
             state.load_payload(payload)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # torch raises many kinds, depending on which value is wrong
             log.warning(
                 "%s: does not fit the model or the optimizer: %s; the trial starts from the beginning",
                 self._path,
-                error,
+                excerpt(error, 300),
             )
             return make_state()
         if payload["device_type"] != state.device.type:
@@ -176,18 +181,19 @@ def load_checkpoint(path: AnyPath, trial_id: str) -> dict[str, Any]:
     try:
         payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, depending on which byte is wrong
-        first_line = (str(error).splitlines() or [""])[0]
-        raise DamagedCheckpointError(f"{path}: is damaged: {type(error).__name__}: {first_line}") from error
+        # Without torch's text, which may advise to read the file in a way that executes what is in it.
+        reason = f"is damaged: it must hold tensors and numbers, but torch raises {type(error).__name__}"
+        raise DamagedCheckpointError(path, reason) from error
     if isinstance(payload, dict):
         payload.setdefault("precision", None)  # an older version did not write it
     if not isinstance(payload, dict) or payload.pop("format", None) != FORMAT or payload.keys() != KEYS:
-        raise DamagedCheckpointError(f"{path}: is not a checkpoint of format {FORMAT}")
+        raise DamagedCheckpointError(path, f"is not a checkpoint of format {FORMAT}")
     if payload["precision"] not in (None, "fp32", "bf16"):
-        raise DamagedCheckpointError(f"{path}: is damaged: its precision must be fp32 or bf16")
+        raise DamagedCheckpointError(path, "is damaged: its precision must be fp32 or bf16")
     if payload["trial_id"] != trial_id:
         raise CheckpointError(
-            f"{path}: belongs to trial {payload['trial_id']}, but this is {trial_id}: their configurations or seeds "
-            "differ; give another file, or delete this one"
+            f"{path}: belongs to trial {excerpt(payload['trial_id'])}, but this is {trial_id}: their configurations or "
+            "seeds differ; give another file, or delete this one"
         )
     return payload
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from adversary.attack import CANARY, Call, Place
+from adversary.attack import CANARY, Call, Place, export
 from adversary.tables import EVIL_FLOATS, EVIL_NUMBERS, EVIL_TEXTS, change_bytes
 from adversary.template import make_state
 from flexres_tune.training.checkpoint import Checkpointer, load_checkpoint
@@ -41,6 +41,8 @@ def damage_checkpoints(chance: random.Random, place: Place) -> Iterator[Call]:
             path.write_bytes(_bomb(content))
         yield Call(f"load a checkpoint ({kind})", lambda: load_checkpoint(path, path.stem))
         yield Call(f"restore a checkpoint ({kind})", lambda: Checkpointer(path).restore(lambda: make_state(path.stem)))
+        if chance.random() < 0.1:
+            yield export(chance, place)
         yield Call("look for the canary", lambda: _check_not_executed(place))
 
 

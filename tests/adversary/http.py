@@ -63,7 +63,9 @@ def _send(port: int, data: bytes, ending: str, forbidden: str) -> None:
                 connection.shutdown(socket.SHUT_WR)
                 answer = connection.recv(1 << 16)
                 assert not forbidden or forbidden.encode() not in answer[:30], f"{data[:200]!r} got {answer[:80]!r}"
-        except ConnectionError:  # refused by the server, which may close before it has read everything
+        except TimeoutError:
+            raise
+        except OSError:  # refused by the server, which may close before it has read everything
             return
         if ending == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -197,5 +197,6 @@ def test_no_secret_is_in_what_a_failing_sweep_writes(run, environment, small_dis
     for folder in (results, Path(environment["RAY_TMPDIR"]), Path(environment["HOME"]), tmp_path / "w"):
         texts += [(path, text) for path, text in texts_of(folder) if path not in planted]
     assert any("raylet.out" in str(place) for place, _ in texts), "Ray's session folder was not searched"
-    assert not find_secrets(texts)
+    found = find_secrets(texts)
+    assert not found, "\n".join(f"{place}: {text}" for place, text in found)
     assert find_secrets(texts_of(tmp_path / "home")), "the search finds what was planted"

@@ -50,6 +50,13 @@ def test_lost_connection_is_resumed_after_the_last_line():
     assert sum("the connection to the head was lost; trying again" in line for line in shown) == 2
 
 
+@pytest.mark.parametrize("number", ["²", "9" * 5000, "-1", ""])
+def test_number_of_skipped_lines_that_is_none_is_a_line_like_others(number):
+    _, client, shown, attach = follow(([f"{SKIPPED_MARK}{number}"], 0))
+    assert attach() == 0
+    assert not client.is_followed and shown == [f"{SKIPPED_MARK}{number}"]
+
+
 def test_connection_that_stays_lost_ends_with_the_last_reason():
     _, client, _, attach = follow(([f"{SKIPPED_MARK}0", "one"], None), *[([], ClusterError("no way"))] * MAX_RECONNECTS)
     with pytest.raises(ClusterError, match="no way"):

@@ -172,14 +172,24 @@ def test_damaged_checkpoint_is_logged_and_the_trial_starts_from_the_beginning(
     assert "starts from the beginning" in caplog.text
 
 
-def test_checkpoint_that_does_not_fit_the_model_is_not_used(make_config, data, execution, tmp_path, caplog):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda payload: payload["model"].popitem(),
+        lambda payload: payload.update(model=torch.zeros(3)),
+        lambda payload: payload.update(optimizer="text"),
+        lambda payload: payload.update(history=[{"\x1b[2J": 1}]),
+        lambda payload: payload.update(generators={"own": None}),
+    ],
+)
+def test_checkpoint_that_does_not_fit_the_model_is_not_used(make_config, data, execution, tmp_path, caplog, change):
     config, file = make_config(epochs=2), tmp_path / "x.pt"
     whole = train(config, data, execution, Checkpointer(file))
     payload = torch.load(file, weights_only=True)
-    payload["model"].popitem()
+    change(payload)
     torch.save(payload, file)
     assert train(config, data, execution, Checkpointer(file)) == whole
-    assert "does not fit the model" in caplog.text
+    assert "does not fit the model" in caplog.text and "\x1b" not in caplog.text
 
 
 def test_checkpoint_of_another_trial_is_refused(make_config, data, execution, tmp_path):
