@@ -88,9 +88,7 @@ def connection_problem(address: str) -> str | None:
     host, _, port = address.rpartition(":")
     if address == "auto":
         return None
-    if (
-        not host or not port.isdigit() or "://" in address
-    ):  # ray:// is Ray Client, which cannot run Tune's callbacks here
+    if not host or not port.isdigit() or "://" in address:
         return (
             "the address must be auto or the HOST:PORT of a head; through ray:// no sweep can be run, but with "
             "python -m flexres_tune.submit"

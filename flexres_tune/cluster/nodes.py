@@ -21,13 +21,12 @@ NUM_CLOCK_READINGS = 5
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Node:
     """A machine that Ray counts as alive."""
 
-    node_id: str
     address: str
-    num_cpus: float
+    node_id: str
     num_gpus: float
 
 
@@ -43,13 +42,11 @@ class NodeResult:
 def alive_nodes() -> list[Node]:
     """Nodes of the connected cluster, ordered by address."""
     nodes = [
-        Node(
-            node["NodeID"], node["NodeManagerAddress"], node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)
-        )
+        Node(node["NodeManagerAddress"], node["NodeID"], node["Resources"].get("GPU", 0))
         for node in ray.nodes()
         if node["Alive"]
     ]
-    return sorted(nodes, key=lambda node: (node.address, node.node_id))
+    return sorted(nodes)
 
 
 def call_on_nodes(

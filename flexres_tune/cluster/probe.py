@@ -6,11 +6,13 @@ library is imported at the top.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -146,13 +148,8 @@ def _count_gpus() -> tuple[int | None, str | None]:
     """(number of GPUs that torch sees, why it is unknown)."""
     environment = {k: v for k, v in os.environ.items() if not (k == "CUDA_VISIBLE_DEVICES" and v == "")}
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _COUNT_GPUS],
-            capture_output=True,
-            text=True,
-            timeout=TORCH_TIMEOUT_S,
-            env=environment,
-        )
+        command = [sys.executable, "-c", _COUNT_GPUS]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TORCH_TIMEOUT_S, env=environment)
         if done.returncode:
             return None, (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]
         return int(done.stdout.split()[-1]), None
@@ -161,12 +158,9 @@ def _count_gpus() -> tuple[int | None, str | None]:
 
 
 def _memory_available() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
+    with contextlib.suppress(OSError):
+        if found := re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text()):
+            return int(found[1]) * 1024
     return None
 
 

@@ -106,14 +106,15 @@ def trial_resources(requested: Resources, cluster: ClusterResources, max_concurr
 
 def num_slots(nodes: Sequence[NodeResources], cpu: float, gpu: float) -> int:
     """Trials that can run at once, counted per node: remainders of two nodes cannot be joined to a slot."""
-    return sum(_slots(node, cpu, gpu) for node in nodes)
 
+    def slots(node: NodeResources) -> int:
+        if not gpu:
+            return _times(node.num_cpus, cpu)
+        # Ray never gives a trial parts of two GPUs
+        with_gpu = _times(node.num_gpus, gpu) if gpu >= 1 else _times(1, gpu) * int(node.num_gpus)
+        return min(_times(node.num_cpus, cpu), with_gpu)
 
-def _slots(node: NodeResources, cpu: float, gpu: float) -> int:
-    slots = [_times(node.num_cpus, cpu)]
-    if gpu:  # Ray never gives a trial parts of two GPUs
-        slots.append(_times(node.num_gpus, gpu) if gpu >= 1 else _times(1, gpu) * int(node.num_gpus))
-    return min(slots)
+    return sum(map(slots, nodes))
 
 
 def _times(whole: float, part: float) -> int:

@@ -76,11 +76,7 @@ class SharedMachine:
     """This driver's place among those of this machine; a context manager."""
 
     def __init__(
-        self,
-        node: NodeResources | None,
-        sweep: str,
-        resources: TrialResources,
-        on_message: Callable[[str], None],
+        self, node: NodeResources | None, sweep: str, resources: TrialResources, on_message: Callable[[str], None]
     ):
         """`node` is this machine; None: Ray was not started here for this sweep, and counts for all its sweeps."""
         self._node, self._on_message = node, on_message
@@ -122,17 +118,16 @@ class SharedMachine:
             return True
         if not self._has_room and time.monotonic() - self._checked_at < REFRESH_PERIOD_S:
             return False
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:  # the folder may have been removed
+            folder = os.open(self._folder, os.O_RDONLY)
+            stack.callback(os.close, folder)
             if not lock_file(folder):  # or two drivers could take the same CPU
                 return False
             self._checked_at = time.monotonic()
             self._update()
             self._has_room = len(self._running) < self._num_allowed
             self._write(len(self._running) + self._has_room)
-            return self._has_room
-        finally:
-            os.close(folder)
+        return self._has_room
 
     def started(self, trial_id: str) -> None:
         self._running.add(trial_id)
@@ -169,13 +164,13 @@ class SharedMachine:
 
     def _find_others(self) -> tuple[list[LocalDriver], list[LocalDriver]]:
         """(drivers that started before this one, those that started later), each from the eldest on."""
-        elder, younger = [], []
+        found = {}
         for name in sorted(os.listdir(self._folder)):
             if name != self._path.name and not name.startswith("."):
                 with contextlib.suppress(OSError):
-                    if driver := _read_driver(self._folder / name):
-                        (elder if name < self._path.name else younger).append(driver)
-        return elder, younger
+                    found[name] = _read_driver(self._folder / name)
+        elder = [driver for name, driver in found.items() if driver and name < self._path.name]
+        return elder, [driver for name, driver in found.items() if driver and name > self._path.name]
 
     def _write(self, num_running: int) -> None:
         if self._handle is not None:

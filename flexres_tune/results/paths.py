@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,12 @@ class SweepPaths:
         if problem := name_problem(trial_id):
             raise ResultsError(f"{self.checkpoints}: a trial_id {problem}")
         return self.checkpoints / f"{trial_id}.pt"
+
+
+def leaderboard_command(paths: SweepPaths) -> str:
+    """What to type to see a sweep's leaderboard."""
+    words = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", paths.sweep]
+    return shlex.join([*words, *(["--results", str(paths.root)] if paths.root != Path("results") else [])])
 
 
 def index_path(root: AnyPath) -> AnyPath:

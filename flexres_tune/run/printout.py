@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +12,7 @@ from rich.table import Table
 from flexres_tune.cluster.resources import ClusterResources, NodeResources, num_visible_gpus, trial_resources
 from flexres_tune.display.terminal import escape_for_console
 from flexres_tune.errors import DeviceError
-from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.paths import SweepPaths, leaderboard_command
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.spec.document import show
 from flexres_tune.spec.expand import count_trials
@@ -122,10 +120,7 @@ def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> Non
     _print_line(console, f"tables: {paths.folder}")
     is_current = not has_new_rows and paths.report.exists()
     _print_line(console, f"report: {paths.report}" if is_current else try_report(paths))
-    next_command = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", paths.sweep]
-    if paths.root != Path("results"):
-        next_command += ["--results", str(paths.root)]
-    _print_line(console, f"next:   {shlex.join(next_command)}")
+    _print_line(console, f"next:   {leaderboard_command(paths)}")
     _print_line(console, answer_sentence(open_results(paths.root), paths.sweep))
 
 

@@ -32,7 +32,6 @@ class SweepProgress:
     def __init__(self, console: Console, num_trials: int, num_epochs: int):
         self._console = console
         self._num_trials, self._num_epochs = num_trials, max(num_epochs, 1)
-        self._num_finished = 0
         self._done_epochs: dict[str, int] = {}
         self._num_done = 0  # sum of the above, maintained: adding up thousands of trials at every epoch is slow
         self._finished: set[str] = set()
@@ -68,7 +67,6 @@ class SweepProgress:
                 self._best = (accuracy, describe(state))
         if state.record is not None and trial_id not in self._finished:
             self._finished.add(trial_id)
-            self._num_finished += 1
             if state.record.status != TrialStatus.INTERRUPTED:
                 self._count(trial_id, epochs)
             self._print_finished(state)
@@ -79,7 +77,7 @@ class SweepProgress:
         self._done_epochs[trial_id] = num_epochs
 
     def _text(self) -> str:
-        parts = [f"{self._num_finished}/{self._num_trials} trials"]
+        parts = [f"{len(self._finished)}/{self._num_trials} trials"]
         if self._num_done:
             elapsed = time.monotonic() - self._started_at
             left = elapsed * (self._num_epochs - self._num_done) / self._num_done
@@ -93,7 +91,7 @@ class SweepProgress:
         accuracy = "" if record.best_val_accuracy is None else f"val {record.best_val_accuracy:7.2%}"
         width = len(str(self._num_trials))
         line = (
-            f"{self._num_finished:>{width}}/{self._num_trials}  {record.status:<11}  {accuracy:<12}  "
+            f"{len(self._finished):>{width}}/{self._num_trials}  {record.status:<11}  {accuracy:<12}  "
             f"{record.epochs_run:>3}/{state.planned.config.epochs} epochs  {format_duration(record.train_seconds):>7}  "
             f"{describe(state)}"
         )

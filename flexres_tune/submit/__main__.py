@@ -61,6 +61,7 @@ def submit(
 ) -> None:
     """Send the code to the head of a cluster, run a sweep there, and follow it. The exit status is that of the run."""
     from flexres_tune.display.terminal import escape_for_console, make_console
+    from flexres_tune.results.paths import SweepPaths, leaderboard_command
     from flexres_tune.submit.client import RunClient
     from flexres_tune.submit.cluster_file import read_cluster_file
     from flexres_tune.submit.ray_exec import HeadNode
@@ -85,7 +86,7 @@ def submit(
             archive, sweep_sent = _send_code(client, sweep)
             if fetch:
                 num_files = client.fetch(archive, into, checkpoints)
-                show(f"{into / name}: {plural(num_files, 'file')}; next: {_leaderboard_command(name, into)}")
+                show(f"{into / name}: {plural(num_files, 'file')}; next: {leaderboard_command(SweepPaths(into, name))}")
                 return
             show(f"to detach: Ctrl-C; to follow it again: {command} --attach")
             status = client.start(archive, [sweep_sent, *ctx.args], _environment(console.width))
@@ -162,11 +163,6 @@ def _environment(num_columns: int) -> list[str]:
 
     commit = git_commit()
     return [f"COLUMNS={num_columns}", *([f"{SENT_COMMIT}={commit}"] if commit else [])]
-
-
-def _leaderboard_command(name: str, into: Path) -> str:
-    words = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", name]
-    return shlex.join([*words, *(["--results", str(into)] if into != Path("results") else [])])
 
 
 def _detach(client: RunClient, command: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -114,6 +115,15 @@ def test_numbers_of_a_strange_record_are_bounded_and_its_text_is_escaped():
     found = LocalDriver.from_json(content)
     assert str(found) == r"sweep \x1b[31m (process 1)"
     assert sum(divide([found, driver()], 8)) <= 10_008
+
+
+def test_folder_that_is_removed_meanwhile_costs_only_the_sharing(start, tmp_path):
+    (machine, _) = start("optim")
+    shutil.rmtree(tmp_path / shared_machine.FOLDER)
+    assert machine.may_start()
+    machine.started("a")
+    machine.ended("a")
+    machine.__exit__()
 
 
 def test_sweep_in_a_cluster_writes_no_file(start, tmp_path):
