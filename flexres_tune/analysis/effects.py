@@ -51,7 +51,8 @@ def parameter_effects(results: Results, sweep: str, parameter: str, by: str | No
     keys = [parameter] if by is None else [parameter, by]
     if by == parameter:
         raise ResultsError(f"--by must name a parameter other than {parameter}")
-    trials = results.trials(sweep)
+    boards = leaderboards(results, sweep)
+    trials = results.trials(sweep)  # read after the boards: while the sweep runs, every row of these is in it
     varied = varied_columns(trials)
     known = f"varied in {sweep}: {', '.join(varied) or 'nothing'}"
     for name in keys:
@@ -68,7 +69,6 @@ def parameter_effects(results: Results, sweep: str, parameter: str, by: str | No
     # The board leaves a parameter out if another one implies it, so the values are read from the trials.
     values = {row.pop("config_id"): row for row in trials.select(["config_id", *keys]).to_pylist()}
     groups: dict[str, list[BoardRow]] = {}
-    boards = leaderboards(results, sweep)
     for row in (row for board in boards for row in board.rows):
         groups.setdefault(json.dumps([row.dataset, *values[row.config_id].values()]), []).append(row)
     metric = boards[0].metric

@@ -14,16 +14,6 @@ LEVEL = 0.95  # of every interval
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean with its two-sided t interval; `low`, `high` and `sd` are None for fewer than two values."""
-
-    mean: float
-    sd: float | None  # of the sample, n - 1
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
 class Comparison:
     """Mean of a less mean of b, with the interval and the two-sided p value of that difference.
 
@@ -40,22 +30,6 @@ class Comparison:
     high: float | None
     p_value: float | None
     test: Literal["paired", "welch", "exact", "none"]
-
-
-def mean_interval(values: Sequence[float]) -> Interval:
-    """The mean of a sample with its t interval, mean ± t_(n-1) sd / sqrt(n).
-
-    Raises:
-        statistics.StatisticsError: no values.
-    """
-    import statistics
-
-    mean, n = statistics.fmean(values), len(values)
-    if n == 1:
-        return Interval(mean, None, None, None)
-    sd = statistics.stdev(values)
-    half = float(half_width(sd, n))
-    return Interval(mean, sd, mean - half, mean + half)
 
 
 def half_width(sd: np.ndarray | float, n: np.ndarray | int) -> np.ndarray:

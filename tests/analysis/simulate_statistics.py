@@ -14,6 +14,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -23,7 +24,7 @@ if __name__ == "__main__":
 from helpers.factories import make_metrics
 
 from flexres_tune.analysis.leaderboard import verdict
-from flexres_tune.analysis.statistics import adjust_for_chosen_leader, compare, compare_with_leader, mean_interval
+from flexres_tune.analysis.statistics import adjust_for_chosen_leader, compare, compare_with_leader, half_width
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.records import TrialRecord, TrialStatus, Versions
 from flexres_tune.search.base import History, PastTrial
@@ -157,7 +158,7 @@ def simulate_sweep(spec: SweepSpec, trials: list[PlannedTrial], truth: Truth, rn
 
 def separable(samples: dict[float, dict[int, float]], adjust=adjust_for_chosen_leader) -> dict[float, str]:
     """separable_from_leader by name, best first, as on a leaderboard."""
-    leader, *others = sorted(samples, key=lambda name: -mean_interval(list(samples[name].values())).mean)
+    leader, *others = sorted(samples, key=lambda name: -fmean(samples[name].values()))
     comparisons = compare_with_leader(samples[leader], [samples[name] for name in others], adjust)
     return {leader: "leader"} | {name: verdict(each) for name, each in zip(others, comparisons, strict=True)}
 
@@ -208,8 +209,7 @@ def simulate_coverage(repeats: int, n: int, seed: int = 0) -> dict[str, float]:
         shared = 0.003 * rng.standard_normal(n)  # luck that a seed brings to every configuration
         a = 0.93 + shared + 0.004 * rng.standard_normal(n)
         b = 0.92 + shared + 0.006 * rng.standard_normal(n)
-        interval = mean_interval(a.tolist())
-        held["mean"] += interval.low <= 0.93 <= interval.high
+        held["mean"] += abs(a.mean() - 0.93) <= half_width(a.std(ddof=1), n)
         ours = dict(enumerate(a.tolist()))
         for test, first in (("paired", 0), ("welch", 100)):
             # seeds of their own where nothing is shared

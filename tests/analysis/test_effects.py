@@ -4,6 +4,7 @@ import pytest
 
 from flexres_tune.analysis.effects import parameter_effects
 from flexres_tune.errors import ResultsError
+from flexres_tune.results.writer import SweepWriter
 
 SGD, ADAM = {"optimizer": "sgd"}, {"optimizer": "adam"}
 
@@ -43,3 +44,18 @@ def test_compare_refuses_what_it_cannot_compare(results, parameters, message):
     opened = results((SGD, 0, "completed", 0.9), (ADAM, 0, "completed", 0.8))
     with pytest.raises(ResultsError, match=message):
         parameter_effects(opened, "demo", *parameters)
+
+
+def test_rows_that_arrive_meanwhile_do_not_fail_the_comparison(results, paths, make_config, make_trial, monkeypatch):
+    opened = results((SGD, 0, "completed", 0.9), (ADAM, 0, "completed", 0.8))
+    read = opened.trials
+
+    def read_and_grow(sweep):
+        table = read(sweep)
+        config = make_config(optimizer="adagrad")
+        with SweepWriter(paths) as writer:
+            writer.add_trial(make_trial(config), config)
+        return table
+
+    monkeypatch.setattr(opened, "trials", read_and_grow)
+    assert {row.parameters["optimizer"] for row in parameter_effects(opened, "demo", "optimizer")} == {"adam", "sgd"}

@@ -16,6 +16,7 @@ from flexres_tune.report.plots.style import (
     Plot,
     axis,
     category_axis,
+    error_bars,
     figure,
     focus,
     scatter,
@@ -62,13 +63,7 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
     ]
     points = thin([(at, row) for at, row in configs if at is not None and row.best_mean is not None], _MOST_POINTS)
     means = [data.shown(row.best_mean) for row in rows]
-    above, below = (
-        [_reach(data, row, bound) for row, bound in zip(rows, bounds, strict=True)]
-        for bounds in (
-            [row.best_high for row in rows],
-            [row.best_low for row in rows],
-        )
-    )
+    bars, reaches = error_bars(rows, metric.factor)
     is_ordered = all(type(row.parameters[name]) in (int, float) for row in rows)
     traces = [
         scatter(
@@ -87,15 +82,11 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
             mode="lines+markers" if is_ordered else "markers",
             line={"color": PALETTE[0], "width": 1.5, "dash": "dot"},
             marker={"symbol": "diamond", "size": 9, "color": PALETTE[0]},
-            error_y={
-                "type": "data", "symmetric": False, "array": above, "arrayminus": below,
-                "color": PALETTE[0], "width": 5,
-            },
+            error_y=bars,
             text=[_hover(row) for row in rows],
             hovertemplate=f"mean %{{y:.4~g}}{metric.suffix} over %{{text}}<extra></extra>",
         ),
-    ]  # fmt: skip
-    reaches = [reach for reach in (*above, *below) if reach is not None]
+    ]
     limits = focus([data.shown(row.best_mean) for _, row in points], metric.is_maximized, means, reaches)
     drawn = figure(
         traces,
@@ -145,11 +136,6 @@ def _many_values(data: ReportData, place: ParameterAxis) -> Plot:
     if left_out := len(stopped) + len(data.completed) - sum(len(trace.x) for trace in traces):
         notes.append(f"{left_out:,} trials are left out, evenly over time.")
     return Plot(f"effect-{name}", finding, drawn, tuple(notes))
-
-
-def _reach(data: ReportData, row: Effect, bound: float | None) -> float | None:
-    """Distance from the mean to an end of the interval, as the plot shows it."""
-    return None if bound is None else abs(data.shown(bound - row.best_mean))
 
 
 def _hover(row: Effect) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from flexres_tune.analysis.leaderboard import BoardRow
 from flexres_tune.report.data import ReportData
-from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, category_axis, figure, focus, scatter
+from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, category_axis, error_bars, figure, focus, scatter
 from flexres_tune.text import escape_html, plural
 
 _MOST_ROWS = 12  # a screen does not show more rows with their labels
@@ -18,10 +19,7 @@ def plot_ranking(data: ReportData) -> list[Plot]:
     values = [data.shown(trial.metric) for _, trial in seeds]
     means = [data.shown(row.best_mean) for row in rows]
     ends = [[None if end is None else data.shown(end) for end in (row.best_low, row.best_high)] for row in rows]
-    below, above = (
-        [None if pair[side] is None else abs(mean - pair[side]) for mean, pair in zip(means, ends, strict=True)]
-        for side in (0, 1)
-    )
+    bars, reaches = error_bars(rows, metric.factor)
     intervals = [
         "no interval" if low is None else f"95 % interval {low:.4g} to {high:.4g}{metric.suffix}" for low, high in ends
     ]
@@ -41,15 +39,12 @@ def plot_ranking(data: ReportData) -> list[Plot]:
             y=list(range(len(rows))),
             mode="markers",
             marker={"symbol": "diamond", "size": 10, "color": PALETTE[0]},
-            error_x={
-                "type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": PALETTE[0],
-                "thickness": 1.6, "width": 5,
-            },
+            error_x=bars,
             customdata=[[row.num_seeds, interval] for row, interval in zip(rows, intervals, strict=True)],
             hovertemplate=f"mean %{{x:.4~g}}{metric.suffix}, n = %{{customdata[0]}}, %{{customdata[1]}}<extra></extra>",
         ),
-    ]  # fmt: skip
-    limits = focus(values, metric.is_maximized, reaches=[reach for reach in (*above, *below) if reach is not None])
+    ]
+    limits = focus(values, metric.is_maximized, reaches=reaches)
     drawn = figure(
         traces,
         height=110 + 44 * len(rows),
@@ -68,16 +63,15 @@ def plot_ranking(data: ReportData) -> list[Plot]:
         notes.append("Intervals that extend beyond the plot come from too few seeds to be informative.")
     if left_out := len(data.board.ranked) - len(rows):
         notes.append(f"The {plural(left_out, 'configuration')} ranked below are in the table only.")
-    return [Plot("ranking", _finding(data), drawn, tuple(notes))]
+    return [Plot("ranking", _finding(data, rows[0]), drawn, tuple(notes))]
 
 
-def _finding(data: ReportData) -> str:
-    leader, *others = data.board.ranked
+def _finding(data: ReportData, leader: BoardRow) -> str:
     metric = data.board.metric
     lead = f"{data.label(leader.config_id)} has the {metric.extreme} mean, {metric.text(leader.best_mean)}"
     if leader.best_low is None:
         return f"{lead}; one seed is not enough to measure how much of that is chance"
-    compared = [row for row in others if row.separable_from_leader in ("yes", "no")]
+    compared = [row for row in data.board.ranked if row.separable_from_leader in ("yes", "no")]
     apart = sum(row.separable_from_leader == "yes" for row in compared)
     if not compared:
         return lead

@@ -17,6 +17,9 @@ from flexres_tune.records import TrialStatus
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from flexres_tune.analysis.effects import Effect
+    from flexres_tune.analysis.leaderboard import BoardRow
+
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star", "hexagon")
@@ -81,6 +84,14 @@ def scatter(**properties) -> go.Scatter:
     import plotly.graph_objects as go
 
     return go.Scatter(**properties)
+
+
+def error_bars(rows: Sequence[BoardRow] | Sequence[Effect], factor: float) -> tuple[dict[str, Any], list[float]]:
+    """(Plotly's error bars around best_mean, from best_low to best_high; their lengths), all times `factor`."""
+    above = [None if row.best_high is None else factor * (row.best_high - row.best_mean) for row in rows]
+    below = [None if row.best_low is None else factor * (row.best_mean - row.best_low) for row in rows]
+    bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": PALETTE[0], "width": 5}
+    return bars, [length for length in (*above, *below) if length is not None]
 
 
 def axis(title: str, **changes) -> dict[str, Any]:
