@@ -9,6 +9,7 @@ import copy
 import io
 import logging
 import time
+import zipfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -109,7 +110,7 @@ class Checkpointer:
         if payload["device_type"] != state.device.type:
             log.warning(
                 "%s: was written on %s but is read on %s: order and augmentation are drawn afresh",
-                *(self._path, payload["device_type"], state.device.type),
+                *(self._path, excerpt(payload["device_type"]), state.device.type),
             )
         return state
 
@@ -179,7 +180,7 @@ def load_checkpoint(path: AnyPath, trial_id: str) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {describe_os_error(error)}") from error
     try:
-        payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        payload = _parse(content)
     except Exception as error:  # torch raises many kinds, depending on which byte is wrong
         # Without torch's text, which may advise to read the file in a way that executes what is in it.
         reason = f"is damaged: it must hold tensors and numbers, but torch raises {type(error).__name__}"
@@ -196,6 +197,28 @@ def load_checkpoint(path: AnyPath, trial_id: str) -> dict[str, Any]:
             "seeds differ; give another file, or delete this one"
         )
     return payload
+
+
+def _parse(content: bytes) -> Any:
+    """What torch.save has written. An archive that unpacks to more than its own size was not written by it.
+
+    Raises many kinds of exceptions, depending on which byte is wrong.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(info.file_size for info in archive.infolist()) > len(content):
+            raise ValueError("compressed")
+    payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    _check_tensors(payload, len(content))
+    return payload
+
+
+def _check_tensors(value: Any, num_bytes: int) -> None:
+    """Raise ValueError for a tensor with more elements than the file has bytes: reading an expanded one never ends."""
+    if isinstance(value, torch.Tensor) and value.numel() > num_bytes:
+        raise ValueError("expanded")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for each in inner:
+        _check_tensors(each, num_bytes)
 
 
 def _retry_during_outage(request: Callable[[], T]) -> T:

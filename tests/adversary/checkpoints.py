@@ -69,7 +69,7 @@ def _tensors() -> list[torch.Tensor]:
         torch.tensor(float("nan")),
         torch.zeros(1).expand(1 << 40),
         torch.zeros(3, dtype=torch.uint8),
-        torch.sparse_coo_tensor(torch.zeros(1, 0, dtype=torch.long), torch.zeros(0), (1 << 30,)),
+        torch.sparse_coo_tensor(torch.zeros(1, 0, dtype=torch.long), torch.zeros(0), (1 << 30,), check_invariants=True),
         torch.zeros(2, dtype=torch.complex64),
     ]
 

@@ -2,6 +2,7 @@ import ast
 import os
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,23 @@ def test_no_file_of_the_package_reads_pickled_code():
     ]
     assert calls, "checkpoints and cached images are read"
     assert all("weights_only=True" in call or "allow_pickle=False" in call for call in calls), calls
+
+
+@pytest.mark.parametrize("large", [torch.zeros(1).expand(1 << 40), [{"a": torch.zeros(1).expand(1 << 20)}]])
+def test_tensor_that_is_larger_than_the_file_is_damage(tmp_path, large):
+    torch.save({**PAYLOAD, "format": 1, "generators": large}, tmp_path / "x.pt")
+    with pytest.raises(DamagedCheckpointError, match=r"x\.pt: is damaged"):
+        load_checkpoint(tmp_path / "x.pt", "abc-0")
+
+
+def test_compressed_archive_is_damage_and_is_not_unpacked(tmp_path):
+    torch.save({**PAYLOAD, "format": 1, "model": {"weight": torch.zeros(1 << 20)}}, tmp_path / "x.pt")
+    compressed = zipfile.ZipFile(tmp_path / "y.pt", "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(tmp_path / "x.pt") as plain, compressed:
+        for name in plain.namelist():
+            compressed.writestr(name, plain.read(name))
+    with pytest.raises(DamagedCheckpointError, match=r"y\.pt: is damaged"):
+        load_checkpoint(tmp_path / "y.pt", "abc-0")
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"format": 1}, {**PAYLOAD, "format": 2}, PAYLOAD])
