@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flexres_tune import cli
 from flexres_tune.errors import ResultsError
-
-if TYPE_CHECKING:
-    from flexres_tune.results.reader import Results
 
 EXAMPLES = """Examples:
 
@@ -51,8 +48,17 @@ def report(
     from flexres_tune.storage import make_path
 
     opened = open_results(results)
+    names = opened.choose(sweep)
+    if len(names) > 1 and (watch or png is not None):
+        option = "--watch" if watch else "--png"
+        raise ResultsError(f"{option} needs one sweep, but {opened.root} has {', '.join(names)}; add --sweep NAME")
     if watch:
-        _serve(opened, _only_sweep(opened, sweep, "--watch"), port or 0)
+        from flexres_tune.report.live import make_server
+
+        with make_server(opened, names[0], port or 0) as server, contextlib.suppress(KeyboardInterrupt):
+            host, actual_port = server.server_address[:2]
+            typer.echo(f"http://{host}:{actual_port}/  (reachable from this machine only; Ctrl-C ends it)")
+            server.serve_forever(poll_interval=0.2)
     elif index:
         from flexres_tune.report.files import write_index
 
@@ -61,12 +67,12 @@ def report(
         from flexres_tune.report.data import read_data
         from flexres_tune.report.png import write_png_files
 
-        for path in write_png_files(read_data(opened, _only_sweep(opened, sweep, "--png")), make_path(png)):
+        for path in write_png_files(read_data(opened, names[0]), make_path(png)):
             typer.echo(path)
     else:
         from flexres_tune.report.files import write_report
 
-        for name in opened.choose(sweep):
+        for name in names:
             typer.echo(write_report(opened, name))
 
 
@@ -79,23 +85,6 @@ def _check_options(sweep: str | None, png: str | None, watch: bool, port: int | 
         raise ResultsError("--port has no effect without --watch; add --watch, or remove --port")
     if index and sweep is not None:
         raise ResultsError("--index lists all sweeps, but --sweep names one; remove one of the two")
-
-
-def _only_sweep(opened: Results, sweep: str | None, option: str) -> str:
-    names = opened.choose(sweep)
-    if len(names) > 1:
-        raise ResultsError(f"{option} needs one sweep, but {opened.root} has {', '.join(names)}; add --sweep NAME")
-    return names[0]
-
-
-def _serve(opened: Results, sweep: str, port: int) -> None:
-    from flexres_tune.report.live import make_server
-
-    with make_server(opened, sweep, port) as server:
-        host, actual_port = server.server_address[:2]
-        typer.echo(f"http://{host}:{actual_port}/  (reachable from this machine only; Ctrl-C ends it)")
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever(poll_interval=0.2)
 
 
 def main() -> None:

@@ -28,10 +28,6 @@ class Part:
     plots: Sequence[Plot] = ()
     html_after: str = ""  # below the plots
 
-    @property
-    def is_empty(self) -> bool:
-        return not (self.html or self.plots or self.html_after)
-
 
 def page_html(title: str, head: str, parts: Sequence[Part], foot: str, version: str = "") -> str:
     """The page as one string.
@@ -42,7 +38,7 @@ def page_html(title: str, head: str, parts: Sequence[Part], foot: str, version: 
         foot: HTML below the last section.
         version: version of the tables, which a live page compares with the server's; "" for a file.
     """
-    parts = [part for part in parts if not part.is_empty]
+    parts = [part for part in parts if part.html or part.plots or part.html_after]  # an empty one is left out
     plots = [plot for part in parts for plot in part.plots]
     data = {
         # Plotly's own JSON writes numbers that are not finite as null, because JSON has no NaN

@@ -8,20 +8,9 @@ from dataclasses import replace
 from flexres_tune.analysis.effects import Effect, parameter_effects
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, spaced, value_text
+from flexres_tune.report.plots import style
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
-from flexres_tune.report.plots.style import (
-    GREY,
-    PALETTE,
-    ZOOM_NOTE,
-    Plot,
-    axis,
-    category_axis,
-    error_bars,
-    figure,
-    focus,
-    scatter,
-    thin,
-)
+from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, category_axis, figure, focus, scatter
 from flexres_tune.text import escape_html
 
 _MOST_PLOTS = 8
@@ -61,9 +50,11 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
     configs = [
         (place.get(hashable(data.by_config[row.config_id][0].parameters[name])), row) for row in data.board.ranked
     ]
-    points = thin([(at, row) for at, row in configs if at is not None and row.best_mean is not None], _MOST_POINTS)
+    points = style.thin(
+        [(at, row) for at, row in configs if at is not None and row.best_mean is not None], _MOST_POINTS
+    )
     means = [data.shown(row.best_mean) for row in rows]
-    bars, reaches = error_bars(rows, metric.factor)
+    bars, reaches = style.error_bars(rows, metric.factor)
     is_ordered = all(type(row.parameters[name]) in (int, float) for row in rows)
     traces = [
         scatter(
@@ -107,7 +98,7 @@ def _many_values(data: ReportData, place: ParameterAxis) -> Plot:
         (data.completed, "completed", {"symbol": "circle", "color": PALETTE[0], "opacity": 0.75}),
     ):
         values = [(trial.parameters[name], trial) for trial in trials]
-        some = thin([t for v, t in values if v is not None and (place.kind != "log" or v > 0)], _MOST_POINTS)
+        some = style.thin([t for v, t in values if v is not None and (place.kind != "log" or v > 0)], _MOST_POINTS)
         if some:
             traces.append(
                 scatter(
@@ -132,7 +123,7 @@ def _many_values(data: ReportData, place: ParameterAxis) -> Plot:
     best = sorted(data.completed, key=lambda trial: -metric.score(trial.metric))[: max(2, len(data.completed) // 10)]
     values = sorted(trial.parameters[name] for trial in best)
     finding = f"{spaced(name)}: the best tenth of the completed trials are between {values[0]:.3g} and {values[-1]:.3g}"
-    notes = [ZOOM_NOTE]
+    notes = [style.ZOOM_NOTE]
     if left_out := len(stopped) + len(data.completed) - sum(len(trace.x) for trace in traces):
         notes.append(f"{left_out:,} trials are left out, evenly over time.")
     return Plot(f"effect-{name}", finding, drawn, tuple(notes))

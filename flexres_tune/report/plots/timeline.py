@@ -35,7 +35,9 @@ def plot_timeline(data: ReportData) -> list[Plot]:
             end = max(trial.started_at, trial.finished_at - gap)
             x += [trial.started_at, trial.started_at + (end - trial.started_at) / 2, end, None]
             y += [place[lanes[trial.trial_id, trial.stage]]] * 3 + [None]
-            text += [_hover(data, trial)] * 3 + [None]
+            took = format_duration((trial.finished_at - trial.started_at).total_seconds())
+            stage = "confirm, " if trial.is_confirm else ""
+            text += [f"{data.label_of_trial(trial)}: {stage}{escape_html(status)}, {took}"] * 3 + [None]
         marked = status in FAILURES  # a trial that fails at once is a line without length, so it needs a marker
         traces.append(
             scatter(
@@ -86,12 +88,6 @@ def _names(rows: Sequence[tuple[tuple[str, str], int]]) -> list[str]:
         names.append(f"{escape_html(host)}<br>{escape_html(device)}" if (host, device) != last else f"lane {lane}")
         last = (host, device)
     return names
-
-
-def _hover(data: ReportData, trial: Trial) -> str:
-    took = format_duration((trial.finished_at - trial.started_at).total_seconds())
-    stage = "confirm, " if trial.is_confirm else ""
-    return f"{data.label_of_trial(trial)}: {stage}{escape_html(trial.status)}, {took}"
 
 
 def _finding(trials: Sequence[Trial]) -> str:
