@@ -13,6 +13,7 @@ from unittest import mock
 
 from ray import tune
 
+from flexres_tune.bench.figures import INVENTED_METRICS
 from flexres_tune.raytune.trainable import REPORT_KEY
 from flexres_tune.records import EpochMetrics, TrialStatus
 from flexres_tune.sweep.worker import TrialReport
@@ -58,20 +59,9 @@ def sleep_and_report(epoch_s: float, num_at_once: int, folder: Path) -> Callable
 def _report(epoch_s: float) -> None:
     for epoch in range(1, NUM_REPORTS + 1):
         time.sleep(epoch_s)
-        metrics = EpochMetrics(
-            epoch=epoch,
-            train_loss=1.0,
-            train_accuracy=0.5,
-            val_loss=1.0,
-            val_accuracy=0.5,
-            lr=0.1,
-            epoch_seconds=0.01,
-            images_per_second=1000.0,
-        )
-        is_last = epoch == NUM_REPORTS
-        tune.report(
-            {REPORT_KEY: TrialReport(metrics, status=TrialStatus.COMPLETED if is_last else None), "done": is_last}
-        )
+        metrics = EpochMetrics(epoch=epoch, train_accuracy=0.5, val_accuracy=0.5, **INVENTED_METRICS)
+        status = TrialStatus.COMPLETED if epoch == NUM_REPORTS else None
+        tune.report({REPORT_KEY: TrialReport(metrics, status=status), "done": status is not None})
 
 
 def time_plain(num_trials: int, tuned: bool) -> float:

@@ -75,12 +75,18 @@ def bench_scale(num_slots: int, num_trials: int, growth: int, epoch_s: float) ->
     machine but not of the driver.
     """
     from flexres_tune.bench.fake_cluster import fake_cluster
-    from flexres_tune.bench.noop import NUM_REPORTS
+    from flexres_tune.bench.noop import NUM_REPORTS, sleep_and_report
 
     total = num_slots + num_trials * growth
     at = (num_slots, num_slots + num_trials, total - num_trials, total)
     with fake_cluster([(num_slots, 0)]), tempfile.TemporaryDirectory(prefix="flexres_tune_bench_") as folder:
-        marks = run_sleepers(Path(folder), num_slots, total, epoch_s, at)
+        started = Path(folder, "started")
+        started.mkdir()
+        display = Marks(at)
+        lr = {"values": [(k + 1) / (total + 1) for k in range(total)]}
+        trainable = sleep_and_report(epoch_s, num_slots, started)
+        run_ours(Path(folder), {"parameters": [{"lr": lr}]}, num_slots, display, trainable)
+        marks = [*display.marks, display.mark()]  # the last one when the tables are closed
     closed, last, first = marks[-1], marks[-3:-1], marks[:2]
     figures = [*_figures(f"first {num_trials}", *first)]
     if growth > 1:
@@ -111,22 +117,3 @@ def _figures(which: str, start: Mark, end: Mark) -> list[Figure]:
 
 def _cpu_ms(start: Mark, end: Mark) -> float:
     return 1000 * (end.cpu_s - start.cpu_s) / (end.num_trials - start.num_trials)
-
-
-def run_sleepers(root: Path, num_slots: int, num_trials: int, epoch_s: float, at: Collection[int]) -> list[Mark]:
-    """Run trials that sleep and report through our driver, on the connected cluster.
-
-    Args:
-        at: a mark is taken when each of these numbers of trials has ended.
-
-    Returns:
-        The marks in order, and one more taken when the tables are closed.
-    """
-    from flexres_tune.bench.noop import sleep_and_report
-
-    lr = {"values": [(k + 1) / (num_trials + 1) for k in range(num_trials)]}
-    display = Marks(at)
-    started = root / "started"
-    started.mkdir()
-    run_ours(root, {"parameters": [{"lr": lr}]}, num_slots, display, sleep_and_report(epoch_s, num_slots, started))
-    return [*display.marks, display.mark()]

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flexres_tune.bench.figures import Bench, Figure, ratios
+from flexres_tune.bench.figures import INVENTED_METRICS, Bench, Figure, ratios
 from flexres_tune.records import EpochRecord, TrialRecord, Versions
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
@@ -64,18 +64,8 @@ def write_sweep(root: Path, num_trials: int) -> None:
 
 
 def _epoch(epoch: int, accuracy: float, trial_id: str = "") -> EpochRecord:
-    return EpochRecord(
-        epoch=epoch,
-        train_loss=1.0,
-        train_accuracy=accuracy,
-        val_loss=1.0,
-        val_accuracy=accuracy,
-        lr=0.1,
-        epoch_seconds=1.0,
-        images_per_second=1000.0,
-        sweep="bench",
-        trial_id=trial_id,
-    )
+    accuracies = {"train_accuracy": accuracy, "val_accuracy": accuracy}
+    return EpochRecord(epoch=epoch, sweep="bench", trial_id=trial_id, **accuracies, **INVENTED_METRICS)
 
 
 def _record(config: TrialConfig, accuracy: float, now: datetime) -> TrialRecord:

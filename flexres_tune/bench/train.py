@@ -42,8 +42,8 @@ def bench_train(config: TrialConfig, repeats: int) -> Bench:
             execution, num_classes, image_size = trial.facts
             slow, fast = [], []
             for _ in range(1 + repeats):
-                slow.append(textbook.run_epoch())
-                fast.append(trial.run_epoch())
+                slow.append(textbook.request())
+                fast.append(trial.request())
     slow, fast = slow[1:], fast[1:]
     flops = 3 * count_flops(config.model, num_classes, image_size)
     peak = [matrix_product_flops(device, execution.precision) for _ in range(repeats)]
@@ -81,13 +81,10 @@ class LoopProcess:
         with mock.patch.dict(os.environ, environment):  # which the process inherits
             self._process.start()
         other.close()
-        self.facts = self._request()
+        self.facts = self.request()
 
-    def run_epoch(self) -> float:
-        """Train one epoch; returns images per second."""
-        return self._request()
-
-    def _request(self) -> Any:
+    def request(self) -> Any:
+        """The generator's next value: of an epoch, images per second."""
         self._connection.send(None)
         answer = self._connection.recv()
         if isinstance(answer, Exception):

@@ -82,7 +82,7 @@ def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
         raise CheckpointError(
             f"{best.checkpoint}: must hold the last of {best.config.epochs} epochs, but holds epoch {payload['epoch']}"
         )
-    mean, std = _moments(best, data)
+    mean, std = (data.mean, data.std) if best.config.normalize else (torch.zeros(3), torch.ones(3))
     network = build_model(best.config.model, data.num_classes, data.image_size).eval()
     try:
         network.load_state_dict(payload["model"])
@@ -112,13 +112,6 @@ def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
     except OSError as error:
         reason = describe_os_error(error)
         raise StorageError(f"{out}: cannot be written: {reason}", reason) from error
-
-
-def _moments(best: BestTrial, data: ImageData) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation that the trial's images were normalised with; a constant channel is not scaled."""
-    if not best.config.normalize:
-        return torch.zeros(3), torch.ones(3)
-    return data.mean, torch.where(data.std > 0, data.std, 1.0)
 
 
 def _description(best: BestTrial, sweep: str, data: ImageData, mean: Tensor, std: Tensor) -> dict[str, Any]:

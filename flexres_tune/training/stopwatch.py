@@ -32,21 +32,17 @@ def time_steps(
     that trials that differ in their optimizers run in the same way.
     """
     measured = TrialConfig(model=config.model, dataset=config.dataset, batch_size=config.batch_size, lr=1e-3)
+    seconds = []
+    started = time.perf_counter()
     try:
-        return _time_steps(measured, shape, execution, budget_s)
+        stepper = Stepper(measured, shape, execution)
+        while len(seconds) < 2 or (sum(seconds[1:]) < budget_s and len(seconds) <= MAX_STEPS):
+            stepper.step()
+            seconds.append(time.perf_counter() - started)
+            started = time.perf_counter()
     except (RuntimeError, NotImplementedError) as error:
         log.warning("%s: not used: %s", execution.label, str(error).splitlines()[0])
         return math.inf, math.inf
-
-
-def _time_steps(config: TrialConfig, shape: DataShape, execution: Execution, budget_s: float) -> tuple[float, float]:
-    started = time.perf_counter()
-    stepper = Stepper(config, shape, execution)
-    seconds = []
-    while len(seconds) < 2 or (sum(seconds[1:]) < budget_s and len(seconds) <= MAX_STEPS):
-        stepper.step()
-        seconds.append(time.perf_counter() - started)
-        started = time.perf_counter()
     step = statistics.median(seconds[1:])
     return max(0.0, seconds[0] - step), step
 
