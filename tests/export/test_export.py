@@ -26,6 +26,7 @@ from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import TrialConfig
 from flexres_tune.train import app as train_app
 from flexres_tune.training import Checkpointer, choose_execution, fit
+from flexres_tune.training.checkpoint import KEYS, save_checkpoint
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -147,6 +148,16 @@ def test_the_seed_with_the_lowest_loss_is_exported_if_the_sweep_ranks_by_loss(pa
         paths.checkpoint(config.trial_id).touch()
     write_plan(paths, make_plan(make_sweep(metric={"name": "val_loss"}), [], "the command", {}))
     assert find_best(open_results(paths.root), "demo").config == make(0.01, seed=1)
+
+
+@pytest.mark.parametrize("weights", [{"stem.0.weight": torch.zeros(1)}, [1, 2]])
+def test_weights_of_another_model_are_refused_in_one_line(paths, run, weights):
+    config = make(0.01)
+    write(paths, config, 0.9)
+    payload = {**dict.fromkeys(KEYS), "trial_id": config.trial_id, "epoch": 1, "model": weights}
+    save_checkpoint(paths.checkpoint(config.trial_id), payload)
+    message = str(run().exception)
+    assert "its weights must fit the model, but do not" in message and "\n" not in message
 
 
 def test_confirmed_is_exported_before_screened_and_the_better_seed_first(paths):
