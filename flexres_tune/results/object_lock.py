@@ -19,8 +19,8 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from flexres_tune.errors import StorageError
 from flexres_tune.results.holder import Holder
@@ -33,84 +33,73 @@ POLL_PERIOD_S = 0.5
 NUM_ATTEMPTS = 5  # of drivers that start at the same instant and withdraw because of each other
 
 
-class ObjectLock:
-    """A claim under `folder`, which a thread rewrites until it is released."""
+@contextmanager
+def hold_claim(folder: RemotePath, sweep: str, on_lost: Callable[[], None]) -> Iterator[None]:
+    """Context in which this process has the only claim under `folder`, which a thread rewrites.
 
-    def __init__(self, folder: RemotePath, sweep: str, on_lost: Callable[[], None]):
-        """Prepare the claim without writing it.
+    `on_lost` is called once, in the thread, if another driver has deleted the claim and taken the sweep over.
 
-        Args:
-            on_lost: called once, in the thread, if another driver has deleted the claim and taken the sweep over.
-        """
-        self._folder = folder
-        self._sweep = sweep
-        self._on_lost = on_lost
-        self._claim = folder / f"{uuid.uuid4().hex}.json"
-        self._content = Holder.of_this_process().to_json()
-        self._released = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def acquire(self) -> None:
-        """Write the claim, unless a living driver has one.
-
-        Raises:
-            ResultsError: another driver that is alive holds the lock.
-            StorageError: the server does not answer, or refuses.
-        """
-        for _ in range(NUM_ATTEMPTS):
-            self._remove_dead_claims()
-            self._claim.write_bytes(self._content)
-            others = [name for name in _list_claims(self._folder) if name != self._claim.name]
-            if not others:
-                break
-            self._claim.unlink(missing_ok=True)
-            time.sleep(random.uniform(0, 2))  # otherwise both would come back at once, and withdraw again
-        else:
-            raise (_read(self._folder / others[0]) or Holder()).refusal(self._folder, self._sweep)
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self._thread.start()
-
-    def release(self) -> None:
-        if self._thread is None:
-            return
-        self._released.set()
-        self._thread.join(2)
-        self._thread = None
+    Raises:
+        ResultsError: another driver that is alive holds the lock.
+        StorageError: the server does not answer, or refuses.
+    """
+    claim = folder / f"{uuid.uuid4().hex}.json"
+    content = Holder.of_this_process().to_json()
+    for _ in range(NUM_ATTEMPTS):
+        _remove_dead_claims(folder, sweep)
+        claim.write_bytes(content)
+        others = [name for name in _list_claims(folder) if name != claim.name]
+        if not others:
+            break
+        claim.unlink(missing_ok=True)
+        time.sleep(random.uniform(0, 2))  # otherwise both would come back at once, and withdraw again
+    else:
+        raise (_read(folder / others[0]) or Holder()).refusal(folder, sweep)
+    released = threading.Event()
+    thread = threading.Thread(target=_beat, args=(claim, content, released, on_lost), name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        released.set()
+        thread.join(2)
         with suppress(OSError):  # the server does not answer: the claim expires by itself
-            self._claim.unlink(missing_ok=True)
+            claim.unlink(missing_ok=True)
 
-    def _remove_dead_claims(self) -> None:
-        """Return when no claim is left; wait up to DEAD_AFTER_S for each to change.
 
-        Raises:
-            ResultsError: the driver of one is alive.
-        """
-        # by claim: when it had been written as we first saw it, and when we did
-        first: dict[str, tuple[int, float]] = {}
-        while claims := _list_claims(self._folder):
-            for name, changed_at in claims.items():
-                claim = self._folder / name
-                holder = _read(claim)
-                if holder is None:
-                    continue  # released since it was listed
-                changed_at_first, seen_at = first.setdefault(name, (changed_at, time.monotonic()))
-                is_alive = holder.is_alive_here
-                if is_alive or (is_alive is None and changed_at != changed_at_first):
-                    raise holder.refusal(self._folder, self._sweep)
-                if is_alive is False or time.monotonic() - seen_at > DEAD_AFTER_S:
-                    claim.unlink(missing_ok=True)
-            time.sleep(POLL_PERIOD_S)
+def _remove_dead_claims(folder: RemotePath, sweep: str) -> None:
+    """Return when no claim is left; wait up to DEAD_AFTER_S for each to change.
 
-    def _beat(self) -> None:
-        while not self._released.wait(HEARTBEAT_S):
-            try:
-                if self._claim.name not in _list_claims(self._folder):
-                    return self._on_lost()
-                self._claim.write_bytes(self._content)
-                if self._released.is_set():  # meanwhile, because release() does not wait for a slow server
-                    self._claim.unlink(missing_ok=True)
-            except StorageError:
-                continue  # no answer: the next heartbeat tries again
+    Raises:
+        ResultsError: the driver of one is alive.
+    """
+    # by claim: when it had been written as we first saw it, and when we did
+    first: dict[str, tuple[int, float]] = {}
+    while claims := _list_claims(folder):
+        for name, changed_at in claims.items():
+            claim = folder / name
+            holder = _read(claim)
+            if holder is None:
+                continue  # released since it was listed
+            changed_at_first, seen_at = first.setdefault(name, (changed_at, time.monotonic()))
+            is_alive = holder.is_alive_here
+            if is_alive or (is_alive is None and changed_at != changed_at_first):
+                raise holder.refusal(folder, sweep)
+            if is_alive is False or time.monotonic() - seen_at > DEAD_AFTER_S:
+                claim.unlink(missing_ok=True)
+        time.sleep(POLL_PERIOD_S)
+
+
+def _beat(claim: RemotePath, content: bytes, released: threading.Event, on_lost: Callable[[], None]) -> None:
+    while not released.wait(HEARTBEAT_S):
+        try:
+            if claim.name not in _list_claims(claim.parent):
+                return on_lost()
+            claim.write_bytes(content)
+            if released.is_set():  # meanwhile, because the lock's end does not wait for a slow server
+                claim.unlink(missing_ok=True)
+        except StorageError:
+            continue  # no answer: the next heartbeat tries again
 
 
 def find_claim_holder(folder: RemotePath) -> Holder | None:
@@ -129,18 +118,14 @@ def find_claim_holder(folder: RemotePath) -> Holder | None:
     return None
 
 
-def exit_when_lost(sweep: str) -> Callable[[], None]:
-    """A function that ends this process before it overwrites what the driver that took over writes."""
-
-    def end() -> None:
-        print(
-            f"\nsweep {sweep}: this driver did not reach the storage for {DEAD_AFTER_S:g} s and another driver has taken "
-            "over; exiting",
-            flush=True,
-        )
-        os._exit(1)
-
-    return end
+def exit_when_lost(sweep: str) -> None:
+    """End this process before it overwrites what the driver that took over writes."""
+    print(
+        f"\nsweep {sweep}: this driver did not reach the storage for {DEAD_AFTER_S:g} s and another driver has taken "
+        "over; exiting",
+        flush=True,
+    )
+    os._exit(1)
 
 
 def _list_claims(folder: RemotePath) -> dict[str, int]:

@@ -7,16 +7,23 @@ merged part and deleting the old ones leaves no row twice.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flexres_tune.errors import ResultsError, StorageError, describe_os_error
-from flexres_tune.results.schema import KEYS, table_schema
+from flexres_tune.results.schema import KEYS, REQUIRED, table_schema
 from flexres_tune.storage import AnyPath, atomic_write, list_folder, open_for_arrow
+
+# A sweep does not reach these: 100,000 trials of 200 epochs. A damaged or hostile part may ask for any amount of memory.
+MAX_ROWS = 20_000_000
+MAX_BYTES = 4 * 2**30  # uncompressed, and of text per column
 
 _NAME = re.compile(r"part-(\d{8,})-(\d{8,})\.parquet")
 
@@ -88,21 +95,59 @@ def read_part(part: Part, name: str, columns: Sequence[str] | None = None) -> pa
     Raises:
         FileNotFoundError: the part was merged and deleted since the folder was listed; list again.
         StorageError: the server does not answer, so nothing is known about the part.
-        ResultsError: the part is damaged, or a column has a type that does not fit today's schema.
+        ResultsError: the part is damaged, is no regular file, is larger than any sweep's, lacks a key, or has a column
+            of a type that does not fit today's schema.
     """
-    source = open_for_arrow(part.path)  # outside of the try: a server that does not answer does not mean damage
     try:
-        with pq.ParquetFile(source, page_checksum_verification=True) as file:
-            known = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
-            table = file.read(known)
-            pa.unify_schemas([table_schema(name), table.schema], promote_options="permissive")
-            table.validate(full=True)
-            return table
-    except FileNotFoundError:
+        with open_for_arrow(part.path) as source:
+            table = _read_checked(source, name, columns)
+        pa.unify_schemas([table_schema(name), table.schema], promote_options="permissive")
+        table.validate(full=True)
+        if empty := [key for key in REQUIRED[name] if key in table.column_names and table[key].null_count]:
+            raise ValueError(f"rows without a {empty[0]}")
+        return table
+    except (FileNotFoundError, StorageError):
         raise
     except (OSError, pa.ArrowException, ValueError, TypeError, KeyError, OverflowError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise ResultsError(f"{part.path}: skipped, damaged or not a part of this table: {reason}") from error
+        reason = describe_os_error(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+        text = reason.splitlines()[0][:200]
+        raise ResultsError(f"{part.path}: skipped, damaged or not a part of this table: {text}") from error
+
+
+def _read_checked(source: BinaryIO | pa.BufferReader, name: str, columns: Sequence[str] | None) -> pa.Table:
+    """The columns of a part that passes its checks.
+
+    Raises:
+        ValueError: the footer or the memory that the rows need is beyond that of a sweep.
+    """
+    with pq.ParquetFile(source, page_checksum_verification=True) as file:
+        footer, schema = file.metadata, file.schema_arrow
+        size = sum(footer.row_group(index).total_byte_size for index in range(footer.num_row_groups))
+        if footer.num_rows > MAX_ROWS or size > MAX_BYTES:
+            raise ValueError(
+                f"must have at most {MAX_ROWS:,} rows and {MAX_BYTES:,} bytes, but has {footer.num_rows:,} rows"
+            )
+        # Arrow writes the schema twice. Pages have checksums and the footer has none: a changed name shows only here.
+        written = (footer.metadata or {}).get(b"ARROW:schema")
+        if written and pa.ipc.read_schema(pa.py_buffer(base64.b64decode(written))).names != schema.names:
+            raise ValueError("the names of its columns are damaged")
+        if missing := [key for key in REQUIRED[name] if key not in schema.names]:
+            raise ValueError(f"has no column {missing[0]}")
+        known = None if columns is None else [column for column in columns if column in schema.names]
+        if footer.num_rows * size <= MAX_BYTES:  # no value is larger than all values together
+            return file.read(known)
+    return _read_as_dictionaries(source, schema, known)
+
+
+def _read_as_dictionaries(source: BinaryIO | pa.BufferReader, schema: pa.Schema, columns: list[str] | None) -> pa.Table:
+    """As ParquetFile.read(), but a long text in a million rows takes memory only after its size was checked."""
+    texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_binary(field.type)]
+    table = pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=texts).read(columns)
+    for chunk in (chunk for column in table.columns for chunk in column.chunks if pa.types.is_dictionary(chunk.type)):
+        size = pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
+        if size > MAX_BYTES:
+            raise ValueError(f"must have at most {MAX_BYTES:,} bytes of text per column, but has {size:,}")
+    return table.cast(pa.schema([schema.field(name) for name in table.column_names]))
 
 
 def join(name: str, tables: Sequence[pa.Table], columns: Sequence[str] | None = None) -> pa.Table:
@@ -115,23 +160,7 @@ def join(name: str, tables: Sequence[pa.Table], columns: Sequence[str] | None = 
 
 
 def last_written(name: str, table: pa.Table) -> pa.Table:
-    """The table without rows that a later row of the same key replaces; the order is kept.
-
-    Sorts integers instead of using a window function: 1,000,000 epochs take a fraction of a second. Arrays cross between
-    Arrow and NumPy as buffers, because to_numpy() and pa.array() import pandas: a quarter of a second per query.
-    """
-    import numpy as np
-
-    if table.num_rows < 2:
-        return table
-    codes = np.zeros(table.num_rows, dtype=np.int64)
-    for column in KEYS[name]:
-        encoded = table[column].combine_chunks().dictionary_encode(null_encoding="encode")
-        codes = codes * max(1, len(encoded.dictionary)) + np.from_dlpack(encoded.indices)
-        # Renumbered densely, so that the product of three columns' sizes fits into 64 bits.
-        codes = np.unique(codes, return_inverse=True)[1]
-    _, from_end = np.unique(codes[::-1], return_index=True)
-    if len(from_end) == table.num_rows:
-        return table
-    kept = np.sort(table.num_rows - 1 - from_end).astype(np.int64)
-    return table.take(pa.Array.from_buffers(pa.int64(), len(kept), [None, pa.py_buffer(kept)]))
+    """The table without rows that a later row of the same key replaces; the order is kept."""
+    rows = table.select(KEYS[name]).append_column("row", pa.arange(0, table.num_rows))
+    last = rows.group_by(list(KEYS[name])).aggregate([("row", "max")])["row_max"].combine_chunks()
+    return table if len(last) == table.num_rows else table.take(last.sort())

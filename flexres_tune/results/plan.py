@@ -16,7 +16,9 @@ from flexres_tune.provenance import versions
 from flexres_tune.records import PrecisionUsed, Stage, Versions
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import PlannedTrial, SweepSpec
-from flexres_tune.storage import atomic_write_text
+from flexres_tune.storage import atomic_write_text, read_file
+
+MAX_PLAN_BYTES = 64 * 2**20  # a trial takes 130
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def read_plan(paths: SweepPaths) -> Plan | None:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        text = paths.plan.read_bytes()
+        text = read_file(paths.plan, MAX_PLAN_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -18,6 +18,12 @@ from flexres_tune.spec import Architecture, TrialConfig
 IDENTITY = ("sweep", "trial_id", "config_id", "seed", "stage", "profile", "status", "error", "attempt")
 # Primary keys within one sweep: of rows with equal keys, the one written last counts.
 KEYS = {"trials": ("trial_id", "stage"), "epochs": ("trial_id", "epoch"), "decisions": ("trial_id", "epoch", "ladder")}
+# Columns that every part has, without nulls: a row without one of them says nothing, or would be read as another.
+REQUIRED = {
+    "trials": ("trial_id", "config_id", "seed", "stage", "status"),
+    "epochs": ("trial_id", "epoch"),
+    "decisions": ("trial_id", "epoch", "action"),
+}
 
 
 @cache

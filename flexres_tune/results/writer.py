@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from flexres_tune.errors import ResultsError, StorageError, describe_os_error
 from flexres_tune.records import Decision, EpochRecord, TrialRecord
-from flexres_tune.results.lock import SweepLock
+from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.parts import Part, join, last_written, list_parts, make_part, read_part, write_part
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.results.schema import table_schema
@@ -246,7 +246,7 @@ def compact_if_needed(paths: SweepPaths) -> None:
     nothing if another driver runs the sweep, or if the folder cannot be written.
     """
     if any(len(list_parts(paths.table(name))[0]) > 1 for name in TABLES):
-        with contextlib.suppress(ResultsError), SweepLock(paths):
+        with contextlib.suppress(ResultsError), sweep_lock(paths):
             SweepWriter(paths).compact()
 
 

@@ -22,7 +22,7 @@ from flexres_tune.datasets.verify import verify_dataset
 from flexres_tune.display.terminal import escape_for_console, make_console
 from flexres_tune.errors import FlexResError
 from flexres_tune.records import Stage, TrialStatus
-from flexres_tune.results.lock import SweepLock
+from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import make_plan, write_plan
 from flexres_tune.results.writer import check_writable, compact_if_needed
@@ -132,7 +132,7 @@ class _SweepRun:
             compact_if_needed(self._paths)
             print_ending(self._session.console, self._paths, has_new_rows=False)
             return 0
-        with SweepLock(self._paths):
+        with sweep_lock(self._paths):
             check_writable(self._paths)
             for stage in self._stages:
                 self._run_stage(stage)

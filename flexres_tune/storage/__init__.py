@@ -8,19 +8,13 @@ from flexres_tune.storage.atomic import (
     temporary_path,
 )
 from flexres_tune.storage.object_store import RemotePath
-from flexres_tune.storage.paths import AnyPath, change_marker, is_remote, list_folder, make_path, open_for_arrow
-
-__all__ = [
-    "AnyPath",
-    "RemotePath",
-    "atomic_write",
-    "atomic_write_bytes",
-    "atomic_write_text",
-    "change_marker",
-    "is_remote",
-    "list_folder",
-    "make_path",
-    "open_for_arrow",
-    "remove_temporary_files",
-    "temporary_path",
-]
+from flexres_tune.storage.paths import (
+    AnyPath,
+    change_marker,
+    is_remote,
+    list_folder,
+    make_path,
+    open_file,
+    open_for_arrow,
+    read_file,
+)

@@ -94,9 +94,13 @@ class RemotePath:
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         """Do nothing: the first object in a folder creates it."""
 
-    def read_bytes(self) -> bytes:
+    def read_bytes(self, max_bytes: int | None = None) -> bytes:
+        """The content; an OSError if it has more than `max_bytes`."""
         with self._explain_errors("read"), self._filesystem().open_input_file(self.key) as file:
-            return file.read()
+            size = file.size() if max_bytes is not None else 0
+            if max_bytes is None or size <= max_bytes:
+                return file.read()
+        raise too_large(self, size, max_bytes)
 
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
@@ -159,6 +163,11 @@ class RemotePath:
 
     def _missing(self) -> FileNotFoundError:
         return FileNotFoundError(errno.ENOENT, "no such object", str(self))
+
+
+def too_large(path: object, size: int, max_bytes: int) -> OSError:
+    """The error of a file that is not read because of its size in bytes."""
+    return OSError(errno.EFBIG, f"must be at most {max_bytes:,} bytes, but has {size:,}; move it away", str(path))
 
 
 def _stat(info: FileInfo) -> Stat:

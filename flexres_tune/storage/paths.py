@@ -7,15 +7,17 @@ rename). The functions here cover what differs, so that only this room asks whic
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, BinaryIO, TypeGuard
 from urllib.parse import parse_qsl
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.storage.filesystem import credentials_advice
-from flexres_tune.storage.object_store import RemotePath, Stat
+from flexres_tune.storage.object_store import RemotePath, Stat, too_large
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,14 +67,51 @@ def change_marker(path: AnyPath) -> object:
     return sorted(list_folder(path)) if is_remote(path) and not time_ns else time_ns
 
 
-def open_for_arrow(path: AnyPath) -> Path | pa.BufferReader:
-    """What pyarrow reads: the file itself, or the whole content of an object, fetched in one request.
+def open_file(path: Path, flags: int = os.O_RDONLY, mode: str = "rb") -> BinaryIO:
+    """Open a regular file. Anything else with its name is refused at once, and never waited for.
+
+    A results folder may come from a stranger: opening a named pipe would wait forever, and a device has no end.
 
     Raises:
-        OSError: an object that does not exist, or a server that does not answer.
+        OSError: the path does not exist, cannot be opened, or is not a regular file.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+        kind = os.fstat(handle).st_mode
+    except FileNotFoundError:
+        if not path.is_symlink():
+            raise
+        raise OSError(errno.EINVAL, "must be a regular file, but is a link to nothing; delete it", str(path)) from None
+    if stat.S_ISREG(kind):
+        return os.fdopen(handle, mode)
+    os.close(handle)
+    found = "a folder" if stat.S_ISDIR(kind) else "a named pipe" if stat.S_ISFIFO(kind) else "a device"
+    raise OSError(errno.EINVAL, f"must be a regular file, but is {found}; move it away", str(path))
+
+
+def read_file(path: AnyPath, max_bytes: int) -> bytes:
+    """The content of a regular file or an object that has at most `max_bytes`.
+
+    Raises:
+        OSError: it does not exist, is larger, cannot be read, or the server does not answer (a StorageError).
+    """
+    if isinstance(path, RemotePath):
+        return path.read_bytes(max_bytes)
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise too_large(path, size, max_bytes)
+        return file.read(size)
+
+
+def open_for_arrow(path: AnyPath) -> BinaryIO | pa.BufferReader:
+    """What pyarrow reads: the opened file, or the whole content of an object, fetched in one request.
+
+    Raises:
+        OSError: as open_file(); or an object that does not exist, or a server that does not answer.
     """
     if not isinstance(path, RemotePath):
-        return path
+        return open_file(path)
     import pyarrow as pa
 
     return pa.BufferReader(path.read_bytes())

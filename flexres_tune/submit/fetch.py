@@ -16,7 +16,7 @@ import tarfile
 from pathlib import Path
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.results.lock import SweepLock
+from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.storage import atomic_write, atomic_write_text
@@ -65,7 +65,7 @@ def unpack_results(archive: Path, root: Path, sweep: str, origin: str) -> int:
     files, or if the folder has rows that were not fetched from `origin`; nothing is changed then.
     """
     paths = SweepPaths(root, sweep)
-    with SweepLock(paths):
+    with sweep_lock(paths):
         before = _fetched_parts(paths, origin)
         written: set[Path] = set()
         try:

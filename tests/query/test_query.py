@@ -14,7 +14,7 @@ from helpers.factories import make_epoch, make_trial
 
 from flexres_tune.query.__main__ import app
 from flexres_tune.records import TrialStatus, Versions
-from flexres_tune.results.lock import SweepLock
+from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import Plan, PlanRow, write_plan
 from flexres_tune.results.writer import SweepWriter
@@ -141,7 +141,7 @@ def test_status_says_what_is_missing_why_trials_failed_and_how_to_go_on(ask, roo
         **{"planned": 6, "completed": 2, "stopped": 1, "failed": 1, "interrupted": 1, "missing": 1},
     }
     assert other["missing"] == 0 and not other["running"]
-    with SweepLock(SweepPaths(root, "demo")):
+    with sweep_lock(SweepPaths(root, "demo")):
         [demo] = json.loads(ask("status", "--sweep", "demo", "--format", "json"))
         assert demo["running"]
         assert (demo["interrupted"], demo["missing"]) == (0, 2), "the driver takes up what was cut off"
@@ -153,7 +153,7 @@ def test_status_counts_a_running_trial_that_was_drawn_on_the_way_as_missing(ask,
 
     paths = SweepPaths(root, "demo")
     write_plan(paths, dataclasses.replace(read_plan(paths), trials=()))  # as tpe, whose rows begin as interrupted
-    for driver, expected in ((contextlib.nullcontext(), (1, 1)), (SweepLock(paths), (0, 2))):
+    for driver, expected in ((contextlib.nullcontext(), (1, 1)), (sweep_lock(paths), (0, 2))):
         with driver:
             [demo] = json.loads(ask("status", "--sweep", "demo", "--format", "json"))
         assert (demo["interrupted"], demo["missing"]) == expected

@@ -6,15 +6,15 @@ import sys
 import pytest
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.results.lock import SweepLock, find_holder
+from flexres_tune.results.lock import find_holder, sweep_lock
 from flexres_tune.results.paths import SweepPaths
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from flexres_tune.results.lock import SweepLock
+from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.paths import SweepPaths
-with SweepLock(SweepPaths(Path(sys.argv[1]), "demo")):
+with sweep_lock(SweepPaths(Path(sys.argv[1]), "demo")):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -25,13 +25,16 @@ def test_second_driver_is_refused_until_the_first_is_killed(paths):
     try:
         assert first.stdout.readline() == "held\n"
         assert find_holder(paths).pid == first.pid
-        with pytest.raises(ResultsError, match=rf"already run by another driver, on host .*, pid {first.pid}, started"):
-            SweepLock(paths).acquire()
+        refused = pytest.raises(
+            ResultsError, match=rf"already run by another driver, on host .*, pid {first.pid}, started"
+        )
+        with refused, sweep_lock(paths):
+            pass
     finally:
         first.kill()
         first.wait()
     assert find_holder(paths) is None
-    with SweepLock(paths):
+    with sweep_lock(paths):
         assert find_holder(paths).pid == os.getpid()
     assert find_holder(paths) is None
 
@@ -39,7 +42,7 @@ def test_second_driver_is_refused_until_the_first_is_killed(paths):
 def test_lock_that_a_dead_driver_left_is_taken(paths):
     paths.folder.mkdir(parents=True)
     paths.lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started_at": "2020-01-01"}) + " " * 500)
-    with SweepLock(paths):
+    with sweep_lock(paths):
         assert json.loads(paths.lock.read_text())["pid"] == os.getpid()
 
 
@@ -49,5 +52,6 @@ def test_sweep_never_run_has_no_holder(paths):
 
 def test_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResultsError, match="there is a file where a folder must be"):
-        SweepLock(SweepPaths(tmp_path / "file", "demo")).acquire()
+    refused = pytest.raises(ResultsError, match="there is a file where a folder must be")
+    with refused, sweep_lock(SweepPaths(tmp_path / "file", "demo")):
+        pass

@@ -8,7 +8,7 @@ import pytest
 from flexres_tune.errors import ResultsError
 from flexres_tune.results import object_lock
 from flexres_tune.results.holder import Holder
-from flexres_tune.results.lock import SweepLock, find_holder
+from flexres_tune.results.lock import find_holder, sweep_lock
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.storage import list_folder
 
@@ -34,27 +34,30 @@ def leave(paths, **changes):
 
 
 def test_second_driver_is_refused_until_the_first_releases_it(paths):
-    with SweepLock(paths):
+    with sweep_lock(paths):
         assert find_holder(paths).pid == os.getpid()
-        with pytest.raises(ResultsError, match=rf"s3://.*already run by another driver, on host .*, pid {os.getpid()}"):
-            SweepLock(paths).acquire()
+        with (
+            pytest.raises(ResultsError, match=rf"s3://.*already run by another driver, on host .*, pid {os.getpid()}"),
+            sweep_lock(paths),
+        ):
+            pass
         assert len(list_folder(paths.lock)) == 1
     assert find_holder(paths) is None and list(list_folder(paths.lock)) == []
-    with SweepLock(paths):
+    with sweep_lock(paths):
         pass
 
 
 def test_driver_that_died_on_this_machine_holds_nothing(paths):
     leave(paths, machine=Holder.of_this_process().machine, pid=os.getpid())  # a process that had this pid before
     assert find_holder(paths) is None
-    with SweepLock(paths):
+    with sweep_lock(paths):
         assert find_holder(paths).host != "elsewhere"
 
 
 def test_driver_of_another_machine_without_heartbeat_is_dead_after_a_while(paths):
     leave(paths)
     assert find_holder(paths).host == "elsewhere"  # its claim is less than a minute old
-    with SweepLock(paths):
+    with sweep_lock(paths):
         assert len(list_folder(paths.lock)) == 1 and find_holder(paths).pid == os.getpid()
 
 
@@ -69,8 +72,11 @@ def test_driver_of_another_machine_with_a_heartbeat_is_left_alone(paths):
     thread = threading.Thread(target=beat)
     thread.start()
     try:
-        with pytest.raises(ResultsError, match="already run by another driver, on host elsewhere, pid 7, started 2026"):
-            SweepLock(paths).acquire()
+        with (
+            pytest.raises(ResultsError, match="already run by another driver, on host elsewhere, pid 7, started 2026"),
+            sweep_lock(paths),
+        ):
+            pass
         assert list(list_folder(paths.lock)) == ["0123.json"]
     finally:
         over.set()
@@ -78,7 +84,7 @@ def test_driver_of_another_machine_with_a_heartbeat_is_left_alone(paths):
 
 
 def test_heartbeat_rewrites_the_claim_and_survives_a_server_that_does_not_answer(bucket, paths):
-    with SweepLock(paths):
+    with sweep_lock(paths):
         claim = paths.lock / list(list_folder(paths.lock))[0]
         first = claim.stat().st_mtime_ns
         _wait(lambda: claim.stat().st_mtime_ns > first)
@@ -92,7 +98,7 @@ def test_heartbeat_rewrites_the_claim_and_survives_a_server_that_does_not_answer
 
 def test_driver_that_was_taken_for_dead_is_notified(paths):
     notified = threading.Event()
-    with SweepLock(paths, on_lost=notified.set):
+    with object_lock.hold_claim(paths.lock, paths.sweep, notified.set):
         (paths.lock / list(list_folder(paths.lock))[0]).unlink()
         assert notified.wait(5)
     assert list(list_folder(paths.lock)) == []
@@ -102,10 +108,10 @@ def test_of_drivers_that_start_at_once_one_runs(paths):
     held, refused, start = [], [], threading.Barrier(4)
 
     def drive():
-        lock = SweepLock(paths)
+        lock = sweep_lock(paths)
         start.wait()
         try:
-            lock.acquire()
+            lock.__enter__()
             held.append(lock)
         except ResultsError as error:
             refused.append(str(error))
@@ -116,7 +122,7 @@ def test_of_drivers_that_start_at_once_one_runs(paths):
     for thread in threads:
         thread.join()
     for lock in held:
-        lock.release()
+        lock.__exit__(None, None, None)
     assert len(held) == 1 and len(refused) == 3
 
 
