@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexres_tune.errors import DataError
+from flexres_tune.storage import open_file
 from flexres_tune.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class ImageTable:
         """The encoded images, in batches; None for a row without one."""
         import pyarrow.parquet as pq
 
-        with _readable(self.path), pq.ParquetFile(self.path) as file:
+        with _readable(self.path), open_file(self.path) as source, pq.ParquetFile(source) as file:
             for batch in file.iter_batches(batch_size, columns=[f"{self.image_column}.bytes"]):
                 yield [image and image["bytes"] for image in batch.column(0).to_pylist()]
 
@@ -49,7 +50,7 @@ def open_table(path: Path) -> ImageTable:
     """
     import pyarrow.parquet as pq
 
-    with _readable(path), pq.ParquetFile(path) as file:
+    with _readable(path), open_file(path) as source, pq.ParquetFile(source) as file:
         schema = file.schema_arrow
         image_column = _image_column(path, schema)
         _check_label_column(path, schema)

@@ -30,6 +30,7 @@ HEARTBEAT_S = 5.0
 DEAD_AFTER_S = 20.0  # four heartbeats, each of which may wait for a request that is repeated
 FRESH_S = 60.0  # find_claim_holder() looks once, and compares with this machine's clock
 POLL_PERIOD_S = 0.5
+MAX_CLAIM_BYTES = 10_000
 NUM_ATTEMPTS = 5  # of drivers that start at the same instant and withdraw because of each other
 
 
@@ -139,6 +140,6 @@ def _list_claims(folder: RemotePath) -> dict[str, int]:
 
 def _read(claim: RemotePath) -> Holder | None:
     try:
-        return Holder.from_json(claim.read_bytes())
+        return Holder.from_json(claim.read_bytes(MAX_CLAIM_BYTES))
     except FileNotFoundError:
         return None

@@ -109,9 +109,8 @@ def read_part(part: Part, name: str, columns: Sequence[str] | None = None) -> pa
     except (FileNotFoundError, StorageError):
         raise
     except (OSError, pa.ArrowException, ValueError, TypeError, KeyError, OverflowError) as error:
-        reason = describe_os_error(error) if isinstance(error, OSError) else str(error) or type(error).__name__
-        text = reason.splitlines()[0][:200]
-        raise ResultsError(f"{part.path}: skipped, damaged or not a part of this table: {text}") from error
+        reason = ((isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__).splitlines()[0]
+        raise ResultsError(f"{part.path}: skipped, damaged or not a part of this table: {reason[:200]}") from error
 
 
 def _read_checked(source: BinaryIO | pa.BufferReader, name: str, columns: Sequence[str] | None) -> pa.Table:

@@ -18,8 +18,6 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.storage import atomic_write_text, read_file
 
-MAX_PLAN_BYTES = 64 * 2**20  # a trial takes 130
-
 
 @dataclass(frozen=True)
 class PlanRow:
@@ -93,7 +91,7 @@ def read_plan(paths: SweepPaths) -> Plan | None:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        text = read_file(paths.plan, MAX_PLAN_BYTES)
+        text = read_file(paths.plan)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -29,6 +29,8 @@ SETTINGS = {
     "s3": ("endpoint_override", "scheme", "region", "anonymous"),
     "gs": ("endpoint_override", "scheme", "anonymous"),
 }
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a link"}
+MAX_RECORD_BYTES = 64 * 2**20  # of a file in JSON; in plan.json a trial takes 130
 _OTHER_KINDS = ("abfs", "abfss", "az", "azure", "gcs", "hdfs", "http", "https", "ftp", "sftp", "file", "s3a", "s3n")
 _RULE = "must be a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
 
@@ -77,19 +79,19 @@ def open_file(path: Path, flags: int = os.O_RDONLY, mode: str = "rb") -> BinaryI
     """
     try:
         handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
-        kind = os.fstat(handle).st_mode
-    except FileNotFoundError:
-        if not path.is_symlink():
+    except OSError:
+        if not os.path.lexists(path) or stat.S_ISREG(kind := os.lstat(path).st_mode):
             raise
-        raise OSError(errno.EINVAL, "must be a regular file, but is a link to nothing; delete it", str(path)) from None
-    if stat.S_ISREG(kind):
-        return os.fdopen(handle, mode)
-    os.close(handle)
-    found = "a folder" if stat.S_ISDIR(kind) else "a named pipe" if stat.S_ISFIFO(kind) else "a device"
+    else:
+        kind = os.fstat(handle).st_mode
+        if stat.S_ISREG(kind):
+            return os.fdopen(handle, mode)
+        os.close(handle)
+    found = _KINDS.get(stat.S_IFMT(kind), "a device")
     raise OSError(errno.EINVAL, f"must be a regular file, but is {found}; move it away", str(path))
 
 
-def read_file(path: AnyPath, max_bytes: int) -> bytes:
+def read_file(path: AnyPath, max_bytes: int = MAX_RECORD_BYTES) -> bytes:
     """The content of a regular file or an object that has at most `max_bytes`.
 
     Raises:

@@ -17,7 +17,7 @@ import torch
 
 from flexres_tune.errors import CheckpointError, StorageError, describe_os_error
 from flexres_tune.records import PrecisionUsed
-from flexres_tune.storage import AnyPath, atomic_write
+from flexres_tune.storage import AnyPath, atomic_write, read_file
 from flexres_tune.text import excerpt
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the payload; a file of another format is not read
 KEYS = {"trial_id", "epoch", "history", "device_type", "precision", "model", "optimizer", "generators"}
+MAX_BYTES = 4 * 2**30  # of a file; one of 5,000,000 parameters has 0.06
 OUTAGE_S = 600.0  # how long a starting trial waits for a server: without its checkpoint it would lose its epochs
 OUTAGE_RETRY_S = 5.0
 
@@ -176,7 +177,7 @@ def load_checkpoint(path: AnyPath, trial_id: str) -> dict[str, Any]:
         CheckpointError: the file belongs to another trial, or cannot be read at all.
     """
     try:
-        content = _retry_during_outage(path.read_bytes)  # before parsing, which raises OSErrors too
+        content = _retry_during_outage(lambda: read_file(path, MAX_BYTES))  # before parsing, which raises OSErrors too
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {describe_os_error(error)}") from error
     try:

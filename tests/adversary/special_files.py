@@ -13,7 +13,7 @@ from helpers.factories import make_sweep
 
 from adversary.attack import Call, Place, command, read
 from adversary.tables import check_pages
-from flexres_tune.results.lock import SweepLock
+from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter, check_writable
 from flexres_tune.submit.cluster_file import read_cluster_file
@@ -116,7 +116,7 @@ def open_as_driver(place: Place) -> Call:
 
     def open_folder() -> None:
         paths, spec = SweepPaths(place.results, "alpha"), make_sweep(name="alpha")
-        with SweepLock(paths):
+        with sweep_lock(paths):
             check_writable(paths)
             read_history(paths, spec)
             read_reports(paths, spec.metric)

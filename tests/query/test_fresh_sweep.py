@@ -1,10 +1,9 @@
 """Every command answers while a sweep has no row yet, and beside parts that cannot be read."""
 
-import os
-
 import pytest
 from helpers.command import invoke
 from helpers.factories import make_config, make_epoch, make_trial
+from helpers.special_files import SPECIAL, in_time, replace
 
 from flexres_tune.query.__main__ import app
 from flexres_tune.report.__main__ import app as report_app
@@ -45,29 +44,20 @@ def truncated_part(paths):
     part.write_bytes(part.read_bytes()[:200])
 
 
-def part_is_a_folder(paths):
-    part = _write_one(paths)
-    part.unlink()
-    part.mkdir()
+def special_part(special):
+    def state(paths):
+        replace(_write_one(paths), special)
+
+    state.__name__ = f"part_is_{special.__name__}"
+    return state
 
 
-def part_is_a_dangling_link(paths):
-    part = _write_one(paths)
-    part.unlink()
-    part.symlink_to("nowhere")
-
-
-def part_is_a_pipe(paths):
-    part = _write_one(paths)
-    part.unlink()
-    os.mkfifo(part)
-
-
-STATES = [fresh_folders, no_tables, only_epochs, truncated_part, part_is_a_folder]
+STATES = [fresh_folders, no_tables, only_epochs, truncated_part, *map(special_part, SPECIAL)]
 
 
 def ask(root, arguments, format="table"):
-    result = invoke(app, *arguments, "--results", root, "--format", format)
+    with in_time():
+        result = invoke(app, *arguments, "--results", root, "--format", format)
     expected = 2 if arguments[0] in NEEDS_TRIALS else 0
     assert result.exit_code == expected, result.output
     return result.stdout if expected == 0 else result.stderr
@@ -77,8 +67,7 @@ def ask(root, arguments, format="table"):
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_every_command_answers_without_a_trial(tmp_path, state, arguments):
     state(SweepPaths(tmp_path, "fresh"))
-    for format in ("table", "csv"):
-        assert ask(tmp_path, arguments, format).strip()
+    assert ask(tmp_path, arguments, "table").strip()
 
 
 def test_board_of_a_fresh_sweep_says_that_no_trial_has_ended(tmp_path):
@@ -102,9 +91,23 @@ def test_a_finished_sweep_is_shown_beside_a_fresh_one(tmp_path, state):
 @pytest.mark.parametrize("state", STATES)
 def test_a_report_is_written_of_a_fresh_sweep(tmp_path, state):
     state(SweepPaths(tmp_path, "fresh"))
-    result = invoke(report_app, "--results", tmp_path)
+    with in_time():
+        result = invoke(report_app, "--results", tmp_path)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "fresh" / "report.html").exists()
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+@pytest.mark.parametrize("name", ["plan.json", "driver.lock"])
+def test_special_files_in_place_of_plan_and_lock_stop_no_command(tmp_path, name, special):
+    paths = SweepPaths(tmp_path, "fresh")
+    _write_one(paths)
+    replace(paths.folder / name, special)
+    for arguments in (["status"], ["leaderboard"], ["published"]):
+        ask(tmp_path, arguments)
+    assert ("plan.json: cannot be read: must be" in ask(tmp_path, ["status"])) == (name == "plan.json")
+    with in_time():
+        assert invoke(report_app, "--results", tmp_path).exit_code == 0
 
 
 def test_every_table_is_empty_and_has_its_columns(tmp_path):

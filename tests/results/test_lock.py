@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.special_files import dangling_link, endless, folder, in_time, pipe, replace, socket_file
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.results.lock import find_holder, sweep_lock
@@ -55,3 +56,19 @@ def test_folder_that_cannot_be_made_is_named(tmp_path):
     refused = pytest.raises(ResultsError, match="there is a file where a folder must be")
     with refused, sweep_lock(SweepPaths(tmp_path / "file", "demo")):
         pass
+
+
+@pytest.mark.parametrize("special", [pipe, endless, folder, dangling_link, socket_file])
+def test_special_file_in_place_of_the_lock_is_refused_at_once(paths, special):
+    replace(paths.lock, special)
+    with in_time(), pytest.raises(ResultsError, match="driver.lock: cannot be written: must be a"), sweep_lock(paths):
+        pass
+    assert find_holder(paths) is None
+
+
+def test_link_in_place_of_the_lock_empties_no_other_file(paths, tmp_path):
+    (tmp_path / "precious").write_text("content")
+    replace(paths.lock, lambda path: path.symlink_to(tmp_path / "precious"))
+    with pytest.raises(ResultsError, match="driver.lock: cannot be written"), sweep_lock(paths):
+        pass
+    assert (tmp_path / "precious").read_text() == "content"

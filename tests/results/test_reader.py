@@ -5,6 +5,7 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.special_files import in_time
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.results import open_results
@@ -70,6 +71,73 @@ def test_damaged_part_is_skipped_once_with_its_name_and_the_rest_read(results, p
     assert [row["seed"] for row in results.trials("demo").to_pylist()] == [0, 2]
     assert results.sql("SELECT count(*) AS n FROM trials").to_pylist() == [{"n": 3}]
     assert caplog.text.count("part-00000002-00000002.parquet: skipped") == 1
+
+
+def rewrite(part, change):
+    pq.write_table(change(pq.read_table(part)), part)
+
+
+def with_nulls(name):
+    return lambda table: table.set_column(table.column_names.index(name), name, pa.nulls(table.num_rows, pa.string()))
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "reason"),
+    [
+        ("trials", lambda table: table.drop_columns(["trial_id"]), "has no column trial_id"),
+        ("trials", with_nulls("status"), "rows without a status"),
+        ("epochs", with_nulls("trial_id"), "rows without a trial_id"),
+        ("decisions", lambda table: table.drop_columns(["action"]), "has no column action"),
+        ("decisions", with_nulls("action"), "rows without a action"),
+    ],
+)
+def test_part_without_a_key_is_skipped_with_a_warning(results, paths, caplog, table, change, reason):
+    rewrite(paths.table(table) / "part-00000002-00000002.parquet", change)
+    assert results.table(table, "demo").num_rows == 2
+    assert f"part-00000002-00000002.parquet: skipped, damaged or not a part of this table: {reason}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("trials", "kernel_size"), ("trials", "test_accuracy"), ("epochs", "lr")]
+)
+def test_damaged_name_of_a_column_is_noticed(results, paths, caplog, table, column):
+    part = paths.table(table) / "part-00000002-00000002.parquet"
+    content = part.read_bytes()
+    first = content.index(b"\x18" + bytes([len(column)]) + column.encode(), len(content) - _footer_size(content))
+    part.write_bytes(content[: first + 2] + bytes([content[first + 2] ^ 1]) + content[first + 3 :])
+    assert results.table(table, "demo").num_rows == 2
+    assert "part-00000002-00000002.parquet: skipped" in caplog.text
+
+
+def _footer_size(content):
+    return int.from_bytes(content[-8:-4], "little") + 8
+
+
+def test_part_with_more_rows_than_a_sweep_is_not_read(results, paths, caplog):
+    part = paths.epochs / "part-00000002-00000002.parquet"
+    pq.write_table(pa.table({"trial_id": pa.nulls(20_000_001, pa.null())}), part)
+    assert part.stat().st_size < 100_000
+    with in_time():
+        assert results.epochs("demo").num_rows == 2
+    assert "must have at most 20,000,000 rows" in caplog.text
+
+
+def test_part_of_long_texts_that_are_stored_once_is_not_read(results, paths, caplog):
+    part = paths.epochs / "part-00000002-00000002.parquet"
+    zeros = pa.repeat(pa.scalar(0, pa.int32()), 100_000)
+    text = pa.DictionaryArray.from_arrays(zeros, pa.array(["x" * 2**20]))
+    pq.write_table(pa.table([text, zeros], ["trial_id", "epoch"]), part)
+    assert part.stat().st_size < 2_000_000
+    with in_time():
+        assert results.epochs("demo").num_rows == 2
+    assert "must have at most 4,294,967,296 bytes of text per column, but has 104,857,600,000" in caplog.text
+
+
+def test_part_of_short_texts_is_read_whatever_their_number(results, paths):
+    table = pa.table({"trial_id": [f"{i:07}" for i in range(200_000)], "epoch": range(200_000)})
+    pq.write_table(table, paths.epochs / "part-00000002-00000002.parquet")
+    found = results.epochs("demo")
+    assert found.schema.field("trial_id").type == pa.string() and found.num_rows == 200_002
 
 
 def test_parts_of_other_versions_are_read(results, paths):
