@@ -7,6 +7,7 @@ import pytest
 from flexres_tune.text import (
     did_you_mean,
     escape,
+    escape_html,
     excerpt,
     format_bytes,
     format_duration,
@@ -122,3 +123,17 @@ def test_masking_a_long_text_is_quick():
     mask_secrets(text + "@ a@b " + text)
     mask_secrets("=" * 200_000 + "@" * 100_000)
     assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ('<b title="x">\'&', "&lt;b title=&#34;x&#34;&gt;&#39;&amp;"),
+        ("\x1b[31m\u202e", r"\x1b[31m\u202e"),
+        ("a\nb", r"a\nb"),
+        (0.5, "0.5"),
+    ],
+)
+def test_text_of_a_page_has_neither_markup_nor_control_characters(text, written):
+    assert escape_html(text) == written
+    assert escape_html("a\nb", keep="\n") == "a\nb"
