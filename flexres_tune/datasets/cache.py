@@ -156,9 +156,7 @@ def write_entry(entry: Path, arrays: ImageArrays) -> None:
         sums = {file.name: hash_file(file) for file in sorted(temporary.glob("*.npy"))}
         (temporary / _SUMS).write_text(json.dumps(sums))
         temporary.chmod(0o755)  # mkdtemp denies other users access, but they may share the cache
-        if (
-            _read(entry) is not None
-        ):  # another node was first (no locks there): keep its files, which processes may have mapped
+        if _read(entry) is not None:  # another node was first; processes may have mapped its files
             shutil.rmtree(temporary)
             return
         if entry.exists():  # damaged

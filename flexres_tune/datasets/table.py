@@ -111,10 +111,9 @@ def _label_array(path: Path, labels: pa.ChunkedArray) -> np.ndarray:
     # not labels.to_numpy(), which imports pandas if it is installed: that takes half of the time of `describe`
     chunks = [np.from_dlpack(chunk) for chunk in labels.chunks]
     values = np.concatenate(chunks) if chunks else np.empty(0, np.int64)
-    if len(values) and (
-        values.min() < 0 or values.max() >= 2**31
-    ):  # this also refuses uint64 values above int64's range
-        row = int(np.argmax((values < 0) | (values >= 2**31)))
+    is_wrong = (values < 0) | (values >= 2**31)  # also true for uint64 values above int64's range
+    if is_wrong.any():
+        row = int(np.argmax(is_wrong))
         raise DataError(
             f"{path}: row {row}: label must be from 0 to K-1, but is {values[row]}; "
             "-1 often marks rows without a label: remove them"

@@ -1,7 +1,7 @@
 """Precision of a sweep: what `precision: auto` stands for, decided once, before the first trial, for all its trials.
 
-A sweep compares what it varies. If each trial chose its precision by a measurement of its own, a sweep over optimizers or
-batch sizes would also compare fp32 with bf16. So the model and batch size on which the sweep's trials do most of their
+A sweep compares what it varies. If each trial chose its precision by a measurement of its own, a sweep over optimizers
+or batch sizes would also compare fp32 with bf16. So the model and batch size on which the sweep's trials do most of their
 work are measured once, on a device that runs nothing else, and all trials on that kind of device use the answer. It is
 written to plan.json. `training.execution.precision_in_sweep` says what other kinds of devices use.
 """
@@ -62,7 +62,7 @@ def recorded_precisions(paths: SweepPaths) -> Precisions:
 
 
 def most_used_precisions(rows: Iterable[Mapping[str, Any]]) -> Precisions:
-    """By device, the precision that most rows of `trials` with `precision: auto` have; the most frequent device first."""
+    """By device, the precision that most rows of `trials` with `precision: auto` have; the most used device first."""
     counts = Counter(
         (row["device"], row["precision_used"])
         for row in rows

@@ -44,9 +44,7 @@ class Preprocessing:
         self._augment = build_augmentation(config.augmentation, data.image_size)
         smoothing = config.label_smoothing  # Szegedy et al. 2016, Rethinking the Inception Architecture, section 7
         classes = torch.eye(data.num_classes, device=device)
-        self._targets = (
-            classes * (1 - smoothing) + smoothing / data.num_classes
-        )  # (classes, classes), one row per label
+        self._targets = classes * (1 - smoothing) + smoothing / data.num_classes  # (classes, classes), row per label
         self._alphas = {"mixup_alpha": config.mixup_alpha, "cutmix_alpha": config.cutmix_alpha}
 
     def training(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

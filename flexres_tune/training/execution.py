@@ -1,7 +1,7 @@
 """Execution: how a trial runs on a device, and what a device can do.
 
-Precision changes the numbers systematically, so it is decided once per sweep and kind of device. Memory format, compiling
-and CUDA graphs change the order of sums, so the last digits only: each trial may have its own.
+Precision changes the numbers systematically, so it is decided once per sweep and kind of device. Memory format,
+compiling and CUDA graphs change the order of sums, and so only the last digits: each trial may have its own.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def list_options(config: TrialConfig, device: torch.device) -> list[Execution]:
 def precision_in_sweep(precisions: Mapping[str, PrecisionUsed], device: torch.device) -> PrecisionUsed | None:
     """The precision of all trials of a sweep on this kind of device; None if the sweep has decided nothing.
 
-    A kind of device that is not in the decisions (a node that joined later) gets the precision that was decided first, or
-    fp32 if that is bf16 and the device has no bf16 units: the answer does not depend on any measurement.
+    A kind of device that is not in the decisions (a node that joined later) gets the precision that was decided first,
+    or fp32 if that is bf16 and the device has no bf16 units: the answer does not depend on any measurement.
 
     Args:
         precisions: the decisions in their order, by `device_name`.
