@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexres_tune.errors import FlexResError
-from flexres_tune.text import did_you_mean, escape
+from flexres_tune.text import did_you_mean, escape, mask_secrets
 
 if TYPE_CHECKING:
     import typer
@@ -53,12 +53,12 @@ def main(app: typer.Typer, arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit. A FlexResError is printed as its message, without a traceback.
 
     `arguments` are those of the command line by default. Control characters in a message are spelled out: it may
-    quote a file that somebody else wrote, and they could steer the terminal.
+    quote a file that somebody else wrote, and they could steer the terminal. Passwords in addresses are masked.
     """
     try:
         app(arguments)
     except FlexResError as error:
-        print(escape(str(error), keep="\n"), file=sys.stderr)
+        print(escape(mask_secrets(str(error)), keep="\n"), file=sys.stderr)
         raise SystemExit(error.exit_status) from None
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None

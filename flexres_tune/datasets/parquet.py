@@ -9,6 +9,7 @@ from flexres_tune.datasets.cache import cached_arrays, hash_file
 from flexres_tune.datasets.decode import decode_images, read_image_size
 from flexres_tune.datasets.table import ImageTable, open_table
 from flexres_tune.errors import DataError
+from flexres_tune.text import excerpt
 
 _VAL_SHARE = 10  # one of ten training rows is held out: 5,000 of CIFAR-10's 50,000
 MAX_DECODED_BYTES = 16 * 2**30
@@ -53,9 +54,14 @@ def read(path: str) -> tuple[ImageArrays, tuple[str, ...]]:
 
 def _open(path: str) -> tuple[ImageTable, ImageTable, tuple[str, ...]]:
     """The tables of training and test, whose labels agree, and the names of the classes."""
-    folder = Path(path).expanduser()
-    files = [folder / "train.parquet", folder / "test.parquet"]
-    if missing := [file.name for file in files if not file.is_file()]:
+    try:
+        folder = Path(path).expanduser()
+        files = [folder / "train.parquet", folder / "test.parquet"]
+        missing = [file.name for file in files if not file.is_file()]
+    except (OSError, RuntimeError) as error:  # a name that is too long; ~ of a user that does not exist
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"parquet:{excerpt(path)}: must be a folder, but: {reason}; give another path") from None
+    if missing:
         raise DataError(
             f"parquet:{path}: must be a folder with train.parquet and test.parquet, but {_what_is_there(folder)}; "
             f"looked for {' and '.join(missing)} in {folder.absolute()}"

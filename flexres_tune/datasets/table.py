@@ -65,7 +65,7 @@ def _readable(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise DataError(
             f"{path}: must be a complete Parquet file, but cannot be read: {' '.join(str(error).split())[:300]}; "
             "copy or download it again"
@@ -125,7 +125,7 @@ def _class_names(metadata: dict[bytes, bytes]) -> tuple[str, ...] | None:
     """Names from Hugging Face's `huggingface` entry, or from a comma-separated `classes` entry."""
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         names = metadata.get(b"classes", b"").decode(errors="replace").split(",")
     names = tuple(str(name).strip() for name in names) if isinstance(names, list) else ()
     return names if len(names) > 1 else None

@@ -13,6 +13,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from flexres_tune.errors import ResultsError
+
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
@@ -26,8 +28,12 @@ FORWARDED_VARIABLES = (*ENDPOINT_VARIABLES, "AWS_REGION", "AWS_DEFAULT_REGION", 
 
 
 def forwarded_environment() -> dict[str, str]:
-    """Those of FORWARDED_VARIABLES that are set in this process."""
-    return {name: os.environ[name] for name in FORWARDED_VARIABLES if os.environ.get(name)}
+    """Those of FORWARDED_VARIABLES that are set in this process, without addresses that contain credentials.
+
+    Ray writes them to its logs. `s3_endpoint` refuses such an address, if it is needed.
+    """
+    found = {name: os.environ.get(name, "") for name in FORWARDED_VARIABLES}
+    return {name: value for name, value in found.items() if value and "@" not in value}
 
 
 @cache  # one per process and server: each has its own connections, which threads share
@@ -42,10 +48,20 @@ def open_filesystem(kind: str, bucket: str, query: str) -> FileSystem:
 
 
 def s3_endpoint(settings: dict[str, str]) -> tuple[str | None, str | None]:
-    """(host:port, http or https) of the S3 server, from the address or else the environment; host None means AWS."""
-    given = settings.get("endpoint_override") or next(filter(None, map(os.environ.get, ENDPOINT_VARIABLES)), None)
+    """(host:port, http or https) of the S3 server, from the address or else the environment; host None means AWS.
+
+    Raises:
+        ResultsError: the environment's address contains credentials.
+    """
+    variable = next(filter(os.environ.get, ENDPOINT_VARIABLES), None)
+    given = settings.get("endpoint_override") or (variable and os.environ[variable])
     if not given:
         return None, settings.get("scheme")
+    if "@" in given:
+        raise ResultsError(
+            f"{variable}: must be an address without credentials, such as http://HOST:PORT, but has text before the @; "
+            f"{credentials_advice('s3')}"
+        )
     scheme, separator, host = given.rpartition("://")
     return host.rstrip("/"), settings.get("scheme") or (scheme if separator else None)
 

@@ -155,6 +155,11 @@ def _parse_address(text: str, kind: str, rest: str) -> RemotePath:
             f"{kind}:{location}: the settings after the ? must be among {', '.join(SETTINGS[kind])}, each with =VALUE, "
             f"but got {unknown[0]!r}; {credentials_advice(kind)}"
         )
+    if "@" in dict(settings).get("endpoint_override", ""):
+        raise ResultsError(
+            f"{kind}:{location}: endpoint_override must be HOST:PORT without credentials, because addresses are printed "
+            f"and saved in plan.json, but has text before the @; {credentials_advice(kind)}"
+        )
     return RemotePath(kind, "/".join(segments), query)
 
 

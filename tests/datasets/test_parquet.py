@@ -148,6 +148,13 @@ def test_names_of_classes_are_read_from_the_schema(folder, metadata):
     assert describe_dataset(f"parquet:{folder}").num_classes == 3
 
 
+def test_names_of_classes_that_are_nested_without_end_are_none(folder):
+    images_of_two_classes = [encode(pixels_of(i)) for i in range(40)], [i % 2 for i in range(40)]
+    write(folder / "train.parquet", *images_of_two_classes, "image", {"huggingface": "[" * 100_000})
+    write(folder / "test.parquet", *images_of_two_classes)
+    assert describe_dataset(f"parquet:{folder}").num_classes == 2
+
+
 @pytest.mark.parametrize(("mode", "form"), [("L", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG")])
 def test_other_colour_modes_become_rgb(folder, mode, form):
     write(folder / "test.parquet", [encode(pixels_of(i), mode, form) for i in range(3)], [0, 1, 2])
@@ -289,3 +296,10 @@ def test_labels_of_every_integer_type_are_read(folder, kind):
 def test_a_label_that_no_signed_integer_holds_is_refused(folder):
     write(folder / "test.parquet", [encode(pixels_of(0))] * 3, [0, 1, 2**64 - 1], label_type=pa.uint64())
     assert "test.parquet: row 2: label must be from 0 to K-1, but is 18446744073709551615" in both(folder)
+
+
+@pytest.mark.parametrize("path", ["~nouser_of_this_name/x", "/" + "a" * 5000])
+def test_path_that_cannot_exist_is_refused(path):
+    with pytest.raises(DataError, match=r"must be a folder, but: .*; give another path") as caught:
+        parquet.describe(path)
+    assert len(str(caught.value)) < 300

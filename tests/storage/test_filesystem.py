@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from flexres_tune.errors import StorageError
+from flexres_tune.errors import ResultsError, StorageError
 from flexres_tune.storage import make_path
 from flexres_tune.storage.filesystem import forwarded_environment, open_filesystem, s3_endpoint
 
@@ -53,3 +53,14 @@ def test_absent_server_is_reported_within_seconds():
         with pytest.raises(StorageError, match=r"127\.0\.0\.1:\d+ does not answer"):
             place.write_bytes(b"x")
         assert time.monotonic() - began < 6
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+def test_credentials_in_the_endpoint_of_the_environment_are_refused_and_neither_repeated_nor_sent(
+    monkeypatch, variable
+):
+    monkeypatch.setenv(variable, "http://someone:secret@127.0.0.1:9")
+    with pytest.raises(ResultsError, match=f"{variable}: must be an address without credentials") as caught:
+        s3_endpoint({})
+    assert "secret" not in str(caught.value)
+    assert variable not in forwarded_environment()

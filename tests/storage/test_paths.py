@@ -56,7 +56,10 @@ def test_other_addresses_are_refused_with_what_to_give(text, message):
         make_path(text)
 
 
-@pytest.mark.parametrize("text", ["s3://KEY:hush@bucket/x", "s3://b/x?access_key=KEY&secret_key=hush"])
+@pytest.mark.parametrize(
+    "text",
+    ["s3://KEY:hush@bucket/x", "s3://b/x?access_key=KEY&secret_key=hush", "s3://b/x?endpoint_override=KEY:hush@h:9"],
+)
 def test_credentials_in_an_address_are_refused_and_not_repeated(text):
     with pytest.raises(ResultsError, match=r"AWS_ACCESS_KEY_ID.*~/\.aws/credentials.*role") as caught:
         make_path(text)
