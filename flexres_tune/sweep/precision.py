@@ -1,9 +1,9 @@
 """Precision of a sweep: what `precision: auto` stands for, decided once, before the first trial, for all its trials.
 
 A sweep compares what it varies. If each trial chose its precision by a measurement of its own, a sweep over optimizers
-or batch sizes would also compare fp32 with bf16. So the model and batch size on which the sweep's trials do most of their
-work are measured once, on a device that runs nothing else, and all trials on that kind of device use the answer. It is
-written to plan.json. `training.execution.precision_in_sweep` says what other kinds of devices use.
+or batch sizes would also compare fp32 with bf16. So the model and batch size on which the sweep's trials do most of
+their work are measured once, on a device that runs nothing else, and all trials on that kind of device use the answer.
+It is written to plan.json. `training.execution.precision_in_sweep` says what other kinds of devices use.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ def reuse_rows(
     failed there may not fail here. The row gets this sweep's name, stage and profile, and `reused_from`, the sweep that
     ran the trial; everything else is kept.
 
-    All trials of a sweep on one kind of device have the same precision: a row with another one is not copied. If this sweep has decided none yet (`precisions` is empty), it uses the one that most of the rows found have.
+    All trials of a sweep on one kind of device have the same precision: a row with another one is not copied. If this
+    sweep has decided none yet (`precisions` is empty), it uses the one that most of the rows found have.
 
     Trials with equal configurations have the same id. The id of a trial on `parquet:PATH` depends on the path and not
     on the images, so a row is not copied if a file there was changed after its trial had started. A file that was

@@ -38,7 +38,7 @@ def _graphed(model: nn.Module, execution: Execution, sample: Tensor) -> Network:
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with execution.autocast():
-        # Sequential, because capturing replaces its module's forward, and batches of other shapes still need the model's
+        # Sequential, because capturing replaces its module's forward, and batches of other shapes need the model's
         graphed = torch.cuda.make_graphed_callables(nn.Sequential(model), (sample.clone(),))
     with torch.no_grad():
         for name, buffer in model.named_buffers():
