@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,6 +47,7 @@ class SweepWriter:
         self._last_flush = -math.inf
         self._next_sequence = {name: self._clean_up(paths.table(name)) for name in TABLES}
         self._attempts = self._load_attempts()
+        self._replaced: set[tuple[str, int]] = set()  # epochs in the buffer whose older rows are in a part
 
     def __enter__(self) -> SweepWriter:
         return self
@@ -69,6 +70,8 @@ class SweepWriter:
             attempts.extend(bytes(record.epoch + 1 - len(attempts)))
         attempt = _byte(record.attempt)
         if attempt > attempts[record.epoch] and not (is_repeat and attempts[record.epoch]):
+            if attempts[record.epoch]:
+                self._replaced.add((record.trial_id, record.epoch))
             attempts[record.epoch] = attempt
             self._rows["epochs"].append(self._row(record))
 
@@ -156,8 +159,29 @@ class SweepWriter:
 
     def _write(self, name: str, table: pa.Table) -> None:
         sequence = self._next_sequence[name]
-        write_part(make_part(self.paths.table(name), sequence, sequence), table)
+        if name == "epochs" and self._replaced:
+            # Another program that reads all parts must not find an epoch twice, so the older row goes at once.
+            self._merge(name, self._parts_since(self._replaced), table)
+            self._replaced.clear()
+        else:
+            write_part(make_part(self.paths.table(name), sequence, sequence), table)
         self._next_sequence[name] = sequence + 1
+
+    def _parts_since(self, keys: Collection[tuple[str, int]]) -> list[Part]:
+        """Parts of `epochs`, from the oldest one that has a row of these (trial_id, epoch)."""
+        parts, _covered = list_parts(self.paths.epochs)
+        missing, begin = set(keys), len(parts)
+        for index in reversed(range(len(parts))):
+            if not missing:
+                break
+            with contextlib.suppress(ResultsError):  # a damaged part has no rows
+                table = read_part(parts[index], "epochs", ("trial_id", "epoch"))
+                found = missing.intersection(
+                    zip(*(table[key].to_pylist() for key in ("trial_id", "epoch")), strict=True)
+                )
+                begin = index if found else begin
+                missing -= found
+        return parts[begin:]
 
     def _merge_small(self, name: str) -> None:
         """Merge the newest parts if there are FANOUT of one size. A failure loses nothing and is repeated later."""
@@ -169,8 +193,11 @@ class SweepWriter:
                     self._merge(name, newest)
                 return
 
-    def _merge(self, name: str, parts: list[Part]) -> None:
-        """Merge consecutive parts into one. A damaged part is renamed to a hidden name and never deleted."""
+    def _merge(self, name: str, parts: list[Part], rows: pa.Table | None = None) -> None:
+        """Merge consecutive parts into one, with new rows if there are any: then these parts are the newest.
+
+        A damaged part is renamed to a hidden name and never deleted.
+        """
         tables, good = [], []
         for part in parts:
             try:
@@ -183,9 +210,12 @@ class SweepWriter:
                 log.warning("%s; kept as %s", error, hidden.name)
                 with contextlib.suppress(OSError):
                     part.path.rename(hidden)
-        if not good:
+        if rows is not None:
+            tables.append(rows)
+        if not tables:
             return
-        merged = make_part(self.paths.table(name), good[0].first, good[-1].last)
+        last = good[-1].last if rows is None else self._next_sequence[name]
+        merged = make_part(self.paths.table(name), good[0].first if good else last, last)
         if merged in good:
             return
         write_part(merged, last_written(name, join(name, tables)))

@@ -86,6 +86,43 @@ def test_epochs_computed_again_by_a_later_attempt_replace_the_old(paths, make_ep
     assert [row["val_accuracy"] for row in rows] == [0.1, 0.2, 0.2]
 
 
+def test_other_programs_find_no_epoch_twice_while_it_is_computed_again(paths, make_epoch):
+    def keys():
+        table = pa.concat_tables(pq.read_table(part) for part in sorted(paths.epochs.glob("*.parquet")))
+        return list(
+            zip(table["trial_id"].to_pylist(), table["epoch"].to_pylist(), table["attempt"].to_pylist(), strict=True)
+        )
+
+    with SweepWriter(paths) as writer:
+        for epoch in (1, 2, 3):
+            writer.add_epoch(make_epoch("a-0", epoch))
+            writer.add_epoch(make_epoch("b-0", epoch))
+            writer.flush()
+    with SweepWriter(paths) as writer:
+        for epoch in (2, 3, 4):
+            writer.add_epoch(make_epoch("a-0", epoch, attempt=2))
+            writer.flush()
+            found = keys()
+            assert len({key[:2] for key in found}) == len(found), found
+            assert {("a-0", 1, 1), ("a-0", epoch, 2), *(("b-0", e, 1) for e in (1, 2, 3))} <= set(found)
+    assert len(keys()) == 7
+    assert [part.path.name for part in list_parts(paths.epochs)[1]] == []
+
+
+def test_epoch_is_replaced_also_if_a_part_is_damaged(paths, make_epoch, caplog):
+    with SweepWriter(paths) as writer:
+        for epoch in (1, 2, 3):
+            writer.add_epoch(make_epoch("a-0", epoch))
+            writer.flush()
+    with SweepWriter(paths) as writer:
+        damaged = list_parts(paths.epochs)[0][1].path
+        damaged.write_bytes(b"damaged")
+        writer.add_epoch(make_epoch("a-0", 1, attempt=2))
+    table = pa.concat_tables(read_part(part, "epochs") for part in list_parts(paths.epochs)[0])
+    assert sorted(zip(table["epoch"].to_pylist(), table["attempt"].to_pylist(), strict=True)) == [(1, 2), (3, 1)]
+    assert damaged.with_name(f".{damaged.name}.damaged").exists()
+
+
 def test_compact_leaves_one_part_and_only_the_last_row_of_a_trial(paths, make_config, make_trial, make_epoch):
     config = make_config()
     with SweepWriter(paths) as writer:
