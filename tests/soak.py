@@ -76,6 +76,7 @@ class Sweep:
     num_starts: int = 0
     num_dead_trials: int = 0  # killed in this run of the driver; a trial that dies a third time would be `failed`
     is_done: bool = False
+    events: list[str] = field(default_factory=list)  # for the message of a failure
 
     @property
     def clock_flag(self) -> Path:
@@ -261,6 +262,7 @@ def disturb(sweeps: list[Sweep], chance: random.Random, figures: Figures) -> Non
                 wait(chance.uniform(1, 8))
                 os.kill(pid, signal.SIGCONT)
     figures[f"disturbances: {kind}"] += 1
+    sweep.events.append(f"{kind} after: {driver.text()[-300:]!r}")
     if kind in ("kill driver", "term", "int"):
         driver.wait(60)
 
@@ -300,6 +302,8 @@ def run_round(folder: Path, disturbance: Callable[[list[Sweep]], None] | None, f
         assert not reader.problems, reader.problems
         figures["reads with pyarrow"] += reader.num_reads
         figures["starts"] += sum(sweep.num_starts for sweep in sweeps)
+        errors = open_results(reader.results).trials()["error"].drop_null().to_pylist()
+        assert not errors, "\n".join([*errors, *(event for sweep in sweeps for event in sweep.events)])
         return tables(reader.results)
     finally:
         for sweep in sweeps:

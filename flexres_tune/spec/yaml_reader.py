@@ -8,7 +8,8 @@ problem is collected with its line.
 from __future__ import annotations
 
 import math
-from pathlib import Path
+import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 from flexres_tune.errors import Problem, SpecError
@@ -38,12 +39,16 @@ def read_yaml(path: str) -> Document:
     """
     file = excerpt(path, 300)
     try:
-        with Path(path).open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:  # a named pipe would be waited for
+            is_file = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+            raw = stream.read(MAX_BYTES + 1) if is_file else b""
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         message = f"must be a sweep file that can be read, but: {reason}; check the path"
         raise SpecError([Problem("", message, file)]) from None
+    if not is_file:
+        message = "must be a sweep file that can be read, but is no regular file; check the path"
+        raise SpecError([Problem("", message, file)])
     if len(raw) > MAX_BYTES:
         message = f"a sweep file must have at most {MAX_BYTES:,} bytes, but has more; split it into several sweeps"
         raise SpecError([Problem("", message, file)])

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import special_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -165,6 +166,13 @@ def test_no_mapping_is_refused(raw, tmp_path):
 def test_an_unreadable_path_is_refused(name, tmp_path):
     with pytest.raises(SpecError, match="must be a sweep file that can be read"):
         load_sweep(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("special", [special_files.pipe, special_files.endless])
+def test_a_file_that_is_no_regular_file_is_refused_at_once(special, tmp_path):
+    special(tmp_path / "x.yaml")
+    with special_files.in_time(), pytest.raises(SpecError, match="x.yaml: must be a sweep file .* no regular file"):
+        load_sweep(str(tmp_path / "x.yaml"))
 
 
 def test_a_grid_of_many_different_problems_is_refused_by_the_first_of_them(tmp_path):
