@@ -75,7 +75,7 @@ class EpochRecord(EpochMetrics):
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """A decision of the scheduler about a trial at a rung, and its reason: a row of `decisions`."""
+    """A decision about a trial at a rung, by the scheduler or the search, and its reason: a row of `decisions`."""
 
     trial_id: str = column("trial that the decision is about")
     epoch: int = column("epoch after which the decision was made", "epochs")
@@ -84,8 +84,11 @@ class Decision:
     cutoff: float | None = column(
         "lowest value with which the trial continues; null if there was nothing to compare with", "fraction"
     )
-    action: str = column("continue | stop")
+    action: str = column("continue | stop, by the scheduler; pause | promote, by the search")
     ladder: str = column("ladder that the rung belongs to; only trials of one ladder are compared", default="")
+    until_epoch: int | None = column(
+        "epoch up to which a promoted trial trains next; null for other actions", "epochs", default=None
+    )
     sweep: str = column("sweep's name", default="")
 
 

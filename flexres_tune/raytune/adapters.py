@@ -28,8 +28,9 @@ from ray.tune.search import Searcher
 
 from flexres_tune.raytune.trainable import REPORT_KEY
 from flexres_tune.raytune.watchdog import Watchdog
-from flexres_tune.records import TrialStatus
+from flexres_tune.records import Decision, TrialStatus
 from flexres_tune.search.base import DONE, WAIT, Assignment, Outcome, Search
+from flexres_tune.spec import Metric
 from flexres_tune.sweep.journal import Journal, TrialState
 from flexres_tune.sweep.signals import Signals
 from flexres_tune.sweep.worker import TrialJob
@@ -52,22 +53,27 @@ class DriverSide:
 class SearchAdapter(DriverSide, Searcher):
     """A `Search` as Ray's Searcher: each assignment becomes the configuration of one of Ray's trials.
 
-    must_wait: whether no trial may start for now. is_over: whether no trial will start any more.
+    If the search assigns a paused trial again, Ray sees a new trial, with an id of its own.
+
+    on_decision: called with every decision of the search. must_wait: whether no trial may start for now. is_over: whether no trial will start any more.
     """
 
     def __init__(
         self,
         search: Search,
         make_job: Callable[[Assignment], TrialJob],
+        on_decision: Callable[[Decision], None],
         must_wait: Callable[[], bool],
         is_over: Callable[[], bool],
     ):
         super().__init__()
+        self._on_decision = on_decision
         self._search = search
         self._make_job = make_job
         self._must_wait = must_wait
         self._is_over = is_over
-        self.assignments: dict[str, Assignment] = {}  # by our trial_id
+        self._running: set[str] = set()  # our trial_ids
+        self.assignments: dict[str, Assignment] = {}  # the last one of each trial, by our trial_id
 
     def suggest(self, trial_id: str) -> dict | str | None:
         if self._is_over():
@@ -75,17 +81,29 @@ class SearchAdapter(DriverSide, Searcher):
         if self._must_wait():
             return None  # Ray asks again
         assignment = self._search.ask()
+        self._pass_on_decisions()
         if assignment is DONE:
             return Searcher.FINISHED
         if assignment is WAIT:
+            if not self._running:
+                raise RuntimeError("a search must not wait if no trial runs, because nothing would end the waiting")
             return None
         job = self._make_job(assignment)
+        self._running.add(job.trial_id)
         self.assignments[job.trial_id] = assignment
         return asdict(job)
 
-    def tell(self, state: TrialState, score: float | None) -> None:
-        """Tell the search how a trial ended. Ray's on_trial_complete does not know the trial's row."""
-        self._search.tell(Outcome(self.assignments[state.trial_id], TrialStatus(state.record.status), score))
+    def tell(self, state: TrialState, metric: Metric) -> None:
+        """Tell the search how an assignment ended. Ray's on_trial_complete does not know the trial's row."""
+        self._running.discard(state.trial_id)
+        status = TrialStatus(state.record.status)
+        assignment = self.assignments[state.trial_id]
+        self._search.tell(Outcome(assignment, status, state.score(metric), state.last_score(metric)))
+        self._pass_on_decisions()
+
+    def _pass_on_decisions(self) -> None:
+        for decision in self._search.take_decisions():
+            self._on_decision(decision)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """Nothing: see tell()."""
@@ -136,7 +154,8 @@ class JournalCallback(DriverSide, tune.Callback):
         self._journal = journal
         self._searcher = searcher
         self._watchdog = watchdog
-        self._attempts = attempts
+        self._attempts = dict(attempts)
+        self._started: set[str] = set()  # Ray's ids of its trials
         self._on_change = on_change
         self._on_message = on_message
         self._with_problem: set[str] = set()  # trial_ids whose problem was printed
@@ -164,14 +183,13 @@ class JournalCallback(DriverSide, tune.Callback):
         self._on_change(state)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info) -> None:
-        trial_id = trial.config["trial_id"]
-        if trial_id in self._journal.states:  # a trial that never started has no row
-            self._finish(trial_id)
+        if trial.trial_id in self._started:  # one that never started has no row
+            self._finish(trial.config["trial_id"])
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info) -> None:
         """The trial's process has died more often than it is restarted, or was killed because it hung."""
         trial_id = trial.config["trial_id"]
-        if trial_id not in self._journal.states:
+        if trial.trial_id not in self._started:
             self._start(trial, num_failures=0)
         self._finish(trial_id, TrialStatus.FAILED, self._watchdog.ended.get(trial_id) or _error_text(trial))
 
@@ -181,12 +199,15 @@ class JournalCallback(DriverSide, tune.Callback):
     def _start(self, trial: Trial, num_failures: int) -> TrialState:
         trial_id = trial.config["trial_id"]
         attempt = self._attempts.get(trial_id, 0) + 1 + num_failures
-        return self._journal.start(self._searcher.assignments[trial_id].trial, attempt)
+        assignment = self._searcher.assignments[trial_id]
+        self._started.add(trial.trial_id)
+        return self._journal.start(assignment.trial, attempt, assignment.until_epoch)
 
     def _finish(self, trial_id: str, status: TrialStatus | None = None, error: str | None = None) -> None:
         state = self._journal.states[trial_id]
+        self._attempts[trial_id] = state.attempt
         if self._journal.finish(trial_id, status, error) is not None:  # None: the journal is closed
-            self._searcher.tell(state, state.score(self._journal.metric))
+            self._searcher.tell(state, self._journal.metric)
         self._on_change(state)
 
 

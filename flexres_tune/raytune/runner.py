@@ -97,6 +97,7 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     searcher = SearchAdapter(
         run.search,
         make_job=make_job,
+        on_decision=journal.record_decision,
         must_wait=lambda: journal.is_closed or backpressure.must_wait() or not machine.may_start(),
         is_over=lambda: run.signals.requested,
     )
@@ -125,6 +126,7 @@ def _make_job(run: TuneRun, assignment: Assignment, stop_file: AnyPath) -> Trial
         checkpoint=str(run.paths.checkpoint(config.trial_id).resolve()),
         checkpoint_period_s=checkpoint_period_s(run.resources.num_concurrent),
         num_threads=run.resources.num_threads,
+        until_epoch=assignment.until_epoch,
         folder=os.getcwd(),
         stop_file=str(stop_file),
         num_gpus=run.resources.gpu,

@@ -31,7 +31,7 @@ class Watchdog:
                 continue
             trial_id = trial.config["trial_id"]
             state = self._journal.states.get(trial_id)
-            if state is None or trial_id in self.ended:
+            if state is None or state.record is not None or trial_id in self.ended:
                 continue
             has_started = state.report is not None
             if now - state.reported_at < self._timeout_s + (0 if has_started else START_S):

@@ -17,7 +17,11 @@ from flexres_tune.spec import Architecture, TrialConfig
 # The first columns of `trials`; the configuration's follow, then the rest of TrialRecord.
 IDENTITY = ("sweep", "trial_id", "config_id", "seed", "stage", "profile", "status", "error", "attempt")
 # Primary keys within one sweep: of rows with equal keys, the one written last counts.
-KEYS = {"trials": ("trial_id", "stage"), "epochs": ("trial_id", "epoch"), "decisions": ("trial_id", "epoch", "ladder")}
+KEYS = {
+    "trials": ("trial_id", "stage"),
+    "epochs": ("trial_id", "epoch"),
+    "decisions": ("trial_id", "epoch", "ladder", "action"),  # a trial that was paused at a rung may be promoted later
+}
 # Columns that every part has, without nulls: a row without one of them says nothing, or would be read as another.
 REQUIRED = {
     "trials": ("trial_id", "config_id", "seed", "stage", "status"),

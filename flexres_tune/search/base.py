@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
-from flexres_tune.records import TrialStatus
+from flexres_tune.records import Decision, TrialStatus
 from flexres_tune.spec import PlannedTrial
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Train `trial` up to and including epoch `until_epoch`, from its checkpoint if it has one.
-
-    Limitation: the worker runs every trial to its last epoch, so all of today's searches set `until_epoch` to that.
-    """
+    """Train `trial` up to and including epoch `until_epoch`, from its checkpoint if it has one."""
 
     trial: PlannedTrial
     until_epoch: int
@@ -91,7 +88,7 @@ class Workload:
 
 
 class Search(Protocol):
-    """Decides what to train next.
+    """Decides what to train next. Searches are subclasses, so that they inherit take_decisions().
 
     A search is deterministic in what it was told: built from the tables of a killed run, it continues exactly as that
     run would have. It may assign a trial several times, each time up to a later epoch, so that trials can be paused.
@@ -104,3 +101,11 @@ class Search(Protocol):
 
     def tell(self, outcome: Outcome) -> None:
         """An assignment has ended."""
+
+    def take_decisions(self) -> Sequence[Decision]:
+        """Why trials were paused or promoted, for the table: the decisions since the last call.
+
+        `value` and `cutoff` are scores, higher is better. A search that was rebuilt from the tables may repeat those
+        of the killed run.
+        """
+        return ()

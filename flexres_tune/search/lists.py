@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from flexres_tune.search.base import DONE, Assignment, History, Outcome, Step, Workload
+from flexres_tune.search.base import DONE, Assignment, History, Outcome, Search, Step, Workload
 from flexres_tune.spec import PlannedTrial
 
 
-class ListSearch:
+class ListSearch(Search):
     """The trials of a list that are not done, in its order. What it is told changes nothing."""
 
     def __init__(self, trials: Iterable[PlannedTrial], history: History | None = None):

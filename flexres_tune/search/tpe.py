@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.errors import FlexResError
-from flexres_tune.search.base import DONE, Assignment, History, Outcome, Step, Workload
+from flexres_tune.search.base import DONE, Assignment, History, Outcome, Search, Step, Workload
 from flexres_tune.spec import Distribution, PlannedTrial, SweepSpec, trial_from_assignment
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_REDRAWS = 200  # TPE repeats itself in small discrete spaces; after so many useless draws the space is exhausted
 
 
-class TpeSearch:
+class TpeSearch(Search):
     """Optuna's TPE (Bergstra et al. 2011): one suggestion per configuration, one trial per seed of the sweep.
 
     Every seed's result is an observation of its own. The study is first told the trials of earlier runs, so a resumed

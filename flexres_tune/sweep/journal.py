@@ -29,6 +29,7 @@ class TrialState:
     node_ip: str | None = None
     facts: TrialFacts = field(default_factory=TrialFacts)
     history: dict[int, EpochMetrics] = field(default_factory=dict)  # by epoch
+    until_epoch: int | None = None  # end of its assignment; None: its last epoch
     report: TrialReport | None = None  # the last one
     was_stopped: bool = False  # by a stopping rule
     reported_at: float = field(default_factory=time.monotonic)  # time of the last report, or of the start
@@ -45,8 +46,17 @@ class TrialState:
         """
         if self.record is not None and self.record.status in WITHOUT_SCORE:
             return None
-        scores = (metric.score(getattr(metrics, metric.name)) for metrics in self.history.values())
-        return max(filter(math.isfinite, scores), default=None)
+        return max(filter(math.isfinite, self._scores(metric).values()), default=None)
+
+    def last_score(self, metric: Metric) -> float | None:
+        """The same at the last epoch that the trial has reached."""
+        if self.score(metric) is None:
+            return None
+        value = self._scores(metric)[max(self.history)]
+        return value if math.isfinite(value) else None
+
+    def _scores(self, metric: Metric) -> dict[int, float]:
+        return {epoch: metric.score(getattr(metrics, metric.name)) for epoch, metrics in self.history.items()}
 
 
 class Journal:
@@ -63,7 +73,8 @@ class Journal:
         self._versions = versions
         self._git_commit = git_commit
         self._rules: dict[int, StoppingRule] = {}  # by number of epochs
-        self._decided: set[tuple[str, int]] = set()  # (trial_id, epoch) with a row in `decisions`
+        self._decided: set[tuple[str, int]] = set()  # (trial_id, epoch) with a row of a rule in `decisions`
+        self._recorded: set[tuple[str, int, str, str]] = set()  # keys of all rows in `decisions`
         self.states: dict[str, TrialState] = {}
         self.lock = threading.RLock()
         self.is_closed = False
@@ -87,7 +98,10 @@ class Journal:
         """
         metric = self._spec.metric
         num_epochs = {trial.config.trial_id: trial.config.epochs for trial in trials}
+        self._recorded = {_key(row) for row in past.decisions}
         for row in past.decisions:
+            if row.action not in ("continue", "stop"):
+                continue
             if row.trial_id in num_epochs and row.ladder == self._ladder(num_epochs[row.trial_id]):
                 cutoff = None if row.cutoff is None else metric.score(row.cutoff)
                 verdict = Verdict(row.rung, cutoff, row.action == "stop")
@@ -100,13 +114,14 @@ class Journal:
             if trial_id in num_epochs and epoch is not None and value is not None:
                 self._decide(trial_id, num_epochs[trial_id], epoch, value)
 
-    def start(self, planned: PlannedTrial, attempt: int, node_ip: str | None = None) -> TrialState:
-        """A trial starts, or starts again after its process died."""
-        state = TrialState(planned, attempt, datetime.now(UTC), node_ip)
+    def start(self, planned: PlannedTrial, attempt: int, until_epoch: int | None = None) -> TrialState:
+        """A trial starts, or starts again after it was paused or its process died."""
+        state = TrialState(planned, attempt, datetime.now(UTC), until_epoch=until_epoch)
         with self.lock:
             if not self.is_closed:
+                is_known = state.trial_id in self.states
                 self.states[state.trial_id] = state
-                if self._spec.method == "tpe":
+                if self._spec.method == "tpe" and not is_known:
                     # if the driver is killed, only this row says what was drawn
                     self._writer.add_trial(self._record(state, TrialStatus.INTERRUPTED, None), planned.config)
         return state
@@ -119,6 +134,19 @@ class Journal:
                 return None
             value = getattr(metrics, self._spec.metric.name)
             return self._decide(trial_id, state.planned.config.epochs, metrics.epoch, value)
+
+    def record_decision(self, decision: Decision) -> None:
+        """Write why the search paused or promoted a trial, unless the tables have it.
+
+        Its value and cutoff are scores; the table has them as the metric.
+        """
+        metric = self._spec.metric
+        with self.lock:
+            if self.is_closed or _key(decision) in self._recorded:
+                return
+            self._recorded.add(_key(decision))
+            cutoff = None if decision.cutoff is None else metric.score(decision.cutoff)
+            self._writer.add_decision(replace(decision, value=metric.score(decision.value), cutoff=cutoff))
 
     def add(self, trial_id: str, report: TrialReport) -> None:
         """Add a report of a running trial to its state, and its epoch to the tables."""
@@ -224,6 +252,10 @@ class Journal:
             versions=versions,
             git_commit=self._git_commit,
         )
+
+
+def _key(decision: Decision) -> tuple[str, int, str, str]:
+    return decision.trial_id, decision.epoch, decision.ladder, decision.action
 
 
 class Display(Protocol):

@@ -38,6 +38,7 @@ class TrialJob:
     checkpoint: str | None  # fixed per trial_id; every attempt resumes from it if it exists
     checkpoint_period_s: float
     num_threads: int
+    until_epoch: int | None = None  # epoch at which the trial pauses; None: it runs all its epochs
     folder: str = "."  # the command's working directory, to which relative data paths refer
     stop_file: str | None = None  # as soon as it exists, the trial saves a checkpoint and ends
     num_gpus: float = 0.0  # that Ray has assigned to it
@@ -128,12 +129,11 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
     )
     data = load_dataset(config.dataset, device, config.num_train_images)
     with StopCheck(job.stop_file) as must_stop:
-        for metrics in fit(config, data, execution, checkpointer, must_stop):
+        for metrics in fit(config, data, execution, checkpointer, must_stop, job.until_epoch):
             problem = str(problems[-1]) if problems else None
             facts = replace(facts, peak_memory_bytes=devices.peak_memory_bytes(device), problem=problem)
             problems.clear()
-            is_last = metrics.epoch == config.epochs
-            status = TrialStatus.COMPLETED if is_last else None
+            status = {job.until_epoch: TrialStatus.PAUSED, config.epochs: TrialStatus.COMPLETED}.get(metrics.epoch)
             yield TrialReport(metrics, facts, status, is_repeat=not must_stop.was_called)
 
 

@@ -116,7 +116,7 @@ class Checkpointer:
         return state
 
     def end_epoch(self, state: TrainState, is_last: bool) -> None:
-        """Save the state if the period has passed or the epoch is the last; otherwise copy it for `save_unsaved`."""
+        """Save the state if the period has passed or no further epoch follows; else copy it for `save_unsaved`."""
         if self._path is None:
             return
         if is_last or time.monotonic() - self._saved_at >= self._period_s:

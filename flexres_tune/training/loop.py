@@ -25,19 +25,22 @@ def fit(
     execution: Execution,
     checkpointer: Checkpointer | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    until_epoch: int | None = None,
 ) -> Iterator[EpochMetrics]:
     """Train one trial; yields the metrics of every epoch, first those of epochs that a checkpoint holds.
 
-    On a CPU the same arguments give the same numbers, to the last digit, regardless of what else runs in the process
-    and of where the trial was interrupted; on CUDA up to the order of the device's sums. torch's global generators and
+    On a CPU the same trial gives the same numbers, to the last digit, regardless of what else runs in the process and
+    of where the trial was paused or interrupted; on CUDA up to the order of the device's sums. torch's global generators and
     settings are restored. The test set is read once, after the last epoch.
 
     Args:
         data: images on execution.device.
         checkpointer: the trial resumes from its file if that exists. It saves the state after an epoch, before the
-            metrics are yielded, as often as its period says; after the last epoch; and if should_stop or an exception
+            metrics are yielded, as often as its period says; after `until_epoch`; and if should_stop or an exception
             ends a later epoch, the state after the last finished one. Closing the generator at a yield saves nothing.
         should_stop: called exactly once before each training step; the generator ends when it returns true.
+        until_epoch: the last epoch to train and to yield, at which the trial pauses; None: all of the trial's epochs,
+            over which the learning-rate schedule is laid in any case.
 
     Raises:
         DivergedError: the training or validation loss is not finite; names epoch and loss.
@@ -47,11 +50,14 @@ def fit(
     _check_batch_norm(config, data)
     checkpointer = checkpointer or Checkpointer(None)
     state = checkpointer.restore(lambda: TrainState(config, data.num_classes, data.image_size, execution))
-    yield from tuple(state.history)
+    last_epoch = config.epochs if until_epoch is None else min(until_epoch, config.epochs)
+    yield from tuple(state.history[:last_epoch])
+    if state.epoch >= last_epoch:
+        return
 
     preprocessing = Preprocessing(config, data, execution)
     forward = _prepare(state, data, preprocessing, execution)
-    while state.epoch < config.epochs:
+    while state.epoch < last_epoch:
         try:
             started = time.perf_counter()
             with state.own_randomness():
@@ -68,7 +74,7 @@ def fit(
             checkpointer.save_unsaved()
             raise
         state.history.append(metrics)
-        checkpointer.end_epoch(state, is_last=state.epoch == config.epochs)
+        checkpointer.end_epoch(state, is_last=state.epoch == last_epoch)
         yield metrics
     checkpointer.save_unsaved()
 
