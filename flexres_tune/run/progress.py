@@ -65,7 +65,9 @@ class SweepProgress:
             accuracy = max(metrics.val_accuracy for metrics in state.history.values())
             if self._best is None or accuracy > self._best[0]:
                 self._best = (accuracy, describe(state))
-        if state.record is not None and trial_id not in self._finished:
+        if state.record is not None and state.record.status == TrialStatus.PAUSED:
+            self._print_finished(state)
+        elif state.record is not None and trial_id not in self._finished:
             self._finished.add(trial_id)
             if state.record.status != TrialStatus.INTERRUPTED:
                 self._count(trial_id, epochs)
@@ -73,8 +75,9 @@ class SweepProgress:
         self._bar.update(self._task, completed=self._num_done, text=escape_for_console(self._text()))
 
     def _count(self, trial_id: str, num_epochs: int) -> None:
-        self._num_done += num_epochs - self._done_epochs.get(trial_id, 0)
-        self._done_epochs[trial_id] = num_epochs
+        before = self._done_epochs.get(trial_id, 0)
+        self._done_epochs[trial_id] = max(before, num_epochs)  # a trial that resumes reports its history again
+        self._num_done += self._done_epochs[trial_id] - before
 
     def _text(self) -> str:
         parts = [f"{len(self._finished)}/{self._num_trials} trials"]

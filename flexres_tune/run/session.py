@@ -50,7 +50,7 @@ from flexres_tune.sweep.signals import REPORT_WITHIN_S, Signals
 from flexres_tune.text import plural
 
 MAX_PASSES = 3  # Ray loses a trial whose process could not be reused in time; the next pass runs it
-ENDED_WELL = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
+ENDED_WELL = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.PAUSED)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from ray.tune.search import Searcher
 
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.raytune.adapters import DriverSide, NoRayOutput, SearchAdapter
-from flexres_tune.search.base import DONE, WAIT, Assignment
+from flexres_tune.search.base import DONE, WAIT, Assignment, Search
 from flexres_tune.spec import SweepSpec, expand_trials
 from flexres_tune.sweep.worker import TrialJob
 
 
-class Script:
+class Script(Search):
     """A search that answers as written."""
 
     def __init__(self, *steps):
@@ -26,11 +26,11 @@ class Script:
 
 def make_job(assignment):
     config = assignment.trial.config
-    return TrialJob(config.trial_id, config.to_dict(), None, 10.0, 1)
+    return TrialJob(config.trial_id, config.to_dict(), None, 10.0, 1, assignment.until_epoch)
 
 
 def make_searcher(search, must_wait=lambda: False, is_over=lambda: False):
-    return SearchAdapter(search, make_job, must_wait, is_over)
+    return SearchAdapter(search, make_job, lambda decision: None, must_wait, is_over)
 
 
 @pytest.fixture
@@ -40,11 +40,17 @@ def assignment():
 
 
 def test_search_that_waits_is_asked_again_and_one_that_is_done_is_not(assignment):
-    searcher = make_searcher(Script(WAIT, assignment, DONE))
-    assert searcher.suggest("a") is None
-    assert searcher.suggest("b")["trial_id"] == assignment.trial.config.trial_id
+    searcher = make_searcher(Script(assignment, WAIT, DONE))
+    job = searcher.suggest("a")
+    assert (job["trial_id"], job["until_epoch"]) == (assignment.trial.config.trial_id, 2)
+    assert searcher.suggest("b") is None
     assert searcher.suggest("c") == Searcher.FINISHED
     assert searcher.assignments == {assignment.trial.config.trial_id: assignment}
+
+
+def test_search_that_waits_for_nothing_is_an_error_and_no_endless_loop(assignment):
+    with pytest.raises(RuntimeError, match="must not wait if no trial runs"):
+        make_searcher(Script(WAIT)).suggest("a")
 
 
 def test_no_trial_starts_while_rows_wait_or_after_a_signal(assignment):

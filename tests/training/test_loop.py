@@ -9,7 +9,7 @@ import torch
 from flexres_tune.datasets import load_dataset
 from flexres_tune.datasets.images import Split
 from flexres_tune.errors import ArchitectureError, CheckpointError, DivergedError
-from flexres_tune.spec.trial import OPTIMIZER_NAMES, SCHEDULE_NAMES, TrialConfig
+from flexres_tune.spec.trial import AUGMENTATION_NAMES, OPTIMIZER_NAMES, SCHEDULE_NAMES, TrialConfig
 from flexres_tune.training import Checkpointer, Execution, choose_execution, fit
 from flexres_tune.training.checkpoint import load_checkpoint
 
@@ -103,6 +103,32 @@ def test_every_schedule_survives_a_resume(make_config, data, execution, tmp_path
     config = make_config(lr_schedule=schedule, warmup_epochs=0, cutmix_alpha=1.0, mixup_alpha=0)
     next(fit(config, data, execution, Checkpointer(tmp_path / "x.pt")))
     assert train(config, data, execution, Checkpointer(tmp_path / "x.pt")) == train(config, data, execution)
+
+
+PAUSED = [
+    *({"optimizer": name} for name in OPTIMIZER_NAMES),
+    *({"lr_schedule": name} for name in SCHEDULE_NAMES),
+    *({"augmentation": [name]} for name in AUGMENTATION_NAMES),
+    {"mixup_alpha": 0.2},
+    {"mixup_alpha": 0.0, "cutmix_alpha": 1.0},
+]
+
+
+@pytest.mark.parametrize("changes", PAUSED, ids=str)
+def test_paused_trial_continues_as_if_it_had_not_been_paused(make_config, data, execution, tmp_path, changes):
+    config = make_config(**{"epochs": 4, "lr": 0.01} | changes)
+    whole, file = train(config, data, execution), tmp_path / "a.pt"
+    for until_epoch in (1, 3, 4):
+        part = train(config, data, execution, Checkpointer(file, 1e9), until_epoch=until_epoch)
+        assert part == whole[:until_epoch]
+
+
+def test_trial_that_is_past_the_pause_yields_only_the_epochs_before_it(make_config, data, execution, tmp_path):
+    config, file = make_config(epochs=3), tmp_path / "a.pt"
+    whole = train(config, data, execution, Checkpointer(file))
+    before = file.read_bytes()
+    assert train(config, data, execution, Checkpointer(file), until_epoch=2) == whole[:2]
+    assert file.read_bytes() == before
 
 
 def test_finished_trial_yields_its_history_and_trains_no_more(make_config, data, execution, tmp_path):
