@@ -42,6 +42,7 @@ def read_history(
     retry: Collection[TrialStatus] = (),
     tried: Collection[str] = (),
     with_scores: bool = True,
+    with_curves: bool = False,
 ) -> History:
     """The trials of the sweep's tables.
 
@@ -50,6 +51,8 @@ def read_history(
         tried: trial_ids that have been retried already, and count as done.
         with_scores: False leaves out the scores of a metric other than val_accuracy, for which all epochs must be read.
             There may be a million of them, and a sweep with nothing to do must say so at once.
+        with_curves: read the score of every epoch, which a search that pauses trials needs. They may reach beyond the
+            epoch of a paused trial's row, if the driver was killed after the trial had continued.
     """
     if (results := _open(paths)) is None:
         return History()
@@ -59,6 +62,7 @@ def read_history(
     known = {status.value for status in TrialStatus}  # a later version may write others; its rows are ignored
     rows = [row for row in results.trials(paths.sweep).select(columns).to_pylist() if row["status"] in known]
     best = _best_values(results, paths.sweep, spec.metric, rows) if with_scores else {}
+    curves = _curves(results, paths.sweep, spec.metric) if with_curves else {}
     trials = {}
     for row in rows:
         trial_id, status = row["trial_id"], TrialStatus(row["status"])
@@ -77,6 +81,7 @@ def read_history(
             score=spec.metric.score(value) if has_score else None,
             is_done=status.is_final and (status not in retry or trial_id in tried),
             values={key: row[_column_of(key)] for key in keys},
+            scores=curves.get(trial_id, {}),
         )
     return History(trials)
 
@@ -114,6 +119,15 @@ def _best_values(
         return {row["trial_id"]: row["best_val_accuracy"] for row in rows}
     epochs = results.epochs(sweep).select(["trial_id", metric.name])
     return dict(_per_trial(epochs, metric.name, "min" if metric.goal == "minimize" else "max"))
+
+
+def _curves(results: Results, sweep: str, metric: Metric) -> dict[str, dict[int, float]]:
+    """The finite scores of each trial, by trial_id and epoch."""
+    epochs = results.epochs(sweep)
+    curves: dict[str, dict[int, float]] = {}
+    for row in epochs.filter(pc.is_finite(epochs[metric.name])).select(["trial_id", "epoch", metric.name]).to_pylist():
+        curves.setdefault(row["trial_id"], {})[row["epoch"]] = metric.score(row[metric.name])
+    return curves
 
 
 def _per_trial(epochs: pa.Table, column: str, function: str) -> Iterable[tuple[str, Any]]:

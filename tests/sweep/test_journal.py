@@ -2,7 +2,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from helpers.factories import make_metrics, make_planned, make_sweep
+from helpers.factories import make_decision, make_metrics, make_planned, make_sweep
 
 from flexres_tune.records import TrialStatus, Versions
 from flexres_tune.results import open_results
@@ -107,6 +107,20 @@ def test_loss_is_judged_the_other_way_round(sweep):
         assert run(journal, trial(0.2), [0.1, 0.1, 0.1]).status == "stopped"
     decision = rows(sweep, "decisions")[-1]
     assert (decision["value"], decision["cutoff"]) == pytest.approx((0.9, 0.1))
+
+
+def test_pause_and_promotion_are_rows_once_each_with_the_metric_and_decide_no_rule(sweep):
+    spec = sweep[0].model_copy(update={"metric": make_sweep(metric={"name": "val_loss"}).metric})
+    pause = make_decision(trial(0.1).config.trial_id, action="pause", value=-0.5, cutoff=-0.4, ladder="halving")
+    promote = replace(pause, action="promote", until_epoch=3)
+    for _ in range(2):  # the second time as a search that was rebuilt from the tables
+        with SweepWriter(sweep[1]) as writer:
+            journal = Journal(spec, writer, Versions(), None)
+            journal.replay(past(sweep), [trial(0.1)])
+            for decision in (pause, pause, promote):
+                journal.record_decision(decision)
+    found = [(row["action"], row["value"], row["cutoff"], row["until_epoch"]) for row in rows(sweep, "decisions")]
+    assert found == [("pause", 0.5, 0.4, None), ("promote", 0.5, 0.4, 3)]
 
 
 def test_diverged_trial_keeps_the_epochs_before(sweep):
