@@ -74,7 +74,10 @@ def test_divergence_is_a_message_and_exit_status_1():
     [
         (["--model", "tny"], "--model: must be a preset's name .* but got tny; did you mean tiny?"),
         ([], "--model: must be given, or else --blocks and --channels; presets: tiny, small,"),
-        (["--model", "tiny", "--checkpoint", "{tmp}", "--dataset", "digits"], "{tmp}: cannot be read: Is a directory"),
+        (
+            ["--model", "tiny", "--checkpoint", "{tmp}", "--dataset", "digits"],
+            "{tmp}: cannot be read: must be a regular file, but is a folder",
+        ),
         (["--model", "tiny", "--dataset", "digits", "--device", "gpu"], "device must be cpu, cuda or cuda:N"),
     ],
 )

@@ -51,13 +51,14 @@ class Request:
     format: Format
     out: str | None
     limit: int | None
+    time_limit_s: float | None  # of a SQL query; None: the default
 
     def open_results(self) -> Results:
         from flexres_tune.results import open_results
 
         return open_results(self.results)
 
-    def answer(self, ask: Callable[..., Answer], *arguments: str | None) -> None:
+    def answer(self, ask: Callable[..., Answer], *arguments: str | float | None) -> None:
         """Print ask(results, sweep, *arguments, limit), or write it to the file `out`."""
         self.write(ask(self.open_results(), self.sweep, *arguments, self.limit))
 
@@ -122,6 +123,10 @@ def query(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Maximum rows: per leaderboard, per sweep, or of a query.")
     ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(min=0.001, metavar="SECONDS", help="A SQL query that takes longer is ended.  [default: 60]"),
+    ] = None,
 ) -> None:
     """Ask the tables that sweeps write, also while they run: with a command, or with a SQL query in quotes.
 
@@ -139,7 +144,11 @@ def query(
 
         if make_path(out).is_dir():
             raise ResultsError(f"{out}: --out must be a file, but is a folder")
-    context.obj = Request(sweep, results, format, out, limit)
+    if time_limit is not None and context.invoked_subcommand != "sql":
+        raise ResultsError(
+            f"--time-limit is for SQL queries, but got the command {context.invoked_subcommand}; remove it"
+        )
+    context.obj = Request(sweep, results, format, out, limit, time_limit)
 
 
 def _add_command(name: str, module: str, answer: str, help: str) -> None:
@@ -212,7 +221,7 @@ def sql(
         raise ResultsError(
             f'a SQL query must be one argument in quotes, such as "SELECT * FROM trials", but got {len(words)}'
         )
-    context.obj.answer(answer_sql, words[0])
+    context.obj.answer(answer_sql, words[0], context.obj.time_limit_s)
 
 
 def main() -> None:

@@ -248,9 +248,11 @@ def _status_notes(status: SweepStatus) -> list[str]:
 _AGGREGATE = re.compile(r"(?:any_value|avg|first|last|max|mean|median|min|stddev|stddev_samp)\((?:\w+\.)?(\w+)\)")
 
 
-def answer_sql(results: Results, sweep: str | None, query: str, limit: int | None) -> Answer:
+def answer_sql(
+    results: Results, sweep: str | None, query: str, time_limit_s: float | None, limit: int | None
+) -> Answer:
     """Rows of a SQL query. `max(val_accuracy)` and the like have the unit of their column."""
-    table = results.sql(query, sweep).slice(0, limit)
+    table = results.sql(query, sweep, time_limit_s).slice(0, limit)
     aggregates = {name: match[1] for name in table.column_names if (match := _AGGREGATE.fullmatch(name))}
     units = {name: unit_of(pa.field(of, pa.null())) for name, of in aggregates.items()}
     return Answer(table, [Section(with_units(table, units))])

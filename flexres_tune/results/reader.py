@@ -91,15 +91,17 @@ class Results:
         sweeps = self.sweeps() if sweep is None else self.choose(sweep)
         return join(name, [self._load(name, each) for each in sweeps])
 
-    def sql(self, query: str, sweep: str | None = None) -> pa.Table:
+    def sql(self, query: str, sweep: str | None = None, time_limit_s: float | None = None) -> pa.Table:
         """Result of a DuckDB query over the views trials, epochs and decisions, of one sweep or of all.
 
         Raises:
-            ResultsError: the query is wrong or asks for more than these views; has DuckDB's message.
+            ResultsError: the query is wrong or asks for more than these views, with DuckDB's message; or it has not
+                ended after `time_limit_s` (None: DEFAULT_TIME_LIMIT_S).
         """
-        from flexres_tune.results.sql import run_sql_on_results  # DuckDB takes 50 ms, which other calls do not need
+        from flexres_tune.results import sql  # DuckDB takes 50 ms, which other calls do not need
 
-        return run_sql_on_results(query, lambda name: self.table(name, sweep))
+        limit_s = sql.DEFAULT_TIME_LIMIT_S if time_limit_s is None else time_limit_s
+        return sql.run_sql_on_results(query, lambda name: self.table(name, sweep), limit_s)
 
     def _load(self, name: str, sweep: str) -> pa.Table:
         folder = SweepPaths(self.root, sweep).table(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import duckdb
 import pyarrow as pa
@@ -10,6 +11,8 @@ import pyarrow as pa
 from flexres_tune.errors import ResultsError
 from flexres_tune.results.parts import join
 from flexres_tune.results.paths import TABLES
+
+DEFAULT_TIME_LIMIT_S = 60.0
 
 _SETTINGS = {
     "enable_external_access": "false",  # a query from elsewhere can neither read nor write a file
@@ -31,11 +34,30 @@ def run_sql(query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
         return _run(connection, query, tables)
 
 
-def run_sql_on_results(query: str, load: Callable[[str], pa.Table]) -> pa.Table:
-    """As run_sql, over the views trials, epochs and decisions; `load(name)` is called for those that the query reads."""
+def run_sql_on_results(
+    query: str, load: Callable[[str], pa.Table], time_limit_s: float = DEFAULT_TIME_LIMIT_S
+) -> pa.Table:
+    """As run_sql, over the views trials, epochs and decisions; `load(name)` is called for those that the query reads.
+
+    Raises:
+        ResultsError: as run_sql, or the query has not ended after `time_limit_s`, which does not count loading.
+    """
     with _connect() as connection:
         names = _names_read(connection, query)
-        return _run(connection, query, {name: load(name) if name in names else join(name, []) for name in TABLES})
+        tables = {name: load(name) if name in names else join(name, []) for name in TABLES}
+        with ThreadPoolExecutor(1) as worker:  # in the main thread DuckDB would notice Ctrl-C late
+            future = worker.submit(_run, connection, query, tables)
+            try:
+                return future.result(time_limit_s)
+            except TimeoutError:
+                raise ResultsError(
+                    f"the query must end within {time_limit_s:g} s, but has not; use --time-limit SECONDS to wait "
+                    "longer, or see whether it ends at all: a recursive query needs a condition that ends it"
+                ) from None
+            finally:
+                while not future.done():
+                    connection.interrupt()
+                    wait([future], 0.1)
 
 
 def _connect() -> duckdb.DuckDBPyConnection:

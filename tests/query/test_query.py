@@ -3,10 +3,13 @@ import csv
 import dataclasses
 import io
 import json
+import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from helpers.command import invoke
@@ -179,6 +182,29 @@ def test_sql_is_answered(ask):
     assert ask(query, "--format", "csv") == "sweep,lr,a\nother,0.7,0.8\ndemo,0.1,0.9731\n"
     assert ask(query, "--format", "csv", "--limit", "1") == "sweep,lr,a\nother,0.7,0.8\n"
     assert ask(query, "--format", "csv", "--sweep", "demo") == "sweep,lr,a\ndemo,0.1,0.9731\n"
+
+
+ENDLESS = "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM t) SELECT count(*) FROM t"
+
+
+def test_query_that_never_ends_is_ended_by_its_time_limit(root):
+    result = invoke(app, ENDLESS, "--results", root, "--time-limit", "0.2")
+    assert result.exit_code == 2 and "the query must end within 0.2 s" in result.stderr
+    assert "--time-limit SECONDS" in result.stderr
+
+
+def test_ctrl_c_ends_a_query(root):
+    command = [sys.executable, "-m", "flexres_tune.query", ENDLESS, "--results", str(root)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and psutil.Process(process.pid).cpu_times().user < 2:  # it runs the query by then
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert "Traceback" not in process.communicate(timeout=20)[1] and process.returncode == 130
+
+
+def test_time_limit_is_refused_for_a_command_that_ignores_it(root):
+    result = invoke(app, "leaderboard", "--results", root, "--time-limit", "5")
+    assert result.exit_code == 2 and "--time-limit is for SQL queries" in result.stderr
 
 
 @pytest.mark.parametrize(
