@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 from flexres_tune.analysis.effects import Effect, parameter_effects
+from flexres_tune.analysis.metric import RankingMetric
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, spaced
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
@@ -89,12 +91,15 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
     if low > min(values) or high < max(values):
         end = low if metric.is_maximized else high
         notes.append(f"Colours start at {end:.3g}{metric.suffix}: worse values have the darkest colour.")
-    best = max(whole, key=lambda row: metric.score(row.best_mean))
-    finding = (
+    return [Plot(f"map-{x.name}-{y.name}", _finding(metric, x, y, whole), drawn, tuple(notes))]
+
+
+def _finding(metric: RankingMetric, x: ParameterAxis, y: ParameterAxis, rows: Sequence[Effect]) -> str:
+    best = max(rows, key=lambda row: metric.score(row.best_mean))
+    return (
         f"{spaced(x.name)} {_text(x, best)} with {spaced(y.name)} {_text(y, best)} has the {metric.extreme} mean, "
         f"{metric.text(best.best_mean)} (n = {best.num_trials})"
     )
-    return [Plot(f"map-{x.name}-{y.name}", finding, drawn, tuple(notes))]
 
 
 def _text(axis: ParameterAxis, row: Effect) -> str:
