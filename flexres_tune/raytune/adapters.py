@@ -191,6 +191,9 @@ class JournalCallback(DriverSide, tune.Callback):
         trial_id = trial.config["trial_id"]
         if trial.trial_id not in self._started:
             self._start(trial, num_failures=0)
+            if trial.num_failures <= trial.max_failures:
+                # The process died between two trials, and Tune does not start the second one again: the next pass does.
+                return self._finish(trial_id, TrialStatus.INTERRUPTED)
         self._finish(trial_id, TrialStatus.FAILED, self._watchdog.ended.get(trial_id) or _error_text(trial))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info) -> None:

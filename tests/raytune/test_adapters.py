@@ -2,15 +2,20 @@
 
 import copy
 import pickle
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
+from helpers.factories import VERSIONS, make_sweep
 from ray.tune.search import Searcher
 
 from flexres_tune.datasets.sources import describe_dataset
-from flexres_tune.raytune.adapters import DriverSide, NoRayOutput, SearchAdapter
+from flexres_tune.raytune.adapters import DriverSide, JournalCallback, NoRayOutput, SearchAdapter
+from flexres_tune.raytune.watchdog import Watchdog
+from flexres_tune.results.writer import SweepWriter
 from flexres_tune.search.base import DONE, WAIT, Assignment, Search
 from flexres_tune.spec import SweepSpec, expand_trials
+from flexres_tune.sweep.journal import Journal
 from flexres_tune.sweep.worker import TrialJob
 
 
@@ -78,3 +83,19 @@ def test_ray_prints_nothing_of_a_trial_that_ends_before_its_first_epoch(ours, is
     for callback in _create_default_callbacks(list(ours), air_verbosity=None):
         callback.on_trial_complete(0, [trial], trial)
     assert (capsys.readouterr().out == "") == is_silent
+
+
+@pytest.mark.parametrize(("num_failures", "status"), [(1, "interrupted"), (3, "failed")])
+def test_trial_whose_process_died_before_it_started_is_left_to_the_next_pass(assignment, paths, num_failures, status):
+    """Tune does not start a trial again if the process that it was to reuse has died."""
+    searcher = make_searcher(Script(assignment))
+    searcher.suggest("1")
+    trial_id = assignment.trial.config.trial_id
+    trial = SimpleNamespace(
+        trial_id="1", config={"trial_id": trial_id}, num_failures=num_failures, max_failures=2, get_error=lambda: None
+    )
+    with SweepWriter(paths) as writer:
+        journal = Journal(make_sweep(name=paths.sweep), writer, VERSIONS, None)
+        watchdog = Watchdog(journal, None)
+        JournalCallback(journal, searcher, watchdog, {}, lambda state: None, print).on_trial_error(0, [], trial)
+        assert journal.states[trial_id].record.status == status
