@@ -31,6 +31,8 @@ def test_safe_names_are_accepted(name):
         ("a.", "end with '.'"),
         ("con", "Windows"),
         ("LPT1.x", "use for example LPT1_sweep"),
+        ("index.html", "use index"),
+        ("Index.HTML", "report of all sweeps"),
         ("a" * 101, "shorten it"),
         ("实" * 90, "shorten it"),
         (unicodedata.normalize("NFD", "größe"), "composed letters: größe"),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flexres_tune import cli
-from flexres_tune.errors import FlexResError
 
 if TYPE_CHECKING:
     from flexres_tune.bench.figures import Bench
@@ -77,14 +76,13 @@ def bench(
 
     `all` leaves out one benchmark: scale, which measures the driver with many trials at once.
     """
-    from pydantic import ValidationError
+    from flexres_tune.spec import parse_architecture
+    from flexres_tune.spec.trial_values import build_config
+    from flexres_tune.trial_options import refuse
 
-    from flexres_tune.spec import TrialConfig, parse_architecture
-
-    try:
-        config = TrialConfig(model=model, batch_size=batch_size, dataset=dataset, mixup_alpha=mixup_alpha)
-    except ValidationError as error:
-        raise FlexResError("; ".join(item["msg"] for item in error.errors())) from None
+    values = {"model": model, "batch_size": batch_size, "dataset": dataset, "mixup_alpha": mixup_alpha}
+    config, findings = build_config(values, seed=0)
+    refuse(findings)
     chosen = [(name, config) for name in What if name not in NOT_IN_ALL] if what is What.all else [(what, config)]
     if what is What.all:  # also a small network: there the loop costs most in relation
         chosen.insert(

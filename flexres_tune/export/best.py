@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from flexres_tune.analysis.leaderboard import leaderboards, trials_with_metric
-from flexres_tune.errors import ResultsError
+from flexres_tune.errors import Problem, ResultsError
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
 from flexres_tune.spec import Architecture, TrialConfig
+from flexres_tune.spec.document import format_path
 from flexres_tune.spec.presets import PRESETS
+from flexres_tune.spec.trial_values import build_config
 from flexres_tune.storage import AnyPath
+from flexres_tune.text import excerpt
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,17 @@ def config_of(row: Mapping[str, Any]) -> TrialConfig:
     """The configuration in the columns of a row of `trials`.
 
     Raises:
-        ResultsError: the columns do not give the row's trial_id.
+        ResultsError: the columns are not a configuration, or do not give the row's trial_id.
     """
     model = {name: row[name] for name in Architecture.model_fields}
-    own = {name: row[name] for name in TrialConfig.model_fields if name != "model"}
-    config = TrialConfig.model_validate({**own, "model": model})
+    own = {name: row[name] for name in TrialConfig.model_fields if name not in ("model", "seed")}
+    config, findings = build_config({**own, "model": model}, row["seed"])
+    if config is None:
+        problems = "; ".join(str(Problem(format_path(path), message)) for path, message in findings)
+        raise ResultsError(
+            f"trial {excerpt(row['trial_id'])}: its columns must be a configuration that this version can train, but "
+            f"were changed, or written by another version: {problems}"
+        )
     if config.trial_id != row["trial_id"]:
         raise ResultsError(
             f"trial {row['trial_id']}: its columns must give its own id, but give {config.trial_id}: they were "

@@ -9,7 +9,9 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from flexres_tune.errors import ResultsError, describe_os_error
 from flexres_tune.provenance import versions
@@ -18,6 +20,8 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.storage import atomic_write_text, read_file
 
+Whole = Annotated[int, Field(ge=0, lt=2**63)]  # a larger number fits no column of a table
+
 
 @dataclass(frozen=True)
 class PlanRow:
@@ -25,7 +29,7 @@ class PlanRow:
 
     trial_id: str
     config_id: str
-    seed: int
+    seed: Whole
     stage: str  # screen | confirm
 
 
@@ -37,13 +41,13 @@ class Plan:
     description: str
     profile: str  # none if no profile was applied
     command: str  # what the user typed; typing it again resumes the sweep
-    order_seed: int  # of the shuffled order of trials
+    order_seed: Whole  # of the shuffled order of trials
     trials: tuple[PlanRow, ...]  # those known before the start; a method that draws trials while it runs adds more
-    num_trials: int  # all that will run; more than len(trials) if the method draws trials while it runs
+    num_trials: Whole  # all that will run; more than len(trials) if the method draws trials while it runs
     created_at: datetime
     versions: Versions
     host: str
-    pid: int
+    pid: Whole
     spec: dict[str, Any]  # the sweep file after profile and overrides were applied
     precisions: dict[str, PrecisionUsed] = field(default_factory=dict)  # of `precision: auto`, by kind of device
 

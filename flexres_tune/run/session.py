@@ -20,7 +20,7 @@ from flexres_tune.cluster.shared_storage import require_shared_storage
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.datasets.verify import verify_dataset
 from flexres_tune.display.terminal import escape_for_console, make_console
-from flexres_tune.errors import FlexResError
+from flexres_tune.errors import FlexResError, SpecError
 from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.paths import SweepPaths
@@ -97,13 +97,21 @@ class Session:
             )
 
     def _load(self, has_gpu: Callable[[], bool]) -> SweepSpec:
-        return load_sweep(
+        spec = load_sweep(
             self.file,
             profile=self.options.profile,
             overrides=self.options.overrides,
             has_gpu=has_gpu,
             describe=describe_dataset,
         )
+        if spec.reproduces is not None:
+            from flexres_tune.analysis.published import (
+                reference_problem,
+            )  # not for sweeps that need no published tables
+
+            if problem := reference_problem(spec.reproduces):
+                raise SpecError([spec.document.problem(("reproduces",), problem)])
+        return spec
 
 
 class _SweepRun:

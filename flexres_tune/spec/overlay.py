@@ -57,6 +57,9 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
             if not equals or not key.strip():
                 message = f"must be key=value, but got {show(override)}; for example --set base.epochs=2"
                 raise SpecError([Problem("", message, file)])
+            if not text.strip():
+                message = f"must have a value after '=', but got {show(override)}; {key.strip()}=null removes the key"
+                raise SpecError([Problem("", message, file)])
             value = parse_yaml(text, file, line=0)
             path = _parse_key(key.strip(), layered.data, file)
             layered.put(path, value.data, value, ())

@@ -30,6 +30,8 @@ EARLY_STOPPING: Mapping[str, Mapping[str, int]] = {
     "none": {},
 }
 
+SMALLEST_AMOUNT = 0.0001  # of a CPU or GPU: Ray counts in ten-thousandths
+
 NOT_IN_A_FILE = ("profile", "source", "document")  # fields of SweepSpec that the loader fills in
 
 
@@ -236,6 +238,10 @@ def _amount(value: Any) -> Any:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"must be a number or auto, but got {show(value)}; for example 0.5")
+    if 0 < value < SMALLEST_AMOUNT:
+        raise ValueError(
+            f"must be at least {SMALLEST_AMOUNT}, the smallest share that Ray counts, but got {show(value)}; for example 0.5"
+        )
     if value < 0 or value > 10_000 or (value > 1 and value != int(value)):
         raise ValueError(f"must be a fraction up to 1, or a whole number, but got {show(value)}; for example 0.5 or 2")
     return float(value)

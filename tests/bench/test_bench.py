@@ -26,6 +26,7 @@ def figures(*args):
 def test_unknown_model_is_named():
     done = bench("train", "--model", "resnet22")
     assert done.returncode == 2
+    assert done.stderr.startswith("--model: must be a preset's name") and done.stderr.count("\n") == 1
     assert "did you mean resnet22_2" in done.stderr
 
 

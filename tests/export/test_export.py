@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import shlex
 import sys
@@ -217,6 +218,25 @@ def test_row_gives_its_configuration_back_or_is_refused(paths):
     assert config_of(row) == config
     with pytest.raises(ResultsError, match="must give its own id"):
         config_of(row | {"lr": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"blocks": [0]}, "model.blocks[0]: must be >= 1, but got 0"),
+        ({"optimizer": "lion\x1b"}, r"optimizer: must be sgd, .*, but got lion\\x1b"),
+        ({"lr": float("nan")}, "lr: must be"),
+        ({"seed": -1}, "seed: must be >= 0, but got -1"),
+    ],
+)
+def test_row_that_is_no_configuration_is_refused_in_one_line(paths, change, message):
+    write(paths, make(0.3), 0.9)
+    (row,) = open_results(paths.root).trials("demo").to_pylist()
+    with pytest.raises(ResultsError) as caught:
+        config_of(row | change)
+    assert re.search(message.replace("[0]", r"\[0\]"), str(caught.value))
+    assert str(caught.value).startswith(f"trial {row['trial_id']}: its columns must be a configuration")
+    assert str(caught.value).isprintable() and "pydantic" not in str(caught.value)
 
 
 def test_missing_package_is_named_with_the_line_that_installs_it(paths, run, monkeypatch):

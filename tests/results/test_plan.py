@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -40,4 +41,13 @@ def test_damaged_plan_is_named(paths, text):
     paths.folder.mkdir(parents=True)
     paths.plan.write_text(text)
     with pytest.raises(ResultsError, match=r"plan\.json: not a plan: .*rewrite it"):
+        read_plan(paths)
+
+
+@pytest.mark.parametrize("field", ["num_trials", "order_seed", "pid", "seed"])
+@pytest.mark.parametrize("number", [10**30, -1])
+def test_number_that_fits_no_column_makes_a_plan_damaged(paths, field, number):
+    write_plan(paths, PLAN)
+    paths.plan.write_text(re.sub(rf'"{field}": \d+', f'"{field}": {number}', paths.plan.read_text()))
+    with pytest.raises(ResultsError, match=rf"plan\.json: not a plan: (trials\.0\.)?{field}: .*rewrite it$"):
         read_plan(paths)

@@ -45,6 +45,15 @@ def test_trials_of_the_other_profiles_are_checked_before_anything_runs(tmp_path)
     assert f"{file}:5: profiles.laptop.base.model: pool_size must fit" in done.stderr
 
 
+def test_published_table_that_does_not_exist_is_named_by_the_dry_run(tmp_path):
+    file = tmp_path / "typo.yaml"
+    file.write_text("name: x\nreproduces: flexres/optimiser\nbase: {model: tiny, dataset: digits}\n")
+    done = run(file, "--dry-run")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{file}:2: reproduces: must be a published table") and done.stderr.count("\n") == 1
+    assert "did you mean flexres/optimizer?" in done.stderr
+
+
 def test_problems_of_the_file_are_all_named_and_the_status_is_2(tmp_path):
     file = tmp_path / "bad.yaml"
     file.write_text("name: bad\nmetod: grid\nbase: {model: resnet22}\nparameters: {lr: {min: 0.1, max: 0.01}}\n")

@@ -157,6 +157,10 @@ def test_an_override_mends_the_file():
             "base.epochs=two",
             "--set base.epochs: base.epochs: must be a whole number, but got two; for example epochs: 20",
         ),
+        (
+            "base.epochs=",
+            "--set base.epochs: must have a value after '=', but got base.epochs=; base.epochs=null removes the key",
+        ),
         ("base.epochs", "--set base.epochs: must be key=value, but got base.epochs; for example --set base.epochs=2"),
         ("=3", "--set : must be key=value, but got =3; for example --set base.epochs=2"),
         (
