@@ -39,7 +39,7 @@ def name_problem(name: object) -> str | None:
     if name[0] in ".-" or name[-1] == "." or ".." in name:
         return f"must not start with '.' or '-', end with '.' or contain '..', but got {shown}; remove that"
     if name.lower() == "index.html":
-        return f"must not be index.html, which is the report of all sweeps in the results folder, but got {shown}; use index"
+        return f"must not be index.html, the report of all sweeps in the results folder, but got {shown}; use index"
     if name.split(".")[0].lower() in _RESERVED:
         return f"must not be a name that Windows reserves, but got {shown}; use for example {name.split('.')[0]}_sweep"
     return None

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flexres_tune.errors import DeviceError
+from flexres_tune.errors import DeviceError, SpecError
 from flexres_tune.spec import Resources
+from flexres_tune.spec.yaml_reader import read_yaml
 
 AUTOSCALER_CONFIG = Path("~/ray_bootstrap_config.yaml")  # as in `ray start --autoscaling-config` in cluster/*.yaml
 
@@ -163,11 +164,9 @@ def _allowed_nodes(config: Mapping[str, Any] | None) -> list[NodeResources]:
 
 def read_autoscaler_config(path: Path = AUTOSCALER_CONFIG) -> Mapping[str, Any] | None:
     """The cluster file, or None if this machine is not the head of a cluster that `ray up` has started."""
-    from ruamel.yaml import YAML, YAMLError
-
     try:
-        return YAML(typ="safe", pure=True).load(path.expanduser().read_text())
-    except (OSError, YAMLError):
+        return read_yaml(str(path.expanduser())).data
+    except SpecError:
         return None
 
 

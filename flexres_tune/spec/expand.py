@@ -25,7 +25,7 @@ from flexres_tune.spec.width import apply_width
 
 MAX_TRIALS = 100_000
 MAX_FINDINGS = 500  # different ones, of a grid; a sweep of 2,000 models over the budget took 0.6 to 1.2 s to refuse
-MAX_REDRAWS = 1_000  # consecutive ones, before a random search gives up
+MAX_REJECTED_DRAWS = 1_000  # in a row, before a random search gives up
 
 Describe = Callable[[str], InputShape | None]  # None: the shape is not known, so the model is not checked against it
 
@@ -185,7 +185,7 @@ def _draws(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], lis
     seen: set[str] = set()
     for _ in range(spec.num_trials if spec.method == "random" else 1):
         redraws = {"excluded": 0, "drawn before": 0, "over max_parameters": 0}
-        while sum(redraws.values()) < MAX_REDRAWS:
+        while sum(redraws.values()) < MAX_REJECTED_DRAWS:
             grid = random.randrange(len(spec.parameters))
             cell = _Cell(grid, {key: item.draw(random) for key, item in spec.parameters[grid].items()})
             trial, problems = _plan(spec, cell, describe)
@@ -201,7 +201,7 @@ def _draws(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], lis
             why = ", ".join(f"{count:,} {reason}" for reason, count in redraws.items() if count)
             message = (
                 f"num_trials must not exceed the number of configurations that can be drawn, but after {len(trials)} the "
-                f"search gave up: {MAX_REDRAWS:,} consecutive draws were rejected ({why}); lower num_trials or widen "
+                f"search gave up: {MAX_REJECTED_DRAWS:,} consecutive draws were rejected ({why}); lower num_trials or widen "
                 "the parameters"
             )
             return trials, [*found.findings(), (("num_trials",), message)]

@@ -240,7 +240,8 @@ def _amount(value: Any) -> Any:
         raise ValueError(f"must be a number or auto, but got {show(value)}; for example 0.5")
     if 0 < value < SMALLEST_AMOUNT:
         raise ValueError(
-            f"must be at least {SMALLEST_AMOUNT}, the smallest share that Ray counts, but got {show(value)}; for example 0.5"
+            f"must be at least {SMALLEST_AMOUNT}, the smallest share that Ray counts, but got {show(value)}; "
+            "for example 0.5"
         )
     if value < 0 or value > 10_000 or (value > 1 and value != int(value)):
         raise ValueError(f"must be a fraction up to 1, or a whole number, but got {show(value)}; for example 0.5 or 2")

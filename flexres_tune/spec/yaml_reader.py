@@ -1,4 +1,7 @@
-"""Sweep file -> Document: YAML 1.2 values with the line of every key, bounded in size, depth and time.
+"""YAML file -> Document: YAML 1.2 values with the line of every key, bounded in size, depth and time.
+
+Every YAML file that somebody else may have written is read here: `read_yaml` for sweep files, `parse_yaml` for other
+values, and `read_text` with `compose` for files of which only some nodes are needed.
 
 ruamel.yaml parses, builds the nodes and reads the scalars. Its loaders are not used, because they stop at the first
 duplicate key, turn dates and tags into objects, and fail without a line on a number of 5,000 digits. Here every such
@@ -10,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexres_tune.errors import Problem, SpecError
@@ -37,34 +41,39 @@ def read_yaml(path: str) -> Document:
     Raises:
         SpecError: no such file, too large, not UTF-8, not YAML, or not one mapping with text as keys.
     """
-    file = excerpt(path, 300)
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:  # a named pipe would be waited for
-            is_file = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-            raw = stream.read(MAX_BYTES + 1) if is_file else b""
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        message = f"must be a sweep file that can be read, but: {reason}; check the path"
-        raise SpecError([Problem("", message, file)]) from None
-    if not is_file:
-        message = "must be a sweep file that can be read, but is no regular file; check the path"
-        raise SpecError([Problem("", message, file)])
-    if len(raw) > MAX_BYTES:
-        message = f"a sweep file must have at most {MAX_BYTES:,} bytes, but has more; split it into several sweeps"
-        raise SpecError([Problem("", message, file)])
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        message = f"must be UTF-8, but byte {error.start + 1} is 0x{raw[error.start]:02x}; save the file as UTF-8"
-        raise SpecError([Problem("", message, file, line)]) from None
-    document = parse_yaml(text, path)
+    document = parse_yaml(read_text(path, "sweep file"), path)
     if not isinstance(document.data, dict):
         kinds = {list: "a list", type(None): "empty"}
         found = kinds.get(type(document.data), "a single value")
         message = f"a sweep file must be a mapping such as 'name: optim', but is {found}; see sweeps/ for examples"
-        raise SpecError([Problem("", message, file, 1)])
+        raise SpecError([Problem("", message, excerpt(path, 300), 1)])
     return document
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """The text of a regular file in UTF-8 with at most MAX_BYTES; `what` names its kind in messages.
+
+    Raises:
+        SpecError: it cannot be read, is no regular file, is too large, or is not UTF-8.
+    """
+    file, line = excerpt(path, 300), 0
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:  # a named pipe would be waited for
+            is_file = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+            raw = stream.read(MAX_BYTES + 1) if is_file else b""
+        if not is_file:
+            message = f"must be a {what} that can be read, but is not a regular file; check the path"
+        elif len(raw) > MAX_BYTES:
+            message = f"a {what} must have at most {MAX_BYTES:,} bytes, but has more; shorten or split it"
+        else:
+            return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        message = f"must be UTF-8, but byte {error.start + 1} is 0x{raw[error.start]:02x}; save the file as UTF-8"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        message = f"must be a {what} that can be read, but: {reason}; check the path"
+    raise SpecError([Problem("", message, file, line)])
 
 
 def parse_yaml(text: str, file: str, line: int | None = None) -> Document:
@@ -80,7 +89,7 @@ def parse_yaml(text: str, file: str, line: int | None = None) -> Document:
     """
     try:
         reader = _Reader(text, str(file), line)
-    except _YamlError as error:
+    except YamlError as error:
         place = error.line if line is None else line
         raise SpecError([Problem("", error.message, excerpt(file, 300), place)]) from None
     if reader.problems:
@@ -88,7 +97,7 @@ def parse_yaml(text: str, file: str, line: int | None = None) -> Document:
     return Document(reader.data, reader.places)
 
 
-class _YamlError(Exception):
+class YamlError(Exception):
     """Why a text cannot be read at all, and on which line (from 1)."""
 
     def __init__(self, line: int, message: str):
@@ -103,13 +112,13 @@ class _Reader:
         self.file, self.line = file, line
         self.places: dict[KeyPath, Place] = {(): Place((), file, line or 0)}
         self.problems: list[Problem] = []
-        root, self._tags, self._constructor = _compose(text)
+        root, self._tags, self._constructor = compose(text)
         self.data = None if root is None else self._value(root, ())
 
     def _value(self, node: Node, path: KeyPath) -> Any:
         line = node.start_mark.line + 1
         if len(self.places) > MAX_VALUES:  # aliases of aliases: ten lines can stand for ten million values
-            raise _YamlError(line, f"aliases must stand for at most {MAX_VALUES:,} values, but stand for more")
+            raise YamlError(line, f"aliases must stand for at most {MAX_VALUES:,} values, but stand for more")
         if len(path) > MAX_DEPTH:  # an alias inside the node that it names never ends
             raise _too_deep(line)
         if tag := self._tags.get(id(node)):
@@ -188,11 +197,11 @@ class _Reader:
         self.problems.append(Document(None, places).problem(path, message))
 
 
-def _compose(text: str) -> tuple[Node | None, dict[int, str], Any]:
+def compose(text: str) -> tuple[Node | None, dict[int, str], Any]:
     """The text's only node (None if it is empty), tags written in it by id of their node, and ruamel's constructor.
 
     Raises:
-        _YamlError: not YAML, nested too deep, too many values, or a second document.
+        YamlError: not YAML, nested too deep, too many values, or a second document.
     """
     from ruamel.yaml import YAML  # 40 ms, which a command without a sweep file does not spend
     from ruamel.yaml.composer import Composer, MaxDepthExceededError
@@ -208,8 +217,8 @@ def _compose(text: str) -> tuple[Node | None, dict[int, str], Any]:
             event = self.parser.peek_event()
             line, num_values = event.start_mark.line + 1, num_values + 1
             if num_values > MAX_VALUES:
-                message = f"a sweep file must have at most {MAX_VALUES:,} values, but has more; split it"
-                raise _YamlError(line, message)
+                message = f"a file must have at most {MAX_VALUES:,} values, but has more; split it"
+                raise YamlError(line, message)
             node = super().compose_node(parent, index)
             if getattr(event, "tag", None) not in (None, "!"):
                 tags[id(node)] = event.tag
@@ -227,18 +236,18 @@ def _compose(text: str) -> tuple[Node | None, dict[int, str], Any]:
         what = " ".join(part for part in (error.context, error.problem) if part)
         hint = next((hint for part, hint in _HINTS.items() if part in what), "")
         message = f"must be YAML 1.2, but: {excerpt(what, 200)}{hint}"
-        raise _YamlError(mark.line + 1 if mark else line, message) from None
+        raise YamlError(mark.line + 1 if mark else line, message) from None
     except ReaderError as error:
         where = text.count("\n", 0, error.position) + 1
         code = error.character if isinstance(error.character, int) else ord(error.character)
         message = f"must be text without control characters, but has U+{code:04X}; remove it"
-        raise _YamlError(where, message) from None
-    except (_YamlError, MemoryError):
+        raise YamlError(where, message) from None
+    except (YamlError, MemoryError):
         raise
     except Exception as error:  # the parser itself fails on some escapes, such as \UFFFFFFFF (OverflowError)
         message = f"must be YAML 1.2, but the parser stops after this line: {type(error).__name__}"
-        raise _YamlError(max(line, 1), message) from None
+        raise YamlError(max(line, 1), message) from None
 
 
-def _too_deep(line: int) -> _YamlError:
-    return _YamlError(line, f"lists and mappings must be at most {MAX_DEPTH} deep, but go deeper; flatten them")
+def _too_deep(line: int) -> YamlError:
+    return YamlError(line, f"lists and mappings must be at most {MAX_DEPTH} deep, but go deeper; flatten them")

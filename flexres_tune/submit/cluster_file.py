@@ -9,22 +9,19 @@ The last two are in `provider.flexres_tune`. Ray's schema leaves only the keys o
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ruamel.yaml import YAML
 from ruamel.yaml.nodes import Node
 
-from flexres_tune.errors import FlexResError
+from flexres_tune.errors import FlexResError, SpecError
+from flexres_tune.spec.yaml_reader import YamlError, compose, read_text
 from flexres_tune.text import did_you_mean, excerpt
 
 SETTINGS = "flexres_tune"  # the mapping under `provider`
 EXAMPLES = {"python": "~/venv/bin/python", "storage": "/mnt/results"}  # its keys
 PLACEHOLDER = "-YOURS"  # ends every value that the user must replace
-MAX_BYTES = 50_000  # takes under half a second to parse; Ray's own examples have 5,000
 
 
 class ClusterError(FlexResError):
@@ -84,21 +81,12 @@ def read_cluster_file(path: Path, python: str | None = None, storage: str | None
 def _read(path: Path) -> Node | None:
     """The file's YAML as nodes. No values are made of them: a merge of merges could stand for millions."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ClusterError(f"{path}: must be a cluster file, but is not a regular file; check the path")
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ClusterError(f"{path}: must be a readable cluster file, but: {error.strerror}; check the path") from None
-    if len(raw) > MAX_BYTES:
-        raise ClusterError(f"{path}: a cluster file must have at most {MAX_BYTES:,} bytes, but has more")
-    try:
-        return YAML(typ="safe", pure=True).compose(raw.decode("utf-8-sig"))
-    except Exception as error:  # ruamel raises many types if a text is odd, such as OverflowError and RecursionError
-        reason = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ClusterError(f"{place}: must be one YAML document for `ray up`, but: {excerpt(reason, 200)}") from None
+        return compose(read_text(path, "cluster file"))[0]
+    except SpecError as error:
+        raise ClusterError(str(error)) from None
+    except YamlError as error:
+        reason = error.message.removeprefix("must be YAML 1.2, but: ")
+        raise ClusterError(f"{path}:{error.line}: must be one YAML document for `ray up`, but: {reason}") from None
 
 
 def _children(node: Node | None) -> dict[str, Node]:

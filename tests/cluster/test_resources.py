@@ -113,3 +113,16 @@ def test_cluster_of_fixed_machines_does_not_grow():
 
 def test_machine_that_is_not_a_head_has_no_cluster_file(tmp_path):
     assert read_autoscaler_config(tmp_path / "ray_bootstrap_config.yaml") is None
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 3000, 'a: "\\UFFFFFFFF"', "a: &a [*a]", "- 1", "a: [1"])
+def test_damaged_cluster_file_of_a_head_counts_as_none(tmp_path, text):
+    file = tmp_path / "ray_bootstrap_config.yaml"
+    file.write_text(text)
+    assert read_autoscaler_config(file) is None
+
+
+def test_cluster_file_of_a_head_is_read_as_ray_writes_it(tmp_path):
+    file = tmp_path / "ray_bootstrap_config.yaml"
+    file.write_text('{"cluster_name": "c", "max_workers": 2, "provider": {"type": "aws"}, "date": "2026-99-99"}')
+    assert read_autoscaler_config(file)["max_workers"] == 2

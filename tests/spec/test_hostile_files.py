@@ -171,7 +171,7 @@ def test_an_unreadable_path_is_refused(name, tmp_path):
 @pytest.mark.parametrize("special", [special_files.pipe, special_files.endless])
 def test_a_file_that_is_no_regular_file_is_refused_at_once(special, tmp_path):
     special(tmp_path / "x.yaml")
-    with special_files.in_time(), pytest.raises(SpecError, match="x.yaml: must be a sweep file .* no regular file"):
+    with special_files.in_time(), pytest.raises(SpecError, match="x.yaml: must be a sweep file .* not a regular file"):
         load_sweep(str(tmp_path / "x.yaml"))
 
 
