@@ -22,7 +22,7 @@ from flexres_tune.datasets import describe_dataset
 from flexres_tune.datasets.cache import DataPaths
 from flexres_tune.records import PrecisionUsed
 from flexres_tune.spec import PlannedTrial, Resources, TrialConfig, count_flops
-from flexres_tune.storage import atomic_write_text, read_file
+from flexres_tune.storage import atomic_write_text, parse_json, read_file
 from flexres_tune.text import plural
 
 MEASURE_S = 2.0  # of steps, all trials of a packing at once
@@ -141,7 +141,7 @@ def cached_packing(config: TrialConfig, resources: dict[str, Any], pack: Callabl
     digest = hashlib.sha256(key.encode()).hexdigest()[:24]
     file = DataPaths.from_environment().root / "speeds" / f"packing-{digest}.json"
     try:
-        return Packing(**json.loads(read_file(file)))
+        return Packing(**parse_json(read_file(file)))
     except (OSError, ValueError, TypeError):
         packing = pack()
     try:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flexres_tune.datasets.arrays import ImageArrays
-from flexres_tune.storage import open_file, read_file
+from flexres_tune.storage import open_file, parse_json, read_file
 
 _SUMS = "sums.json"  # SHA-256 of each file: without it, a damaged page would be trained on as noise
 _FORMAT = 1  # of an entry; entries of another format are not read
@@ -81,7 +81,7 @@ def cached_arrays(key: str, make: Callable[[], ImageArrays]) -> ImageArrays:
 def is_damaged(entry: Path) -> bool:
     """Whether a file of the entry differs from what was written. An entry without sums, of an older version, passes."""
     try:
-        sums = json.loads(read_file(entry / _SUMS))
+        sums = parse_json(read_file(entry / _SUMS))
         return any(hash_file(entry / name) != digest for name, digest in sums.items())
     except FileNotFoundError:
         return False

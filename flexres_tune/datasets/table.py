@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexres_tune.errors import DataError
-from flexres_tune.storage import open_file
+from flexres_tune.storage import open_file, parse_json
 from flexres_tune.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -124,8 +123,8 @@ def _label_array(path: Path, labels: pa.ChunkedArray) -> np.ndarray:
 def _class_names(metadata: dict[bytes, bytes]) -> tuple[str, ...] | None:
     """Names from Hugging Face's `huggingface` entry, or from a comma-separated `classes` entry."""
     try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
-    except (KeyError, ValueError, TypeError, RecursionError):
+        names = parse_json(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+    except (KeyError, ValueError, TypeError):
         names = metadata.get(b"classes", b"").decode(errors="replace").split(",")
     names = tuple(str(name).strip() for name in names) if isinstance(names, list) else ()
     return names if len(names) > 1 else None

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.storage import AnyPath
+from flexres_tune.storage import AnyPath, parse_json
 
 _SAME_START_S = 3.0  # the boot time that the system reports may vary by a second
 
@@ -36,7 +36,7 @@ class Holder:
     def from_json(cls, content: bytes) -> Holder:
         """Parse a lock's content. Damaged content and fields of other types become unknown."""
         try:
-            found = json.loads(content)
+            found = parse_json(content)
         except ValueError:
             found = None
         found = found if isinstance(found, dict) else {}

@@ -16,5 +16,6 @@ from flexres_tune.storage.paths import (
     make_path,
     open_file,
     open_for_arrow,
+    parse_json,
     read_file,
 )

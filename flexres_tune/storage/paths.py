@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeGuard
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard
 from urllib.parse import parse_qsl
 
 from flexres_tune.errors import ResultsError
@@ -104,6 +105,18 @@ def read_file(path: AnyPath, max_bytes: int = MAX_RECORD_BYTES) -> bytes:
         if size > max_bytes:
             raise too_large(path, size, max_bytes)
         return file.read(size)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text that somebody else may have written.
+
+    Raises:
+        ValueError: it is not JSON, or is nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("lists and mappings are nested too deep") from None
 
 
 def open_for_arrow(path: AnyPath) -> BinaryIO | pa.BufferReader:

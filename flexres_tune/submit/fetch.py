@@ -19,7 +19,7 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import TABLES, SweepPaths
-from flexres_tune.storage import atomic_write, atomic_write_text, read_file
+from flexres_tune.storage import atomic_write, atomic_write_text, parse_json, read_file
 from flexres_tune.text import excerpt
 
 MAX_PACKINGS = 20
@@ -123,8 +123,8 @@ def _fetched_parts(paths: SweepPaths, origin: str) -> set[Path]:
     """Parts in the local folder; an error unless all of them were fetched from `origin` and are unchanged."""
     parts = {part.path for name in TABLES for found in list_parts(paths.table(name)) for part in found}
     try:
-        record = json.loads(read_file(paths.fetched))
-        stamps = record["files"] if record["origin"] == origin else {}
+        record = parse_json(read_file(paths.fetched))
+        stamps = dict(record["files"]) if record["origin"] == origin else {}
     except (OSError, ValueError, LookupError, TypeError):
         stamps = {}
     for path in sorted(parts):

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.names import name_problem
-from flexres_tune.storage import atomic_write_text
+from flexres_tune.storage import atomic_write_text, parse_json
 from flexres_tune.storage.file_lock import is_locked, lock_file
 
 FOLDER = ".flexres_tune"  # in the head's home
@@ -98,7 +98,7 @@ class RunFolder:
     def read_record(self) -> dict:
         """`pid` of the run and `started_at`; empty if it has not started."""
         try:
-            record = json.loads(self._record.read_text())
+            record = parse_json(self._record.read_text())
         except (OSError, ValueError):
             return {}
         return record if isinstance(record, dict) else {}

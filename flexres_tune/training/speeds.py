@@ -22,7 +22,7 @@ import torch
 from flexres_tune.datasets import DataShape
 from flexres_tune.datasets.cache import DataPaths, lock_if_possible
 from flexres_tune.spec.trial import TrialConfig
-from flexres_tune.storage import atomic_write_text, read_file
+from flexres_tune.storage import atomic_write_text, parse_json, read_file
 from flexres_tune.training.device import device_name
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def _key(config: TrialConfig, shape: DataShape, device: torch.device) -> str:
 
 def _read(file: Path) -> dict[str, dict[str, float]]:
     try:
-        found = json.loads(read_file(file))
+        found = parse_json(read_file(file))
         return {
             name: {str(label): float(value) for label, value in found[name].items()}
             for name in ("step_seconds", "start_seconds")

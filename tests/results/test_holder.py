@@ -28,7 +28,9 @@ def test_process_of_another_machine_is_not_known_to_be_dead():
     assert replace(Holder.of_this_process(), machine="another").is_alive_here is None
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"pid": "x", "host": 3, "born": "12"}', b"\xff\x00", b'{"more": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"pid": "x", "host": 3, "born": "12"}', b"\xff\x00", b'{"more": 1}', b"[" * 100_000]
+)
 def test_damaged_lock_is_of_an_unknown_holder(content):
     assert str(Holder.from_json(content)) == "on host unknown, pid unknown, started unknown"
 

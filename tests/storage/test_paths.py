@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.storage import RemotePath, change_marker, make_path
+from flexres_tune.storage import RemotePath, change_marker, make_path, parse_json
 
 
 @pytest.mark.parametrize("text", ["results", "/mnt/results", "s3", ".", "a:b", "C:", "tag:2026/x", "ä ö"])
@@ -87,3 +87,10 @@ def test_marker_changes_with_a_file_and_with_the_names_in_a_folder(tmp_path, buc
         assert isinstance(change_marker(folder / "a"), int)
         with pytest.raises(FileNotFoundError):
             change_marker(folder / "missing")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, b'{"a": ' * 50_000, "", "{", b"\xff\x00", "9" * 5_000])
+def test_json_that_cannot_be_read_is_a_value_error(text):
+    with pytest.raises(ValueError):
+        parse_json(text)
+    assert parse_json(b'{"a": [1]}') == {"a": [1]}

@@ -105,6 +105,15 @@ def test_folder_is_listed_again_if_parts_are_merged_while_it_is_packed(tmp_path,
     assert "trials/part-00000001-00000002.parquet" in here(tmp_path)
 
 
+@pytest.mark.parametrize("record", ["[" * 100_000, '{"origin": "%s", "files": [1]}' % ORIGIN, "[]", '{"origin": 1}'])
+def test_damaged_record_of_a_fetch_protects_the_rows_as_if_it_were_missing(tmp_path, fetch, record):
+    write_part(tmp_path / "head", 1, 1)
+    fetch()
+    (tmp_path / "here/optim/.fetched.json").write_text(record)
+    with pytest.raises(ResultsError, match="must have only rows that were fetched from"):
+        fetch()
+
+
 PART = "trials/part-00000001-00000001.parquet"
 
 
