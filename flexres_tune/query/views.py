@@ -216,7 +216,7 @@ def _curves_section(
 
 def answer_status(results: Results, sweep: str | None, limit: int | None) -> Answer:
     """One row per sweep; on a terminal also why trials failed, and the command that runs what is missing."""
-    statuses = [sweep_status(results, name) for name in results.choose(sweep)][:limit]
+    statuses = [sweep_status(results, name) for name in results.choose(sweep)[:limit]]
     table = to_table(SweepStatus, statuses)
     notes = [note for status in statuses for note in _status_notes(status)]
     if_not_zero = {"unplanned", *OUTCOMES} - {TrialStatus.COMPLETED}

@@ -64,15 +64,17 @@ class Results:
         Raises:
             ResultsError: no sweep of that name, or none at all.
         """
+        if sweep is not None and name_problem(sweep) is None and _is_sweep(SweepPaths(self.root, sweep)):
+            return [sweep]  # without a look at the others: a folder may hold thousands
         sweeps = self.sweeps()
         if sweep is None and not sweeps:
             raise ResultsError(
                 f"{self.root}: no sweep in this folder; run `{EXAMPLE_COMMAND}` first, or name another --results"
             )
-        if sweep is not None and sweep not in sweeps:
+        if sweep is not None:
             meant = did_you_mean(sweep, sweeps)
             raise ResultsError(f"{self.root}: no sweep {sweep[:100]!r}{meant}; sweeps: {', '.join(sweeps) or 'none'}")
-        return sweeps if sweep is None else [sweep]
+        return sweeps
 
     def trials(self, sweep: str | None = None) -> pa.Table:
         """Rows of `trials`, the last one of each trial and stage, of one sweep or of all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -25,19 +26,22 @@ _SETTINGS = {
 def run_sql(query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
     """The result of the query's last statement; `tables` are its views.
 
-    Each call has its own database: what a query creates or drops is gone afterwards.
+    For queries of this package: they share one database, because opening one takes 20 ms and a folder may hold
+    thousands of sweeps. The views of a call are its own.
 
     Raises:
         ResultsError: DuckDB's message, followed by the names of the existing tables or columns if that helps.
     """
-    with _connect() as connection:
+    with _shared_connection().cursor() as connection:
         return _run(connection, query, tables)
 
 
 def run_sql_on_results(
     query: str, load: Callable[[str], pa.Table], time_limit_s: float = DEFAULT_TIME_LIMIT_S
 ) -> pa.Table:
-    """As run_sql, over the views trials, epochs and decisions; `load(name)` is called for those that the query reads.
+    """As run_sql, for a query of a user, over the views trials, epochs and decisions, in a database of its own.
+
+    `load(name)` is called for the tables that the query reads.
 
     Raises:
         ResultsError: as run_sql, or the query has not ended after `time_limit_s`, which does not count loading.
@@ -60,8 +64,16 @@ def run_sql_on_results(
                     wait([future], 0.1)
 
 
+@functools.cache
+def _shared_connection() -> duckdb.DuckDBPyConnection:
+    return _connect()
+
+
 def _connect() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(":memory:", config=_SETTINGS)
+    connection = duckdb.connect(":memory:", config=_SETTINGS)
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")  # otherwise times would be shown in this machine's time zone
+    connection.execute("SET lock_configuration = true")
+    return connection
 
 
 def _names_read(connection: duckdb.DuckDBPyConnection, query: str) -> Collection[str]:
@@ -77,8 +89,6 @@ def _names_read(connection: duckdb.DuckDBPyConnection, query: str) -> Collection
 
 def _run(connection: duckdb.DuckDBPyConnection, query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
     try:
-        connection.execute("SET TimeZone = 'UTC'")  # otherwise times would be shown in this machine's time zone
-        connection.execute("SET lock_configuration = true")
         for name, table in tables.items():
             connection.register(name, table)
         relation = connection.sql(query)

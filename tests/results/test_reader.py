@@ -253,3 +253,9 @@ def test_results_import_neither_torch_nor_ray():
         "sys.exit(bool({'torch', 'ray', 'duckdb'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_one_sweep_is_read_without_a_look_at_the_others(results, paths, monkeypatch):
+    monkeypatch.setattr(type(results), "sweeps", lambda self: pytest.fail("all sweeps were listed"))
+    assert results.choose(paths.sweep) == [paths.sweep]
+    assert results.trials(paths.sweep).num_rows
