@@ -19,11 +19,15 @@ from urllib.parse import parse_qsl
 from flexres_tune.errors import ResultsError
 from flexres_tune.storage.filesystem import credentials_advice
 from flexres_tune.storage.object_store import RemotePath, Stat, too_large
+from flexres_tune.text import excerpt
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 AnyPath = Path | RemotePath
+
+MAX_NAME_BYTES = 255  # of a file or folder, on every usual file system
+MAX_PATH_CHARACTERS = 3000  # Linux allows 4,096 bytes; the rest is for the names of our own files
 
 # What may follow the `?` of an address: how to reach the server. No credentials: addresses are printed and saved.
 SETTINGS = {
@@ -136,18 +140,29 @@ def make_path(text: AnyPath | str) -> AnyPath:
     """The path that a folder's name or an address names. Opens nothing and sends no request.
 
     Raises:
-        ResultsError: an address of a kind that is not supported, or an incomplete one.
+        ResultsError: an address of a kind that is not supported, an incomplete one, or a name that no folder can have.
     """
     if isinstance(text, Path | RemotePath):
         return text
     kind, colon, rest = text.partition(":")
     if not colon or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+", kind):
-        return Path(text)
+        return _parse_local(text)
     if kind not in SETTINGS:
         if kind.lower() in (*_OTHER_KINDS, *SETTINGS) or rest.startswith("//"):
             raise ResultsError(f"{text}: {_RULE}, but is an address of kind {kind}:; {_remedy(kind.lower())}")
-        return Path(text)
+        return _parse_local(text)
     return _parse_address(text, kind, rest)
+
+
+def _parse_local(text: str) -> Path:
+    path = Path(text)
+    longest = max((len(os.fsencode(name)) for name in path.parts), default=0)
+    if longest > MAX_NAME_BYTES or len(text) > MAX_PATH_CHARACTERS:
+        raise ResultsError(
+            f"{excerpt(text)}: a path must have at most {MAX_PATH_CHARACTERS} characters and {MAX_NAME_BYTES} bytes "
+            f"between two slashes, but has {len(text)} and {longest}; give a shorter one"
+        )
+    return path
 
 
 def _parse_address(text: str, kind: str, rest: str) -> RemotePath:

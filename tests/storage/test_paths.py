@@ -94,3 +94,9 @@ def test_json_that_cannot_be_read_is_a_value_error(text):
     with pytest.raises(ValueError):
         parse_json(text)
     assert parse_json(b'{"a": [1]}') == {"a": [1]}
+
+
+@pytest.mark.parametrize("text", ["a" * 5_000, "ü" * 200, "ab/" * 2_000])
+def test_name_that_no_folder_can_have_is_refused(text):
+    with pytest.raises(ResultsError, match="a path must have at most .*; give a shorter one"):
+        make_path(text)
