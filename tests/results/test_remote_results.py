@@ -161,3 +161,17 @@ def test_address_without_results_names_the_command_that_makes_some(bucket):
 
 def test_logs_are_written_to_a_folder_of_this_machine(paths):
     assert str(paths.logs("tensorboard")) == "results/demo/logs/tensorboard"
+
+
+def test_one_sweep_is_read_at_the_same_cost_whatever_else_is_in_the_folder(bucket, paths, write):
+    write()
+
+    def num_requests():
+        results, before = open_results(paths.root), bucket.num_requests
+        assert results.choose("demo") == ["demo"] and results.trials("demo").num_rows == 3
+        return bucket.num_requests - before
+
+    alone = num_requests()
+    for number in range(50):
+        SweepPaths(paths.root, f"other-{number}").plan.write_bytes(b"{}")
+    assert num_requests() == alone
