@@ -58,7 +58,8 @@ class PastTrial:
     score: float | None  # as in Outcome; None also for trials that did not end well
     is_done: bool  # the sweep's command does not run it again
     values: Mapping[str, Any] = field(default_factory=dict)  # parameters of method tpe, by key of the sweep file
-    scores: Mapping[int, float] = field(default_factory=dict)  # value of the metric by epoch, higher is better
+    scores: Mapping[int, float] = field(default_factory=dict)  # finite values of the metric by epoch, higher is better
+    until_epoch: int | None = None  # end of its last assignment, from `decisions`; None: not known
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,148 @@
+"""Adaptive confirmation: each further fresh seed is run where it helps most to decide which configuration is best."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Hashable, Iterator, Sequence
+
+from flexres_tune.records import TrialStatus
+from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, Step, Workload
+from flexres_tune.search.rungs import Candidate
+
+P_OF_EARLY_END = 0.001  # so strict that a look after every run hardly changes the last test: Haybittle 1971, Peto 1976
+MIN_FREEDOM = 4  # degrees of freedom, before which no answer is believed
+
+
+class AdaptiveConfirmation:
+    """At most `num_runs` runs of some candidates, each on fresh seeds.
+
+    Every candidate gets one run. Each further run goes to the comparison that is least decided, which is the one with
+    the smallest gap / sqrt(1/n_a + 1/n_b) if n is the number of runs, and there to the candidate with fewer runs (the
+    rule EB-TC of Jourdan et al. 2022, "Top Two Algorithms Revisited"). The comparisons are: the leader of each group
+    with every other candidate of the group, and the best leader with every other leader. Runs that have not ended count
+    in n, so that all free slots are used.
+
+    It ends early if the best leader differs from every other candidate with p < 0.001, Bonferroni over the candidates.
+    A candidate with a run that fails or diverges is out.
+
+    Args:
+        candidates: best first. Their trials are the runs, in order; the k-th of each candidate has the same fresh seed.
+        num_runs: of all candidates together, with those in `history`.
+        history: what earlier runs of the sweep reached.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate], num_runs: int, history: History | None = None):
+        self._candidates = tuple(candidates)
+        self._num_runs = num_runs
+        self._owner: dict[str, int] = {}  # trial_id -> index of its candidate
+        self._groups: dict[Hashable, list[int]] = {}
+        for index, each in enumerate(self._candidates):
+            self._groups.setdefault(each.group, []).append(index)
+            self._owner |= dict.fromkeys((trial.config.trial_id for trial in each.trials), index)
+        self._given: list[int] = [0] * len(self._candidates)  # runs that were begun
+        self._scores: list[list[float]] = [[] for _ in self._candidates]
+        self._failed: set[int] = set()
+        self._pending: set[str] = set()
+        self._interrupted: list[Assignment] = []
+        self._has_news, self._was_answered = True, False
+        self._recall(history or History())
+        trials = tuple(trial for each in self._candidates for trial in each.trials[:1])
+        num_done = sum(self._given) - len(self._interrupted)
+        num_todo = 0 if self._is_over() else max(0, num_runs - num_done)
+        missing = (history or History()).missing(trials) if num_todo else ()
+        num_epochs = num_todo * max((trial.config.epochs for trial in trials), default=0)
+        self.work = Workload(trials, missing, num_todo, num_done, num_epochs)
+
+    def ask(self) -> Assignment | Step:
+        if self._interrupted:
+            assignment = self._interrupted.pop(0)
+        elif self._is_over() or (index := self._next()) is None:
+            return WAIT if self._pending else DONE
+        else:
+            assignment = Assignment.whole(self._candidates[index].trials[self._given[index]])
+            self._given[index] += 1
+        self._pending.add(assignment.trial.config.trial_id)
+        return assignment
+
+    def tell(self, outcome: Outcome) -> None:
+        trial_id = outcome.assignment.trial.config.trial_id
+        self._pending.discard(trial_id)
+        if outcome.status == TrialStatus.COMPLETED and outcome.score is not None and math.isfinite(outcome.score):
+            self._scores[self._owner[trial_id]].append(outcome.score)
+        elif outcome.status != TrialStatus.INTERRUPTED:
+            self._failed.add(self._owner[trial_id])
+        self._has_news = True
+
+    def _recall(self, history: History) -> None:
+        for index, candidate in enumerate(self._candidates):
+            for trial in candidate.trials:
+                past = history.trials.get(trial.config.trial_id)
+                if past is None:
+                    break
+                self._given[index] += 1
+                if not past.is_done:
+                    self._interrupted.append(Assignment.whole(trial))
+                elif past.status == TrialStatus.COMPLETED and past.score is not None:
+                    self._scores[index].append(past.score)
+                else:
+                    self._failed.add(index)
+
+    def _next(self) -> int | None:
+        """The candidate that gets the next run; None if no candidate can have one."""
+        able = {
+            i for i, each in enumerate(self._candidates) if i not in self._failed and self._given[i] < len(each.trials)
+        }
+        for index in sorted(able):
+            if not self._given[index]:
+                return index
+        pairs = [(self._distance(*pair), *pair) for pair in self._comparisons() if not able.isdisjoint(pair)]
+        if not pairs:
+            return min(able, default=None)  # a single candidate has nothing to be compared with
+        _, leader, challenger = min(pairs)
+        return min((i for i in (leader, challenger) if i in able), key=self._given.__getitem__)
+
+    def _comparisons(self) -> Iterator[tuple[int, int]]:
+        """(leader, challenger) of all that must be decided to know the best candidate of each group and of all."""
+        able = [[i for i in group if i not in self._failed] for group in self._groups.values()]
+        leaders = [min(group, key=self._rank) for group in able if group]
+        for group in able:
+            yield from ((min(group, key=self._rank), i) for i in group if i != min(group, key=self._rank))
+        best = min(leaders, key=self._rank, default=None)
+        yield from ((best, i) for i in leaders if i != best)
+
+    def _rank(self, index: int) -> tuple[float, int]:
+        """Sort key: the best mean first, then the order of the screening."""
+        scores = self._scores[index]
+        return (-statistics.fmean(scores) if scores else math.inf, index)
+
+    def _distance(self, a: int, b: int) -> tuple[float, int]:
+        """Gap of the means in units of its standard error, then the number of runs; nothing is known before a result."""
+        n_a, n_b = self._given[a], self._given[b]
+        gap = 0.0
+        if self._scores[a] and self._scores[b]:
+            gap = abs(statistics.fmean(self._scores[a]) - statistics.fmean(self._scores[b]))
+        return gap / math.sqrt(1 / n_a + 1 / n_b), n_a + n_b
+
+    def _is_answered(self) -> bool:
+        """Whether the leader differs from all others with p < P_OF_EARLY_END: t tests with the pooled deviation."""
+        from scipy import special  # 40 ms, and only an adaptive confirmation needs it
+
+        able = [i for i in range(len(self._candidates)) if i not in self._failed]
+        freedom = sum(max(0, len(self._scores[i]) - 1) for i in able)
+        if freedom < MIN_FREEDOM or not all(self._scores[i] for i in able) or len(able) < 2:
+            return False
+        squares = sum(len(s) * statistics.pvariance(s) for s in (self._scores[i] for i in able) if len(s) > 1)
+        leader, *others = sorted(able, key=self._rank)
+        t = special.stdtrit(freedom, 1 - P_OF_EARLY_END / 2 / len(others)) * math.sqrt(squares / freedom)
+        mean, n = statistics.fmean(self._scores[leader]), len(self._scores[leader])
+        return squares > 0 and all(
+            mean - statistics.fmean(self._scores[i]) > t * math.sqrt(1 / n + 1 / len(self._scores[i])) for i in others
+        )
+
+    def _is_over(self) -> bool:
+        if sum(self._given) >= self._num_runs:
+            return True
+        if self._has_news:
+            self._has_news, self._was_answered = False, self._was_answered or self._is_answered()
+        return self._was_answered

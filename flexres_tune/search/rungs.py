@@ -1,0 +1,331 @@
+"""Searches that pause configurations at rungs: successive halving, its asynchronous form (ASHA), and Hyperband.
+
+A rung is a number of epochs. A configuration that has trained so far pauses there with all its seeds, and continues if
+it is among the best at the rung. No configuration is stopped: a paused one keeps its checkpoints.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import itertools
+import math
+import statistics
+from collections import deque
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from flexres_tune.records import TrialStatus
+from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, PastTrial, Step, Workload
+from flexres_tune.spec import PlannedTrial
+
+FIRST_RUNG = 0.3  # of a trial's epochs; `bench search` compares other places
+EPOCH_FACTOR = 1.5  # from one rung to the next
+LAST_RUNG = 0.5  # of a trial's epochs: no rung is later
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration with its trials, one per seed; `group` is what it competes in, such as a level of `compare`."""
+
+    config_id: str
+    trials: tuple[PlannedTrial, ...]
+    group: Hashable = None
+
+
+@dataclass(frozen=True)
+class Rung:
+    """After `epochs` epochs, the best `keep` configurations of the group continue.
+
+    Only the first `num_seeds` seeds of a configuration train up to this rung, and it is judged by their mean; None:
+    all of them.
+    """
+
+    epochs: int
+    keep: int
+    num_seeds: int | None = None
+
+
+def make_rungs(num_candidates: int, num_kept: int, epochs: int) -> tuple[Rung, ...]:
+    """Rungs that reduce a group of `num_candidates` configurations to `num_kept`, for trials of `epochs` epochs.
+
+    The first rung stands at 30 % of the epochs, the next one 1.5 times as late, and none after the half. Each keeps the
+    same share of its configurations. At earlier rungs, a configuration that learns slowly but ends best is lost.
+    """
+    if num_kept >= num_candidates:
+        return ()
+    places, place = [], FIRST_RUNG * epochs
+    while not places or place <= LAST_RUNG * epochs:
+        places.append(max(1, round(place)))
+        place *= EPOCH_FACTOR
+    places = sorted({each for each in places if each < epochs} or {epochs})
+    share = (num_kept / num_candidates) ** (1 / len(places))
+    keeps = [math.ceil(num_candidates * share ** (k + 1) - 1e-9) for k in range(len(places))]
+    return tuple(map(Rung, places, keeps))
+
+
+def make_asha_rungs(num_candidates: int, grace_period: int, reduction_factor: float, epochs: int) -> tuple[Rung, ...]:
+    """Rungs at grace_period * eta^k, each of which keeps one of eta configurations, but at least one."""
+    rungs, place, keep = [], float(grace_period), num_candidates
+    while round(place) < epochs:
+        keep = max(1, math.floor(keep / reduction_factor))
+        rungs.append(Rung(round(place), keep))
+        place *= reduction_factor
+    return tuple(rungs)
+
+
+def make_brackets(
+    candidates: Iterable[Candidate], grace_period: int, reduction_factor: float, epochs: int, num_brackets: int
+) -> tuple[list[Candidate], dict[Hashable, tuple[Rung, ...]]]:
+    """Hyperband (Li et al. 2018): bracket s is ASHA with grace period r * eta^s, with Hyperband's share of each group.
+
+    Returns:
+        The candidates with the groups (group, bracket), and the rungs of each of these groups. A configuration's
+        bracket is drawn by a hash of its id, so that it stays the same if the sweep grows.
+    """
+    graces = [round(grace_period * reduction_factor**s) for s in range(num_brackets)]
+    graces = [grace for grace in graces if grace < epochs] or [grace_period]
+    last = len(graces) - 1
+    # n_s of Hyperband: eta^(S-s) (S+1) / (S-s+1) configurations give every bracket the same number of epochs
+    shares = [reduction_factor ** (last - s) * (last + 1) / (last - s + 1) for s in range(last + 1)]
+    placed, sizes = [], {}
+    for each in candidates:
+        point = int.from_bytes(hashlib.sha256(each.config_id.encode()).digest()[:8], "big") / 2**64 * sum(shares)
+        bracket = 0
+        while bracket < last and point >= shares[bracket]:
+            point -= shares[bracket]
+            bracket += 1
+        group = (each.group, bracket)
+        placed.append(Candidate(each.config_id, each.trials, group))
+        sizes[group] = sizes.get(group, 0) + 1
+    rungs = {group: make_asha_rungs(n, graces[group[1]], reduction_factor, epochs) for group, n in sizes.items()}
+    return placed, rungs
+
+
+@dataclass
+class _RungTable:
+    """One rung of one group: indices of the candidates that train up to it, and the scores of those that reached it."""
+
+    rung: Rung
+    num_planned: int = 0  # candidates that will reach it, if none fails
+    entrants: set[int] = field(default_factory=set)
+    scores: dict[int, float] = field(default_factory=dict)
+
+
+class RungSearch:
+    """Successive halving over a list of configurations (Jamieson and Talwalkar 2016), or its promotion form.
+
+    - eager=False: no configuration continues until all of its group have reached the rung.
+    - eager=True: it continues as soon as it is among the best m * keep / n of the m that have reached the rung, if n
+      will reach it (ASHA: Li et al. 2020, algorithm 2, get_job). A free slot continues a configuration of the
+      highest rung that has one, otherwise it begins a new configuration, otherwise it waits. Deviation: when all n have
+      reached the rung, at least `keep` continue, so that a small group has a configuration that reaches the end.
+
+    A configuration with a seed that fails or diverges does not continue; the next best one does.
+
+    Args:
+        candidates: in the order in which they begin.
+        rungs: of each group.
+        until: number of epochs for which those train that continue after the last rung; None: they pause there.
+        eager: see above.
+        history: what earlier runs of the sweep reached.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        rungs: Mapping[Hashable, Sequence[Rung]],
+        until: int | None,
+        eager: bool = False,
+        history: History | None = None,
+    ):
+        self._candidates = tuple(candidates)
+        self._eager = eager
+        self._tables = {
+            group: [*map(_RungTable, ladder), *([] if until is None else [_RungTable(Rung(until, 0))])]
+            for group, ladder in rungs.items()
+        }
+        self._owner: dict[str, int] = {}  # trial_id -> index of its candidate
+        for index, candidate in enumerate(self._candidates):
+            self._tables[candidate.group][0].entrants.add(index)
+            self._owner |= dict.fromkeys((trial.config.trial_id for trial in candidate.trials), index)
+        for tables in self._tables.values():
+            tables[0].num_planned = len(tables[0].entrants)
+            for table, following in itertools.pairwise(tables):
+                following.num_planned = min(table.rung.keep, table.num_planned)
+        self._target = [-1] * len(self._candidates)  # index of the rung up to which each candidate trains or trained
+        self._reached: dict[str, dict[int, float]] = {}  # trial_id -> epoch -> score
+        self._failed: set[int] = set()
+        self._pending: set[str] = set()  # trial_ids of assignments that run
+        self._queue: deque[Assignment] = deque()
+        self._new = deque(range(len(self._candidates)))
+        self._has_news = True  # whether an event since the last look may let a configuration continue
+        self._recall((history or History()).trials)
+
+    @cached_property
+    def work(self) -> Workload:
+        """What there is to do before the first ask()."""
+        trials = tuple(trial for candidate in self._candidates for trial in candidate.trials)
+        if not (self._queue or self._new or self._next_to_continue() is not None):
+            return Workload(trials, (), 0, len(trials), 0)
+        missing = tuple(trial for trial in trials if not self._has_ended(trial))
+        return Workload(trials, missing, len(missing), len(trials) - len(missing), self._num_epochs())
+
+    def ask(self) -> Assignment | Step:
+        while not self._queue:
+            index = self._next_to_continue()
+            if index is None and self._new:
+                index = self._new.popleft()
+            if index is None:
+                return WAIT if self._pending else DONE
+            self._send(index)
+        assignment = self._queue.popleft()
+        self._pending.add(assignment.trial.config.trial_id)
+        return assignment
+
+    def tell(self, outcome: Outcome) -> None:
+        trial_id = outcome.assignment.trial.config.trial_id
+        self._pending.discard(trial_id)
+        index = self._owner[trial_id]
+        if outcome.status in (TrialStatus.PAUSED, TrialStatus.COMPLETED) and _is_finite(outcome.last_score):
+            self._reached.setdefault(trial_id, {})[outcome.assignment.until_epoch] = outcome.last_score
+            self._arrive(index, self._target[index])
+        elif outcome.status != TrialStatus.INTERRUPTED:
+            self._fail(index)
+
+    def survivors(self) -> dict[Hashable, list[Candidate]]:
+        """Of each group, the configurations that continue after its last rung, best first; the best so far meanwhile.
+
+        A group without rungs: all configurations that have reached the end.
+        """
+        found = {}
+        for group, tables in self._tables.items():
+            last = [table for table in tables if table.rung.keep][-1:] or tables
+            found[group] = [self._candidates[index] for index in self._best(last[0])[: last[0].rung.keep or None]]
+        return found
+
+    def _next_to_continue(self) -> int | None:
+        """The best configuration that may continue, of the highest rung that has one."""
+        if not self._has_news:
+            return None
+        for depth in reversed(range(max(map(len, self._tables.values()), default=1) - 1)):
+            for tables in self._tables.values():
+                if depth < len(tables) - 1:
+                    for index in self._best(tables[depth])[: self._num_to_continue(tables, depth)]:
+                        if index not in tables[depth + 1].entrants:
+                            return index
+        self._has_news = False
+        return None
+
+    def _num_to_continue(self, tables: Sequence[_RungTable], depth: int) -> int:
+        table = tables[depth]
+        if self._is_complete(tables, depth):
+            return table.rung.keep
+        return len(table.scores) * table.rung.keep // table.num_planned if self._eager else 0
+
+    def _is_complete(self, tables: Sequence[_RungTable], depth: int) -> bool:
+        """Whether no further candidate will reach a rung."""
+        table = tables[depth]
+        if not all(index in table.scores or index in self._failed for index in table.entrants):
+            return False
+        before = tables[depth - 1] if depth else None
+        return before is None or (
+            self._is_complete(tables, depth - 1) and table.entrants.issuperset(self._best(before)[: before.rung.keep])
+        )
+
+    def _best(self, table: _RungTable) -> list[int]:
+        """Candidates at a rung that have not failed, best first; the earlier candidate of equal ones."""
+        return sorted(table.scores.keys() - self._failed, key=lambda index: (-table.scores[index], index))
+
+    def _send(self, index: int) -> None:
+        """Let a configuration train up to its next rung."""
+        self._target[index] += 1
+        depth = self._target[index]
+        self._tables[self._candidates[index].group][depth].entrants.add(index)
+        self._queue.extend(self._missing(index))
+        self._arrive(index, depth)
+
+    def _missing(self, index: int) -> list[Assignment]:
+        """What a configuration needs to reach the rung for which it trains."""
+        rung = self._tables[self._candidates[index].group][self._target[index]].rung
+        trials = self._candidates[index].trials[: rung.num_seeds]
+        return [Assignment(t, rung.epochs) for t in trials if rung.epochs not in self._scores_of(t)]
+
+    def _arrive(self, index: int, depth: int) -> None:
+        """Enter a configuration at a rung if all its seeds have reached it."""
+        table = self._tables[self._candidates[index].group][depth]
+        trials = self._candidates[index].trials[: table.rung.num_seeds]
+        scores = [self._scores_of(trial).get(table.rung.epochs) for trial in trials]
+        if None not in scores:
+            table.scores[index] = scores[0] if len(scores) == 1 else statistics.fmean(scores)
+            self._has_news = True
+
+    def _fail(self, index: int) -> None:
+        self._failed.add(index)
+        self._has_news = True
+        self._queue = deque(each for each in self._queue if self._owner[each.trial.config.trial_id] != index)
+
+    def _recall(self, trials: Mapping[str, PastTrial]) -> None:
+        """Rebuild the state. Assignments that were interrupted come first, then those that had not begun."""
+        begun: list[Assignment] = []
+        for index, candidate in enumerate(self._candidates):
+            past = [trials[t.config.trial_id] for t in candidate.trials if t.config.trial_id in trials]
+            if not past:
+                continue
+            self._new.remove(index)
+            tables = self._tables[candidate.group]
+            self._reached |= {each.trial_id: dict(each.scores) for each in past}
+            self._target[index] = max(_depth(each, tables) for each in past)
+            for depth in range(self._target[index] + 1):
+                tables[depth].entrants.add(index)
+                self._arrive(index, depth)
+            if any(each.is_done and each.status != TrialStatus.COMPLETED for each in past):
+                self._fail(index)
+            else:
+                begun += self._missing(index)
+        begun.sort(key=lambda each: not _is_interrupted(trials.get(each.trial.config.trial_id)))  # stable
+        self._queue.extend(begun)
+
+    def _scores_of(self, trial: PlannedTrial) -> Mapping[int, float]:
+        return self._reached.get(trial.config.trial_id, {})
+
+    def _has_ended(self, trial: PlannedTrial) -> bool:
+        """Whether no search would train the trial further."""
+        index = self._owner[trial.config.trial_id]
+        last = self._tables[self._candidates[index].group][-1].rung.epochs
+        return index in self._failed or last in self._scores_of(trial)
+
+    def _num_epochs(self) -> int:
+        """Epochs until the end, if no configuration fails and none continues early."""
+        num_seeds = max((len(each.trials) for each in self._candidates), default=0)
+        total = 0
+        for tables in self._tables.values():
+            seeds_before, before = 0, 0
+            for table in tables:
+                seeds = min(num_seeds, table.rung.num_seeds or num_seeds)
+                cost = seeds * table.rung.epochs - min(seeds, seeds_before) * before
+                total += max(0, table.num_planned - len(table.scores)) * cost
+                seeds_before, before = seeds, table.rung.epochs
+        return total
+
+
+def _depth(past: PastTrial, tables: Sequence[_RungTable]) -> int:
+    """Index of the rung up to which a trial trained or was training."""
+    if past.status == TrialStatus.COMPLETED:
+        return len(tables) - 1
+    reached = (
+        past.until_epoch if past.status == TrialStatus.INTERRUPTED and past.until_epoch else max(past.scores, default=0)
+    )
+    places = [table.rung.epochs for table in tables]
+    if past.status == TrialStatus.INTERRUPTED:
+        return min(bisect.bisect_left(places, reached), len(places) - 1)
+    return max(0, bisect.bisect_right(places, reached) - 1)
+
+
+def _is_interrupted(past: PastTrial | None) -> bool:
+    return past is not None and past.status == TrialStatus.INTERRUPTED
+
+
+def _is_finite(score: float | None) -> bool:
+    return score is not None and math.isfinite(score)

@@ -1,0 +1,71 @@
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from flexres_tune.records import TrialStatus
+from flexres_tune.search.adaptive import AdaptiveConfirmation
+from flexres_tune.search.base import DONE, Assignment, Outcome
+from flexres_tune.search.rungs import Candidate, Rung, RungSearch, make_rungs
+from flexres_tune.spec import PlannedTrial
+
+
+def make_candidate(index, num_seeds=1, group=None):
+    def trial(seed):
+        config = SimpleNamespace(config_id=f"c{index}", trial_id=f"c{index}-{seed}", seed=seed, epochs=27)
+        return PlannedTrial(config, {}, 1)
+
+    return Candidate(f"c{index}", tuple(map(trial, range(num_seeds))), group)
+
+
+def play(search, score, slots=3, seed=0):
+    """Run a search to its end; the highest epoch of each trial."""
+    generator, running, reached = random.Random(seed), [], {}
+    while True:
+        while len(running) < slots and isinstance(step := search.ask(), Assignment):
+            running.append(step)
+        if not running:
+            assert step is DONE
+            return reached
+        done = running.pop(generator.randrange(len(running)))
+        is_last = done.until_epoch == done.trial.config.epochs
+        value = score(done.trial.config)
+        status = TrialStatus.COMPLETED if is_last else TrialStatus.PAUSED
+        if value is None:
+            status = TrialStatus.DIVERGED
+        reached[done.trial.config.trial_id] = done.until_epoch
+        search.tell(Outcome(done, status, value, value))
+
+
+def quality(config):
+    return float(config.config_id[1:])
+
+
+def test_computed_rungs_stand_at_30_and_45_percent_and_keep_what_was_asked():
+    assert make_rungs(27, 6, 27) == (Rung(8, 13), Rung(12, 6))
+    assert make_rungs(3, 3, 27) == ()
+
+
+def test_halving_continues_the_best_of_each_group_and_pauses_the_rest():
+    candidates = [make_candidate(i, group=i % 2) for i in range(10)]
+    search = RungSearch(candidates, {0: [Rung(8, 2)], 1: [Rung(8, 2)]}, until=27)
+    reached = play(search, quality)
+    assert {key for key, epoch in reached.items() if epoch == 27} == {"c6-0", "c8-0", "c7-0", "c9-0"}
+    assert sorted(set(reached.values())) == [8, 27]
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_seeds_of_a_configuration_reach_the_same_rung_and_a_diverged_one_does_not_continue(eager):
+    candidates = [make_candidate(i, num_seeds=2) for i in range(9)]
+    search = RungSearch(candidates, {None: make_rungs(9, 2, 27)}, until=27, eager=eager)
+    reached = play(search, lambda c: None if c.config_id == "c8" else quality(c))
+    assert all(reached[f"c{i}-0"] == reached[f"c{i}-1"] for i in range(8))
+    assert reached["c7-0"] == 27 and reached["c8-0"] == 8
+
+
+def test_adaptive_confirmation_gives_further_runs_to_the_leader_and_its_closest_challenger():
+    search = AdaptiveConfirmation([make_candidate(i, num_seeds=9) for i in range(4)], num_runs=10)
+    noise = random.Random(1)
+    reached = play(search, lambda c: [0, 0, 2, 2.05][int(quality(c))] + 0.3 * noise.random(), slots=1)
+    runs = [sum(key.startswith(f"c{i}-") for key in reached) for i in range(4)]
+    assert runs[:2] == [1, 1] and sum(runs) == 10
