@@ -35,6 +35,7 @@ from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.storage import AnyPath, is_remote
 from flexres_tune.sweep.backpressure import Backpressure
 from flexres_tune.sweep.checkpoints import CheckpointRetention, checkpoint_period_s
+from flexres_tune.sweep.fail_fast import FailFast
 from flexres_tune.sweep.history import read_reports
 from flexres_tune.sweep.journal import Display, Journal, TrialState
 from flexres_tune.sweep.options import RunOptions
@@ -57,6 +58,7 @@ class TuneRun:
     history: History = field(default_factory=History)  # of earlier runs
     judged: Sequence[PlannedTrial] = ()  # the sweep's trials with which new ones are compared
     options: RunOptions = field(default_factory=RunOptions)
+    fail_fast: FailFast = field(default_factory=FailFast)
     node: NodeResources | None = None  # this machine; None: it is not shared with sweeps in another Ray
     precisions: Mapping[str, PrecisionUsed] = field(default_factory=dict)  # of `precision: auto`, by kind of device
     measure_slots: Callable[[], int] | None = None  # how many trials the cluster can hold now; None: it cannot grow
@@ -64,7 +66,7 @@ class TuneRun:
 
 
 def run_trials(run: TuneRun) -> dict[str, TrialState]:
-    """Run the search until it has no more trials, or until a signal arrives.
+    """Run the search until it has no more trials, the first ones all fail alike, or a signal arrives.
 
     Returns:
         Every trial that was started, by trial_id; each has its row in the tables.
@@ -88,6 +90,7 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
         if state.record is not None:
             machine.ended(state.trial_id)
         retention.update(state)
+        run.fail_fast.update(state)
         run.display.update(state)
 
     def make_job(assignment: Assignment) -> TrialJob:
@@ -99,7 +102,7 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
         make_job=make_job,
         on_decision=journal.record_decision,
         must_wait=lambda: journal.is_closed or backpressure.must_wait() or not machine.may_start(),
-        is_over=lambda: run.signals.requested,
+        is_over=lambda: run.signals.requested or run.fail_fast.error is not None,
     )
     watchdog = Watchdog(journal, run.options.trial_timeout_s)
     attempts = past.num_attempts(run.history)

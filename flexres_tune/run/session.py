@@ -34,6 +34,7 @@ from flexres_tune.search.lists import ListSearch
 from flexres_tune.search.methods import make_search
 from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig, expand_trials, load_sweep
 from flexres_tune.storage import is_remote
+from flexres_tune.sweep.fail_fast import FailFast
 from flexres_tune.sweep.history import read_history
 from flexres_tune.sweep.options import RunOptions
 from flexres_tune.sweep.precision import (
@@ -125,6 +126,7 @@ class _SweepRun:
         self._trials = expand_trials(spec, describe_dataset)
         self._stages = [stage for stage in Stage if self._options.stage in ("all", stage)]
         self._statuses: dict[str, TrialStatus] = {}  # of the trials that were started, by trial_id
+        self._fail_fast = FailFast()
         self._precisions: Precisions = {}  # of `precision: auto`, by kind of device; empty until it is decided
 
     def run(self) -> int:
@@ -152,6 +154,9 @@ class _SweepRun:
             self._print(_interrupted())
             return EXIT_INTERRUPTED
         print_ending(self._session.console, self._paths, has_new_rows=True)
+        if self._fail_fast.error is not None:
+            self._print(self._fail_fast.message(_retry_command()))
+            return EXIT_FAILED
         statuses = self._statuses.values()
         return 0 if not statuses or any(status in ENDED_WELL for status in statuses) else EXIT_FAILED
 
@@ -171,7 +176,7 @@ class _SweepRun:
             while self._copy_rows_of_other_sweeps(stage, searches[stage].work.missing):
                 history, searches = self._read_work()
             search = searches[stage]
-            if search.work.num_todo == 0 or self._signals.requested:
+            if search.work.num_todo == 0 or self._signals.requested or self._fail_fast.error is not None:
                 return
             if not self._ray.is_connected:
                 with self._signals.exit_on_first(_interrupted()):  # a download may take minutes
@@ -228,6 +233,7 @@ class _SweepRun:
                 history=history,
                 judged=search.work.trials if stage is Stage.SCREEN else (),
                 options=self._options,
+                fail_fast=self._fail_fast,
                 node=cluster.nodes[0] if cluster.is_local else None,
                 precisions=self._precisions,
                 measure_slots=measure_slots(resources, cluster, self._paths.root, self._options.max_concurrent),
@@ -312,6 +318,11 @@ def _connect(ray: RayConnection, signals: Signals) -> ClusterResources:
 
 def _command() -> str:
     return shlex.join(["python", "-m", "flexres_tune.run", *sys.argv[1:]])
+
+
+def _retry_command() -> str:
+    has_retry = any(each == "--retry" or each.startswith("--retry=") for each in sys.argv)
+    return _command() if has_retry else f"{_command()} --retry failed"
 
 
 def _interrupted() -> str:

@@ -106,6 +106,17 @@ def test_failing_trial_is_a_row_with_its_reason_and_the_sweep_goes_on(run, tmp_p
     assert "failed" in output
 
 
+def test_first_five_trials_that_fail_alike_are_the_last(run):
+    values = ", ".join(str(1_000_000 + k) for k in range(9))
+    text = SWEEP + f"parameters: {{num_train_images: {{values: [{values}]}}}}\nconfirm: {{top: 1, seeds: [7]}}\n"
+    status, output, results = run(text, max_concurrent=1)
+    assert status == 1
+    assert [row["status"] for row in results.trials("test").to_pylist()] == ["failed"] * 5
+    assert "the first 5 trials ended with the same error, so no further trial starts:\n" in output
+    assert output.rstrip().endswith(" --retry failed")
+    assert "4 trials to run, 5 already done" in run(text)[1]
+
+
 def test_asha_stops_bad_trials_and_says_why(run):
     text = SWEEP.replace("epochs: 2", "epochs: 4") + (
         "early_terminate: {type: asha, grace_period: 1, reduction_factor: 2}\n"
