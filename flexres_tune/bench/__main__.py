@@ -1,11 +1,11 @@
-"""Benchmarks of this machine: `python -m flexres_tune.bench [train|sweep|scale|tables|packing]`."""
+"""Benchmarks of this machine and of searches: `python -m flexres_tune.bench [train|sweep|scale|tables|search|...]`."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ from flexres_tune import cli
 
 if TYPE_CHECKING:
     from flexres_tune.bench.figures import Bench
+    from flexres_tune.bench.search import SearchBench
     from flexres_tune.spec import TrialConfig
 
 EPILOG = """
@@ -30,6 +31,8 @@ Examples:
   python -m flexres_tune.bench scale --slots 64 --trials 200 --epoch-seconds 1
 
   python -m flexres_tune.bench tables --json
+
+  python -m flexres_tune.bench search --world crossing --draws 1000
 
 Each figure is the median of n measurements with their range. Ratios are taken pair by pair within one run. `sweep`
 also measures the defaults of Ray Tune, which takes minutes; every other benchmark takes one or two.
@@ -47,9 +50,10 @@ class What(StrEnum):
     scale = "scale"
     tables = "tables"
     packing = "packing"
+    search = "search"
 
 
-NOT_IN_ALL = (What.all, What.scale)  # scale starts one process per slot, 64 by default
+NOT_IN_ALL = (What.all, What.scale, What.search)  # scale starts one process per slot; search trains nothing
 
 
 @app.command(epilog=EPILOG)
@@ -67,6 +71,14 @@ def bench(
     epoch_seconds: Annotated[float, typer.Option(min=0, help="How long an epoch sleeps (scale).")] = 1.0,
     table_trials: Annotated[int, typer.Option(min=1, help="Number of trials, of 100 epochs each (tables).")] = 10_000,
     repeats: Annotated[int, typer.Option(min=1, help="Number of measurements of each figure.")] = 3,
+    world: Annotated[
+        list[str] | None, typer.Option(help="World to simulate; repeatable; all by default (search).")
+    ] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="Policy to simulate; repeatable; all by default (search).")
+    ] = None,
+    draws: Annotated[int, typer.Option(min=2, help="Number of simulated sweeps per world and policy (search).")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated sweeps (search).")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per benchmark.")] = False,
     write: Annotated[
         Path | None, typer.Option(help="Also rewrite the table of figures in this Markdown file (docs/performance.md).")
@@ -74,8 +86,13 @@ def bench(
 ) -> None:
     """Measure this machine: training against a textbook loop, the driver against plain Ray Tune, tables, packing.
 
-    `all` leaves out one benchmark: scale, which measures the driver with many trials at once.
+    `all` leaves out scale, which measures the driver with many trials at once, and search, which simulates how often
+    each search policy finds the best configuration, and trains nothing.
     """
+    command = shlex.join(["python", "-m", "flexres_tune.bench", *sys.argv[1:]])
+    if what is What.search:
+        _search(SearchOptions(world or [], policy or [], draws, seed), command, as_json, write)
+        return
     from flexres_tune.spec import parse_architecture
     from flexres_tune.spec.trial_values import build_config
     from flexres_tune.trial_options import refuse
@@ -100,7 +117,55 @@ def bench(
     if write is not None:
         from flexres_tune.bench.note import write_note
 
-        write_note(write, results, shlex.join(["python", "-m", "flexres_tune.bench", *sys.argv[1:]]))
+        write_note(write, results, command)
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What bench search simulates; empty lists: all."""
+
+    worlds: list[str]
+    policies: list[str]
+    draws: int
+    seed: int
+
+
+def _search(options: SearchOptions, command: str, as_json: bool, write: Path | None) -> None:
+    from flexres_tune.bench.search import SearchBench, bench_search, write_block
+
+    rows = bench_search(options.worlds, options.policies, options.draws, options.seed)
+    bench = SearchBench(command, options.draws, options.seed, rows)
+    if as_json:
+        print(json.dumps(bench.to_json()), flush=True)
+    else:
+        _print_search(bench)
+    if write is not None:
+        write_block(write, bench)
+
+
+def _print_search(bench: SearchBench) -> None:
+    from itertools import groupby
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from flexres_tune.bench.search import HEADINGS, LEGEND, cells
+
+    console = Console(highlight=False)
+    for world, rows in groupby(bench.rows, key=lambda row: row.world):
+        texts = [(row.policy, *cells(row)) for row in rows]
+        table = Table(title=world, title_justify="left", box=None, header_style="bold", pad_edge=False)
+        columns = [k for k in range(len(texts[0])) if any(row[k] for row in texts)]
+        for k in columns:
+            heading = ["", *HEADINGS.values()][k].replace(" ", "\n", 1)
+            table.add_column(heading, justify="right" if k else "left", no_wrap=True)
+        for row in texts:
+            table.add_row(*(row[k] for k in columns))
+        console.width = max(console.width, Console(width=1000).measure(table).maximum)  # no column is cut
+        console.print(table)
+        console.print()
+    for line in (*LEGEND, f"{bench.num_draws} sweeps each: mean ± standard error"):
+        console.print(line, style="dim", soft_wrap=True)
 
 
 def _measure(

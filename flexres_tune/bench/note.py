@@ -1,4 +1,4 @@
-"""The table of figures between two markers of a Markdown file (docs/performance.md), replaced as a whole."""
+"""Tables of figures between two markers of a Markdown file (docs/performance.md), replaced as a whole."""
 
 from __future__ import annotations
 
@@ -14,16 +14,26 @@ BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 def write_note(file: Path, benches: Sequence[Bench], command: str) -> None:
-    """Replace what is between the markers of the file by the benchmarks' table, in one atomic write.
+    """Replace the file's block of figures by the benchmarks' table.
 
     Raises:
         FlexResError: the file does not have the markers.
     """
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise FlexResError(f"{file}: must have one line {BEGIN} and after it one line {END}; add them")
-    before, rest = text.split(BEGIN)
-    atomic_write_text(file, f"{before}{BEGIN}\n{to_markdown(benches, command)}{END}{rest.split(END)[1]}")
+    replace_block(file, (BEGIN, END), to_markdown(benches, command))
+
+
+def replace_block(file: Path, markers: tuple[str, str], text: str) -> None:
+    """Replace what is between two marker lines of a file, in one atomic write.
+
+    Raises:
+        FlexResError: the file does not have the markers.
+    """
+    begin, end = markers
+    old = file.read_text(encoding="utf-8") if file.is_file() else ""
+    if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
+        raise FlexResError(f"{file}: must have one line {begin} and after it one line {end}; add them")
+    before, rest = old.split(begin)
+    atomic_write_text(file, f"{before}{begin}\n{text}{end}{rest.split(end)[1]}")
 
 
 def to_markdown(benches: Sequence[Bench], command: str) -> str:

@@ -104,12 +104,13 @@ class AdaptiveConfirmation:
 
     def _comparisons(self) -> Iterator[tuple[int, int]]:
         """(leader, challenger) of all that must be decided to know the best candidate of each group and of all."""
-        able = [[i for i in group if i not in self._failed] for group in self._groups.values()]
-        leaders = [min(group, key=self._rank) for group in able if group]
-        for group in able:
-            yield from ((min(group, key=self._rank), i) for i in group if i != min(group, key=self._rank))
-        best = min(leaders, key=self._rank, default=None)
-        yield from ((best, i) for i in leaders if i != best)
+        leaders = []
+        for group in self._groups.values():
+            able = sorted((i for i in group if i not in self._failed), key=self._rank)
+            leaders += able[:1]
+            yield from ((able[0], i) for i in able[1:])
+        leaders.sort(key=self._rank)
+        yield from ((leaders[0], i) for i in leaders[1:])
 
     def _rank(self, index: int) -> tuple[float, int]:
         """Sort key: the best mean first, then the order of the screening."""
@@ -132,7 +133,10 @@ class AdaptiveConfirmation:
         freedom = sum(max(0, len(self._scores[i]) - 1) for i in able)
         if freedom < MIN_FREEDOM or not all(self._scores[i] for i in able) or len(able) < 2:
             return False
-        squares = sum(len(s) * statistics.pvariance(s) for s in (self._scores[i] for i in able) if len(s) > 1)
+        squares = 0.0
+        for scores in (self._scores[i] for i in able):
+            mean = statistics.fmean(scores)
+            squares += sum((score - mean) ** 2 for score in scores)
         leader, *others = sorted(able, key=self._rank)
         t = special.stdtrit(freedom, 1 - P_OF_EARLY_END / 2 / len(others)) * math.sqrt(squares / freedom)
         mean, n = statistics.fmean(self._scores[leader]), len(self._scores[leader])

@@ -1,0 +1,287 @@
+"""Policies of bench search, and the simulation that plays them: the real searches and stopping rules, on known curves.
+
+Nothing is trained. Slots are simulated by events, and an epoch takes one unit of time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from flexres_tune.bench.search_worlds import Draw
+from flexres_tune.records import TrialStatus
+from flexres_tune.search.adaptive import AdaptiveConfirmation
+from flexres_tune.search.base import WAIT, Assignment, History, Outcome, PastTrial, Search
+from flexres_tune.search.confirmation import best_configs
+from flexres_tune.search.early_stopping import AshaRule, StoppingRule
+from flexres_tune.search.lists import ListSearch
+from flexres_tune.search.rungs import Candidate, Rung, RungSearch, make_asha_rungs, make_brackets, make_rungs
+from flexres_tune.spec import PlannedTrial
+
+
+@dataclass(frozen=True)
+class SimulatedConfig:
+    """What searches read of a trial's configuration, without the cost of hashing one."""
+
+    config_id: str  # index of the configuration
+    trial_id: str
+    seed: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The trials of a world: those of the screening as candidates, and the fresh runs of each configuration."""
+
+    candidates: tuple[Candidate, ...]
+    fresh: tuple[Candidate, ...]
+    epochs: int
+    slots: int
+
+    @classmethod
+    def of(cls, levels: Sequence[int], num_fresh: int, epochs: int, slots: int) -> Setup:
+        """One seed for the screening, `num_fresh` others for the confirmation."""
+
+        def candidate(index: int, seeds: Sequence[int]) -> Candidate:
+            configs = [SimulatedConfig(f"{index:04d}", f"{index:04d}-{seed}", seed, epochs) for seed in seeds]
+            trials = tuple(PlannedTrial(config, {}, 0) for config in configs)
+            return Candidate(configs[0].config_id, trials, int(levels[index]))
+
+        indices = range(len(levels))
+        screened = tuple(candidate(index, range(1)) for index in indices)
+        fresh = tuple(candidate(index, range(1, 1 + num_fresh)) for index in indices)
+        return cls(screened, fresh, epochs, slots)
+
+    @property
+    def group_sizes(self) -> Counter[Hashable]:
+        return Counter(each.group for each in self.candidates)
+
+
+@dataclass
+class Played:
+    """What a simulated search did."""
+
+    history: History
+    epochs: int
+    wall_epochs: int  # until the last trial has ended, in units of an epoch
+
+
+def play(search: Search, draw: Draw, slots: int, rule: StoppingRule | None = None) -> Played:
+    """Run a search to its end on `slots` slots."""
+    past: dict[str, PastTrial] = {}
+    running: list[tuple[int, int, int, Assignment]] = []  # (time of the next event, order, epoch then, assignment)
+    reached: dict[str, int] = {}  # epochs that a trial has trained
+    order, now, step = itertools.count(), 0, WAIT
+    while True:
+        while len(running) < slots and isinstance(step := search.ask(), Assignment):
+            start = reached.get(step.trial.config.trial_id, 0)
+            epoch = start + 1 if rule else _end(_values(draw, step), step.until_epoch)
+            heapq.heappush(running, (now + epoch - start, next(order), epoch, step))
+        if not running:
+            return Played(History(past), sum(reached.values()), now)
+        now, _, epoch, step = heapq.heappop(running)
+        trial_id, values = step.trial.config.trial_id, _values(draw, step)
+        reached[trial_id] = epoch
+        status = _status(values, epoch, step, rule)
+        if status is None:
+            heapq.heappush(running, (now + 1, next(order), epoch + 1, step))
+            continue
+        past[trial_id] = _past(step.trial, status, values[:epoch])
+        search.tell(Outcome(step, status, past[trial_id].score, float(values[epoch - 1])))
+
+
+def _values(draw: Draw, step: Assignment) -> np.ndarray:
+    """The curve of a trial, (epochs,)."""
+    return draw.curves[int(step.trial.config.config_id), step.trial.config.seed]
+
+
+def _end(values: np.ndarray, until_epoch: int) -> int:
+    """The epoch at which an assignment ends: its last one, or the first whose value is not finite."""
+    if math.isfinite(values[until_epoch - 1]):
+        return until_epoch
+    return int(np.argmin(np.isfinite(values))) + 1
+
+
+def _status(values: np.ndarray, epoch: int, step: Assignment, rule: StoppingRule | None) -> TrialStatus | None:
+    """How the assignment has ended at this epoch; None: it has not."""
+    if not math.isfinite(values[epoch - 1]):
+        return TrialStatus.DIVERGED
+    if epoch == step.trial.config.epochs:
+        return TrialStatus.COMPLETED
+    if rule is not None:
+        verdict = rule.judge(step.trial.config.trial_id, epoch, float(values[epoch - 1]))
+        if verdict is not None and verdict.stop:
+            return TrialStatus.STOPPED
+    return TrialStatus.PAUSED if epoch == step.until_epoch else None
+
+
+def _past(trial: PlannedTrial, status: TrialStatus, values: np.ndarray) -> PastTrial:
+    config = trial.config
+    score = None if status == TrialStatus.DIVERGED else float(values.max())
+    return PastTrial(
+        *(config.trial_id, config.config_id, config.seed, "screen", status, 1),
+        best_val_accuracy=score,
+        score=score,
+        is_done=status.is_final,
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one simulated sweep found: scores of the configurations that its answer compares, and what they cost."""
+
+    fresh: Mapping[int, Sequence[float]]  # by index of the configuration; one score of the screening if not confirmed
+    screened: Mapping[int, float]  # of the same configurations, if their run of the screening has completed
+    epochs: int
+    wall_epochs: int
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A way to screen and a way to confirm.
+
+    screen: the search, and the rule that stops its trials. pauses: whether the screening's survivors are those of its
+    last rung, completed or not. top: configurations of each level that are confirmed. num_runs: fresh runs of all of
+    them, divided equally, or given one by one if `adaptive`; 0: the screening alone answers.
+    """
+
+    screen: Callable[[Setup, Sequence[Candidate]], tuple[Search, StoppingRule | None]]
+    pauses: bool = False
+    top: int = 1
+    num_runs: int = 0
+    adaptive: bool = False
+
+    def run(self, setup: Setup, draw: Draw, order: Sequence[int]) -> Run:
+        """One simulated sweep; `order`: in which configurations begin."""
+        candidates = [setup.candidates[index] for index in order]
+        search, rule = self.screen(setup, candidates)
+        played = play(search, draw, setup.slots, rule)
+        kept = [keys[: self.top] for keys in self._ranked(search, setup, candidates, played.history).values()]
+        chosen = _interleave(kept)
+        scores = _completed(played.history)
+        screened = {int(key): scores[key][0] for key in chosen if key in scores}
+        if not self.num_runs:
+            return Run({key: [value] for key, value in screened.items()}, {}, played.epochs, played.wall_epochs)
+        confirmed = play(self._confirmation([setup.fresh[int(key)] for key in chosen]), draw, setup.slots)
+        fresh = {int(key): values for key, values in _completed(confirmed.history).items()}
+        return Run(fresh, screened, played.epochs + confirmed.epochs, played.wall_epochs + confirmed.wall_epochs)
+
+    def _confirmation(self, chosen: Sequence[Candidate]) -> Search:
+        if self.adaptive:
+            return AdaptiveConfirmation(chosen, max(self.num_runs, len(chosen)))
+        num_seeds = self.num_runs // max(1, len(chosen))
+        return ListSearch([trial for each in chosen for trial in each.trials[:num_seeds]])
+
+    def _ranked(
+        self, search: Search, setup: Setup, candidates: Sequence[Candidate], history: History
+    ) -> dict[Hashable, list[str]]:
+        """config_ids of each level, best first."""
+        if self.pauses:
+            return {group: [each.config_id for each in kept] for group, kept in search.survivors().items()}
+        levels: dict[Hashable, list[str]] = {}
+        for key in best_configs([trial for each in candidates for trial in each.trials], history):
+            levels.setdefault(setup.candidates[int(key)].group, []).append(key)
+        return levels
+
+
+def _completed(history: History) -> dict[str, list[float]]:
+    """Scores of the completed trials, by config_id."""
+    scores: dict[str, list[float]] = {}
+    for past in history.trials.values():
+        if past.status == TrialStatus.COMPLETED and past.score is not None:
+            scores.setdefault(past.config_id, []).append(past.score)
+    return scores
+
+
+def _interleave(lists: Iterable[Sequence[str]]) -> list[str]:
+    return [key for row in itertools.zip_longest(*lists) for key in row if key is not None]
+
+
+_Screen = tuple[Search, StoppingRule | None]
+
+
+def _grid(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
+    return ListSearch([trial for each in candidates for trial in each.trials]), None
+
+
+def _grace(setup: Setup) -> int:
+    return max(1, round(setup.epochs / 9))
+
+
+def _stopping(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
+    """ASHA, stopping form: one ladder for all levels, from epoch R / 9."""
+    return _grid(setup, candidates)[0], AshaRule(setup.epochs, _grace(setup), 3)
+
+
+def _promotion(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
+    """ASHA, promotion form: a ladder for each level, from epoch R / 9."""
+    rungs = {group: make_asha_rungs(n, _grace(setup), 3, setup.epochs) for group, n in setup.group_sizes.items()}
+    return RungSearch(candidates, rungs, setup.epochs, eager=True), None
+
+
+def _hyperband(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
+    placed, rungs = make_brackets(candidates, _grace(setup), 3, setup.epochs, 3)
+    return RungSearch(placed, rungs, setup.epochs, eager=True), None
+
+
+def _one_epoch(kept: int) -> Callable[[Setup, Sequence[Candidate]], _Screen]:
+    """One epoch, keep the best: Egele et al. 2023, "Is One Epoch All You Need for Multi-Fidelity Hyperparameter
+    Optimization?"."""
+
+    def screen(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
+        return RungSearch(candidates, {group: [Rung(1, kept)] for group in setup.group_sizes}, setup.epochs), None
+
+    return screen
+
+
+def _rungs(kept: int, eager: bool = False) -> Callable[[Setup, Sequence[Candidate]], _Screen]:
+    """Successive halving with the computed rungs, or its promotion form."""
+
+    def screen(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
+        rungs = {group: make_rungs(n, kept, setup.epochs) for group, n in setup.group_sizes.items()}
+        return RungSearch(candidates, rungs, None, eager), None
+
+    return screen
+
+
+POLICIES: Mapping[str, Policy] = MappingProxyType(
+    {
+        "full grid": Policy(_grid),
+        "full grid, 3 x 5": Policy(_grid, top=3, num_runs=15),
+        "full grid, adaptive": Policy(_grid, top=5, num_runs=15, adaptive=True),
+        "stopping ASHA": Policy(_stopping),
+        "stopping ASHA, 3 x 5": Policy(_stopping, top=3, num_runs=15),
+        "stopping ASHA, adaptive": Policy(_stopping, top=5, num_runs=15, adaptive=True),
+        "one epoch, 3 x 5": Policy(_one_epoch(8), top=3, num_runs=15),
+        "one epoch, adaptive": Policy(_one_epoch(8), top=5, num_runs=15, adaptive=True),
+        "promotion ASHA, 3 x 5": Policy(_promotion, top=3, num_runs=15),
+        "promotion ASHA, adaptive": Policy(_promotion, top=5, num_runs=15, adaptive=True),
+        "Hyperband, 3 x 5": Policy(_hyperband, top=3, num_runs=15),
+        "Hyperband, adaptive": Policy(_hyperband, top=5, num_runs=15, adaptive=True),
+        "halving, 3 x 5": Policy(_rungs(3), pauses=True, top=3, num_runs=15),
+        "halving, adaptive": Policy(_rungs(5), pauses=True, top=5, num_runs=14, adaptive=True),
+        "promotion, adaptive": Policy(_rungs(5, eager=True), pauses=True, top=5, num_runs=14, adaptive=True),
+    }
+)
+
+LEVEL_POLICIES: Mapping[str, Policy] = MappingProxyType(
+    {
+        "full grid": Policy(_grid),
+        "full grid, 1 x 4": Policy(_grid, top=1, num_runs=24),
+        "stopping ASHA": Policy(_stopping),
+        "stopping ASHA, 1 x 4": Policy(_stopping, top=1, num_runs=24),
+        "one epoch, adaptive": Policy(_one_epoch(2), top=2, num_runs=24, adaptive=True),
+        "promotion ASHA, adaptive": Policy(_promotion, top=2, num_runs=24, adaptive=True),
+        "halving, 1 x 4": Policy(_rungs(1), pauses=True, top=1, num_runs=24),
+        "halving, adaptive": Policy(_rungs(2), pauses=True, top=2, num_runs=24, adaptive=True),
+        "promotion, adaptive": Policy(_rungs(2, eager=True), pauses=True, top=2, num_runs=24, adaptive=True),
+    }
+)
+"""Policies of worlds with several levels."""

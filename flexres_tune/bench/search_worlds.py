@@ -1,0 +1,148 @@
+"""Worlds of bench search: learning curves whose truth is known, drawn by chance or recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+NUM_FRESH = 15  # fresh seeds that a configuration can be confirmed on
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One sweep's truth and the curves that its trials would have.
+
+    curves: (configurations, seeds, epochs), accuracy as a fraction; NaN from the epoch at which a trial diverges. Seed
+    0 is that of the screening, the others are fresh.
+    """
+
+    finals: np.ndarray  # (configurations,) expected score of a full run; -inf for a configuration that diverges
+    curves: np.ndarray
+
+
+@dataclass(frozen=True)
+class World:
+    """How curves are drawn: accuracy(e) = 0.1 + (final + luck - 0.1) (1 - exp(-(e - delay) / pace)) + noise.
+
+    Accuracies are fractions, and "points" hundredths of them.
+    """
+
+    num_configs: int = 27  # of each level
+    num_levels: int = 1
+    epochs: int = 27
+    slots: int = 4
+    spread: float = 0.01  # standard deviation of the configurations' finals, within a level
+    level_spread: float = 0.004
+    seed_sd: float = 0.005  # of a trial's luck; an epoch's noise has half of it
+    crossing: float = 0.0  # paces differ by up to this share, so slow curves overtake fast ones late
+    shrinking: bool = False  # luck and noise in proportion to the error that remains
+    plateaus: float = 0.0  # share of configurations that learn nothing for up to a sixth of the epochs
+    diverging: float = 0.0  # share of configurations that diverge
+    neighbours: float = 0.0  # distance over which the finals of configurations in a row are correlated
+
+    num_fresh = NUM_FRESH
+
+    @cached_property
+    def levels(self) -> np.ndarray:
+        """Level of each configuration, (configurations,)."""
+        return np.repeat(np.arange(self.num_levels), self.num_configs)
+
+    def draw(self, rng: np.random.Generator) -> Draw:
+        """One sweep."""
+        n, at = len(self.levels), np.arange(1, self.epochs + 1)
+        offsets = self.level_spread * rng.standard_normal(self.num_levels) if self.num_levels > 1 else np.zeros(1)
+        finals = 0.9 + offsets[self.levels] + self.spread * self._standard(n, rng)
+        pace = 0.1 * self.epochs * (1 + self.crossing * rng.uniform(-1, 1, n))
+        delay = np.where(rng.random(n) < self.plateaus, rng.uniform(0, self.epochs / 6, n), 0.0)
+        sd = self.seed_sd * ((1 - finals) / 0.1 if self.shrinking else np.ones(n))
+        luck = sd[:, None] * rng.standard_normal((n, 1 + NUM_FRESH))
+        rise = 1 - np.exp(-np.maximum(0, at - delay[:, None]) / pace[:, None])  # (n, epochs)
+        curves = 0.1 + (finals[:, None] - 0.1 + luck)[..., None] * rise[:, None]
+        curves += sd[:, None, None] / 2 * rng.standard_normal(curves.shape)
+        for index in np.flatnonzero(rng.random(n) < self.diverging):
+            curves[index, :, rng.integers(0, self.epochs) :] = np.nan
+            finals[index] = -np.inf
+        return Draw(finals, curves)
+
+    def _standard(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        if not self.neighbours:
+            return rng.standard_normal(n)
+        distance = np.subtract.outer(np.arange(n), np.arange(n)) / self.neighbours
+        return np.linalg.cholesky(np.exp(-(distance**2)) + 1e-6 * np.eye(n)) @ rng.standard_normal(n)
+
+
+@dataclass(frozen=True)
+class RecordedWorld:
+    """Curves that real trials had. Each draw shuffles the seeds of every configuration, so that each one may screen.
+
+    The truth is the mean over all seeds. With S seeds, S - 1 are fresh; if a policy wants more, there are none.
+    """
+
+    curves: np.ndarray  # (configurations, seeds, epochs)
+    levels: np.ndarray  # (configurations,) what is compared, numbered from 0; zeros: the single best is asked for
+    slots: int = 4
+
+    @property
+    def num_levels(self) -> int:
+        return int(self.levels.max()) + 1
+
+    @property
+    def num_fresh(self) -> int:
+        return self.curves.shape[1] - 1
+
+    @property
+    def epochs(self) -> int:
+        return self.curves.shape[2]
+
+    def draw(self, rng: np.random.Generator) -> Draw:
+        """One sweep."""
+        curves = rng.permuted(np.broadcast_to(np.arange(self.curves.shape[1]), self.curves.shape[:2]), axis=1)
+        shuffled = np.take_along_axis(self.curves, curves[..., None], axis=1)
+        return Draw(np.nanmax(self.curves, axis=2).mean(axis=1), shuffled)
+
+    @classmethod
+    def load(cls, file: Path, level: str | None = None) -> RecordedWorld:
+        """Read a table of (config_id, seed, epoch, val_accuracy, and fields such as optimizer).
+
+        level: name of the field whose values are compared; None: the question is the single best configuration.
+        """
+        import pyarrow.parquet as pq
+
+        rows = pq.read_table(file).to_pylist()
+        names = sorted({row["config_id"] for row in rows})
+        place = {name: index for index, name in enumerate(names)}
+        shape = [1 + max(row[key] for row in rows) for key in ("seed", "epoch")]
+        curves = np.full((len(names), shape[0], shape[1] - 1), np.nan)
+        levels = [""] * len(names)
+        for row in rows:
+            curves[place[row["config_id"]], row["seed"], row["epoch"] - 1] = row["val_accuracy"]
+            levels[place[row["config_id"]]] = str(row[level]) if level else ""
+        return cls(curves, np.unique(levels, return_inverse=True)[1])
+
+
+_LEVELS = {"num_levels": 6, "num_configs": 5}
+
+WORLDS: Mapping[str, World] = MappingProxyType(
+    {
+        "reference": World(),
+        "crossing": World(crossing=0.1),
+        "shrinking noise": World(shrinking=True, spread=0.03),
+        "plateaus": World(plateaus=0.3),
+        "diverging": World(diverging=0.3),
+        "neighbours": World(neighbours=3.0),
+        "equal": World(spread=0.0),
+        "8 configurations": World(num_configs=8),
+        "81 configurations": World(num_configs=81),
+        "200 configurations": World(num_configs=200),
+        "2 slots": World(slots=2),
+        "64 slots": World(num_configs=200, slots=64),
+        "6 levels x 5": World(**_LEVELS),
+        "6 levels x 5, crossing": World(**_LEVELS, crossing=0.1),
+        "6 levels x 5, equal": World(**_LEVELS, spread=0.0, level_spread=0.0),
+    }
+)

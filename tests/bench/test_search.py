@@ -1,0 +1,86 @@
+"""bench search: its simulation costs what the slots allow, and judges answers against the truth."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flexres_tune.bench.search import SearchBench, bench_search, judge, policies_of, to_markdown
+from flexres_tune.bench.search_policies import LEVEL_POLICIES, POLICIES, Run, Setup
+from flexres_tune.bench.search_worlds import WORLDS, Draw, World
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_policy(policy, world, seed=0):
+    rng = np.random.default_rng(seed)
+    draw = world.draw(rng)
+    setup = Setup.of(world.levels, world.num_fresh, world.epochs, world.slots)
+    return policy.run(setup, draw, rng.permutation(len(world.levels))), draw
+
+
+def test_full_grid_costs_all_epochs_and_its_slots_are_busy():
+    run, draw = run_policy(POLICIES["full grid"], World(slots=9))
+    assert run.epochs == 27 * 27 and run.wall_epochs == 3 * 27
+    assert list(run.fresh) == [int(draw.curves[:, 0].max(axis=1).argmax())]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_answers_in_worlds_with_diverging_and_late_curves(name):
+    world = World(diverging=0.3, plateaus=0.3, crossing=0.1)
+    run, draw = run_policy(POLICIES[name], world)
+    verdict = judge(run, draw, world.levels)
+    assert np.isfinite(verdict.points_lost) and 0 < run.epochs <= 27 * (27 + 15)
+
+
+@pytest.mark.parametrize("name", LEVEL_POLICIES)
+def test_every_policy_for_levels_names_a_configuration_of_levels(name):
+    world = WORLDS["6 levels x 5"]
+    run, draw = run_policy(LEVEL_POLICIES[name], world)
+    verdict = judge(run, draw, world.levels)
+    assert verdict.level in (0.0, 1.0) and 0 <= verdict.within <= 1
+
+
+def make_draw(*finals):
+    return Draw(np.array(finals), np.zeros((len(finals), 1, 1)))
+
+
+def test_answer_is_judged_by_the_truth():
+    run = Run({0: [0.91, 0.92, 0.915], 1: [0.90, 0.89, 0.895]}, {}, 10, 5)
+    right = judge(run, make_draw(0.915, 0.9, 0.85), np.zeros(3, int))
+    assert (right.best, right.points_lost, right.called_different, right.wrongly_ordered) == (1, 0, 1, 0)
+    wrong = judge(run, make_draw(0.90, 0.9, 0.91), np.zeros(3, int))
+    assert (wrong.best, round(wrong.points_lost, 6), wrong.wrongly_ordered) == (0, 1.0, 1)
+
+
+def test_levels_are_judged_by_their_best_configurations():
+    run = Run({0: [0.91, 0.92, 0.915], 3: [0.90, 0.89, 0.895]}, {}, 10, 5)
+    verdict = judge(run, make_draw(0.9145, 0.915, 0.9, 0.95), np.array([0, 0, 1, 1]))
+    assert (verdict.level, verdict.within, verdict.order, verdict.wrongly_ordered) == (0, 1, 0, 1)
+
+
+def test_rows_depend_on_the_seed_and_not_on_the_number_of_processes():
+    found = [bench_search(["8 configurations"], ["halving, adaptive"], 30, 3, processes) for processes in (1, 2)]
+    assert found[0] == found[1]
+    assert found[0] != bench_search(["8 configurations"], ["halving, adaptive"], 30, 4, 1)
+
+
+def test_json_gives_the_block_of_the_docs():
+    bench = SearchBench("bench search", 25, 0, bench_search(["8 configurations"], ["full grid"], 25, 0, 1))
+    again = SearchBench.from_json(json.loads(json.dumps(bench.to_json())))
+    assert again == bench
+    assert "| full grid | " in to_markdown(again)
+
+
+def test_unknown_world_is_named_with_the_known_ones():
+    command = [sys.executable, "-m", "flexres_tune.bench", "search", "--world", "refrence"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("--world: must be one of 'reference'") and "did you mean reference" in done.stderr
+
+
+def test_worlds_have_policies():
+    assert all(policies_of(world) for world in WORLDS.values())
