@@ -35,7 +35,7 @@ class TrialStatus(StrEnum):
         return self not in (TrialStatus.PAUSED, TrialStatus.INTERRUPTED)
 
 
-PrecisionUsed = Literal["fp32", "bf16"]
+PrecisionUsed = Literal["fp32", "tf32", "bf16"]
 
 
 class Stage(StrEnum):
@@ -132,7 +132,7 @@ class TrialRecord:
     peak_memory_bytes: int | None = column("peak memory of the device, or of the process on a CPU", "bytes")
     device: str | None = column("name of the device that the trial ran on")
     precision_used: str | None = column(
-        "fp32 | bf16: the precision that was used; with `precision: auto` the same for all trials on this device"
+        "fp32 | tf32 | bf16: the precision that was used; with `precision: auto` the same for all trials on this device"
     )
     execution: str | None = column(
         "the choices made for speed: precision, memory format, compilation, CUDA graphs; see training/execution.py"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 INVENTED_METRICS = {  # of epochs that are not trained; accuracies are the caller's
     "train_loss": 1.0,
@@ -54,9 +55,14 @@ def describe_machine() -> str:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cores = "" if device.type == "cuda" else f", {os.cpu_count()} cores"
     return (
-        f"{device_name(device)}{cores}, torch {torch.__version__}, ray {version('ray')}, "
-        f"Python {platform.python_version()}"
+        f"{device_name(device)}{cores}, torch {torch.__version__}, {_ray_version()}Python {platform.python_version()}"
     )
+
+
+def _ray_version() -> str:
+    with contextlib.suppress(PackageNotFoundError):  # training needs no ray
+        return f"ray {version('ray')}, "
+    return ""
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:

@@ -17,6 +17,7 @@ from flexres_tune.cluster.ray_processes import RayLostError, call_unless_ray_die
 from flexres_tune.cluster.resources import (
     ClusterResources,
     NodeResources,
+    gpu_kinds,
     max_nodes,
     num_visible_gpus,
     read_autoscaler_config,
@@ -171,8 +172,9 @@ def read_cluster(is_local: bool) -> ClusterResources:
     """The connected cluster as it is now; if it scales, with the nodes that it may still start."""
     import ray
 
-    alive = [NodeResources.of(node["Resources"]) for node in ray.nodes() if node["Alive"]]
-    return ClusterResources(max_nodes(alive, None if is_local else read_autoscaler_config()), len(alive), is_local)
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = max_nodes([NodeResources.of(node) for node in alive], None if is_local else read_autoscaler_config())
+    return ClusterResources(nodes, len(alive), is_local, gpu_kinds(alive))
 
 
 def _join(address: str, ship_code: bool, options: dict[str, Any]) -> None:

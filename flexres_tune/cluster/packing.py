@@ -1,7 +1,7 @@
 """Packing: how many trials share a device if `resources_per_trial` is auto, measured with the largest trial.
 
 GPU: 1, 2, 3 ... copies of the trial run at the same time on one GPU, as long as their total of images per second grows
-by MIN_GAIN and their memory fits. CPU: threads per trial, from one trial on all cores to one trial per core. Results
+by MIN_GAIN, their memory fits, and each has a CPU. CPU: threads per trial, from one trial on all cores to one trial per core. Results
 are cached in a file per machine.
 """
 
@@ -14,12 +14,14 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
-from flexres_tune.cluster.resources import ClusterResources
+from flexres_tune.cluster.resources import KIND, ClusterResources
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.datasets.cache import DataPaths
+from flexres_tune.errors import FlexResError
 from flexres_tune.records import PrecisionUsed
 from flexres_tune.spec import PlannedTrial, Resources, TrialConfig, count_flops
 from flexres_tune.storage import atomic_write_text, parse_json, read_file
@@ -30,6 +32,8 @@ MIN_GAIN = 1.05  # required of one more trial, which also costs memory and makes
 MAX_PER_GPU = 8
 MIN_FLOPS_CPU = 1e13  # of a sweep; on two cores a shorter one ends before a measurement would
 MIN_FLOPS_GPU = 1e16  # the same on a GPU
+TIMEOUT_S = 600.0  # of one number of trials: until all have started, measured and compiled, and trained
+CUDA_BYTES = 2**29  # that CUDA itself takes per process, about
 MEMORY_SHARE = 0.9  # of a GPU's memory that trials may use; fragmentation takes some
 
 log = logging.getLogger(__name__)
@@ -43,6 +47,11 @@ class Packing:
     gpu: float
     images_per_second: float  # total of all trials of a GPU, or of a node without GPUs
     reason: str
+    is_complete: bool = True  # False: a measurement failed, maybe because of another process, so it is not remembered
+
+
+class NotMeasuredError(FlexResError):
+    """Some number of trials could not be measured now: they did not start in time, or one of them failed."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +71,14 @@ def resolve_auto_resources(
     cluster: ClusterResources,
     trials: Sequence[PlannedTrial],
     precisions: Mapping[str, PrecisionUsed],
-    make_measure: Callable[[TrialConfig], Measure] | None = None,
+    make_measure: Callable[[TrialConfig, str | None], Measure] | None = None,
 ) -> tuple[Resources, str]:
     """(the request with `auto` replaced by a measurement on the connected cluster, the reason).
 
-    The largest of `trials`, those that will be run, is measured by the function that `make_measure` returns for it, by
-    default on Ray and in the precision that the sweep has decided. The request is returned unchanged, with an empty
-    reason, if nothing is `auto` or the sweep is too short for a measurement.
+    The largest of `trials`, those that will be run, is measured by the function that `make_measure` returns for it and a
+    model of GPU, by default on Ray and in the precision that the sweep has decided. Each model of GPU in the cluster is
+    measured, and the one that holds the fewest trials decides. The request is returned unchanged, with an empty reason,
+    if nothing is `auto` or the sweep is too short for a measurement; and with its reason if nothing could be measured.
     """
     on_gpu = bool(cluster.num_gpus) and requested.gpu != 0
     is_auto = requested.gpu == "auto" if on_gpu else requested.cpu == "auto"
@@ -87,23 +97,56 @@ def resolve_auto_resources(
     if sum(map(training_flops, configs)) < (MIN_FLOPS_GPU if on_gpu else MIN_FLOPS_CPU):
         return requested, ""
     largest = max(configs, key=lambda config: image_flops(config) * config.batch_size)  # needs the most memory, too
-    measure = make_measure(largest) if make_measure else measure_with_ray(largest, precisions)
+    make_measure = make_measure or (lambda config, kind: measure_with_ray(config, precisions, kind))
+    try:
+        packing = _pack(largest, cluster, requested if on_gpu else None, precisions, make_measure)
+    except NotMeasuredError as error:
+        return requested, f"how many trials share a device could not be measured: {error}"
+    return requested.model_copy(update={"cpu": packing.cpu, "gpu": packing.gpu}), packing.reason
+
+
+def _pack(
+    config: TrialConfig,
+    cluster: ClusterResources,
+    on_gpu: Resources | None,
+    precisions: Mapping[str, PrecisionUsed],
+    make_measure: Callable[[TrialConfig, str | None], Measure],
+) -> Packing:
+    """The packing of this trial on the cluster: of its models of GPU, the one that holds the fewest trials decides.
+
+    Args:
+        on_gpu: what is requested of a GPU; None: trials run on CPUs.
+    """
     resources = {"cpu": cluster.num_cpus, "gpu": cluster.num_gpus, "nodes": cluster.num_alive, **precisions}
-    if on_gpu:
-        packing = cached_packing(largest, resources, lambda: pack_gpu(measure, cluster.cpus_per_gpu))
-        return Resources(cpu=packing.cpu if requested.cpu == "auto" else requested.cpu, gpu=packing.gpu), packing.reason
-    cpus = int(min(node.num_cpus for node in cluster.nodes if node.num_cpus))
-    packing = cached_packing(largest, resources, lambda: pack_cpu(measure, cpus))
-    return Resources(cpu=packing.cpu, gpu=packing.gpu), packing.reason
+    if on_gpu is None:
+        cpus = int(min(node.num_cpus for node in cluster.nodes if node.num_cpus))
+        return cached_packing(config, resources, lambda: pack_cpu(make_measure(config, None), cpus))
+    cpu = None if on_gpu.cpu == "auto" else on_gpu.cpu
+    packings = []
+    for kind in cluster.gpu_kinds or (None,):
+
+        def pack(kind: str | None = kind) -> Packing:
+            return pack_gpu(make_measure(config, kind), cluster.cpus_per_gpu, cpu)
+
+        packing = cached_packing(config, {**resources, "kind": kind, "cpu_per_trial": cpu}, pack)
+        packings.append(replace(packing, reason=f"{kind}: {packing.reason}") if kind else packing)
+    return max(packings, key=lambda packing: packing.gpu)
 
 
-def pack_gpu(measure: Measure, cpus_per_gpu: float) -> Packing:
-    """The number of trials per GPU, counted up from 1; `cpus_per_gpu` is divided among them."""
+def pack_gpu(measure: Measure, cpus_per_gpu: float, cpu: float | None = None) -> Packing:
+    """The number of trials per GPU, counted up from 1. Each has `cpu` CPUs, or if None its share of `cpus_per_gpu`."""
     rates: dict[int, float] = {}  # images per second by number of trials
-    best, most = 1, MAX_PER_GPU
+    failure = ""
+    best, most = 1, max(1, min(MAX_PER_GPU, int(cpus_per_gpu / (cpu or 1))))  # without its CPUs a trial never starts
     while len(rates) < most:
         number = len(rates) + 1
-        measured = measure(max(1.0, cpus_per_gpu // number), math.floor(1e4 / number) / 1e4, number)
+        try:
+            measured = measure(cpu or max(1.0, cpus_per_gpu // number), math.floor(1e4 / number) / 1e4, number)
+        except NotMeasuredError as error:
+            if number == 1:
+                raise
+            failure = f"; {error}"
+            break
         rates[number] = sum(trial.images_per_second for trial in measured)
         if number == 1:
             (alone,) = measured
@@ -115,9 +158,10 @@ def pack_gpu(measure: Measure, cpus_per_gpu: float) -> Packing:
     table = ", ".join(f"{number}: {rate:,.0f}" for number, rate in rates.items())
     reason = (
         f"{best} per GPU (images/s in all by trials per GPU: {table}; "
-        f"the largest takes {alone.memory_bytes / 2**30:.1f} of {alone.device_memory_bytes / 2**30:.0f} GiB)"
+        f"the largest takes {alone.memory_bytes / 2**30:.1f} of {alone.device_memory_bytes / 2**30:.0f} GiB{failure})"
     )
-    return Packing(max(1.0, cpus_per_gpu // best), math.floor(1e4 / best) / 1e4, rates[best], reason)
+    share = math.floor(1e4 / best) / 1e4
+    return Packing(cpu or max(1.0, cpus_per_gpu // best), share, rates[best], reason, is_complete=not failure)
 
 
 def pack_cpu(measure: Measure, num_cpus: int) -> Packing:
@@ -137,13 +181,15 @@ def cached_packing(config: TrialConfig, resources: dict[str, Any], pack: Callabl
     """`pack()`, or its earlier result on this machine for the same work."""
     work = {"model": config.model.model_dump(mode="json"), "batch_size": config.batch_size, "dataset": config.dataset}
     precision = {"precision": config.precision, "compile": config.compile}
-    key = json.dumps([work, precision, resources, MEASURE_S], sort_keys=True)
+    key = json.dumps([work, precision, resources, MEASURE_S, version("torch")], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:24]
     file = DataPaths.from_environment().root / "speeds" / f"packing-{digest}.json"
     try:
         return Packing(**parse_json(read_file(file)))
     except (OSError, ValueError, TypeError):
         packing = pack()
+    if not packing.is_complete:
+        return packing
     try:
         atomic_write_text(file, json.dumps(asdict(packing)))
     except OSError as error:
@@ -154,7 +200,14 @@ def cached_packing(config: TrialConfig, resources: dict[str, Any], pack: Callabl
 class StepBenchmark:
     """One of several concurrent trials: the constructor builds it and warms it up, `run` measures it."""
 
-    def __init__(self, config: dict[str, Any], num_threads: int, folder: str, precisions: Mapping[str, PrecisionUsed]):
+    def __init__(
+        self,
+        config: dict[str, Any],
+        num_threads: int,
+        folder: str,
+        precisions: Mapping[str, PrecisionUsed],
+        num_gpus: float,
+    ):
         import torch
 
         from flexres_tune.training import choose_execution
@@ -164,12 +217,16 @@ class StepBenchmark:
 
         os.chdir(folder)
         parsed = TrialConfig.model_validate(config)
-        self._device = devices.pick_device()
+        self._device = devices.trial_device(num_gpus)
         if self._device.type == "cpu":
             torch.set_num_threads(num_threads)
         self._batch_size = parsed.batch_size
         execution = choose_execution(parsed, self._device, precision_in_sweep(precisions, self._device))
-        self._stepper = Stepper(parsed, describe_dataset(parsed.dataset), execution)
+        shape = describe_dataset(parsed.dataset)
+        self._image_bytes = shape.num_train * 3 * shape.image_size**2  # a trial has them on the GPU, this one has not
+        devices.release_memory(self._device)  # of the executions that were measured
+        devices.reset_peak_memory(self._device)
+        self._stepper = Stepper(parsed, shape, execution)
         for _ in range(2):
             self._stepper.step()
 
@@ -184,22 +241,42 @@ class StepBenchmark:
         rate = num_steps * self._batch_size / (time.perf_counter() - started)
         if self._device.type != "cuda":
             return StepRate(rate, 0, 0)
-        free, total = torch.cuda.mem_get_info(self._device)  # with what CUDA itself takes
-        return StepRate(rate, max(total - free, torch.cuda.max_memory_reserved(self._device)), total)
+        taken = torch.cuda.max_memory_reserved(self._device) + self._image_bytes + CUDA_BYTES
+        return StepRate(rate, taken, torch.cuda.get_device_properties(self._device).total_memory)
 
 
-def measure_with_ray(config: TrialConfig, precisions: Mapping[str, PrecisionUsed]) -> Measure:
-    """Measures with Ray actors on the connected cluster; all of them train at the same time."""
+def measure_with_ray(
+    config: TrialConfig, precisions: Mapping[str, PrecisionUsed], gpu_kind: str | None = None
+) -> Measure:
+    """Measures with Ray actors on the connected cluster; all of them train at the same time, on one node and GPU."""
     import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     def measure(cpu: float, gpu: float, number: int) -> Sequence[StepRate]:
-        actor = ray.remote(num_cpus=cpu, num_gpus=gpu)(StepBenchmark)
-        actors = [actor.remote(config.to_dict(), max(1, int(cpu)), os.getcwd(), precisions) for _ in range(number)]
+        # one bundle, so that they cannot be on several nodes: each would seem to have a device to itself
+        bundle = {"CPU": cpu * number} | ({"GPU": 1} if gpu else {})
+        if gpu_kind is not None:
+            bundle[KIND + gpu_kind] = 0.001  # of 1 that each node with this model has
+        group = placement_group([bundle], strategy="STRICT_PACK")
+        actors = []
         try:
-            ray.get([one.run.remote(0.0) for one in actors])  # returns as soon as all are warm
-            return ray.get([one.run.remote(MEASURE_S) for one in actors])
+            ray.get(group.ready(), timeout=TIMEOUT_S)
+            actor = ray.remote(num_cpus=cpu, num_gpus=gpu, scheduling_strategy=PlacementGroupSchedulingStrategy(group))(
+                StepBenchmark
+            )
+            arguments = (config.to_dict(), max(1, int(cpu)), os.getcwd(), precisions, gpu)
+            actors = [actor.remote(*arguments) for _ in range(number)]
+            ray.get([one.run.remote(0.0) for one in actors], timeout=TIMEOUT_S)  # returns as soon as all are warm
+            rates = ray.get([one.run.remote(MEASURE_S) for one in actors], timeout=TIMEOUT_S)
+        except ray.exceptions.GetTimeoutError as error:
+            raise NotMeasuredError(f"{plural(number, 'trial')} did not train within {TIMEOUT_S:g} s") from error
+        except ray.exceptions.RayError as error:
+            raise NotMeasuredError(str(error).strip().splitlines()[-1]) from error
         finally:
             for one in actors:
                 ray.kill(one)
+            remove_placement_group(group)
+        return rates
 
     return measure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from flexres_tune.errors import DeviceError, SpecError
 from flexres_tune.spec import Resources
 from flexres_tune.spec.yaml_reader import read_yaml
 
+KIND = "accelerator_type:"
 AUTOSCALER_CONFIG = Path("~/ray_bootstrap_config.yaml")  # as in `ray start --autoscaling-config` in cluster/*.yaml
 
 
@@ -35,6 +37,7 @@ class ClusterResources:
     nodes: tuple[NodeResources, ...]
     num_alive: int  # nodes that are there now
     is_local: bool  # started for this run, and stopped with it
+    gpu_kinds: tuple[str, ...] = ()  # models of its GPUs by Ray's names, such as H200, as far as Ray knows them
 
     @property
     def num_cpus(self) -> float:
@@ -135,6 +138,12 @@ def _options_that_fit(nodes: Sequence[NodeResources], cpu: float, gpu: float) ->
     )
 
 
+def gpu_kinds(nodes: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
+    """Models of the GPUs of nodes, from Ray's names of their resources: {"GPU": 1.0, "accelerator_type:H200": 1.0}."""
+    with_gpus = [node for node in nodes if node.get("GPU")]
+    return tuple(sorted({name[len(KIND) :] for node in with_gpus for name in node if name.startswith(KIND)}))
+
+
 def max_nodes(now: Sequence[NodeResources], config: Mapping[str, Any] | None) -> tuple[NodeResources, ...]:
     """The nodes with as many workers as the cluster file allows, or those that are there now if they have more.
 
@@ -180,4 +189,23 @@ def num_visible_gpus() -> int | None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([part for part in visible.split(",") if part.strip() not in ("", "-1", "NoDevFiles")])
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) or None
+    return _num_listed_gpus(Path("/")) or _num_gpus_of_driver() or None
+
+
+def _num_listed_gpus(root: Path) -> int:
+    """GPUs that Linux lists; some sandboxes have the device files only, and Windows' Linux has neither."""
+    listed = list((root / "proc/driver/nvidia/gpus").glob("*"))
+    return len(listed or [file for file in (root / "dev").glob("nvidia*") if file.name[6:].isdecimal()])
+
+
+def _num_gpus_of_driver() -> int:
+    """GPUs that NVIDIA's management library counts; 0 without the library. Takes no memory of a GPU."""
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_uint(0)
+    if library.nvmlInit_v2() or library.nvmlDeviceGetCount_v2(ctypes.byref(count)):
+        return 0
+    library.nvmlShutdown()
+    return count.value

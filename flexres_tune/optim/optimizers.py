@@ -2,7 +2,8 @@
 
 `fused` updates all of a network's parameters in one kernel, on CUDA and on CPU. On a CPU a step took 2.0 ms instead of
 4.7 with torch's default for sgd on resnet22_2, and 3.2 ms instead of 12.1 for adamw (AMD EPYC, 2 cores, torch 2.15.0,
-best of 10 steps). Adadelta has no fused kernel; torch then groups tensors itself on CUDA and loops over them on a CPU.
+best of 10 steps). Adadelta has no fused kernel, and older versions of torch have none for adagrad on CUDA (2.11); torch
+then groups tensors itself on CUDA and loops over them on a CPU.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import nn
 
 from flexres_tune.spec.trial import TrialConfig
 
+OF_THE_DEVICE = {"fused", "foreach", "capturable", "differentiable", "lr"}  # lr is set before each step
 # name: (class, fixed arguments). To add one: its row here, and its row in spec/trial.py's OPTIMIZER_TRAITS.
 OPTIMIZERS: Mapping[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {"fused": True}),
@@ -33,8 +35,30 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: TrialConfig) -> 
     usual on CIFAR-10 (He et al. 2016).
     """
     cls, kwargs = OPTIMIZERS[config.optimizer]
+    parameters = list(parameters)
+    if kwargs.get("fused") and not has_fused_kernel(cls, parameters[0].device):
+        kwargs = {key: value for key, value in kwargs.items() if key != "fused"}
     momentum = {} if config.momentum is None else {"momentum": config.momentum}
     return cls(parameters, lr=config.lr, weight_decay=config.weight_decay, **momentum, **kwargs)
+
+
+def has_fused_kernel(cls: type[torch.optim.Optimizer], device: torch.device) -> bool:
+    """Whether this build of torch has one kernel for all parameters on this kind of device, for a class of its own."""
+    operator = f"aten::_fused_{cls.__name__.lower()}_"
+    return torch._C._dispatch_has_kernel_for_dispatch_key(operator, device.type.upper())
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Continue from a state_dict that may have been saved on another kind of device.
+
+    How an optimizer runs (fused, on tensors, in a graph) is a matter of the device, so this one's own way is kept.
+
+    Raises:
+        ValueError, KeyError: the state does not fit the parameters.
+    """
+    own = [{key: group[key] for key in group.keys() & OF_THE_DEVICE} for group in optimizer.param_groups]
+    groups = [{**group, **mine} for group, mine in zip(saved["param_groups"], own, strict=True)]
+    optimizer.load_state_dict({**saved, "param_groups": groups})
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

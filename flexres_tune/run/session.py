@@ -261,7 +261,7 @@ class _SweepRun:
         trial = trial_resources(self._spec.resources_per_trial, cluster, self._options.max_concurrent)
 
         def measure(config: TrialConfig) -> Measurement:
-            arguments = (config.to_dict(), trial.num_threads, os.getcwd())
+            arguments = (config.to_dict(), trial.num_threads, os.getcwd(), trial.gpu)
             return call_unless_ray_died(
                 lambda: call_with_resources(trial.cpu, trial.gpu, measure_precision, *arguments)
             )

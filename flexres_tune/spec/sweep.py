@@ -257,6 +257,13 @@ class Resources(_Part):
     cpu: Amount = Field(default="auto", description="CPU cores, or auto")
     gpu: Amount = Field(default="auto", description="GPUs or a fraction of one (0.25: four trials share it), or auto")
 
+    @field_validator("gpu")
+    @classmethod
+    def _one_gpu_at_most(cls, value: Any) -> Any:
+        if value != "auto" and value > 1:
+            raise ValueError(f"must be at most 1, because a trial trains on one GPU, but got {show(value)}; use 1")
+        return value
+
     @field_validator("cpu")
     @classmethod
     def _not_zero(cls, value: Any) -> Any:

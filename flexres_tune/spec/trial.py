@@ -45,7 +45,7 @@ AUGMENTATION_NAMES: tuple[str, ...] = (
 DATASET_FORMS: tuple[str, ...] = ("digits", "cifar10", "parquet:PATH")
 
 OPTIMIZER_NAMES: tuple[str, ...] = tuple(OPTIMIZER_TRAITS)
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 
 
@@ -118,7 +118,7 @@ class TrialConfig(BaseModel):
         default=("crop", "flip"), description="random changes to each training image, in this order"
     )
     precision: Precision = Field(
-        default="auto", description="fp32, bf16 (autocast) or auto: bf16 if the device is faster with it"
+        default="auto", description="fp32, tf32 (NVIDIA GPUs), bf16 (autocast) or auto: what the device is fastest with"
     )
     compile: Compile = Field(
         default="auto", description="on, off or auto: use torch.compile if it saves more time than it costs"

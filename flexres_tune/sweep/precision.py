@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.errors import FlexResError, ResultsError
@@ -66,7 +66,7 @@ def most_used_precisions(rows: Iterable[Mapping[str, Any]]) -> Precisions:
     counts = Counter(
         (row["device"], row["precision_used"])
         for row in rows
-        if row["precision"] == "auto" and row["device"] and row["precision_used"] in ("fp32", "bf16")
+        if row["precision"] == "auto" and row["device"] and row["precision_used"] in get_args(PrecisionUsed)
     )
     precisions: Precisions = {}
     for (device, precision), _ in counts.most_common():
@@ -141,22 +141,23 @@ def heaviest_work(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> tuple[Tria
     return configs[heaviest], flops.total() * max(1.0, count_trials(spec) / len(trials))
 
 
-def measure_precision(config: dict[str, Any], num_threads: int, folder: str) -> Measurement:
+def measure_precision(config: dict[str, Any], num_threads: int, folder: str, num_gpus: float) -> Measurement:
     """Measure a model and batch size on the device of this process, a worker.
 
     Args:
         config: TrialConfig.to_dict() of a trial that has them.
         num_threads: CPU threads of a trial.
         folder: the command's working directory, to which relative data paths refer.
+        num_gpus: that Ray has assigned to this process; 0: the CPU is measured.
     """
     import torch  # not above: the driver imports this module without torch
 
     from flexres_tune.training.autotune import choose_precision
-    from flexres_tune.training.device import device_name, pick_device
+    from flexres_tune.training.device import device_name, trial_device
 
     if os.path.isdir(folder):
         os.chdir(folder)
-    device = pick_device()
+    device = trial_device(num_gpus)
     if device.type == "cpu":
         torch.set_num_threads(num_threads)
     return Measurement(device_name(device), *choose_precision(TrialConfig.model_validate(config), device))

@@ -73,7 +73,10 @@ class TrialReport:
 
 
 def run_job(job: TrialJob) -> Iterator[TrialReport]:
-    """Reports of one trial. An exception inside becomes the last report; none leaves this function."""
+    """Reports of one trial. An exception inside becomes the last report, except one after which CUDA is of no use.
+
+    That one is raised: the process ends, Ray counts it as one that died, and the next trial gets a new process.
+    """
     facts = TrialFacts(hostname=socket.gethostname(), python_version=platform.python_version())
     try:
         if os.path.isdir(job.folder):  # Ray has moved this process to another folder
@@ -86,13 +89,19 @@ def run_job(job: TrialJob) -> Iterator[TrialReport]:
     except FlexResError as error:
         yield TrialReport(None, facts, TrialStatus.FAILED, f"{type(error).__name__}: {error}")
     except Exception as error:  # the sweep continues, and the trial's row has the traceback
-        yield TrialReport(None, facts, *_describe_failure(error))
+        status, text = _describe_failure(error)
+        if status is None:
+            raise
+        yield TrialReport(None, facts, status, text)
 
 
-def _describe_failure(error: Exception) -> tuple[TrialStatus, str]:
+def _describe_failure(error: Exception) -> tuple[TrialStatus | None, str]:
+    """(how the trial ended, its traceback); no status if the process cannot use its device any more."""
     try:
-        from flexres_tune.training.device import is_out_of_memory
+        from flexres_tune.training.device import is_device_broken, is_out_of_memory
 
+        if is_device_broken(error):
+            return None, ""
         status = TrialStatus.OUT_OF_MEMORY if is_out_of_memory(error) else TrialStatus.FAILED
         return status, traceback.format_exc()
     except MemoryError:  # under `ulimit -v` there may be too little even for this
@@ -109,14 +118,16 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
     from flexres_tune.training.execution import precision_in_sweep
 
     config = TrialConfig.model_validate(job.config)
-    device = devices.pick_device()
+    device = devices.trial_device(job.num_gpus)
     if device.type == "cpu":
         torch.set_num_threads(job.num_threads)  # OpenMP keeps it per thread, so each trial sets it in its own
+    devices.limit_memory(device, job.num_gpus)
     problems: list[FlexResError] = []
     checkpoint = make_path(job.checkpoint) if job.checkpoint else None
     checkpointer = Checkpointer(checkpoint, job.checkpoint_period_s, problems.append)
     precision = checkpointer.precision(config.trial_id) or precision_in_sweep(job.precisions, device)
     execution = choose_execution(config, device, precision)
+    devices.release_memory(device)
     devices.reset_peak_memory(device)
     facts = replace(
         facts,

@@ -7,6 +7,7 @@ Explicit settings are obeyed or refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -25,9 +26,8 @@ MIN_GAIN = 1.1  # a less exact execution must be faster by this factor: a choice
 MAX_COMPILE_SAVING = 0.3  # fraction of the time that compiling may save before it was measured; the most seen is 0.23
 ASSUMED_COMPILE_SECONDS = 30.0  # until it was measured; 20 to 35 s seen on two cores
 
-Measure = Callable[
-    [Execution], tuple[float, float]
-]  # -> (by how many seconds the first step is longer, s per later step)
+# -> (by how many seconds the first step is longer, s per later step); None if it could not be measured now
+Measure = Callable[[Execution], tuple[float, float] | None]
 
 
 def choose_execution(config: TrialConfig, device: torch.device, precision: PrecisionUsed | None = None) -> Execution:
@@ -70,7 +70,8 @@ def choose_precision(config: TrialConfig, device: torch.device) -> tuple[Precisi
     shape = describe_dataset(config.dataset)
     with stored_speeds(config, shape, device) as speeds:
         best = _fastest(options, speeds, lambda option: time_steps(config, shape, option))
-    rates = {option.label: config.batch_size / speeds.step_seconds[option.label] for option in options}
+    seconds = {option.label: speeds.step_seconds.get(option.label, math.inf) for option in options}
+    rates = {label: config.batch_size / of_step for label, of_step in seconds.items()}
     return best.precision, rates
 
 
@@ -87,15 +88,15 @@ def pick_fastest(
         speeds: results so far; every measurement is added.
     """
     best = _fastest(options, speeds, measure)
-    if config.compile != "auto" or best.graphs or not has_compiler():
+    if config.compile != "auto" or not has_compiler(best.device):
         return best
-    compiled = replace(best, compile=True)
+    compiled = replace(best, compile=True, graphs=False)
     whole = _seconds(best, speeds, measure) * num_images / config.batch_size
     cost = speeds.start_seconds.get(compiled.label, ASSUMED_COMPILE_SECONDS)
     if whole * MAX_COMPILE_SAVING < cost:  # compiling cannot pay, so it is not measured either
         return best
     saved = whole - _seconds(compiled, speeds, measure) * num_images / config.batch_size
-    return compiled if saved > speeds.start_seconds[compiled.label] else best
+    return compiled if saved > speeds.start_seconds.get(compiled.label, 0.0) else best
 
 
 def _fastest(options: Sequence[Execution], speeds: Speeds, measure: Measure) -> Execution:
@@ -107,7 +108,10 @@ def _fastest(options: Sequence[Execution], speeds: Speeds, measure: Measure) -> 
 
 
 def _seconds(option: Execution, speeds: Speeds, measure: Measure) -> float:
-    """Seconds per step, measured if `speeds` does not have them."""
+    """Seconds per step, measured if `speeds` does not have them; infinite if it could not be measured now."""
     if option.label not in speeds.step_seconds:
-        speeds.start_seconds[option.label], speeds.step_seconds[option.label] = measure(option)
+        measured = measure(option)
+        if measured is None:
+            return math.inf
+        speeds.start_seconds[option.label], speeds.step_seconds[option.label] = measured
     return speeds.step_seconds[option.label]

@@ -11,7 +11,7 @@ import logging
 import time
 import zipfile
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import torch
 
@@ -190,8 +190,8 @@ def load_checkpoint(path: AnyPath, trial_id: str) -> dict[str, Any]:
         payload.setdefault("precision", None)  # an older version did not write it
     if not isinstance(payload, dict) or payload.pop("format", None) != FORMAT or payload.keys() != KEYS:
         raise DamagedCheckpointError(path, f"is not a checkpoint of format {FORMAT}")
-    if payload["precision"] not in (None, "fp32", "bf16"):
-        raise DamagedCheckpointError(path, "is damaged: its precision must be fp32 or bf16")
+    if payload["precision"] not in (None, *get_args(PrecisionUsed)):
+        raise DamagedCheckpointError(path, "is damaged: its precision must be fp32, tf32 or bf16")
     if payload["trial_id"] != trial_id:
         raise CheckpointError(
             f"{path}: belongs to trial {excerpt(payload['trial_id'])}, but this is {trial_id}: their configurations or "

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -86,15 +85,17 @@ def train_epoch(
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     num_correct = torch.zeros((), dtype=torch.int64, device=device)
     state.model.train()
-    with _on(device):
+    with execution.kernels(choose=True):
         for i, indices in enumerate(order.split(sizes)):
             if should_stop():
                 return None
             set_learning_rate(state.optimizer, learning_rate(config, state.epoch * len(sizes) + i, len(sizes)))
             images, targets = preprocessing.training(split.images[indices], split.labels[indices], state.generator)
-            # `forward` is prepared for one shape: the last, smaller batch would cost a second compilation
-            network = forward if len(indices) == config.batch_size else state.model
-            loss, logits = train_step(state, network, images, targets, execution)
+            if len(indices) == config.batch_size:
+                loss, logits = train_step(state, forward, images, targets, execution)
+            else:  # `forward` is prepared for one shape: the last, smaller batch would cost a second compilation
+                with execution.kernels(choose=False):
+                    loss, logits = train_step(state, state.model, images, targets, execution)
             loss_sum += loss * len(indices)
             num_correct += (logits.argmax(1) == targets.argmax(1)).sum()
             if device.type == "cpu":
@@ -113,7 +114,7 @@ def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing, execu
     loss_sum = torch.zeros((), dtype=torch.float64, device=execution.device)
     num_correct = torch.zeros((), dtype=torch.int64, device=execution.device)
     model.eval()
-    with _on(execution.device):
+    with execution.kernels(choose=False):
         batches = zip(split.images.split(EVALUATION_BATCH_SIZE), split.labels.split(EVALUATION_BATCH_SIZE), strict=True)
         for images, labels in batches:
             with execution.autocast():
@@ -140,13 +141,3 @@ def _check_finite(loss: float, state: TrainState, where: str) -> None:
             f"the training loss is {loss} in epoch {state.epoch + 1}{where} (optimizer {state.config.optimizer}, "
             f"lr {state.config.lr:g}); a lower lr or warmup_epochs may keep it finite"
         )
-
-
-@contextmanager
-def _on(device: torch.device) -> Iterator[None]:
-    """Context in which a CUDA device is the current one and cuDNN measures which of its kernels are fastest."""
-    with ExitStack() as stack:
-        if device.type == "cuda":
-            stack.enter_context(torch.cuda.device(device))
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False))
-        yield

@@ -6,17 +6,21 @@ compiling and CUDA graphs change the order of sums, and so only the last digits:
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import sysconfig
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from flexres_tune.errors import DeviceError
 from flexres_tune.records import PrecisionUsed
 from flexres_tune.spec.trial import TrialConfig
-from flexres_tune.training.device import device_name
+from flexres_tune.training.device import device_name, on_device
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,9 @@ class Execution:
     """Device, precision, memory format, and whether the network is compiled or captured as CUDA graphs."""
 
     device: torch.device
-    precision: PrecisionUsed  # bf16 is autocast: weights and their update stay float32
+    # fp32 keeps 23 bits of a mantissa everywhere. tf32 keeps 10 in the products of convolutions and matrices on NVIDIA
+    # GPUs, and bf16 (autocast) 7 in most activations; weights and their update are float32 in all three.
+    precision: PrecisionUsed
     compile: bool = False
     channels_last: bool = True
     graphs: bool = False  # CUDA graphs of forward and backward: for batches so small that launching kernels costs most
@@ -48,21 +54,31 @@ class Execution:
         enabled, cache_enabled = self.precision == "bf16", not self.graphs
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache_enabled)
 
+    def kernels(self, choose: bool) -> AbstractContextManager[None]:
+        """Context of measuring, capturing, training and evaluation, so that all of them run the same kernels.
+
+        Args:
+            choose: cuDNN looks for the fastest kernels; for the shape of full batches only.
+        """
+        return on_device(self.device, allow_tf32=self.precision != "fp32", choose_kernels=choose)
+
 
 def list_options(config: TrialConfig, device: torch.device) -> list[Execution]:
     """The executions that a trial may have on a device without compiling, the most exact first.
 
     Raises:
-        DeviceError: the trial demands bf16 or compiling, and this device or machine cannot do it.
+        DeviceError: the trial demands tf32, bf16 or compiling, and this device or machine cannot do it.
     """
     _refuse_impossible(config, device)
+    wanted = config.precision
     options = []
-    if config.precision != "bf16":
+    if wanted in ("fp32", "auto"):
         options += [Execution(device, "fp32", channels_last=False), Execution(device, "fp32")]
-    if config.precision == "bf16" or (config.precision == "auto" and has_fast_bf16(device)):
+    if wanted == "tf32" or (wanted == "auto" and has_tf32(device)):
+        options.append(Execution(device, "tf32"))
+    if wanted == "bf16" or (wanted == "auto" and has_fast_bf16(device)):
         options.append(Execution(device, "bf16"))
-    if device.type == "cuda" and config.compile != "on" and not any(config.model.dropout):
-        # a graph replays the random state that it was captured with, so that dropout would always drop the same units
+    if device.type == "cuda" and config.compile != "on":
         options += [replace(option, graphs=True) for option in options if option.channels_last]
     return options
 
@@ -71,7 +87,7 @@ def precision_in_sweep(precisions: Mapping[str, PrecisionUsed], device: torch.de
     """The precision of all trials of a sweep on this kind of device; None if the sweep has decided nothing.
 
     A kind of device that is not in the decisions (a node that joined later) gets the precision that was decided first,
-    or fp32 if that is bf16 and the device has no bf16 units: the answer does not depend on any measurement.
+    or fp32 if it has no units for that one: the answer does not depend on any measurement.
 
     Args:
         precisions: the decisions in their order, by `device_name`.
@@ -79,7 +95,13 @@ def precision_in_sweep(precisions: Mapping[str, PrecisionUsed], device: torch.de
     name, first = device_name(device), next(iter(precisions.values()), None)
     if name in precisions:
         return precisions[name]
-    return "fp32" if first == "bf16" and not has_fast_bf16(device) else first
+    lacks = (first == "bf16" and not has_fast_bf16(device)) or (first == "tf32" and not has_tf32(device))
+    return "fp32" if lacks else first
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Whether the device has NVIDIA's units for products of float32 numbers with 10 bits of mantissa."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -91,9 +113,25 @@ def has_fast_bf16(device: torch.device) -> bool:
     return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
 
 
-def has_compiler() -> bool:
-    """Whether torch.compile finds a C++ compiler."""
-    return any(map(shutil.which, _compilers()))
+def has_compiler(device: torch.device) -> bool:
+    """Whether torch.compile finds a C++ compiler, or on CUDA Triton, a C compiler and Python.h."""
+    return not _missing_for_compiling(device)
+
+
+def _missing_for_compiling(device: torch.device) -> str:
+    """What torch.compile lacks for this device, in words; empty if nothing."""
+    if device.type != "cuda":
+        compilers = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
+        if any(map(shutil.which, compilers)):
+            return ""
+        return f"a C++ compiler, but none of {', '.join(compilers)} is on the PATH; install one, set CXX"
+    compilers = [os.environ["CC"]] if os.environ.get("CC") else ["gcc", "clang", "cc"]
+    if not any(map(shutil.which, compilers)):
+        return f"a C compiler, but none of {', '.join(compilers)} is on the PATH; install one, set CC"
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton, but it is not installed; install it"
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return "" if header.exists() else f"Python's headers, but {header} does not exist; install them (python3-dev)"
 
 
 def _refuse_impossible(config: TrialConfig, device: torch.device) -> None:
@@ -102,12 +140,10 @@ def _refuse_impossible(config: TrialConfig, device: torch.device) -> None:
             f"precision bf16 needs a GPU with bfloat16 units (compute capability 8.0 or above), but "
             f"{torch.cuda.get_device_name(device)} has none; use precision: fp32, or a node whose GPU has them"
         )
-    if config.compile == "on" and not has_compiler():
+    if config.precision == "tf32" and not has_tf32(device):
         raise DeviceError(
-            f"compile: on needs a C++ compiler, but none of {', '.join(_compilers())} is on the PATH; install one, "
-            "set CXX, or use compile: auto or off"
+            f"precision tf32 needs an NVIDIA GPU of compute capability 8.0 or above, but this trial runs on "
+            f"{device_name(device)}; use precision: fp32, or a node whose GPU has it"
         )
-
-
-def _compilers() -> list[str]:
-    return [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
+    if config.compile == "on" and (missing := _missing_for_compiling(device)):
+        raise DeviceError(f"compile: on needs {missing}, or use compile: auto or off")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flexres_tune.models import build_model
-from flexres_tune.optim import build_optimizer
+from flexres_tune.optim import build_optimizer, load_optimizer_state
 from flexres_tune.records import EpochMetrics
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.execution import Execution
@@ -74,7 +74,7 @@ class TrainState:
             RuntimeError, ValueError, KeyError, TypeError: the payload does not fit this code's model or optimizer.
         """
         self.model.load_state_dict(payload["model"])
-        self.optimizer.load_state_dict(payload["optimizer"])
+        load_optimizer_state(self.optimizer, payload["optimizer"])
         self.history = [EpochMetrics(**metrics) for metrics in payload["history"]]
         if payload["device_type"] == self.device.type:
             states = dict(payload["generators"])

@@ -11,8 +11,9 @@ import torch
 
 from flexres_tune.datasets import DataShape
 from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.training.device import is_device_broken, is_out_of_memory, release_memory
 from flexres_tune.training.execution import Execution
-from flexres_tune.training.network import prepare_network
+from flexres_tune.training.network import CaptureError, prepare_network
 from flexres_tune.training.state import TrainState
 from flexres_tune.training.step import train_step
 
@@ -24,12 +25,17 @@ log = logging.getLogger(__name__)
 
 def time_steps(
     config: TrialConfig, shape: DataShape, execution: Execution, budget_s: float = BUDGET_S
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """(by how many seconds the first step is longer, median seconds of a later one).
 
-    Both are infinite if the device cannot run this execution. The trial to come is not affected: model, generators
-    and images are made for the measurement. Only the trial's model and batch size count: it is measured with sgd, so
-    that trials that differ in their optimizers run in the same way.
+    Both are infinite if the device cannot run this execution. None if it could not be measured now, because memory was
+    used up, maybe by another process, or a capture failed: nothing may be remembered of that.
+
+    The trial to come is not affected: model, generators and images are made for the measurement. Only the trial's model
+    and batch size count: it is measured with sgd, so that trials that differ in their optimizers run in the same way.
+
+    Raises:
+        torch.AcceleratorError: the device cannot be used by this process any more.
     """
     measured = TrialConfig(model=config.model, dataset=config.dataset, batch_size=config.batch_size, lr=1e-3)
     seconds = []
@@ -41,8 +47,14 @@ def time_steps(
             seconds.append(time.perf_counter() - started)
             started = time.perf_counter()
     except (RuntimeError, NotImplementedError) as error:
+        if is_device_broken(error):
+            raise
         log.warning("%s: not used: %s", execution.label, str(error).splitlines()[0])
-        return math.inf, math.inf
+        is_passing = is_out_of_memory(error) or isinstance(error, CaptureError)
+        return None if is_passing else (math.inf, math.inf)
+    finally:
+        stepper = None
+        release_memory(execution.device)
     step = statistics.median(seconds[1:])
     return max(0.0, seconds[0] - step), step
 
@@ -60,13 +72,13 @@ class Stepper:
         self._images = images.contiguous(memory_format=execution.memory_format)
         labels = torch.randint(shape.num_classes, (config.batch_size,), generator=generator, device=device)
         self._targets = torch.eye(shape.num_classes, device=device)[labels]
-        with self._state.own_randomness():
+        with execution.kernels(choose=True), self._state.own_randomness():
             self._state.model.train()
             self._network = prepare_network(self._state.model, execution, lambda: self._images)
 
     def step(self) -> None:
         """Take one step; returns when the device has finished it."""
-        with self._state.own_randomness():
+        with self._execution.kernels(choose=True), self._state.own_randomness():
             train_step(self._state, self._network, self._images, self._targets, self._execution)
         if self._execution.device.type == "cuda":
             torch.cuda.synchronize(self._execution.device)

@@ -1,7 +1,9 @@
 import pytest
 from helpers.factories import make_planned
 
+from flexres_tune.cluster import packing
 from flexres_tune.cluster.packing import (
+    NotMeasuredError,
     Packing,
     StepRate,
     cached_packing,
@@ -9,7 +11,7 @@ from flexres_tune.cluster.packing import (
     pack_gpu,
     resolve_auto_resources,
 )
-from flexres_tune.cluster.resources import ClusterResources, NodeResources, TrialResources
+from flexres_tune.cluster.resources import ClusterResources, NodeResources, TrialResources, gpu_kinds
 from flexres_tune.spec import Resources, TrialConfig
 
 GIB = 2**30
@@ -54,6 +56,72 @@ def test_trial_that_uses_a_whole_gpu_gets_one():
     assert pack_gpu(measure, 8).gpu == 1.0
 
 
+def test_no_more_trials_are_started_than_have_a_cpu():
+    measure, calls = gpu([100, 200, 300])
+    assert pack_gpu(measure, cpus_per_gpu=2).gpu == 0.5
+    assert [(cpu, number) for cpu, _, number in calls] == [(2, 1), (1, 2)], "a third would wait for ever"
+    measure, calls = gpu([100, 200, 300])
+    assert pack_gpu(measure, cpus_per_gpu=12, cpu=5.0).cpu == 5.0
+    assert [(cpu, number) for cpu, _, number in calls] == [(5, 1), (5, 2)]
+
+
+def test_failed_measurement_ends_the_search_and_is_not_remembered(monkeypatch, tmp_path):
+    monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path))
+
+    def measure(cpu, share, number):
+        if number == 2:
+            raise NotMeasuredError("2 trials did not train within 600 s")
+        return [StepRate(100, GIB, 100 * GIB)]
+
+    config = trial().config
+    found = cached_packing(config, {}, lambda: pack_gpu(measure, 8))
+    assert (found.gpu, found.is_complete) == (1.0, False)
+    assert "2 trials did not train within 600 s" in found.reason
+    assert cached_packing(config, {}, lambda: Packing(1.0, 0.5, 10.0, "again")).reason == "again"
+
+
+def test_request_is_kept_if_nothing_could_be_measured():
+    def make_measure(config, kind):
+        def measure(cpu, share, number):
+            raise NotMeasuredError("CUDA error")
+
+        return measure
+
+    wanted, long = Resources(cpu=2, gpu="auto"), trial("resnet22_2", epochs=99_999, dataset="cifar10")
+    assert resolve_auto_resources(wanted, machine(8, 1), [long], {}, make_measure) == (
+        wanted,
+        "how many trials share a device could not be measured: CUDA error",
+    )
+
+
+def test_each_model_of_gpu_is_measured_and_the_one_with_the_fewest_trials_decides(monkeypatch, tmp_path):
+    monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path))
+    rates = {"H200": [100, 200, 300, 400], "L4": [100, 150, 151]}
+    cluster = ClusterResources((NodeResources(1, 4),) * 2, 2, is_local=False, gpu_kinds=("H200", "L4"))
+    long = trial("resnet22_2", epochs=99_999, dataset="cifar10")
+    measured = []
+
+    def make_measure(config, kind):
+        measured.append(kind)
+        return gpu(rates[kind])[0]
+
+    resources, reason = resolve_auto_resources(Resources(), cluster, [long], {}, make_measure)
+    assert (resources.gpu, resources.cpu) == (0.5, 2)
+    assert reason.startswith("L4: 2 per GPU")
+    one = ClusterResources(cluster.nodes, 2, is_local=False, gpu_kinds=("H200",))
+    resolve_auto_resources(Resources(), one, [long], {}, make_measure)
+    assert measured == ["H200", "L4"], "the second sweep uses the memo of the same model"
+    monkeypatch.setattr(packing, "version", lambda name: "99.0")
+    resolve_auto_resources(Resources(), one, [long], {}, make_measure)
+    assert measured[2:] == ["H200"], "another version of torch is measured"
+
+
+def test_models_of_gpus_are_read_from_rays_resources():
+    nodes = [{"CPU": 4.0, "accelerator_type:X": 1.0}, {"CPU": 4.0, "GPU": 1.0, "accelerator_type:H200": 1.0}]
+    assert gpu_kinds(nodes) == ("H200",), "a node without a GPU does not count"
+    assert gpu_kinds([{"GPU": 1.0}]) == ()
+
+
 @pytest.mark.parametrize(("rates", "threads"), [({1: 50, 2: 60}, 1), ({1: 50, 2: 120}, 2)])
 def test_number_of_threads_is_the_one_with_the_highest_rate_of_the_node(rates, threads):
     def measure(cpu, gpu, number):
@@ -62,7 +130,7 @@ def test_number_of_threads_is_the_one_with_the_highest_rate_of_the_node(rates, t
     assert pack_cpu(measure, num_cpus=2).cpu == threads
 
 
-def measures_nothing(config):
+def measures_nothing(config, kind):
     raise AssertionError("must not be measured")
 
 
@@ -72,7 +140,7 @@ def test_trial_with_the_most_work_per_step_is_measured(monkeypatch, tmp_path):
     trials = [trial(batch_size=64, epochs=9_999), trial(batch_size=512, epochs=9_999), trial(wide, 64, epochs=9_999)]
     measured = []
 
-    def make_measure(config):
+    def make_measure(config, kind):
         measured.append(config)
         return lambda cpu, gpu, number: [StepRate(100 * cpu, 0, 0)] * number
 

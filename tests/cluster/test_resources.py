@@ -37,7 +37,6 @@ def grown(config, now=()):
     [
         ([(8, 1), (8, 2)], 1, 0.25, 12),
         ([(8, 1), (8, 2)], 1, 0.4, 6),  # two per GPU; remainders of three GPUs make no seventh
-        ([(8, 1), (8, 2)], 1, 2, 1),  # only the second node holds one
         ([(8, 1), (8, 2)], 4, 0.25, 4),  # CPUs are the limit
         ([(3, 0), (3, 0)], 2, 0, 2),  # not 3: a trial takes no CPU of two nodes
         ([(64, 0), (4, 1)], 4, 1, 1),
@@ -48,15 +47,6 @@ def test_slots_are_counted_node_by_node(nodes, cpu, gpu, num_concurrent):
     share = trial_resources(Resources(cpu=cpu, gpu=gpu), cluster(*nodes), None)
     assert (share.cpu, share.gpu, share.num_concurrent) == (cpu, gpu, num_concurrent)
     assert trial_resources(Resources(cpu=cpu, gpu=gpu), cluster(*nodes), 1).num_concurrent == 1
-
-
-def test_trial_of_two_gpus_does_not_fit_on_two_nodes_with_one_each():
-    with pytest.raises(DeviceError) as refused:
-        trial_resources(Resources(cpu=1, gpu=2), cluster((8, 1), (4, 1)), None)
-    assert str(refused.value) == (
-        "resources_per_trial must fit on one node, but got 1 CPU and 2 GPUs, and a node has 8 CPUs and 1 GPU or "
-        "4 CPUs and 1 GPU; use --set resources_per_trial.gpu=1"
-    )
 
 
 def test_trial_cannot_use_cpus_of_another_node():

@@ -9,8 +9,6 @@ import torch
 from helpers.factories import make_sweep_yaml
 from helpers.witness import most_at_once, run_witnesses
 
-from flexres_tune.cluster.resources import trial_resources
-from flexres_tune.errors import DeviceError
 from flexres_tune.results import open_results
 from flexres_tune.spec import Resources
 
@@ -43,19 +41,6 @@ def test_no_gpu_has_more_trials_than_fit_on_it(cluster, tmp_path, gpu, num_at_on
     assert most_at_once(notes) == num_at_once
     for held in devices.values():
         assert most_at_once(held) == int(1 / gpu)
-
-
-def test_trial_of_two_gpus_runs_on_the_node_with_two_and_gets_both(cluster, tmp_path):
-    share, notes = run_witnesses(cluster, tmp_path / "notes", Resources(cpu=1, gpu=2), 3)
-    assert share.num_concurrent == 1
-    assert {note["devices"] for note in notes} == {"0,1"}
-    assert len({note["node"] for note in notes}) == 1
-    assert most_at_once(notes) == 1
-
-
-def test_trial_of_three_gpus_is_refused_if_no_node_has_three(cluster):
-    with pytest.raises(DeviceError, match=r"must fit on one node, but got 1 CPU and 3 GPUs, .* 8 CPUs and 2 GPUs or"):
-        trial_resources(Resources(cpu=1, gpu=3), cluster, None)
 
 
 SWEEP = make_sweep_yaml(

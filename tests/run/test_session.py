@@ -210,8 +210,8 @@ def test_real_images_are_learned(run, tmp_path):
 def test_resources_that_no_machine_has_are_refused_before_anything_starts(run):
     from flexres_tune.errors import DeviceError
 
-    with pytest.raises(DeviceError, match=r"resources_per_trial.gpu <= GPUs in the cluster must hold, but got 4 and 0"):
-        run(SWEEP.replace("gpu: 0", "gpu: 4"))
+    with pytest.raises(DeviceError, match=r"resources_per_trial.gpu <= GPUs in the cluster must hold, but got 1 and 0"):
+        run(SWEEP.replace("gpu: 0", "gpu: 1"))
     with pytest.raises(
         DeviceError, match=r"resources_per_trial.cpu <= CPUs in the cluster must hold, but got 64 and 2"
     ):

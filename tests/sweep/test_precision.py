@@ -57,7 +57,7 @@ def test_all_trials_have_one_precision_whatever_the_measured_speeds_are(data, ha
 
     spec, trials = sweep_over_optimizers(batch_size={"values": [64, 128]}, epochs={"values": [1, 20_000]})
     use_another_machine()
-    decided, _ = decide_precisions(spec, trials, lambda config: measure_precision(config.to_dict(), 1, "."))
+    decided, _ = decide_precisions(spec, trials, lambda config: measure_precision(config.to_dict(), 1, ".", 0))
     used = set()
     for trial in data.draw(st.lists(st.sampled_from(trials), min_size=8, max_size=8, unique_by=id)):
         use_another_machine()

@@ -10,6 +10,7 @@ import torch
 from flexres_tune.spec import TrialConfig
 from flexres_tune.storage import make_path
 from flexres_tune.sweep.worker import TRIAL_HOOK, StopCheck, TrialJob, run_job
+from flexres_tune.training.device import device_name
 
 REMOTE_FILE = "s3://bucket/results/.stop-1"
 
@@ -75,6 +76,23 @@ def test_hook_replaces_the_reports_and_its_exception_is_the_trials(monkeypatch):
     first, last = run_job(job)
     assert first.metrics.epoch == 1
     assert last.status == "out_of_memory" and job.trial_id in last.error
+
+
+def break_the_device(job, reports):
+    raise torch.AcceleratorError("CUDA error: device-side assert triggered", 710)
+    yield
+
+
+def test_process_ends_if_it_cannot_use_its_device_any_more(monkeypatch):
+    monkeypatch.setenv(TRIAL_HOOK, f"{__name__}:break_the_device")
+    with pytest.raises(torch.AcceleratorError):
+        list(run_job(make_job()))
+
+
+def test_trial_without_a_gpu_trains_on_the_cpu_of_a_machine_that_has_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    *_, last = run_job(make_job(num_gpus=0.0))
+    assert (last.status, last.facts.device) == ("completed", device_name(torch.device("cpu"))), last.error
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU here")

@@ -62,10 +62,11 @@ def make_config():
 
 @pytest.fixture
 def bf16(monkeypatch):
-    """Function that says whether devices multiply bfloat16 in hardware."""
+    """Function that says whether devices multiply bfloat16 in hardware, and whether GPUs have TF32."""
 
-    def set_support(supported: bool) -> None:
+    def set_support(supported: bool, tf32: bool = False) -> None:
         monkeypatch.setattr("flexres_tune.training.execution.has_fast_bf16", lambda device: supported)
+        monkeypatch.setattr("flexres_tune.training.execution.has_tf32", lambda device: tf32 and device.type == "cuda")
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
 
     return set_support

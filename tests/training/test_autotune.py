@@ -62,6 +62,24 @@ def test_option_that_fails_on_the_device_is_not_picked(bf16):
     assert pick(seconds, num_images=100)[0] == "fp32 channels-last"
 
 
+def test_failure_that_may_pass_is_not_remembered(bf16):
+    bf16(True)
+    speeds, out_of_memory = Speeds(), []
+
+    def measure(option):
+        if option.precision == "bf16" and not out_of_memory:
+            out_of_memory.append(option)
+            return None
+        return 0.0, {"fp32": 2.0, "bf16": 1.0}[option.precision]
+
+    def pick():
+        return pick_fastest(list_options(config(), CPU), config(), 100, speeds, measure).label
+
+    assert pick() == "fp32 channels-first"
+    assert "bf16 channels-last" not in speeds.step_seconds
+    assert pick() == "bf16 channels-last"
+
+
 def test_known_speeds_are_not_measured_again(bf16):
     bf16(False)
     speeds = Speeds({"fp32 channels-first": 2.0, "fp32 channels-last": 1.0})

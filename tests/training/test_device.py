@@ -1,13 +1,18 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from flexres_tune.errors import DeviceError
 from flexres_tune.training.device import (
     device_name,
+    is_device_broken,
     is_out_of_memory,
+    on_device,
     peak_memory_bytes,
     pick_device,
     reset_peak_memory,
+    trial_device,
 )
 
 CPU = torch.device("cpu")
@@ -28,6 +33,30 @@ def test_device_can_be_named(monkeypatch):
         pick_device("cuda:2")
     with pytest.raises(DeviceError, match="must be cpu, cuda or cuda:N, but got 'gpu'"):
         pick_device("gpu")
+
+
+def test_trial_without_a_gpu_runs_on_the_cpu_of_a_machine_that_has_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert trial_device(0) == CPU
+    assert trial_device(0.25) == torch.device("cuda")
+
+
+def test_context_of_a_gpu_makes_it_the_current_one_and_sets_its_kernels(monkeypatch):
+    entered = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(device) or nullcontext())
+    cudnn, matrices = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matrices.allow_tf32, cudnn.benchmark
+    for allow_tf32 in (False, True):
+        with on_device(torch.device("cuda", 1), allow_tf32=allow_tf32, choose_kernels=True):
+            assert (cudnn.allow_tf32, matrices.allow_tf32, cudnn.benchmark) == (allow_tf32, allow_tf32, True)
+    with on_device(torch.device("cuda", 1), allow_tf32=True, choose_kernels=False):
+        assert not cudnn.benchmark
+    monkeypatch.setattr(cudnn, "deterministic", True)
+    with on_device(torch.device("cuda", 1), allow_tf32=True, choose_kernels=True):
+        assert cudnn.deterministic and not cudnn.benchmark, "what the caller wants"
+    monkeypatch.setattr(cudnn, "deterministic", False)
+    assert entered == [torch.device("cuda", 1)] * 4
+    assert (cudnn.allow_tf32, matrices.allow_tf32, cudnn.benchmark) == before
 
 
 def test_cpu_has_its_makers_name():
@@ -51,3 +80,20 @@ def test_failed_allocation_on_a_cpu_is_out_of_memory():
     for text in ("std::bad_alloc", "[Errno 12] Cannot allocate memory", "x.so: Cannot allocate memory"):
         assert is_out_of_memory(OSError(text))
     assert not is_out_of_memory(RuntimeError("shapes do not agree"))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_memory"),
+    [
+        ("CUDA error: out of memory\nCUDA kernel errors might be", True),  # a context, or a graph
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("CUDA error: device-side assert triggered", False),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_error_of_cuda_is_memory_that_is_used_up_or_a_broken_device(text, is_memory):
+    error = torch.AcceleratorError(text, 1) if text.startswith("CUDA error: ") else RuntimeError(text)
+    assert is_out_of_memory(error) is is_memory
+    assert is_device_broken(error) is not is_memory
+    assert not is_device_broken(RuntimeError(text))

@@ -1,7 +1,9 @@
+import pytest
 import torch
 
+from flexres_tune.errors import DeviceError
 from flexres_tune.spec.trial import TrialConfig
-from flexres_tune.training.execution import has_fast_bf16, list_options
+from flexres_tune.training.execution import has_compiler, has_fast_bf16, list_options
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -21,13 +23,39 @@ def test_options_are_listed_from_the_most_exact(bf16):
     assert labels(CPU) == ["fp32 channels-first", "fp32 channels-last"]
 
 
-def test_graphs_are_for_cuda_without_dropout_or_compiling(bf16):
+def test_fp32_tf32_and_bf16_are_three_precisions_of_a_gpu(bf16):
+    bf16(True, tf32=True)
+    plain = ["fp32 channels-first", "fp32 channels-last", "tf32 channels-last", "bf16 channels-last"]
+    assert labels(CUDA, compile="on") == plain
+    assert labels(CUDA, compile="on", precision="fp32") == plain[:2]
+    assert labels(CUDA, compile="on", precision="tf32") == ["tf32 channels-last"]
+    with pytest.raises(DeviceError, match="precision tf32 needs an NVIDIA GPU .* use precision: fp32, or a node"):
+        labels(CPU, precision="tf32")
+
+
+def test_graphs_are_for_cuda_without_compiling(bf16):
     bf16(True)
     graphs = ["fp32 channels-last graphs", "bf16 channels-last graphs"]
     assert labels(CUDA)[-2:] == graphs
     assert not set(labels(CUDA, compile="on")) & set(graphs)
     dropout = {"blocks": [1, 1], "channels": [8, 8], "dropout": 0.1}
-    assert not set(labels(CUDA, model=dropout)) & set(graphs)
+    assert set(labels(CUDA, model=dropout)) >= set(graphs), "a replay draws new random numbers"
+
+
+def test_compiling_for_a_gpu_needs_triton_a_c_compiler_and_pythons_header(monkeypatch, tmp_path):
+    monkeypatch.setattr("flexres_tune.training.execution.importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": str(tmp_path)})
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr("shutil.which", lambda name: name if name in ("gcc",) else None)
+    monkeypatch.delenv("CC", raising=False)
+    assert has_compiler(CUDA) and not has_compiler(CPU), "no C++ compiler is needed"
+    (tmp_path / "Python.h").unlink()
+    assert not has_compiler(CUDA)
+    with pytest.raises(DeviceError, match=r"compile: on needs Python's headers, but .*Python.h does not exist"):
+        labels(CUDA, compile="on", precision="fp32")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(DeviceError, match="compile: on needs a C compiler, but none of gcc, clang, cc is on the PATH"):
+        labels(CUDA, compile="on", precision="fp32")
 
 
 def test_fast_bf16_on_a_cpu_is_what_its_flags_say(monkeypatch):
