@@ -53,6 +53,9 @@ class Stages(StrEnum):
 def run(
     sweep: Annotated[Path, typer.Argument(help="The sweep file, such as sweeps/optim.yaml.", show_default=False)],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the trials; start nothing.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="With --dry-run: measure on this machine how long an epoch takes.")
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the file; may be repeated."),
@@ -111,8 +114,10 @@ def run(
         verbose=verbose,
     )
     session = Session(sweep, options)
+    if measure and not dry_run:
+        raise FlexResError("--measure belongs to --dry-run; add --dry-run, or leave out --measure")
     if dry_run:
-        raise typer.Exit(session.list_trials())
+        raise typer.Exit(session.list_trials(measure))
     for name in options.loggers:
         check_logger(name)
     try:

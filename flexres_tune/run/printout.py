@@ -9,15 +9,26 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from flexres_tune.cluster.resources import ClusterResources, NodeResources, num_visible_gpus, trial_resources
+from flexres_tune.cluster.resources import (
+    ClusterResources,
+    NodeResources,
+    TrialResources,
+    num_visible_gpus,
+    trial_resources,
+)
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.display.terminal import escape_for_console
-from flexres_tune.errors import DeviceError
+from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.results.paths import SweepPaths, leaderboard_command
+from flexres_tune.run.estimate import describe_estimate, estimate, trials_to_estimate
+from flexres_tune.run.speeds import read_speeds, shape_of
+from flexres_tune.search.base import History
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.spec.document import show
 from flexres_tune.spec.expand import count_trials
 from flexres_tune.storage import AnyPath
 from flexres_tune.sweep.checkpoints import describe_disk
+from flexres_tune.sweep.options import RunOptions
 from flexres_tune.text import plural
 
 
@@ -95,13 +106,59 @@ def _totals(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:
 
 
 def _num_concurrent(spec: SweepSpec, max_concurrent: int | None) -> int:
-    """Trials at once on this machine, as far as that is known without Ray; `auto` counts as one per CPU or GPU."""
-    node = NodeResources(num_gpus=num_visible_gpus() or 0, num_cpus=os.cpu_count() or 1)
-    here = ClusterResources((node,), num_alive=1, is_local=True)
+    """Trials at once on this machine; 1 if the file is for another machine, where it may run."""
+    here = _resources_here(spec, max_concurrent)
+    return here.num_concurrent if here else max_concurrent or 1
+
+
+def _resources_here(spec: SweepSpec, max_concurrent: int | None) -> TrialResources | None:
+    """What a trial takes of this machine, as far as that is known without Ray; `auto` is one per CPU or GPU."""
     try:
-        return trial_resources(spec.resources_per_trial, here, max_concurrent).num_concurrent
-    except DeviceError:  # the file is for another machine, and may run there
-        return max_concurrent or 1
+        return trial_resources(spec.resources_per_trial, _this_machine(), max_concurrent)
+    except DeviceError:
+        return None
+
+
+def _this_machine() -> ClusterResources:
+    node = NodeResources(num_gpus=num_visible_gpus() or 0, num_cpus=os.cpu_count() or 1)
+    return ClusterResources((node,), num_alive=1, is_local=True)
+
+
+def print_estimate(
+    console: Console,
+    spec: SweepSpec,
+    missing: Sequence[PlannedTrial],
+    history: History,
+    paths: SweepPaths,
+    options: RunOptions,
+    measure: bool,
+) -> None:
+    """`--dry-run`: how many epochs and how much time the missing trials will take.
+
+    Raises:
+        FlexResError: `measure`, and the trials cannot run on this machine.
+    """
+    trials = trials_to_estimate(spec, missing, sum(past.is_done for past in history.trials.values()), describe_dataset)
+    if not trials:
+        return
+    here = _resources_here(spec, options.max_concurrent)
+    if measure and here is None:
+        raise FlexResError(
+            "--measure: resources_per_trial must fit on this machine, because it is measured, but it does not; add "
+            "--set resources_per_trial.gpu=0, or leave out --measure"
+        )
+    num_slots = here.num_concurrent if here else options.max_concurrent or 1
+    shapes = {shape_of(trial.config) for trial in trials}
+    if measure:
+        from flexres_tune.run.measure import measure_speeds  # not for every dry run
+
+        speeds = measure_speeds(trials, num_slots, here.num_threads, lambda text: _print_line(console, text))
+    else:
+        speeds = read_speeds(paths, shapes, num_slots)
+    machine = _this_machine()
+    share = (machine.num_gpus or 1) / num_slots
+    found = estimate(spec, trials, num_slots, share, speeds)
+    _print_line(console, describe_estimate(found, num_slots, speeds, trials))
 
 
 def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> None:

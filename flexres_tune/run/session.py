@@ -26,7 +26,7 @@ from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import make_plan, write_plan
 from flexres_tune.results.writer import check_writable, compact_if_needed
-from flexres_tune.run.printout import print_ending, print_listing
+from flexres_tune.run.printout import print_ending, print_estimate, print_listing
 from flexres_tune.run.progress import SweepProgress
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.confirmation import make_confirmation
@@ -62,14 +62,19 @@ class Session:
     options: RunOptions = field(default_factory=RunOptions)
     console: Console = field(default_factory=make_console)
 
-    def list_trials(self) -> int:
-        """`--dry-run`: print the trials and their totals. Starts nothing and writes nothing."""
+    def list_trials(self, measure: bool = False) -> int:
+        """`--dry-run`: print the trials, their totals and an estimate. Starts no trial and writes no results.
+
+        `measure`: measure speeds for the estimate on this machine, and store them in its cache.
+        """
         spec = self._load(has_nvidia_gpu)
         trials = expand_trials(spec, describe_dataset)
         self.print_profile(spec)
         paths = SweepPaths(self.options.storage, spec.name)
-        missing = read_history(paths, spec, self.options.retry, with_scores=False).missing(trials)
+        history = read_history(paths, spec, self.options.retry, with_scores=False)
+        missing = history.missing(trials)
         print_listing(self.console, spec, trials, missing, paths.folder, self.options.max_concurrent)
+        print_estimate(self.console, spec, missing, history, paths, self.options, measure)
         self.print(f"precision: {expected_precision(spec, trials, recorded_precisions(paths))}")
         return 0
 

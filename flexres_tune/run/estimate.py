@@ -1,0 +1,221 @@
+"""Estimate: how many epochs, how much device time and how much time a sweep will take, before it runs.
+
+The search itself is run on drawn curves, in an event-driven simulation of the slots, a few times with other luck: its
+rungs, early stops and waiting slots are those that the sweep will have. Seconds per epoch are those of earlier trials
+of the same shape, or those that `--measure` has measured.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flexres_tune.records import Stage, TrialStatus
+from flexres_tune.run.speeds import Speed, SpeedBook, shape_of
+from flexres_tune.search.base import Assignment, History, Outcome, PastTrial, Search
+from flexres_tune.search.confirmation import make_confirmation
+from flexres_tune.search.early_stopping import STOPPING_RULES, StoppingRule
+from flexres_tune.search.methods import make_search
+from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials
+from flexres_tune.text import format_duration, plural
+
+NUM_DRAWS = 4  # simulated runs of the search
+MAX_SIMULATED_EPOCHS = 6_000  # of a sweep, more take too long for a dry run
+SPEED_ERROR = 0.15  # by which seconds per epoch differ from one hour to the next on a machine
+RAY_START_S = 8.0  # from Enter to the first trial's process
+NOISE = 0.05  # standard deviation of a drawn curve, in units of the spread of the configurations
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """One simulated run of a sweep."""
+
+    num_epochs: int
+    trial_seconds: float  # sum over the trials
+    wall_seconds: float
+
+
+@dataclass(frozen=True)
+class _Config:
+    """What searches read of a configuration, without the cost of hashing one."""
+
+    config_id: str
+    seed: int
+    epochs: int
+
+    @property
+    def trial_id(self) -> str:
+        return f"{self.config_id}-{self.seed}"
+
+    def model_copy(self, update: Mapping[str, Any]) -> _Config:
+        return replace(self, **update)
+
+
+class Simulation:
+    """The trials of a sweep with drawn curves, on a number of slots."""
+
+    def __init__(self, spec: SweepSpec, trials: Sequence[PlannedTrial], num_slots: int, speeds: SpeedBook | None):
+        """`trials` are those that the command would run; `speeds`: None for one second per epoch."""
+        self._spec, self._num_slots = spec, num_slots
+        self._trials = [replace(trial, config=_light(trial)) for trial in trials]
+        self._speeds: dict[str, Speed] = {}  # by config_id
+        for trial, light in zip(trials, self._trials, strict=True):
+            found = speeds.of(shape_of(trial.config)) if speeds else None
+            self._speeds[light.config.config_id] = found or Speed(1.0, 0.0)
+
+    def run(self, seed: int) -> Simulated:
+        """Screening and confirmation, with the luck of `seed`."""
+        rng = random.Random(seed)
+        quality: dict[str, float] = {}
+
+        def score(config: _Config, epoch: int) -> float:
+            final = quality.setdefault(config.config_id, rng.random())
+            return (final + NOISE * rng.gauss(0, 1)) * epoch / (epoch + 2)
+
+        spec, screened = self._spec, {}
+        listed = spec.model_copy(update={"method": "grid"}) if spec.method == "tpe" else spec
+        rules: dict[int, StoppingRule] = {}
+
+        def rule(epochs: int) -> StoppingRule:
+            if epochs not in rules:
+                rules[epochs] = STOPPING_RULES[spec.early_terminate.type](spec.early_terminate, epochs)
+            return rules[epochs]
+
+        search = make_search(listed, self._trials, History())
+        screening = self._play(search, score, rule, screened)
+        confirm = make_confirmation(spec, search.work.trials, History(screened))
+        confirmation = self._play(confirm, score, None, {})
+        return Simulated(
+            screening.num_epochs + confirmation.num_epochs,
+            screening.trial_seconds + confirmation.trial_seconds,
+            screening.wall_seconds + confirmation.wall_seconds,
+        )
+
+    def _play(
+        self,
+        search: Search,
+        score: Callable[[_Config, int], float],
+        rule: Callable[[int], StoppingRule] | None,
+        past: dict[str, PastTrial],
+    ) -> Simulated:
+        """Run one search to its end, and add what its trials reached to `past`."""
+        running: list[tuple[float, int, int, Assignment]] = []  # (time of the epoch's end, order, epoch, assignment)
+        reached: dict[str, dict[int, float]] = {}
+        order, now, trial_seconds = itertools.count(), 0.0, 0.0
+        while True:
+            while len(running) < self._num_slots and isinstance(step := search.ask(), Assignment):
+                config = step.trial.config
+                epoch = max(reached.setdefault(config.trial_id, {}), default=0)
+                speed = self._speeds[config.config_id]
+                trial_seconds += speed.overhead_s
+                heapq.heappush(running, (now + speed.overhead_s + speed.epoch_s, next(order), epoch + 1, step))
+            if not running:
+                return Simulated(sum(map(len, reached.values())), trial_seconds, now)
+            now, _, epoch, step = heapq.heappop(running)
+            config = step.trial.config
+            scores, epoch_s = reached[config.trial_id], self._speeds[config.config_id].epoch_s
+            scores[epoch] = score(config, epoch)
+            trial_seconds += epoch_s
+            verdict = rule(config.epochs).judge(config.trial_id, epoch, scores[epoch]) if rule else None
+            if epoch == config.epochs:
+                status = TrialStatus.COMPLETED
+            elif verdict is not None and verdict.stop:
+                status = TrialStatus.STOPPED
+            elif epoch == step.until_epoch:
+                status = TrialStatus.PAUSED
+            else:
+                heapq.heappush(running, (now + epoch_s, next(order), epoch + 1, step))
+                continue
+            past[config.trial_id] = _past(step.trial, status, scores)
+            search.tell(Outcome(step, status, max(scores.values()), scores[epoch]))
+
+
+def _light(trial: PlannedTrial) -> Any:
+    return _Config(trial.config.config_id, trial.config.seed, trial.config.epochs)
+
+
+def _past(trial: PlannedTrial, status: TrialStatus, scores: Mapping[int, float]) -> PastTrial:
+    config, best = trial.config, max(scores.values())
+    return PastTrial(
+        *(config.trial_id, config.config_id, config.seed, trial.stage, status, 1),
+        best_val_accuracy=best,
+        score=best,
+        is_done=status.is_final,
+        scores=scores,
+    )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep will take: the lowest and the highest of each."""
+
+    num_epochs: tuple[int, int]
+    device_seconds: tuple[float, float] | None = None  # None: no speed is known
+    wall_seconds: tuple[float, float] | None = None
+
+
+def estimate(
+    spec: SweepSpec, missing: Sequence[PlannedTrial], num_slots: int, device_share: float, speeds: SpeedBook
+) -> Estimate:
+    """What the missing trials of a sweep, and its confirmation, will take.
+
+    Args:
+        missing: as `trials_to_estimate`.
+        device_share: the part of a device that a trial holds.
+    """
+    known = all(speeds.of(shape) is not None for shape in {shape_of(trial.config) for trial in missing})
+    simulation = Simulation(spec, missing, num_slots, speeds if known else None)
+    total = sum(trial.config.epochs for trial in missing)
+    draws = range(NUM_DRAWS if total <= MAX_SIMULATED_EPOCHS else 1)
+    runs = [simulation.run(seed) for seed in draws]
+    epochs = _range([run.num_epochs for run in runs])
+    if not known:
+        return Estimate(epochs)
+    device = _range([run.trial_seconds * device_share for run in runs], SPEED_ERROR)
+    wall = _range([run.wall_seconds + RAY_START_S for run in runs], SPEED_ERROR)
+    return Estimate(epochs, device, wall)
+
+
+def _range(values: Sequence[float], error: float = 0.0) -> tuple[Any, Any]:
+    return min(values) / (1 + error) if error else min(values), max(values) * (1 + error) if error else max(values)
+
+
+def trials_to_estimate(
+    spec: SweepSpec, missing: Sequence[PlannedTrial], num_done: int, describe: Callable[[str], Any]
+) -> list[PlannedTrial]:
+    """The missing trials; for a method that draws while it runs, as many stand-ins, all with one configuration."""
+    if spec.method != "tpe":
+        return list(missing)
+    (drawn, *_) = expand_trials(spec.model_copy(update={"method": "random", "num_trials": 1}), describe)
+    number = max(0, spec.num_trials * len(spec.seeds) - num_done)
+    seeds = range(number)
+    return [replace(drawn, config=drawn.config.model_copy(update={"seed": seed}), stage=Stage.SCREEN) for seed in seeds]
+
+
+def describe_estimate(found: Estimate, num_slots: int, speeds: SpeedBook, missing: Sequence[PlannedTrial]) -> str:
+    """A line of the dry run."""
+    epochs = _show_range(found.num_epochs, lambda value: f"{value:,.0f}")
+    epochs += " epoch" if found.num_epochs == (1, 1) else " epochs"
+    if found.device_seconds is None or found.wall_seconds is None:
+        shapes: dict[Hashable, PlannedTrial] = {shape_of(trial.config): trial for trial in missing}
+        unknown = sum(speeds.of(shape) is None for shape in shapes)
+        which = "this model" if len(shapes) == 1 else f"{unknown} of the {len(shapes)} models"
+        return (
+            f"estimate: {epochs}; how long they take is not known, because no trial of {which}, data and batch size "
+            "has run here: add --measure to measure it"
+        )
+    device = _show_range(found.device_seconds, format_duration)
+    wall = _show_range(found.wall_seconds, format_duration)
+    return (
+        f"estimate: {epochs}, device time {device}, wall-clock time {wall} with {plural(num_slots, 'trial')} at once "
+        f"({speeds.describe({shape_of(trial.config) for trial in missing})})"
+    )
+
+
+def _show_range(values: tuple[float, float], show: Callable[[float], str]) -> str:
+    low, high = map(show, values)
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,94 @@
+"""The estimate of a dry run: epochs by simulating the search, times from speeds that are known."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from helpers.factories import make_config, make_sweep, make_trial
+
+from flexres_tune.datasets.sources import describe_dataset
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.writer import SweepWriter
+from flexres_tune.run.estimate import Simulation, describe_estimate, estimate, trials_to_estimate
+from flexres_tune.run.speeds import Speed, SpeedBook, read_speeds, shape_of, store_measured
+from flexres_tune.spec import expand_trials
+
+LRS = {"lr": {"values": [0.01 * k for k in range(1, 19)]}}
+
+
+def expand(**changes):
+    spec = make_sweep(parameters=LRS, **changes)
+    return spec, expand_trials(spec, describe_dataset)
+
+
+def book_of(trials, epoch_s=2.0, overhead_s=1.0):
+    return SpeedBook({shape_of(trial.config): Speed(epoch_s, overhead_s, source="x") for trial in trials})
+
+
+def test_sweep_without_early_stops_has_exact_numbers():
+    spec, trials = expand()
+    run = Simulation(spec, trials, 2, book_of(trials)).run(0)
+    assert run.num_epochs == 36
+    assert run.trial_seconds == pytest.approx(18 * (1 + 2 * 2))
+    assert run.wall_seconds == pytest.approx(9 * (1 + 2 * 2))
+
+
+def test_early_stops_and_the_confirmation_are_simulated():
+    base = {"dataset": "digits", "model": "tiny", "epochs": 9}
+    spec, trials = expand(base=base, early_terminate={"type": "asha"}, confirm={"top": 2, "seeds": [5, 6]})
+    found = estimate(spec, trials, 2, 0.5, book_of(trials))
+    low, high = found.num_epochs
+    assert 18 + 4 * 9 < low <= high < 18 * 9 + 4 * 9
+    assert low / 1.15 <= found.device_seconds[0] < found.device_seconds[1]
+    assert found.wall_seconds[0] > found.device_seconds[0]
+
+
+def test_method_that_draws_while_it_runs_is_estimated_by_stand_ins():
+    spec = make_sweep(method="tpe", num_trials=5, parameters={"lr": {"min": 0.01, "max": 0.1}}, seeds=[0, 1])
+    trials = trials_to_estimate(spec, (), 4, describe_dataset)
+    assert estimate(spec, trials, 2, 0.5, SpeedBook()).num_epochs == (12, 12)
+
+
+def test_unknown_speed_is_said_with_the_option_that_measures_it():
+    spec, trials = expand()
+    text = describe_estimate(estimate(spec, trials, 2, 0.5, SpeedBook()), 2, SpeedBook(), trials)
+    assert text.startswith("estimate: 36 epochs; how long they take is not known")
+    assert text.endswith("add --measure to measure it")
+
+
+def write_trials(paths, batch_size, epoch_s, count=3):
+    started = datetime(2026, 1, 1, tzinfo=UTC)
+    with SweepWriter(paths) as writer:
+        for seed in range(count):
+            config = make_config(seed=seed, batch_size=batch_size, epochs=4)
+            record = make_trial(
+                config,
+                epochs_run=4,
+                train_seconds=4 * epoch_s,
+                started_at=started,
+                finished_at=started + timedelta(seconds=4 * epoch_s + 1.5),
+            )
+            writer.add_trial(record, config)
+
+
+def test_speed_of_the_sweeps_own_trials_counts_before_those_of_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path / "cache"))
+    own, other = SweepPaths(tmp_path, "own"), SweepPaths(tmp_path, "other")
+    write_trials(own, 64, 2.0)
+    write_trials(other, 64, 9.0)
+    write_trials(other, 128, 3.0, count=2)
+    other.plan.write_text("{}")
+    known, of_other, unknown = (shape_of(make_config(batch_size=size, epochs=4)) for size in (64, 128, 256))
+    book = read_speeds(own, {known, of_other, unknown}, 2)
+    assert book.of(known) == Speed(2.0, 1.5, 3, "own", "cpu")
+    assert book.of(of_other) == Speed(3.0, 1.5, 2, "other", "cpu")
+    assert book.of(unknown) is None
+    assert book.describe({known, of_other}) == "2 s to 3 s per epoch, in 5 earlier trials of other and own on cpu"
+    store_measured(unknown, 2, Speed(0.5, 1.0, source="measured", device="cpu"))
+    again = read_speeds(own, {unknown}, 2)
+    assert again.describe({unknown}) == "0.5 s per epoch, measured on cpu"
+    assert read_speeds(own, {unknown}, 1).of(unknown) is None, "it was measured with two at once"
+
+
+def test_optimizer_and_seed_do_not_change_the_shape_but_the_model_does():
+    assert shape_of(make_config(lr=0.1, seed=1)) == shape_of(make_config(optimizer="adam", lr=1e-3))
+    assert shape_of(make_config()) != shape_of(make_config(model="small"))
