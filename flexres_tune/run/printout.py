@@ -129,7 +129,6 @@ def print_estimate(
     spec: SweepSpec,
     missing: Sequence[PlannedTrial],
     history: History,
-    paths: SweepPaths,
     options: RunOptions,
     measure: bool,
 ) -> None:
@@ -154,7 +153,7 @@ def print_estimate(
 
         speeds = measure_speeds(trials, num_slots, here.num_threads, lambda text: _print_line(console, text))
     else:
-        speeds = read_speeds(paths, shapes, num_slots)
+        speeds = read_speeds(SweepPaths(options.storage, spec.name), shapes, num_slots)
     machine = _this_machine()
     share = (machine.num_gpus or 1) / num_slots
     found = estimate(spec, trials, num_slots, share, speeds)

@@ -74,7 +74,7 @@ class Session:
         history = read_history(paths, spec, self.options.retry, with_scores=False)
         missing = history.missing(trials)
         print_listing(self.console, spec, trials, missing, paths.folder, self.options.max_concurrent)
-        print_estimate(self.console, spec, missing, history, paths, self.options, measure)
+        print_estimate(self.console, spec, missing, history, self.options, measure)
         self.print(f"precision: {expected_precision(spec, trials, recorded_precisions(paths))}")
         return 0
 
