@@ -80,14 +80,26 @@ class Decision:
     trial_id: str = column("trial that the decision is about")
     epoch: int = column("epoch after which the decision was made", "epochs")
     rung: int = column("rung of the ladder, from 0 at the grace period; the epoch for rules without rungs")
-    value: float = column("the trial's val_accuracy", "fraction")
-    cutoff: float | None = column(
-        "lowest value with which the trial continues; null if there was nothing to compare with", "fraction"
+    value: float | None = column(
+        "the trial's val_accuracy; of a search, the mean over the configuration's seeds, null before its first result",
+        "fraction",
     )
-    action: str = column("continue | stop, by the scheduler; pause | promote, by the search")
+    cutoff: float | None = column(
+        "lowest value with which the trial continues, null if there was nothing to compare with; of allocate, the mean "
+        "of the configuration that it is compared with",
+        "fraction",
+    )
+    action: str = column("continue | stop, by the scheduler; pause | promote | confirm | allocate, by the search")
     ladder: str = column("ladder that the rung belongs to; only trials of one ladder are compared", default="")
     until_epoch: int | None = column(
         "epoch up to which a promoted trial trains next; null for other actions", "epochs", default=None
+    )
+    rank: int | None = column("place of the configuration at the rung, from 1; of a search", default=None)
+    num_compared: int | None = column(
+        "configurations that had reached the rung; of allocate, runs that had ended", "configurations", default=None
+    )
+    compared_with: str | None = column(
+        "allocate: config_id of the configuration from which this run helps to separate the trial's", default=None
     )
     sweep: str = column("sweep's name", default="")
 

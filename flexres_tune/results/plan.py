@@ -18,6 +18,7 @@ from flexres_tune.provenance import versions
 from flexres_tune.records import PrecisionUsed, Stage, Versions
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import PlannedTrial, SweepSpec
+from flexres_tune.spec.levels import list_levels
 from flexres_tune.storage import atomic_write_text, read_file
 
 Whole = Annotated[int, Field(ge=0, lt=2**63)]  # a larger number fits no column of a table
@@ -58,7 +59,9 @@ def make_plan(
     """The plan of a sweep whose `trials` are known so far; `command` resumes it."""
     num_drawn = spec.num_trials * len(spec.seeds) if spec.method == "tpe" else None
     num_screened = num_drawn or sum(trial.stage == Stage.SCREEN for trial in trials)
-    num_confirmed = spec.confirm.top * len(spec.confirm.seeds) if spec.confirm else 0
+    num_confirmed = 0
+    if spec.confirm is not None:
+        num_confirmed = spec.confirm.num_runs or spec.confirm.top * len(spec.confirm.seeds) * len(list_levels(spec))
     return Plan(
         sweep=spec.name,
         description=spec.description,

@@ -18,7 +18,7 @@ from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.run.speeds import Speed, SpeedBook, shape_of
 from flexres_tune.search.base import Assignment, History, Outcome, PastTrial, Search
 from flexres_tune.search.confirmation import make_confirmation
-from flexres_tune.search.early_stopping import STOPPING_RULES, StoppingRule
+from flexres_tune.search.early_stopping import StoppingRule, make_rule
 from flexres_tune.search.methods import make_search
 from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials
 from flexres_tune.text import format_duration, plural
@@ -82,12 +82,12 @@ class Simulation:
 
         def rule(epochs: int) -> StoppingRule:
             if epochs not in rules:
-                rules[epochs] = STOPPING_RULES[spec.early_terminate.type](spec.early_terminate, epochs)
+                rules[epochs] = make_rule(spec.early_terminate, epochs)
             return rules[epochs]
 
         search = make_search(listed, self._trials, History())
         screening = self._play(search, score, rule, screened)
-        confirm = make_confirmation(spec, search.work.trials, History(screened))
+        confirm = make_confirmation(spec, search, History(screened))
         confirmation = self._play(confirm, score, None, {})
         return Simulated(
             screening.num_epochs + confirmation.num_epochs,
@@ -120,7 +120,8 @@ class Simulation:
             scores, epoch_s = reached[config.trial_id], self._speeds[config.config_id].epoch_s
             scores[epoch] = score(config, epoch)
             trial_seconds += epoch_s
-            verdict = rule(config.epochs).judge(config.trial_id, epoch, scores[epoch]) if rule else None
+            is_judged = rule is not None and config.seed == self._spec.seeds[0]
+            verdict = rule(config.epochs).judge(config.trial_id, epoch, scores[epoch]) if is_judged else None
             if epoch == config.epochs:
                 status = TrialStatus.COMPLETED
             elif verdict is not None and verdict.stop:

@@ -22,10 +22,13 @@ from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.results.paths import SweepPaths, leaderboard_command
 from flexres_tune.run.estimate import describe_estimate, estimate, trials_to_estimate
 from flexres_tune.run.speeds import read_speeds, shape_of
-from flexres_tune.search.base import History
+from flexres_tune.search.base import History, Workload
+from flexres_tune.search.methods import make_search
+from flexres_tune.search.pausing import Group, RungPlan, plan_rungs
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.spec.document import show
 from flexres_tune.spec.expand import count_trials
+from flexres_tune.spec.levels import list_levels
 from flexres_tune.storage import AnyPath
 from flexres_tune.sweep.checkpoints import describe_disk
 from flexres_tune.sweep.options import RunOptions
@@ -45,14 +48,14 @@ def print_listing(
     console: Console,
     spec: SweepSpec,
     trials: Sequence[PlannedTrial],
-    missing: Sequence[PlannedTrial],
+    work: Workload,
     folder: AnyPath,
     max_concurrent: int | None,
 ) -> None:
     """`--dry-run`: one row per trial that is known before the sweep runs, and the totals.
 
     Args:
-        missing: those of `trials` that the command would run.
+        work: what the command would run of `trials`.
         folder: where the rows of the others are.
     """
     plan = describe_plan(spec, trials)
@@ -64,9 +67,12 @@ def print_listing(
     if plan.rows:
         console.print(table)
     _print_line(console, plan.totals)
-    if num_done := len(trials) - len(missing):
-        _print_line(console, f"{num_done} of them are done: their rows are in {folder}")
-    _print_line(console, describe_disk(missing, _num_concurrent(spec, max_concurrent)))
+    for line in describe_search(spec, trials):
+        _print_line(console, line)
+    if work.num_done:
+        _print_line(console, f"{work.num_done} of them are done: their rows are in {folder}")
+    keeps_all = spec.early_terminate.pauses
+    _print_line(console, describe_disk(work.missing, _num_concurrent(spec, max_concurrent), keeps_all))
 
 
 def describe_plan(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> PlanTable:
@@ -92,17 +98,69 @@ def _totals(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:
         )
     configurations = {trial.config.config_id for trial in trials}
     epochs = sum(trial.config.epochs for trial in trials)
+    if spec.early_terminate.pauses:
+        num_epochs = plural(make_search(spec, trials, History()).work.num_epochs, "epoch")
+    else:
+        num_epochs = f"{plural(epochs, 'epoch')} in all if none is stopped early"
     text = (
         f"{plural(len(trials), 'trial')}: {plural(len(configurations), 'configuration')} x "
-        f"{plural(len(spec.seeds), 'seed')}; {plural(epochs, 'epoch')} in all if none is stopped early"
+        f"{plural(len(spec.seeds), 'seed')}; {num_epochs}"
     )
     if excluded := count_trials(spec) - len(trials):
         text += f"; {plural(excluded, 'trial')} excluded"
     if redrawn := sum(trial.num_redrawn for trial in trials):
         text += f"; {plural(redrawn, 'draw')} over max_parameters={spec.max_parameters:,} drawn again"
     if spec.confirm:
-        text += f"; then the best {spec.confirm.top} again on {plural(len(spec.confirm.seeds), 'fresh seed')}"
+        of_each = " of each level" if spec.compare else ""
+        if spec.confirm.seeds is not None:
+            runs = f"on {plural(len(spec.confirm.seeds), 'fresh seed')}"
+        else:
+            runs = (
+                f"in {plural(spec.confirm.num_runs, 'run')} on fresh seeds, each for the comparison that needs it most"
+            )
+        text += f"; then the best {spec.confirm.top}{of_each} again {runs}"
     return text
+
+
+def describe_search(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> list[str]:
+    """Lines about `compare` and about the rungs: their epochs, and how many configurations continue."""
+    lines = []
+    if spec.compare:
+        levels = list_levels(spec)
+        lines.append(f"compare: {plural(len(levels), 'level')}: {'; '.join(levels)}")
+    if spec.early_terminate.pauses:
+        plan = plan_rungs(spec, trials)
+        ladders: dict[str, list[Group]] = {}
+        for group in plan.rungs:
+            ladders.setdefault(_describe_ladder(plan, group, spec), []).append(group)
+        for text, groups in ladders.items():
+            lines.append(f"rungs of {_describe_groups(spec, groups, len(plan.rungs))}: {text}")
+    return lines
+
+
+def _describe_ladder(plan: RungPlan, group: Group, spec: SweepSpec) -> str:
+    """`after epoch 4 the best 2 of 3 continue, ...`; says what `grace_period: auto` stands for."""
+    num_left, ladder, parts = plan.count(group), plan.rungs[group], []
+    if not ladder:
+        return f"none, {'they run to the end' if plan.runs_to_the_end else 'they are confirmed without a screening'}"
+    for rung in ladder:
+        continues = "are confirmed" if rung is ladder[-1] and not plan.runs_to_the_end else "continue"
+        parts.append(f"after epoch {rung.epochs} the best {min(rung.keep, num_left)} of {num_left} {continues}")
+        num_left = min(rung.keep, num_left)
+    auto = f" (grace_period: auto is {ladder[0].epochs})" if spec.early_terminate.grace_period == "auto" else ""
+    end = f", to epoch {group.epochs}" if plan.runs_to_the_end else ""
+    return ", ".join(parts) + end + auto
+
+
+def _describe_groups(spec: SweepSpec, groups: Sequence[Group], num_groups: int) -> str:
+    if len(groups) == num_groups:
+        of_level = spec.compare and len({group.level for group in groups}) == num_groups
+        return "all configurations" if num_groups == 1 else "each level" if of_level else f"each of {num_groups} groups"
+    names = []
+    for group in groups:
+        bracket = "" if group.bracket is None else f", bracket {group.bracket}"
+        names.append(f"{group.level + ', ' if group.level else ''}{plural(group.epochs, 'epoch')}{bracket}")
+    return "; ".join(names)
 
 
 def _num_concurrent(spec: SweepSpec, max_concurrent: int | None) -> int:

@@ -35,6 +35,7 @@ class SweepProgress:
         self._done_epochs: dict[str, int] = {}
         self._num_done = 0  # sum of the above, maintained: adding up thousands of trials at every epoch is slow
         self._finished: set[str] = set()
+        self._paused: set[str] = set()
         self._best: tuple[float, str] | None = None
         self._started_at = time.monotonic()
         self._bar = Progress(
@@ -65,9 +66,12 @@ class SweepProgress:
             accuracy = max(metrics.val_accuracy for metrics in state.history.values())
             if self._best is None or accuracy > self._best[0]:
                 self._best = (accuracy, describe(state))
-        if state.record is not None and state.record.status == TrialStatus.PAUSED:
+        if state.record is None:
+            self._paused.discard(trial_id)
+        elif state.record.status == TrialStatus.PAUSED:
+            self._paused.add(trial_id)
             self._print_finished(state)
-        elif state.record is not None and trial_id not in self._finished:
+        elif trial_id not in self._finished:
             self._finished.add(trial_id)
             if state.record.status != TrialStatus.INTERRUPTED:
                 self._count(trial_id, epochs)
@@ -79,8 +83,12 @@ class SweepProgress:
         self._done_epochs[trial_id] = max(before, num_epochs)  # a trial that resumes reports its history again
         self._num_done += self._done_epochs[trial_id] - before
 
+    def _num_ended(self) -> int:
+        """Trials that have ended or are paused now."""
+        return len(self._finished | self._paused)
+
     def _text(self) -> str:
-        parts = [f"{len(self._finished)}/{self._num_trials} trials"]
+        parts = [f"{self._num_ended()}/{self._num_trials} trials"]
         if self._num_done:
             elapsed = time.monotonic() - self._started_at
             left = elapsed * (self._num_epochs - self._num_done) / self._num_done
@@ -94,7 +102,7 @@ class SweepProgress:
         accuracy = "" if record.best_val_accuracy is None else f"val {record.best_val_accuracy:7.2%}"
         width = len(str(self._num_trials))
         line = (
-            f"{len(self._finished):>{width}}/{self._num_trials}  {record.status:<11}  {accuracy:<12}  "
+            f"{self._num_ended():>{width}}/{self._num_trials}  {record.status:<11}  {accuracy:<12}  "
             f"{record.epochs_run:>3}/{state.planned.config.epochs} epochs  {format_duration(record.train_seconds):>7}  "
             f"{describe(state)}"
         )

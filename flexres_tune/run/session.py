@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -71,10 +71,10 @@ class Session:
         trials = expand_trials(spec, describe_dataset)
         self.print_profile(spec)
         paths = SweepPaths(self.options.storage, spec.name)
-        history = read_history(paths, spec, self.options.retry, with_scores=False)
-        missing = history.missing(trials)
-        print_listing(self.console, spec, trials, missing, paths.folder, self.options.max_concurrent)
-        print_estimate(self.console, spec, missing, history, self.options, measure)
+        history = _read_scores(paths, spec, self.options.retry)
+        work = ListSearch(()).work if spec.method == "tpe" else make_search(spec, trials, history).work
+        print_listing(self.console, spec, trials, work, paths.folder, self.options.max_concurrent)
+        print_estimate(self.console, spec, history.missing(trials), history, self.options, measure)
         self.print(f"precision: {expected_precision(spec, trials, recorded_precisions(paths))}")
         return 0
 
@@ -168,10 +168,9 @@ class _SweepRun:
     def _read_work(self) -> tuple[History, dict[Stage, Search]]:
         """Compare the sweep file with the tables: (what they have, a search per stage that trains what is missing)."""
         spec = self._spec
-        with_scores = spec.method == "tpe" or spec.confirm is not None
-        history = read_history(self._paths, spec, self._options.retry, self._statuses, with_scores)
+        history = _read_scores(self._paths, spec, self._options.retry, self._statuses)
         screen = make_search(spec, self._trials, history)
-        confirm = make_confirmation(spec, screen.work.trials, history)
+        confirm = make_confirmation(spec, screen, history)
         return history, {Stage.SCREEN: screen, Stage.CONFIRM: confirm}
 
     def _run_stage(self, stage: Stage) -> None:
@@ -244,12 +243,15 @@ class _SweepRun:
                 measure_slots=measure_slots(resources, cluster, self._paths.root, self._options.max_concurrent),
             )
             states = run_trials(run)
-            starved = [s.planned for s in states.values() if s.record.status == TrialStatus.OUT_OF_MEMORY]
+            starved = [s for s in states.values() if s.record.status == TrialStatus.OUT_OF_MEMORY]
             if starved and resources.num_concurrent > 1 and not self._signals.requested:
                 alone = resources.whole_device(cluster)
                 progress.message(f"out of memory: running {plural(len(starved), 'trial')} again, {alone.reason}")
                 history = read_history(self._paths, self._spec, with_scores=False)
-                again = replace(run, search=ListSearch(starved), resources=alone, history=history, measure_slots=None)
+                search = ListSearch(
+                    [s.planned for s in starved], until_epochs={s.trial_id: s.until_epoch for s in starved}
+                )
+                again = replace(run, search=search, resources=alone, history=history, measure_slots=None)
                 states |= run_trials(again)
         return {trial_id: TrialStatus(state.record.status) for trial_id, state in states.items()}
 
@@ -307,6 +309,15 @@ class _SweepRun:
                 f"{file}: the screening must be complete before --stage confirm, but {screen.work.num_todo} of its "
                 "trials are missing; leave out --stage to run both"
             )
+
+
+def _read_scores(
+    paths: SweepPaths, spec: SweepSpec, retry: Collection[TrialStatus], tried: Collection[str] = ()
+) -> History:
+    """The history, with as much as the searches of the sweep read of it."""
+    pauses = spec.early_terminate.pauses
+    with_scores = pauses or spec.method == "tpe" or spec.confirm is not None
+    return read_history(paths, spec, retry, tried, with_scores, with_curves=pauses)
 
 
 def _connect(ray: RayConnection, signals: Signals) -> ClusterResources:

@@ -7,14 +7,14 @@ import statistics
 from collections.abc import Hashable, Iterator, Sequence
 
 from flexres_tune.records import TrialStatus
-from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, Step, Workload
+from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, Search, Step, Workload
 from flexres_tune.search.rungs import Candidate
 
 P_OF_EARLY_END = 0.001  # so strict that a look after every run hardly changes the last test: Haybittle 1971, Peto 1976
 MIN_FREEDOM = 4  # degrees of freedom, before which no answer is believed
 
 
-class AdaptiveConfirmation:
+class AdaptiveConfirmation(Search):
     """At most `num_runs` runs of some candidates, each on fresh seeds.
 
     Every candidate gets one run. Each further run goes to the comparison that is least decided, which is the one with

@@ -59,7 +59,7 @@ class PastTrial:
     is_done: bool  # the sweep's command does not run it again
     values: Mapping[str, Any] = field(default_factory=dict)  # parameters of method tpe, by key of the sweep file
     scores: Mapping[int, float] = field(default_factory=dict)  # finite values of the metric by epoch, higher is better
-    until_epoch: int | None = None  # end of its last assignment, from `decisions`; None: not known
+    until_epoch: int | None = None  # the latest epoch to which it was promoted, from `decisions`; None: never
 
 
 @dataclass(frozen=True)

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from flexres_tune.records import Stage, TrialStatus
+from flexres_tune.search.adaptive import AdaptiveConfirmation
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.lists import ListSearch
+from flexres_tune.search.rungs import Candidate, RungSearch
 from flexres_tune.spec import PlannedTrial, SweepSpec
+from flexres_tune.spec.levels import level_of
+
+FIRST_FRESH_SEED = 1000  # of `confirm.num_runs`: far from the seeds that people write, so that these may grow later
 
 
-def make_confirmation(spec: SweepSpec, screened: Sequence[PlannedTrial], history: History) -> Search:
-    """The search that confirms a sweep: its best configurations with each seed of `confirm`; empty without `confirm`.
+def make_confirmation(spec: SweepSpec, screen: Search, history: History) -> Search:
+    """The search that confirms a sweep: its best configurations on fresh seeds; empty without `confirm`.
 
-    `screened` are the trials of the screening, `history` what they reached.
+    With `compare`, the best configurations of each level. `history` is what the trials of the screening reached.
     """
-    trials = []
-    if spec.confirm is not None:
-        by_config = {trial.config.config_id: trial for trial in screened}
-        for config_id in best_configs(screened, history)[: spec.confirm.top]:
-            best = by_config[config_id]
-            trials += [
-                replace(best, config=best.config.model_copy(update={"seed": seed}), stage=Stage.CONFIRM)
-                for seed in spec.confirm.seeds
-            ]
-    return ListSearch(trials, history)
+    if spec.confirm is None:
+        return ListSearch(())
+    by_config = {trial.config.config_id: trial for trial in screen.work.trials}
+    levels = _best_per_level(spec, screen, history)
+    chosen = [by_config[config_id] for config_id in _interleave(ids[: spec.confirm.top] for ids in levels)]
+    if spec.confirm.seeds is not None:
+        return ListSearch([_confirm(trial, seed) for trial in chosen for seed in spec.confirm.seeds], history)
+    num_seeds = max(1, spec.confirm.num_runs - len(chosen) + 1)
+    seeds = list(itertools.islice(fresh_seeds(spec), num_seeds))
+    candidates = [
+        Candidate(
+            trial.config.config_id, tuple(_confirm(trial, seed) for seed in seeds), level_of(spec, trial.varied) or None
+        )
+        for trial in chosen
+    ]
+    return AdaptiveConfirmation(candidates, spec.confirm.num_runs, history)
+
+
+def fresh_seeds(spec: SweepSpec) -> Iterator[int]:
+    """Seeds for `confirm.num_runs`, which the screening does not use."""
+    return (seed for seed in itertools.count(FIRST_FRESH_SEED) if seed not in spec.seeds)
 
 
 def best_configs(screened: Sequence[PlannedTrial], history: History) -> list[str]:
@@ -46,3 +63,23 @@ def best_configs(screened: Sequence[PlannedTrial], history: History) -> list[str
             has_completed.add(trial.config.config_id)
     means = {key: statistics.fmean(scores[key]) for key in scores if key in has_completed}
     return sorted(means, key=lambda key: (-means[key], key))
+
+
+def _best_per_level(spec: SweepSpec, screen: Search, history: History) -> list[list[str]]:
+    """config_ids of each level, best first: those that the search has kept, or the best that ran to their end."""
+    if isinstance(screen, RungSearch) and not screen.runs_to_the_end:
+        return [[each.config_id for each in kept] for kept in screen.survivors().values()]
+    level = {trial.config.config_id: level_of(spec, trial.varied) for trial in screen.work.trials}
+    levels: dict[str, list[str]] = {}
+    for config_id in best_configs(screen.work.trials, history):
+        levels.setdefault(level[config_id], []).append(config_id)
+    return list(levels.values())
+
+
+def _interleave(lists: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The first of each list, then the second of each, and so on."""
+    return (each for row in itertools.zip_longest(*lists) for each in row if each is not None)
+
+
+def _confirm(trial: PlannedTrial, seed: int) -> PlannedTrial:
+    return replace(trial, config=trial.config.model_copy(update={"seed": seed}), stage=Stage.CONFIRM)

@@ -193,6 +193,11 @@ STOPPING_RULES: Mapping[str, Callable[[EarlyTerminate, int], StoppingRule]] = {
 }
 
 
+def make_rule(early: EarlyTerminate, epochs: int) -> StoppingRule:
+    """The rule for trials of so many epochs; none if the search pauses trials instead."""
+    return NoRule() if early.pauses else STOPPING_RULES[early.type](early, epochs)
+
+
 def upper_quantile(ordered: Sequence[float], q: float) -> float | None:
     """Quantile q of ascending values by linear interpolation, as numpy.percentile's default; None of no values."""
     if not ordered:

@@ -1,4 +1,4 @@
-"""The search methods of the sweep file, one row per value of `method`."""
+"""make_search: the search that a sweep file asks for, by `method` and `early_terminate`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from flexres_tune.search.base import History, Search
-from flexres_tune.search.lists import ListSearch
+from flexres_tune.search.lists import FirstSeedSearch, ListSearch
+from flexres_tune.search.pausing import make_rung_search
 from flexres_tune.search.tpe import TpeSearch
 from flexres_tune.spec import PlannedTrial, SweepSpec
 
+
+def _make_list_search(spec: SweepSpec, trials: Sequence[PlannedTrial], history: History) -> Search:
+    if spec.early_terminate.pauses:
+        return make_rung_search(spec, trials, history)
+    if spec.early_terminate.type != "none" and len(spec.seeds) > 1:
+        return FirstSeedSearch(trials, spec.seeds[0], history)
+    return ListSearch(trials, history)
+
+
 METHODS: Mapping[str, Callable[[SweepSpec, Sequence[PlannedTrial], History], Search]] = MappingProxyType(
     {
-        "grid": lambda spec, trials, history: ListSearch(trials, history),
-        "random": lambda spec, trials, history: ListSearch(trials, history),
+        "grid": _make_list_search,
+        "random": _make_list_search,
         "tpe": lambda spec, trials, history: TpeSearch(spec, history),
     }
 )

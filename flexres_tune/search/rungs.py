@@ -16,8 +16,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from flexres_tune.records import TrialStatus
-from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, PastTrial, Step, Workload
+from flexres_tune.records import Decision, TrialStatus
+from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, PastTrial, Search, Step, Workload
 from flexres_tune.spec import PlannedTrial
 
 FIRST_RUNG = 0.3  # of a trial's epochs; `bench search` compares other places
@@ -65,11 +65,13 @@ def make_rungs(num_candidates: int, num_kept: int, epochs: int) -> tuple[Rung, .
     return tuple(map(Rung, places, keeps))
 
 
-def make_asha_rungs(num_candidates: int, grace_period: int, reduction_factor: float, epochs: int) -> tuple[Rung, ...]:
-    """Rungs at grace_period * eta^k, each of which keeps one of eta configurations, but at least one."""
+def make_asha_rungs(
+    num_candidates: int, grace_period: int, reduction_factor: float, epochs: int, least: int = 1
+) -> tuple[Rung, ...]:
+    """Rungs at grace_period * eta^k, each of which keeps one of eta configurations, but at least `least`."""
     rungs, place, keep = [], float(grace_period), num_candidates
     while round(place) < epochs:
-        keep = max(1, math.floor(keep / reduction_factor))
+        keep = max(least, math.floor(keep / reduction_factor))
         rungs.append(Rung(round(place), keep))
         place *= reduction_factor
     return tuple(rungs)
@@ -113,7 +115,7 @@ class _RungTable:
     scores: dict[int, float] = field(default_factory=dict)
 
 
-class RungSearch:
+class RungSearch(Search):
     """Successive halving over a list of configurations (Jamieson and Talwalkar 2016), or its promotion form.
 
     - eager=False: no configuration continues until all of its group have reached the rung.
@@ -122,35 +124,45 @@ class RungSearch:
       highest rung that has one, otherwise it begins a new configuration, otherwise it waits. Deviation: when all n have
       reached the rung, at least `keep` continue, so that a small group has a configuration that reaches the end.
 
-    A configuration with a seed that fails or diverges does not continue; the next best one does.
+    A configuration with a seed that fails or diverges does not continue; the next best one does. A group without rungs
+    whose configurations do not run to the end has nothing to train.
 
     Args:
         candidates: in the order in which they begin.
         rungs: of each group.
-        until: number of epochs for which those train that continue after the last rung; None: they pause there.
+        until: number of epochs for which those train that continue after the last rung; None: they pause there. A
+            mapping gives it for each group.
         eager: see above.
         history: what earlier runs of the sweep reached.
+        ladders: names of the groups in `decisions`; decisions are made only about groups that have one.
     """
 
     def __init__(
         self,
         candidates: Sequence[Candidate],
         rungs: Mapping[Hashable, Sequence[Rung]],
-        until: int | None,
+        until: int | None | Mapping[Hashable, int],
         eager: bool = False,
         history: History | None = None,
+        ladders: Mapping[Hashable, str] | None = None,
     ):
         self._candidates = tuple(candidates)
         self._eager = eager
+        self.runs_to_the_end = until is not None
+        ends = until if isinstance(until, Mapping) else dict.fromkeys(rungs, until)
         self._tables = {
-            group: [*map(_RungTable, ladder), *([] if until is None else [_RungTable(Rung(until, 0))])]
+            group: [*map(_RungTable, ladder), *([] if until is None else [_RungTable(Rung(ends[group], 0))])]
             for group, ladder in rungs.items()
         }
+        self._ladders = ladders or {}
+        self._decisions: list[Decision] = []
+        self._closed: set[tuple[Hashable, int]] = set()  # (group, depth) of rungs that all have reached, with decisions
         self._owner: dict[str, int] = {}  # trial_id -> index of its candidate
         for index, candidate in enumerate(self._candidates):
-            self._tables[candidate.group][0].entrants.add(index)
+            if tables := self._tables[candidate.group]:
+                tables[0].entrants.add(index)
             self._owner |= dict.fromkeys((trial.config.trial_id for trial in candidate.trials), index)
-        for tables in self._tables.values():
+        for tables in filter(None, self._tables.values()):
             tables[0].num_planned = len(tables[0].entrants)
             for table, following in itertools.pairwise(tables):
                 following.num_planned = min(table.rung.keep, table.num_planned)
@@ -159,7 +171,7 @@ class RungSearch:
         self._failed: set[int] = set()
         self._pending: set[str] = set()  # trial_ids of assignments that run
         self._queue: deque[Assignment] = deque()
-        self._new = deque(range(len(self._candidates)))
+        self._new = deque(i for i, each in enumerate(self._candidates) if self._tables[each.group])
         self._has_news = True  # whether an event since the last look may let a configuration continue
         self._recall((history or History()).trials)
 
@@ -180,6 +192,7 @@ class RungSearch:
             if index is None:
                 return WAIT if self._pending else DONE
             self._send(index)
+            self._explain_promotion(index)
         assignment = self._queue.popleft()
         self._pending.add(assignment.trial.config.trial_id)
         return assignment
@@ -191,16 +204,25 @@ class RungSearch:
         if outcome.status in (TrialStatus.PAUSED, TrialStatus.COMPLETED) and _is_finite(outcome.last_score):
             self._reached.setdefault(trial_id, {})[outcome.assignment.until_epoch] = outcome.last_score
             self._arrive(index, self._target[index])
+            self._explain_pause(index)
         elif outcome.status != TrialStatus.INTERRUPTED:
             self._fail(index)
+        self._explain_complete_rungs(self._candidates[index].group)
+
+    def take_decisions(self) -> Sequence[Decision]:
+        decisions, self._decisions = self._decisions, []
+        return decisions
 
     def survivors(self) -> dict[Hashable, list[Candidate]]:
         """Of each group, the configurations that continue after its last rung, best first; the best so far meanwhile.
 
-        A group without rungs: all configurations that have reached the end.
+        A group without rungs: all configurations that have reached the end, or all if none runs to the end.
         """
         found = {}
         for group, tables in self._tables.items():
+            if not tables:
+                found[group] = [each for each in self._candidates if each.group == group]
+                continue
             last = [table for table in tables if table.rung.keep][-1:] or tables
             found[group] = [self._candidates[index] for index in self._best(last[0])[: last[0].rung.keep or None]]
         return found
@@ -261,6 +283,59 @@ class RungSearch:
             table.scores[index] = scores[0] if len(scores) == 1 else statistics.fmean(scores)
             self._has_news = True
 
+    def _explain_promotion(self, index: int) -> None:
+        """Why a configuration continues: its place at the rung that it leaves."""
+        depth = self._target[index] - 1
+        if depth >= 0:
+            tables = self._tables[self._candidates[index].group]
+            self._explain(index, depth, "promote", tables[depth + 1].rung.epochs)
+
+    def _explain_pause(self, index: int) -> None:
+        """Why a configuration that has just reached a rung does not continue for now; eager only."""
+        tables, depth = self._tables[self._candidates[index].group], self._target[index]
+        has_next = depth < len(tables) - 1
+        if self._eager and has_next and index in tables[depth].scores and not self._is_complete(tables, depth):
+            if index not in self._best(tables[depth])[: self._num_to_continue(tables, depth)]:
+                self._explain(index, depth, "pause")
+
+    def _explain_complete_rungs(self, group: Hashable) -> None:
+        """Why configurations are paused at rungs that all of their group have reached, and which ones are confirmed."""
+        if group not in self._ladders:
+            return
+        tables = self._tables[group]
+        for depth, table in enumerate(tables):
+            if not table.rung.keep or (group, depth) in self._closed or not self._is_complete(tables, depth):
+                continue
+            self._closed.add((group, depth))
+            for place, index in enumerate(self._best(table)):
+                if depth == len(tables) - 1:
+                    self._explain(index, depth, "confirm" if place < table.rung.keep else "pause")
+                elif place >= table.rung.keep and index not in tables[depth + 1].entrants:
+                    self._explain(index, depth, "pause")
+
+    def _explain(self, index: int, depth: int, action: str, until_epoch: int | None = None) -> None:
+        candidate = self._candidates[index]
+        if candidate.group not in self._ladders:
+            return
+        tables = self._tables[candidate.group]
+        table, best = tables[depth], self._best(tables[depth])
+        last = min(self._num_to_continue(tables, depth), len(best))
+        for trial in candidate.trials[: table.rung.num_seeds]:
+            self._decisions.append(
+                Decision(
+                    trial_id=trial.config.trial_id,
+                    epoch=table.rung.epochs,
+                    rung=depth,
+                    value=table.scores[index],
+                    cutoff=table.scores[best[last - 1]] if last else None,
+                    action=action,
+                    ladder=self._ladders[candidate.group],
+                    until_epoch=until_epoch,
+                    rank=best.index(index) + 1,
+                    num_compared=len(best),
+                )
+            )
+
     def _fail(self, index: int) -> None:
         self._failed.add(index)
         self._has_news = True
@@ -271,7 +346,7 @@ class RungSearch:
         begun: list[Assignment] = []
         for index, candidate in enumerate(self._candidates):
             past = [trials[t.config.trial_id] for t in candidate.trials if t.config.trial_id in trials]
-            if not past:
+            if not past or not self._tables[candidate.group]:
                 continue
             self._new.remove(index)
             tables = self._tables[candidate.group]
@@ -286,6 +361,8 @@ class RungSearch:
                 begun += self._missing(index)
         begun.sort(key=lambda each: not _is_interrupted(trials.get(each.trial.config.trial_id)))  # stable
         self._queue.extend(begun)
+        for group in self._tables:
+            self._explain_complete_rungs(group)
 
     def _scores_of(self, trial: PlannedTrial) -> Mapping[int, float]:
         return self._reached.get(trial.config.trial_id, {})
@@ -293,8 +370,8 @@ class RungSearch:
     def _has_ended(self, trial: PlannedTrial) -> bool:
         """Whether no search would train the trial further."""
         index = self._owner[trial.config.trial_id]
-        last = self._tables[self._candidates[index].group][-1].rung.epochs
-        return index in self._failed or last in self._scores_of(trial)
+        tables = self._tables[self._candidates[index].group]
+        return not tables or index in self._failed or tables[-1].rung.epochs in self._scores_of(trial)
 
     def _num_epochs(self) -> int:
         """Epochs until the end, if no configuration fails and none continues early."""
@@ -311,13 +388,15 @@ class RungSearch:
 
 
 def _depth(past: PastTrial, tables: Sequence[_RungTable]) -> int:
-    """Index of the rung up to which a trial trained or was training."""
+    """Index of the rung up to which a trial trained or was training.
+
+    A driver that was killed after it had promoted a trial has left a row that says `paused`.
+    """
     if past.status == TrialStatus.COMPLETED:
         return len(tables) - 1
-    reached = (
-        past.until_epoch if past.status == TrialStatus.INTERRUPTED and past.until_epoch else max(past.scores, default=0)
-    )
-    places = [table.rung.epochs for table in tables]
+    places, reached = [table.rung.epochs for table in tables], max(past.scores, default=0)
+    if past.until_epoch is not None and past.until_epoch > reached:
+        return min(bisect.bisect_left(places, past.until_epoch), len(places) - 1)
     if past.status == TrialStatus.INTERRUPTED:
         return min(bisect.bisect_left(places, reached), len(places) - 1)
     return max(0, bisect.bisect_right(places, reached) - 1)

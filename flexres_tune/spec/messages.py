@@ -24,7 +24,9 @@ from flexres_tune.spec.sweep import (
     Metric,
     RangeName,
     Resources,
+    RungSpec,
     SweepSpec,
+    Variant,
 )
 from flexres_tune.spec.trial import (
     AUGMENTATION_NAMES,
@@ -46,6 +48,7 @@ LEVELS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "sweep": (tuple(name for name in SweepSpec.model_fields if name not in NOT_IN_A_FILE), "a sweep"),
     "metric": (tuple(Metric.model_fields), "metric"),
     "early_terminate": (tuple(EarlyTerminate.model_fields), "early_terminate"),
+    "rungs": (tuple(RungSpec.model_fields), "a rung"),
     "confirm": (tuple(Confirm.model_fields), "confirm"),
     "resources_per_trial": (tuple(Resources.model_fields), "resources_per_trial"),
     "distribution": (("value", *Distribution.model_fields), "a parameter's distribution"),
@@ -57,6 +60,7 @@ LEVELS: Mapping[str, tuple[tuple[str, ...], str]] = {
 CHOICES: Mapping[str, Iterable[str]] = {
     "method": get_args(Method),
     "type": EARLY_STOPPING,
+    "variant": get_args(Variant),
     "distribution": get_args(RangeName),
     "name": tuple(GOALS),
     "goal": tuple(GOALS.values()),
@@ -90,8 +94,13 @@ EXAMPLES: Mapping[str, str] = {
     "grace_period": "3",
     "reduction_factor": "3",
     "num_brackets": "3",
+    "variant": "promotion",
+    "rungs": "[{epochs: 9, keep: 8}]",
+    "keep": "8",
+    "compare": "optimizer",
     "confirm": "{top: 3, seeds: [10, 11, 12]}",
     "top": "3",
+    "num_runs": "15",
     "num_trials": "50",
     "order_seed": "0",
     "resources_per_trial": "{cpu: 4, gpu: 0.25}",
@@ -167,7 +176,8 @@ _OTHER_VALUES: Mapping[str, Mapping[str, str]] = {
     "method": {"tpe": "bayes bayesian optuna", "grid": "grid_search", "random": "random_search"},
     "goal": {"maximize": "max", "minimize": "min"},
     "type": {
-        "asha": "ashascheduler async_hyperband asynchyperband successive_halving",
+        "asha": "ashascheduler async_hyperband asynchyperband",
+        "halving": "successive_halving sha",
         "median": "medianstopping median_stopping envelope",
         "none": "fifo",
     },
@@ -311,5 +321,7 @@ def _level(path: tuple, model: str) -> str:
     if model == "SweepSpec":
         if len(path) == 1:
             return "sweep"
+        if path[:2] == ("early_terminate", "rungs"):
+            return "rungs"
         return "distribution" if path[0] == "parameters" else path[0]
     return "architecture" if model == "Architecture" else "trial"

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flexres_tune.spec.document import Finding, show
+from flexres_tune.spec.levels import list_levels
 from flexres_tune.spec.messages import TRIAL_KEYS, suggest_key
 from flexres_tune.spec.sweep import Distribution, SweepSpec
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import check_value
+from flexres_tune.text import join_words
 
 
 def check_rules(spec: SweepSpec, bad_keys: frozenset[str]) -> Iterator[Finding]:
@@ -113,7 +115,7 @@ def _model_is_given(spec: SweepSpec) -> Iterator[Finding]:
 
 
 def _confirm_seeds_are_fresh(spec: SweepSpec) -> Iterator[Finding]:
-    if spec.confirm and (used := sorted(set(spec.confirm.seeds) & set(spec.seeds))):
+    if spec.confirm and spec.confirm.seeds and (used := sorted(set(spec.confirm.seeds) & set(spec.seeds))):
         free = max((*spec.seeds, *spec.confirm.seeds)) + 1
         message = (
             f"confirm.seeds must not contain any of seeds, but both have {show(used)}; "
@@ -123,14 +125,93 @@ def _confirm_seeds_are_fresh(spec: SweepSpec) -> Iterator[Finding]:
 
 
 def _a_trial_can_be_stopped(spec: SweepSpec) -> Iterator[Finding]:
-    grace = spec.early_terminate.grace_period
-    epochs = [value for grid in spec.parameters for value in _epochs(spec, grid) if isinstance(value, int)]
-    if grace is not None and epochs and grace >= max(epochs):
+    early, longest = spec.early_terminate, max(_all_epochs(spec), default=None)
+    if longest is None:
+        return
+    if early.rungs and early.rungs[0].epochs >= longest:
         message = (
-            f"grace_period must be less than the epochs of some trial, or none is ever stopped, but got {grace} and "
-            f"{max(epochs)} epochs; lower grace_period, or set early_terminate: none"
+            "the first rung must be before the last epoch of some trial, or none is ever paused, but got "
+            f"{early.rungs[0].epochs} and {longest} epochs; lower it, or set early_terminate: none"
+        )
+        yield ("early_terminate", "rungs", 0, "epochs"), message
+    if isinstance(early.grace_period, int) and early.grace_period >= longest:
+        message = (
+            f"grace_period must be less than the epochs of some trial, or none is ever {_ended(spec)}, but got "
+            f"{early.grace_period} and {longest} epochs; lower grace_period, or set early_terminate: none"
         )
         yield ("early_terminate", "grace_period"), message
+
+
+def _ended(spec: SweepSpec) -> str:
+    return "paused" if spec.early_terminate.pauses else "stopped"
+
+
+def _pauses_what_is_listed(spec: SweepSpec) -> Iterator[Finding]:
+    if spec.method == "tpe" and spec.early_terminate.pauses:
+        early = spec.early_terminate
+        found = early.type + (f" with variant {early.variant}" if early.variant else "")
+        message = (
+            f"method tpe must have trials that are stopped, because it learns from each one once, but got {found}; "
+            "set {type: asha, variant: stopping}, or use method: random"
+        )
+        yield ("early_terminate",), message
+
+
+def _compares_what_varies(spec: SweepSpec) -> Iterator[Finding]:
+    varied = [key for key in dict.fromkeys(key for grid in spec.parameters for key in grid)]
+    for i, key in enumerate(spec.compare):
+        path = ("compare", i) if isinstance(spec.document.data.get("compare"), list) else ("compare",)
+        listed = [grid[key] for grid in spec.parameters if key in grid]
+        if key == "seed":
+            yield path, "must name parameters, but seed is none: results are means over seeds; name another key"
+        elif key not in TRIAL_KEYS:
+            yield path, suggest_key(key, "trial")
+        elif any(distribution.is_range for distribution in listed):
+            message = (
+                f"{key} must have listed values to be compared, but got a range; write for example values: [0.01, 0.1]"
+            )
+            yield path, message
+        elif not listed:
+            message = f"must name parameters that vary, but {key} does not; " + (
+                f"use {join_words(varied, 'or')}, or add parameters.{key}" if varied else f"add parameters.{key}"
+            )
+            yield path, message
+    if spec.compare and spec.method == "tpe":
+        message = (
+            "compare must have method grid or random, because tpe draws few configurations of a level that begins badly, "
+            "but method is tpe; use method: random, or remove compare"
+        )
+        yield ("compare",), message
+
+
+def _compares_levels(spec: SweepSpec) -> Iterator[Finding]:
+    if any(True for _ in _compares_what_varies(spec)):
+        return
+    levels = list_levels(spec)
+    if spec.compare and len(levels) < 2:
+        message = f"must have at least two levels, but has only {levels[0]}; add values, or remove compare"
+        yield ("compare",), message
+    confirm = spec.confirm
+    if confirm and confirm.num_runs is not None and confirm.num_runs < confirm.top * len(levels):
+        product = f"top {confirm.top}"
+        if spec.compare:
+            product += f" x {len(levels)} levels = {confirm.top * len(levels)}"
+        message = f"num_runs must give each candidate a run, {product}, but got {confirm.num_runs}; raise num_runs, or lower top"
+        yield ("confirm", "num_runs"), message
+
+
+def _enough_are_kept(spec: SweepSpec) -> Iterator[Finding]:
+    rungs = spec.early_terminate.rungs
+    if spec.confirm and rungs and rungs[-1].keep < spec.confirm.top:
+        message = (
+            f"top must be at most what the last rung keeps, but got {spec.confirm.top} and keep: {rungs[-1].keep}; "
+            "lower top, or raise keep"
+        )
+        yield ("confirm", "top"), message
+
+
+def _all_epochs(spec: SweepSpec) -> list[int]:
+    return [value for grid in spec.parameters for value in _epochs(spec, grid) if isinstance(value, int)]
 
 
 def _epochs(spec: SweepSpec, grid: Mapping[str, Distribution]) -> Sequence[Any]:
@@ -152,4 +233,8 @@ _RULES: Sequence[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Finding]]
     (("base", "parameters"), _model_is_given),
     (("confirm", "seeds"), _confirm_seeds_are_fresh),
     (("early_terminate", "base", "parameters"), _a_trial_can_be_stopped),
+    (("early_terminate", "method"), _pauses_what_is_listed),
+    (("compare", "method", "base", "parameters"), _compares_what_varies),
+    (("compare", "method", "confirm", "base", "parameters"), _compares_levels),
+    (("early_terminate", "confirm"), _enough_are_kept),
 )

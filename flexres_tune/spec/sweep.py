@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -22,13 +23,18 @@ Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=10_000)]
 
 GOALS = {"val_accuracy": "maximize", "val_loss": "minimize"}
 
-# type of early_terminate -> the settings that it takes, with their defaults; search/early_stopping.py has the rules
-EARLY_STOPPING: Mapping[str, Mapping[str, int]] = {
-    "asha": {"grace_period": 1, "reduction_factor": 3},
-    "hyperband": {"grace_period": 1, "reduction_factor": 3, "num_brackets": 3},
+Variant = Literal["promotion", "stopping"]
+
+# type of early_terminate -> the settings that it takes, with their defaults. search/early_stopping.py has the rules that
+# stop trials, search/pausing.py the searches that pause them.
+EARLY_STOPPING: Mapping[str, Mapping[str, Any]] = {
+    "asha": {"variant": "stopping", "grace_period": 1, "reduction_factor": 3, "rungs": None},
+    "hyperband": {"variant": "stopping", "grace_period": 1, "reduction_factor": 3, "num_brackets": 3},
+    "halving": {"grace_period": "auto", "reduction_factor": 3, "rungs": None},
     "median": {"grace_period": 1},
     "none": {},
 }
+AUTO_PLACES = "30 % and 45 %"  # of a trial's epochs: where `grace_period: auto` places rungs, see search/rungs.py
 
 SMALLEST_AMOUNT = 0.0001  # of a CPU or GPU: Ray counts in ten-thousandths
 
@@ -183,21 +189,46 @@ class Metric(_Part):
         return value if self.goal == "maximize" else -value
 
 
+class RungSpec(_Part):
+    """After `epochs` epochs the best `keep` configurations continue, and the others are paused."""
+
+    epochs: Annotated[int, Field(ge=1, strict=True)] = Field(description="epoch at which configurations are compared")
+    keep: Annotated[int, Field(ge=1, le=100_000, strict=True)] = Field(
+        description="configurations that continue: of each level, with compare"
+    )
+
+
+def _grace(value: Any) -> Any:
+    if value is None or value == "auto":
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"must be a whole number or auto, but got {show(value)}; for example 3")
+    if value < 1:
+        raise ValueError(f"must be >= 1, but got {show(value)}; for example 3")
+    return value
+
+
 class EarlyTerminate(_Part):
-    """When a trial is stopped before its last epoch; may be written as the type alone (`asha`).
+    """When a trial is paused or stopped before its last epoch; may be written as the type alone (`asha`).
 
     A setting that the type does not take is None.
     """
 
     type: Annotated[str, name_in(lambda: EARLY_STOPPING)] = Field(description=join_words(EARLY_STOPPING))
-    grace_period: Annotated[int, Field(ge=1, strict=True)] | None = Field(
-        default=None, description="epochs that every trial runs, 1 if absent"
+    variant: Variant | None = Field(
+        default=None, description="promotion: trials pause at rungs; stopping: they end there; asha and hyperband"
+    )
+    grace_period: Annotated[int | Literal["auto"] | None, PlainValidator(_grace)] = Field(
+        default=None, description=f"epochs that every trial runs; auto: rungs at {AUTO_PLACES} of a trial's epochs"
     )
     reduction_factor: Annotated[int, Field(ge=2, strict=True)] | None = Field(
-        default=None, description="eta: one of eta trials continues after a rung; asha and hyperband, 3 if absent"
+        default=None, description="eta: one of eta trials continues after a rung; 3 if absent"
     )
     num_brackets: Annotated[int, Field(ge=1, le=20, strict=True)] | None = Field(
         default=None, description="brackets with growing grace periods; hyperband, 3 if absent"
+    )
+    rungs: Annotated[tuple[RungSpec, ...], Field(min_length=1, max_length=100)] | None = Field(
+        default=None, description="rungs in place of computed ones: [{epochs: 9, keep: 8}]"
     )
 
     @model_validator(mode="before")
@@ -209,28 +240,101 @@ class EarlyTerminate(_Part):
     def _only_what_is_used(self) -> EarlyTerminate:
         defaults = EARLY_STOPPING[self.type]
         for name in type(self).model_fields:
-            value = getattr(self, name)
-            if name == "type":
-                continue
-            if value is None:
-                object.__setattr__(self, name, defaults.get(name))
-            elif name not in defaults:
+            if name != "type" and getattr(self, name) is not None and name not in defaults:
                 types = [kind for kind, settings in EARLY_STOPPING.items() if name in settings]
                 raise rule_error(
                     name,
-                    f"{name} belongs to {join_words(types, 'and')}, but type is {self.type} and {name} {show(value)}; "
-                    f"remove {name}, or set type: {types[0]}",
+                    f"{name} belongs to {join_words(types, 'and')}, but type is {self.type} and {name} "
+                    f"{show(_plain(getattr(self, name)))}; remove {name}, or set type: {types[0]}",
                 )
+        self._set("variant", defaults.get("variant"))
+        self._check_pausing()
+        self._check_rungs()
+        if self.rungs is None:
+            for name in ("grace_period", "reduction_factor", "num_brackets"):
+                self._set(name, "auto" if self._may_be_auto and name == "grace_period" else defaults.get(name))
         return self
+
+    @property
+    def pauses(self) -> bool:
+        """Whether configurations pause at rungs, instead of trials being stopped there."""
+        return self.type == "halving" or self.variant == "promotion"
+
+    @property
+    def _may_be_auto(self) -> bool:
+        return self.pauses and self.type != "hyperband"
+
+    def _check_pausing(self) -> None:
+        if self.grace_period == "auto" and not self._may_be_auto:
+            raise rule_error(
+                "grace_period",
+                f"auto belongs to halving and to variant promotion of asha, but type is {self.type}"
+                f"{f' with variant {self.variant}' if self.variant else ''}; write a number of epochs, for example 3",
+            )
+        if self.rungs is not None and not self.pauses:
+            raise rule_error(
+                "rungs",
+                "rungs belong to halving and to variant promotion of asha, but variant is stopping; "
+                "remove rungs, or set variant: promotion",
+            )
+
+    def _check_rungs(self) -> None:
+        if self.rungs is None:
+            return
+        for name in ("grace_period", "reduction_factor"):
+            if (value := getattr(self, name)) is not None:
+                raise rule_error(
+                    name,
+                    f"{name} computes rungs, but rungs are listed and {name} is {show(value)}; remove one of the two",
+                )
+        for before, after in itertools.pairwise(self.rungs):
+            if after.epochs <= before.epochs or after.keep > before.keep:
+                raise rule_error(
+                    "rungs",
+                    "each rung must be later than the one before and keep no more configurations, but "
+                    f"{show(_plain(after))} follows {show(_plain(before))}; correct one of them",
+                )
+
+    def _set(self, name: str, value: Any) -> None:
+        if getattr(self, name) is None:
+            object.__setattr__(self, name, value)
+
+
+def _plain(value: Any) -> Any:
+    """Models as the mappings that a file would have."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return value.model_dump() if isinstance(value, BaseModel) else value
 
 
 class Confirm(_Part):
     """The best configurations run again on fresh seeds, for all their epochs."""
 
-    top: Annotated[int, Field(ge=1, le=10_000, strict=True)] = Field(description="how many configurations")
-    seeds: Seeds = Field(description="seeds that the sweep has not used")
+    top: Annotated[int, Field(ge=1, le=10_000, strict=True)] = Field(
+        description="how many configurations: of each level, with compare"
+    )
+    seeds: Seeds | None = Field(
+        default=None, description="seeds that the sweep has not used; each configuration runs on all"
+    )
+    num_runs: Annotated[int, Field(ge=1, le=1_000, strict=True)] | None = Field(
+        default=None, description="in place of seeds: number of runs, each given to the comparison that needs it most"
+    )
 
-    _distinct = field_validator("seeds")(_each_once)
+    _distinct = field_validator("seeds")(lambda seeds: None if seeds is None else _each_once(seeds))
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Confirm:
+        if self.seeds is None and self.num_runs is None:
+            raise rule_error(
+                "seeds", "must be given, unless num_runs is, but both are missing; for example seeds: [10, 11, 12]"
+            )
+        if self.seeds is not None and self.num_runs is not None:
+            raise rule_error(
+                "num_runs",
+                f"num_runs chooses fresh seeds by itself, but got num_runs {self.num_runs} and seeds {show(self.seeds)}; "
+                "remove one of the two",
+            )
+        return self
 
 
 def _amount(value: Any) -> Any:
@@ -300,10 +404,13 @@ class SweepSpec(_Part):
         default=(), description="a trial with all values of an entry is left out"
     )
     early_terminate: EarlyTerminate = Field(
-        default=EarlyTerminate(type="none"), description="when a trial is stopped early"
+        default=EarlyTerminate(type="none"), description="when a trial is paused or stopped early"
+    )
+    compare: tuple[Annotated[str, Field(strict=True)], ...] = Field(
+        default=(), max_length=20, description="the question: parameters whose values are compared, each at its best"
     )
     confirm: Confirm | None = Field(
-        default=None, description="how many of the best run again, and on which fresh seeds"
+        default=None, description="how many of the best run again, on which fresh seeds or in how many runs"
     )
     num_trials: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = Field(
         default=None, description="random and tpe: number of configurations drawn; each runs once with each seed"
@@ -346,6 +453,19 @@ class SweepSpec(_Part):
         raise ValueError(
             f"must be a mapping, or a list of mappings, but got {show(value)}; "
             "for example {lr: {values: [0.01, 0.1]}}"
+        )
+
+    @field_validator("compare", mode="before")
+    @classmethod
+    def _one_name(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return (value,)
+        if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+            if twice := sorted({name for name in value if list(value).count(name) > 1}):
+                raise ValueError(f"must name each parameter once, but names {twice[0]} twice; remove one")
+            return value
+        raise ValueError(
+            f"must be a parameter's name, or a list of names, but got {show(value)}; for example compare: optimizer"
         )
 
     @field_validator("profiles")

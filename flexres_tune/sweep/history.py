@@ -51,8 +51,8 @@ def read_history(
         tried: trial_ids that have been retried already, and count as done.
         with_scores: False leaves out the scores of a metric other than val_accuracy, for which all epochs must be read.
             There may be a million of them, and a sweep with nothing to do must say so at once.
-        with_curves: read the score of every epoch, which a search that pauses trials needs. They may reach beyond the
-            epoch of a paused trial's row, if the driver was killed after the trial had continued.
+        with_curves: read the score of every epoch and until_epoch, which a search that pauses trials needs. They may
+            reach beyond the epoch of a paused trial's row, if the driver was killed after the trial had continued.
     """
     if (results := _open(paths)) is None:
         return History()
@@ -63,6 +63,7 @@ def read_history(
     rows = [row for row in results.trials(paths.sweep).select(columns).to_pylist() if row["status"] in known]
     best = _best_values(results, paths.sweep, spec.metric, rows) if with_scores else {}
     curves = _curves(results, paths.sweep, spec.metric) if with_curves else {}
+    until = _until_epochs(results, paths.sweep) if with_curves else {}
     trials = {}
     for row in rows:
         trial_id, status = row["trial_id"], TrialStatus(row["status"])
@@ -82,6 +83,7 @@ def read_history(
             is_done=status.is_final and (status not in retry or trial_id in tried),
             values={key: row[_column_of(key)] for key in keys},
             scores=curves.get(trial_id, {}),
+            until_epoch=until.get(trial_id),
         )
     return History(trials)
 
@@ -128,6 +130,15 @@ def _curves(results: Results, sweep: str, metric: Metric) -> dict[str, dict[int,
     for row in epochs.filter(pc.is_finite(epochs[metric.name])).select(["trial_id", "epoch", metric.name]).to_pylist():
         curves.setdefault(row["trial_id"], {})[row["epoch"]] = metric.score(row[metric.name])
     return curves
+
+
+def _until_epochs(results: Results, sweep: str) -> dict[str, int]:
+    """The epoch up to which each promoted trial trains or trained, by trial_id; the latest one."""
+    until: dict[str, int] = {}
+    for row in results.decisions(sweep).to_pylist():
+        if row["action"] == "promote" and (epoch := row.get("until_epoch")) is not None:
+            until[row["trial_id"]] = max(epoch, until.get(row["trial_id"], 0))
+    return until
 
 
 def _per_trial(epochs: pa.Table, column: str, function: str) -> Iterable[tuple[str, Any]]:

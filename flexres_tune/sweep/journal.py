@@ -13,8 +13,9 @@ from typing import Protocol
 
 from flexres_tune.records import Decision, EpochMetrics, EpochRecord, TrialRecord, TrialStatus, Versions
 from flexres_tune.results.writer import SweepWriter
-from flexres_tune.search.early_stopping import STOPPING_RULES, StoppingRule, Verdict
+from flexres_tune.search.early_stopping import StoppingRule, Verdict, make_rule
 from flexres_tune.spec import Metric, PlannedTrial, SweepSpec
+from flexres_tune.spec.levels import level_of
 from flexres_tune.sweep.history import WITHOUT_SCORE, PastReports
 from flexres_tune.sweep.worker import TrialFacts, TrialReport
 
@@ -60,9 +61,10 @@ class TrialState:
 
 
 class Journal:
-    """Judges reports by one stopping rule per number of epochs; adds rows to epochs, decisions and trials.
+    """Judges reports by one stopping rule per ladder; adds rows to epochs, decisions and trials.
 
-    Trials with different numbers of epochs are never compared. Trials of the confirmation are not judged at all.
+    A ladder is shared by the trials with the same number of epochs, of one level of `compare`. Only the first seed of a
+    configuration is judged, see FirstSeedSearch, and trials of the confirmation are not judged at all.
     Every method takes `lock`, which is also held while rows are written. After close() no method changes anything: a
     thread of Ray's that was left behind may still call them.
     """
@@ -72,7 +74,7 @@ class Journal:
         self._writer = writer
         self._versions = versions
         self._git_commit = git_commit
-        self._rules: dict[int, StoppingRule] = {}  # by number of epochs
+        self._rules: dict[str, StoppingRule] = {}  # by ladder
         self._decided: set[tuple[str, int]] = set()  # (trial_id, epoch) with a row of a rule in `decisions`
         self._recorded: set[tuple[str, int, str, str]] = set()  # keys of all rows in `decisions`
         self.states: dict[str, TrialState] = {}
@@ -97,22 +99,22 @@ class Journal:
                 or data set cannot be compared with them.
         """
         metric = self._spec.metric
-        num_epochs = {trial.config.trial_id: trial.config.epochs for trial in trials}
+        judged = {trial.config.trial_id: trial for trial in trials if self._is_judged(trial)}
         self._recorded = {_key(row) for row in past.decisions}
         for row in past.decisions:
-            if row.action not in ("continue", "stop"):
+            trial = judged.get(row.trial_id)
+            if row.action not in ("continue", "stop") or trial is None or row.ladder != self._ladder(trial):
                 continue
-            if row.trial_id in num_epochs and row.ladder == self._ladder(num_epochs[row.trial_id]):
-                cutoff = None if row.cutoff is None else metric.score(row.cutoff)
-                verdict = Verdict(row.rung, cutoff, row.action == "stop")
-                self._rule(num_epochs[row.trial_id]).remember(row.trial_id, row.epoch, verdict)
-                self._decided.add((row.trial_id, row.epoch))
-        if not num_epochs or not past.epochs.num_rows:
+            cutoff = None if row.cutoff is None else metric.score(row.cutoff)
+            verdict = Verdict(row.rung, cutoff, row.action == "stop")
+            self._rule(trial).remember(row.trial_id, row.epoch, verdict)
+            self._decided.add((row.trial_id, row.epoch))
+        if not judged or not past.epochs.num_rows:
             return
         columns = (past.epochs[name].to_pylist() for name in ("trial_id", "epoch", metric.name))
         for trial_id, epoch, value in zip(*columns, strict=True):
-            if trial_id in num_epochs and epoch is not None and value is not None:
-                self._decide(trial_id, num_epochs[trial_id], epoch, value)
+            if trial_id in judged and epoch is not None and value is not None:
+                self._decide(judged[trial_id], epoch, value)
 
     def start(self, planned: PlannedTrial, attempt: int, until_epoch: int | None = None) -> TrialState:
         """A trial starts, or starts again after it was paused or its process died."""
@@ -130,10 +132,9 @@ class Journal:
         """What the stopping rule says about a report, None if nothing; a new verdict becomes a row of `decisions`."""
         with self.lock:
             state, metrics = self.states[trial_id], report.metrics
-            if self.is_closed or metrics is None or report.status is not None or state.planned.stage != "screen":
+            if self.is_closed or metrics is None or report.status is not None or not self._is_judged(state.planned):
                 return None
-            value = getattr(metrics, self._spec.metric.name)
-            return self._decide(trial_id, state.planned.config.epochs, metrics.epoch, value)
+            return self._decide(state.planned, metrics.epoch, getattr(metrics, self._spec.metric.name))
 
     def record_decision(self, decision: Decision) -> None:
         """Write why the search paused or promoted a trial, unless the tables have it.
@@ -145,8 +146,8 @@ class Journal:
             if self.is_closed or _key(decision) in self._recorded:
                 return
             self._recorded.add(_key(decision))
-            cutoff = None if decision.cutoff is None else metric.score(decision.cutoff)
-            self._writer.add_decision(replace(decision, value=metric.score(decision.value), cutoff=cutoff))
+            value, cutoff = (None if x is None else metric.score(x) for x in (decision.value, decision.cutoff))
+            self._writer.add_decision(replace(decision, sweep=self._spec.name, value=value, cutoff=cutoff))
 
     def add(self, trial_id: str, report: TrialReport) -> None:
         """Add a report of a running trial to its state, and its epoch to the tables."""
@@ -185,11 +186,15 @@ class Journal:
             self.is_closed = True
         return unfinished
 
-    def _decide(self, trial_id: str, epochs: int, epoch: int, value: float) -> Verdict | None:
+    def _is_judged(self, trial: PlannedTrial) -> bool:
+        return trial.stage == "screen" and trial.config.seed == self._spec.seeds[0]
+
+    def _decide(self, trial: PlannedTrial, epoch: int, value: float) -> Verdict | None:
         """The verdict on an epoch, none on the last one; written the first time."""
-        if epoch >= epochs:
+        if epoch >= trial.config.epochs:
             return None
-        verdict = self._rule(epochs).judge(trial_id, epoch, self._spec.metric.score(value))
+        trial_id = trial.config.trial_id
+        verdict = self._rule(trial).judge(trial_id, epoch, self._spec.metric.score(value))
         if verdict is not None and (trial_id, epoch) not in self._decided:
             self._decided.add((trial_id, epoch))
             self._writer.add_decision(
@@ -201,20 +206,21 @@ class Journal:
                     value=value,
                     cutoff=None if verdict.cutoff is None else self._spec.metric.score(verdict.cutoff),
                     action="stop" if verdict.stop else "continue",
-                    ladder=self._ladder(epochs),
+                    ladder=self._ladder(trial),
                 )
             )
         return verdict
 
-    def _rule(self, epochs: int) -> StoppingRule:
-        if epochs not in self._rules:
-            self._rules[epochs] = STOPPING_RULES[self._spec.early_terminate.type](self._spec.early_terminate, epochs)
-        return self._rules[epochs]
+    def _rule(self, trial: PlannedTrial) -> StoppingRule:
+        ladder = self._ladder(trial)
+        if ladder not in self._rules:
+            self._rules[ladder] = make_rule(self._spec.early_terminate, trial.config.epochs)
+        return self._rules[ladder]
 
-    def _ladder(self, epochs: int) -> str:
-        metric = self._spec.metric.name
-        ladder = f"{self._spec.early_terminate.type}, {epochs} epochs"
-        return ladder if metric == "val_accuracy" else f"{ladder}, {metric}"
+    def _ladder(self, trial: PlannedTrial) -> str:
+        metric, level = self._spec.metric.name, level_of(self._spec, trial.varied)
+        ladder = f"{self._spec.early_terminate.type}, {trial.config.epochs} epochs"
+        return ladder + (f", {metric}" if metric != "val_accuracy" else "") + (f", {level}" if level else "")
 
     def _record(self, state: TrialState, status: TrialStatus, error: str | None) -> TrialRecord:
         config, facts = state.planned.config, state.facts

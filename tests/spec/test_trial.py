@@ -135,7 +135,7 @@ def test_other_registries_are_read_when_a_value_is_checked(monkeypatch):
 
 
 def test_stopping_rule_is_one_row_here(monkeypatch):
-    monkeypatch.setitem(EARLY_STOPPING, "halving", {"grace_period": 2})
-    assert EarlyTerminate(type="halving").grace_period == 2
-    with pytest.raises(ValidationError, match="num_brackets belongs to hyperband, but type is halving"):
-        EarlyTerminate(type="halving", num_brackets=2)
+    monkeypatch.setitem(EARLY_STOPPING, "freezing", {"grace_period": 2})
+    assert EarlyTerminate(type="freezing").grace_period == 2
+    with pytest.raises(ValidationError, match="num_brackets belongs to hyperband, but type is freezing"):
+        EarlyTerminate(type="freezing", num_brackets=2)
