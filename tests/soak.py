@@ -13,7 +13,6 @@ trial at a time on one thread: which trials ASHA stops depends on the order in w
 import contextlib
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -127,11 +126,7 @@ class Sweep:
 
 @dataclass
 class Reader:
-    """Reads the epochs of all sweeps in a loop, in a thread, as another program does: with pyarrow alone.
-
-    The only rule that it needs is that of docs/results.md: while parts are merged, a part whose numbers are within
-    those of another one is not read.
-    """
+    """Reads the epochs of all sweeps in a loop, in a thread, as another program does: with pyarrow alone."""
 
     results: Path
     num_reads: int = 0
@@ -141,28 +136,16 @@ class Reader:
 
     def read(self, folder: Path) -> list[tuple]:
         while True:
-            numbers = {
-                (int(match[1]), int(match[2])): match.string
-                for match in (re.fullmatch(r"part-(\d+)-(\d+)\.parquet", name) for name in os.listdir(folder))
-                if match
-            }
-            names = [
-                name
-                for (first, last), name in numbers.items()
-                if not any(a <= first and last <= b and (a, b) != (first, last) for a, b in numbers)
-            ]
-            try:
-                tables = [pq.read_table(folder / name, columns=["trial_id", "epoch"]) for name in names]
-            except FileNotFoundError:
-                continue  # merged since the folder was listed
-            return [tuple(row.values()) for table in tables for row in table.to_pylist()]
+            with contextlib.suppress(FileNotFoundError):  # a part was merged since the folder was listed
+                table = pq.read_table(folder)
+                return list(zip(*(table[key].to_pylist() for key in ("trial_id", "epoch")), strict=True))
 
     def check(self) -> None:
         for name in SWEEPS:
             folder = self.results / name / "epochs"
             if not folder.is_dir():
                 continue
-            keys = self.read(folder)
+            keys = self.read(folder) if any(folder.glob("*.parquet")) else []
             seen = self._seen.setdefault(name, set())
             if twice := [key for key, count in Counter(keys).items() if count > 1]:
                 self.problems.append(f"{name}: {len(twice)} epochs twice, such as {twice[0]}")

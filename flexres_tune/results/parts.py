@@ -1,8 +1,10 @@
 """Parts of a table: part-<first>-<last>.parquet, each written once and named for the sequence numbers it covers.
 
-A part that a flush writes covers one number; a merged part covers those of the parts it was made of. If one part covers
-another, it contains all of the other's rows, and readers skip the other. So a driver that is killed between writing a
-merged part and deleting the old ones leaves no row twice.
+A part that a flush writes covers one number; a merged part covers those of the parts it was made of. If some rows of a
+part are replaced by newer ones, the rest is written as part-<first>-<last>-<revision>.parquet.
+
+Old parts give way to new ones in one step if the file system can do that. If it cannot, or on object storage, both are
+there for a while: a part that covers another one has all its rows that count, and readers skip the other.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from flexres_tune.storage import AnyPath, atomic_write, list_folder, open_for_ar
 MAX_ROWS = 20_000_000
 MAX_BYTES = 4 * 2**30  # uncompressed, and of text per column
 
-_NAME = re.compile(r"part-(\d{8,})-(\d{8,})\.parquet")
+_NAME = re.compile(r"part-(\d{8,})-(\d{8,})(?:-(\d{1,9}))?\.parquet")
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,27 @@ class Part:
     path: AnyPath
     first: int  # sequence numbers that the part covers
     last: int
+    revision: int = 0
     version: tuple[int, int] = field(default=(0, 0), compare=False)  # (bytes, ns) of size and time, from the listing
 
     @property
     def num_covered(self) -> int:
         return self.last - self.first + 1
 
+    @property
+    def num_bytes(self) -> int:
+        return self.version[0]
+
     def covers(self, other: Part) -> bool:
-        return self != other and self.first <= other.first and other.last <= self.last
+        """Whether every row of the other part is in this one, or was replaced."""
+        if (self.first, self.last) == (other.first, other.last):
+            return self.revision > other.revision
+        return self.first <= other.first and other.last <= self.last
 
 
-def make_part(folder: AnyPath, first: int, last: int) -> Part:
-    return Part(folder / f"part-{first:08d}-{last:08d}.parquet", first, last)
+def make_part(folder: AnyPath, first: int, last: int, revision: int = 0) -> Part:
+    suffix = f"-{revision}" if revision else ""
+    return Part(folder / f"part-{first:08d}-{last:08d}{suffix}.parquet", first, last, revision)
 
 
 def list_parts(folder: AnyPath) -> tuple[list[Part], list[Part]]:
@@ -66,11 +77,11 @@ def list_parts(folder: AnyPath) -> tuple[list[Part], list[Part]]:
         raise ResultsError(f"{folder}: cannot be read: {describe_os_error(error)}") from error
     found = sorted(
         (
-            Part(folder / name, int(match[1]), int(match[2]), (stat.st_size, stat.st_mtime_ns))
+            Part(folder / name, int(match[1]), int(match[2]), int(match[3] or 0), (stat.st_size, stat.st_mtime_ns))
             for name, stat in entries.items()
             if stat is not None and (match := _NAME.fullmatch(name))
         ),
-        key=lambda part: (part.first, -part.last),
+        key=lambda part: (part.first, -part.last, -part.revision),
     )
     kept, covered = [], []
     for part in found:  # in this order a wider part precedes those it covers
@@ -87,6 +98,15 @@ def write_part(part: Part, table: pa.Table) -> None:
     with atomic_write(part.path) as temporary:
         # Page checksums: without them, noise inside a data page would be read as numbers.
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def num_rows(part: Part) -> int:
+    """Number of rows by the part's footer; 0 if it cannot be read."""
+    try:
+        with open_for_arrow(part.path) as source:
+            return pq.read_metadata(source).num_rows
+    except (OSError, pa.ArrowException, ValueError):
+        return 0
 
 
 def read_part(part: Part, name: str, columns: Sequence[str] | None = None) -> pa.Table:

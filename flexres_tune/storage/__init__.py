@@ -7,6 +7,12 @@ from flexres_tune.storage.atomic import (
     remove_temporary_files,
     temporary_path,
 )
+from flexres_tune.storage.folder_update import (
+    FolderUpdateUnsupported,
+    discard_folder,
+    old_folders,
+    update_folder,
+)
 from flexres_tune.storage.object_store import RemotePath
 from flexres_tune.storage.paths import (
     AnyPath,

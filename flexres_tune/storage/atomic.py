@@ -50,7 +50,7 @@ def atomic_write(path: AnyPath) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # otherwise a power cut after the rename could leave a name without content
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         reason = describe_os_error(error)
         raise StorageError(f"{path}: cannot be written: {reason}", reason) from error
@@ -82,7 +82,7 @@ def remove_temporary_files(folder: AnyPath, prefix: str = "") -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename durable. Some file systems refuse to sync a folder; the rename is then as durable as they are."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

@@ -25,7 +25,7 @@ from flexres_tune.text import excerpt
 MAX_PACKINGS = 20
 END_BYTES = 1024  # of zeros, at the end of every tar archive
 RESULT = re.compile(
-    rf"plan\.json|report\.html|({'|'.join(TABLES)})/part-\d+-\d+\.parquet|checkpoints/[^/]+\.pt|logs/[^/]+(/[^/]+)*"
+    rf"plan\.json|report\.html|({'|'.join(TABLES)})/part-\d+(-\d+){{1,2}}\.parquet|checkpoints/[^/]+\.pt|logs/[^/]+(/[^/]+)*"
 )
 
 
@@ -36,19 +36,19 @@ def pack_results(storage: Path, sweep: str, with_checkpoints: bool, archive: Pat
     """
     paths = SweepPaths(storage, sweep)
     for _ in range(MAX_PACKINGS):
-        names = list_results(paths.folder, with_checkpoints)
-        if not any(name.endswith(".parquet") for name in names):
-            raise ResultsError(
-                f"{paths.folder}: has no tables of sweep {sweep} yet; is it the folder of --storage? If the sweep has "
-                "just started, fetch again when its first trial has ended"
-            )
         try:
+            names = list_results(paths.folder, with_checkpoints)
+            if not any(name.endswith(".parquet") for name in names):
+                raise ResultsError(
+                    f"{paths.folder}: has no tables of sweep {sweep} yet; is it the folder of --storage? If the sweep "
+                    "has just started, fetch again when its first trial has ended"
+                )
             with tarfile.open(archive, "w") as target:
                 for name in names:
                     target.add(paths.folder / name, name, recursive=False)
             return
         except FileNotFoundError:
-            continue  # parts were merged after the folder was listed; the next listing has the merged part
+            continue  # parts were merged since the folder was listed; the next listing has the merged part
     raise ResultsError(f"{paths.folder}: its files change faster than they can be packed; try again")
 
 

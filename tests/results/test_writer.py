@@ -9,8 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from flexres_tune.errors import ResultsError
+from flexres_tune.results import open_results
 from flexres_tune.results.parts import join, last_written, list_parts, read_part
-from flexres_tune.results.writer import FANOUT, SweepWriter
+from flexres_tune.results.paths import TABLES, SweepPaths
+from flexres_tune.results.table_writer import FANOUT
+from flexres_tune.results.writer import SweepWriter
 
 
 def _read(paths, name):
@@ -123,6 +126,24 @@ def test_epoch_is_replaced_also_if_a_part_is_damaged(paths, make_epoch, caplog):
     assert damaged.with_name(f".{damaged.name}.damaged").exists()
 
 
+def test_trial_copied_from_another_sweep_replaces_what_this_one_had(paths, make_config, make_trial, make_epoch):
+    config = make_config()
+    with SweepWriter(SweepPaths(paths.root, "other")) as other:
+        other.add_trial(make_trial(config, sweep="other"), config)
+        for epoch in (1, 2, 3):
+            other.add_epoch(make_epoch(config.trial_id, epoch, sweep="other", val_accuracy=0.9))
+    with SweepWriter(paths) as writer:
+        writer.add_trial(make_trial(config, "interrupted"), config)
+        writer.add_epoch(make_epoch(config.trial_id, 1, val_accuracy=0.1))
+    found = open_results(paths.root)
+    with SweepWriter(paths) as writer:
+        writer.copy_trial(found.trials("other").to_pylist()[0], found.epochs("other").to_pylist())
+    assert pq.read_table(paths.trials).select(["sweep", "status"]).to_pylist() == [
+        {"sweep": "demo", "status": "completed"}
+    ]
+    assert pq.read_table(paths.epochs)["val_accuracy"].to_pylist() == [0.9, 0.9, 0.9]
+
+
 def test_compact_leaves_one_part_and_only_the_last_row_of_a_trial(paths, make_config, make_trial, make_epoch):
     config = make_config()
     with SweepWriter(paths) as writer:
@@ -133,7 +154,7 @@ def test_compact_leaves_one_part_and_only_the_last_row_of_a_trial(paths, make_co
             writer.flush()
         writer.compact()
         writer.add_epoch(make_epoch(config.trial_id, 3))
-    assert _names(paths.trials) == ["part-00000001-00000002.parquet"]
+    assert len(_names(paths.trials)) == 1
     assert _names(paths.epochs) == ["part-00000001-00000002.parquet", "part-00000003-00000003.parquet"]
     assert {(r["stage"], r["attempt"]) for r in pq.read_table(paths.trials).to_pylist()} == {
         ("screen", 2),
@@ -141,7 +162,16 @@ def test_compact_leaves_one_part_and_only_the_last_row_of_a_trial(paths, make_co
     }
 
 
+def put_behind_links(paths):
+    """Make the tables links to other folders, which cannot be exchanged."""
+    for name in TABLES:
+        (paths.root / "elsewhere" / name).mkdir(parents=True)
+        paths.folder.mkdir(exist_ok=True)
+        paths.table(name).symlink_to(paths.root / "elsewhere" / name)
+
+
 def test_crash_between_the_merged_part_and_the_deletes_duplicates_nothing(paths, make_epoch, monkeypatch):
+    put_behind_links(paths)
     writer = SweepWriter(paths)
     for epoch in (1, 2, 3):
         writer.add_epoch(make_epoch("a-0", epoch))
@@ -153,6 +183,32 @@ def test_crash_between_the_merged_part_and_the_deletes_duplicates_nothing(paths,
     assert _read(paths, "epochs").num_rows == 3
     SweepWriter(paths)
     assert _names(paths.epochs) == ["part-00000001-00000003.parquet"]
+
+
+def test_row_is_replaced_also_in_a_folder_that_cannot_be_exchanged(paths, make_config, make_trial):
+    put_behind_links(paths)
+    config, other = make_config(seed=1), make_config(seed=2)
+    with SweepWriter(paths) as writer:
+        writer.add_trial(make_trial(config, "interrupted"), config)
+        writer.add_trial(make_trial(other), other)
+    with SweepWriter(paths) as writer:
+        writer.add_trial(make_trial(config, attempt=2), config)
+    assert _names(paths.trials) == ["part-00000001-00000001-1.parquet", "part-00000002-00000002.parquet"]
+    assert sorted(pq.read_table(paths.trials)["status"].to_pylist()) == ["completed", "completed"]
+
+
+def test_rows_that_an_older_version_left_twice_are_there_once_when_a_writer_opens(paths, make_config, make_trial):
+    config = make_config()
+    with SweepWriter(paths) as writer:
+        writer.add_trial(make_trial(config, "interrupted"), config)
+    (part,) = paths.trials.iterdir()
+    with SweepWriter(SweepPaths(paths.root, "other")) as other:
+        other.add_trial(make_trial(config, sweep="other", attempt=2), config)
+    (newer,) = SweepPaths(paths.root, "other").trials.iterdir()
+    newer.rename(part.with_name("part-00000002-00000002.parquet"))
+    assert pq.read_table(paths.trials).num_rows == 2
+    SweepWriter(paths)
+    assert pq.read_table(paths.trials)["attempt"].to_pylist() == [2]
 
 
 def test_many_small_parts_are_merged_as_they_come(paths, make_epoch, monkeypatch):
@@ -250,8 +306,6 @@ def test_file_in_place_of_the_folder_is_named(paths):
 
 def test_reader_of_a_busy_writer_always_sees_whole_parts(paths, make_epoch, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda handle: None)
-    from flexres_tune.results import open_results
-
     paths.folder.mkdir(parents=True)
     done, seen, failures = threading.Event(), [], []
 
