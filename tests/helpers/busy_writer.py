@@ -3,11 +3,10 @@
 import random
 import sys
 
-from helpers.factories import make_config, make_epoch, make_trial
-
 from flexres_tune.results import table_writer
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
+from helpers.factories import make_config, make_epoch, make_trial
 
 NUM_TRIALS = 40
 
