@@ -44,7 +44,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 @with_options({"Trial": TrialConfig, "Model: changes to --model": Architecture})
 def train(
     model: Annotated[
-        str | None, typer.Option(help="Name of a preset, such as resnet22_2. Or give --blocks and --channels.")
+        str | None,
+        typer.Option(help="Name of a preset, such as resnet22_2, or FILE.py:NAME. Or give --blocks and --channels."),
     ] = None,
     max_parameters: Annotated[int, typer.Option(min=1, help="Refuse a model with more parameters.")] = 5_000_000,
     checkpoint: Annotated[
@@ -54,10 +55,14 @@ def train(
         str | None, typer.Option(help="cpu, cuda or cuda:N. Default: the first GPU, or else the CPU.")
     ] = None,
     num_threads: Annotated[int | None, typer.Option(min=1, help="Number of CPU threads.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An argument of your own code: model.width=64; repeatable."),
+    ] = None,
     **fields: str | None,
 ) -> None:
     """Train one trial: prints a line per epoch, and at the end the accuracy on validation and test images."""
-    config, num_parameters = read_config({"model": model, **fields}, max_parameters)
+    config, num_parameters = read_config({"model": model, **fields}, max_parameters, set_ or ())
     raise typer.Exit(
         run_trial(config, num_parameters, make_path(checkpoint) if checkpoint else None, device, num_threads)
     )

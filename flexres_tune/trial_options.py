@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,9 +18,10 @@ from flexres_tune.datasets import describe_dataset
 from flexres_tune.errors import Problem, SpecError
 from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.document import Finding, show
-from flexres_tune.spec.messages import CHOICES
+from flexres_tune.spec.messages import CHOICES, TRIAL_KEYS
 from flexres_tune.spec.parameters import check_budget
 from flexres_tune.spec.presets import PRESETS
+from flexres_tune.spec.references import check_code, find_references, read_references
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import build_config, check_value
 from flexres_tune.spec.width import apply_width
@@ -43,7 +45,7 @@ def with_options(models: Mapping[str, type[BaseModel]]) -> Callable[[Callable[..
         added = []
         for panel, model in models.items():
             for name, field in model.model_fields.items():
-                if name == "model":  # the commands have it themselves
+                if name in ("model", "optimizer_values", "code"):  # the commands have these themselves
                     continue
                 option = typer.Option(
                     option_name((name,)),
@@ -61,12 +63,17 @@ def with_options(models: Mapping[str, type[BaseModel]]) -> Callable[[Callable[..
     return decorate
 
 
-def read_config(texts: Mapping[str, str | None], max_parameters: int) -> tuple[TrialConfig, int]:
+def read_config(
+    texts: Mapping[str, str | None], max_parameters: int, own_values: Sequence[str] = ()
+) -> tuple[TrialConfig, int]:
     """The configuration that the options give, and its number of parameters.
+
+    Own code may be anywhere: who types a command may run any code anyway.
 
     Args:
         texts: an option's text by its field's name; None if it was not given.
         max_parameters: the budget.
+        own_values: `model.width=64` and the like, arguments of an own model or optimizer.
 
     Raises:
         SpecError: every problem of the options, one line per problem.
@@ -75,19 +82,24 @@ def read_config(texts: Mapping[str, str | None], max_parameters: int) -> tuple[T
     values = {
         name if name in TrialConfig.model_fields else f"model.{name}": value
         for name, value in read_options(texts).items()
-    }
+    } | _read_own_values(own_values)
     if not any(key.partition(".")[0] == "model" for key in values):
         message = f"must be given, or else --blocks and --channels; presets: {', '.join(PRESETS)}"
         raise SpecError([Problem("--model", message)])
     values.setdefault("model", {})
+    code, unreadable = read_references(find_references({"base": values}), Path(), allow_any=True)
+    refuse((path[1:], message) for path, message in unreadable)
     # each value is checked alone first, because a wrong model would hide the problems of the other values
     findings = [
-        ((key, *path), message) for key in values if key != "model" for path, message in check_value(key, values[key])
+        ((key, *path), message)
+        for key in values
+        if key in TRIAL_KEYS and key != "model" and not (key.startswith("model.") and values["model"] in code)
+        for path, message in check_value(key, values[key], code)
     ]
     seed = values.pop("seed", 0)
-    values, more = apply_width(values, describe_dataset, max_parameters)
-    config, also = build_config(values, seed)
-    findings += more or also
+    values, more = apply_width(values, describe_dataset, max_parameters, code)
+    config, also = build_config(values, seed, code)
+    findings += more or also or check_code(config)
     if not findings:
         shape = describe_dataset(config.dataset)
         num_parameters, findings = check_budget(config.model, config.dataset, shape, max_parameters)
@@ -115,6 +127,18 @@ def option_name(path: tuple) -> str:
     parts = [part for key in path if isinstance(key, str) for part in key.split(".")]
     of_model = len(parts) > 1 and parts[0] == "model" and parts[1] in Architecture.model_fields
     return f"--{parts[of_model].replace('_', '-')}" if parts else ""
+
+
+def _read_own_values(texts: Sequence[str]) -> dict[str, Any]:
+    values = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        field, _, name = key.partition(".")
+        if not equals or field not in ("model", "optimizer") or not name.isidentifier():
+            message = f"must be model.NAME=VALUE or optimizer.NAME=VALUE, but got {show(text)}; the rest has options"
+            raise SpecError([Problem("--set", message)])
+        values[key] = parse_yaml(value, f"--set {key}", line=0).data
+    return values
 
 
 def _read(name: str, text: str) -> Any:

@@ -167,11 +167,12 @@ def test_parameter_counts_are_those_of_the_presets():
 
 
 def test_fields_of_a_trial_and_of_a_sweep_are_all_described():
-    from flexres_tune.spec import Architecture, SweepSpec, TrialConfig
+    from flexres_tune.spec import Architecture, SweepSpec
+    from flexres_tune.spec.trial import TRIAL_FIELDS
 
     described = set(re.findall(r"`(\w+)`", TEXTS["docs/sweep-file.md"]))
-    assert set(SweepSpec.model_fields) - {"profile", "source", "document"} <= described
-    assert set(TrialConfig.model_fields) - {"seed"} <= described
+    assert set(SweepSpec.model_fields) - {"profile", "source", "document", "code"} <= described
+    assert set(TRIAL_FIELDS) - {"seed"} <= described
     assert set(Architecture.model_fields) <= set(re.findall(r"`(\w+)`", TEXTS["docs/models.md"]))
 
 

@@ -16,10 +16,10 @@ from flexres_tune.analysis.leaderboard import Board, leaderboards
 from flexres_tune.analysis.statistics import compare
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import Stage, TrialStatus, column
+from flexres_tune.results.own_values import configuration_columns
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import read_plan
 from flexres_tune.results.reader import Results
-from flexres_tune.results.schema import config_columns
 from flexres_tune.text import did_you_mean
 
 MEASURES = {
@@ -75,7 +75,7 @@ def diff(results: Results, a: str, b: str, sweep: str | None = None) -> list[Dif
         )
     trials = results.trials(sweep if sweep is None else results.choose(sweep)[0])
     first, second = (_trials_of(trials, text, sweeps) for text in (a, b))
-    names = [name for name in (*config_columns(), "num_parameters") if first[0][name] != second[0][name]]
+    names = [name for name in (*configuration_columns(trials), "num_parameters") if first[0][name] != second[0][name]]
     found = [_setting(name, first[0][name], second[0][name]) for name in names]
     for name, unit in MEASURES.items():
         one, other = _by_seed(first, name), _by_seed(second, name)

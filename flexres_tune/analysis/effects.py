@@ -13,8 +13,8 @@ from flexres_tune.analysis.metric import RankingMetric
 from flexres_tune.analysis.statistics import half_width
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import column
+from flexres_tune.results.own_values import configuration_columns
 from flexres_tune.results.reader import Results
-from flexres_tune.results.schema import config_columns
 from flexres_tune.text import did_you_mean
 
 
@@ -56,8 +56,8 @@ def parameter_effects(results: Results, sweep: str, parameter: str, by: str | No
     varied = varied_columns(trials)
     known = f"varied in {sweep}: {', '.join(varied) or 'nothing'}"
     for name in keys:
-        if name not in config_columns():
-            hint = did_you_mean(name.lower(), varied) or did_you_mean(name, config_columns())
+        if name not in (known_names := configuration_columns(trials)):
+            hint = did_you_mean(name.lower(), varied) or did_you_mean(name, known_names)
             raise ResultsError(f"no parameter {name[:50]!r}{hint}; {known}")
         if not trials.num_rows:
             raise ResultsError(

@@ -19,9 +19,11 @@ from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.analysis.rows import to_table
 from flexres_tune.analysis.statistics import Comparison, compare_with_leader, half_width
 from flexres_tune.records import Stage, TrialStatus, column
+from flexres_tune.results.own_values import configuration_columns, is_own_column
 from flexres_tune.results.reader import Results
-from flexres_tune.results.schema import architecture_columns, config_columns, table_schema
+from flexres_tune.results.schema import architecture_columns, table_schema
 from flexres_tune.results.sql import run_sql
+from flexres_tune.spec.trial import OWN_CODE_FIELDS
 
 OUTCOMES = (
     TrialStatus.COMPLETED,
@@ -134,7 +136,9 @@ def leaderboards(results: Results, sweep: str | None = None, limit: int | None =
 
 def trials_with_metric(results: Results, sweep: str, metric: RankingMetric) -> pa.Table:
     """The columns of `trials`, with best_epoch of the metric, and `metric`: its best value, null unless finite."""
-    trials = results.trials(sweep).select(table_schema("trials").names)  # a column of another version could be wrong
+    trials = results.trials(sweep)
+    # a column of another version could be wrong
+    trials = trials.select([*table_schema("trials").names, *filter(is_own_column, trials.column_names)])
     if metric.name == "val_accuracy":
         values = trials["best_val_accuracy"].combine_chunks()
         return trials.append_column(
@@ -156,16 +160,23 @@ def trials_with_metric(results: Results, sweep: str, metric: RankingMetric) -> p
 
 def varied_columns(trials: pa.Table) -> list[str]:
     """Configuration columns with more than one value in these rows, null being a value."""
-    columns = {name: trials[name].combine_chunks() for name in config_columns() if name in trials.column_names}
+    columns = {name: trials[name].combine_chunks() for name in configuration_columns(trials)}
     # Equal to itself shifted by one row: all equal. Works for lists too, without making Python objects of them.
     return [name for name, values in columns.items() if not values[1:].equals(values[:-1])]
 
 
 def distinguishing_columns(trials: pa.Table) -> list[str]:
-    """varied_columns() without those that another one implies: `blocks` ... by `model`, `momentum` by `optimizer`."""
+    """varied_columns() without those that another one implies: `blocks` ... by `model`, `momentum` by `optimizer`.
+
+    `code` is implied by the values that name own code, unless the code was edited between two trials.
+    """
     varied = varied_columns(trials)
     implied = _implied_by("model", [name for name in varied if name in architecture_columns()], trials)
     implied |= _implied_by("optimizer", [name for name in varied if name == "momentum"], trials)
+    if "code" in varied:
+        rows = trials.select([*OWN_CODE_FIELDS, "code"]).to_pylist()
+        pairs = {(str([row[name] for name in OWN_CODE_FIELDS]), row["code"]) for row in rows}
+        implied |= {"code"} if len({names for names, _ in pairs}) == len(pairs) else set()
     return [name for name in varied if name not in implied]
 
 
@@ -215,7 +226,8 @@ def _board_query(parameters: Sequence[str], metric: RankingMetric) -> str:
         )
     )
     constant = dict.fromkeys(["sweep", "dataset", *parameters, "epochs", "num_parameters"])
-    assert constant.keys() <= {*table_schema("trials").names}, constant  # never a name from a file
+    names = {name for name in constant if not is_own_column(name)}
+    assert names <= {*table_schema("trials").names}, constant  # never a name from a file that could end the quotes
     return f"""
         WITH judged AS (
             SELECT * REPLACE ({finite}),

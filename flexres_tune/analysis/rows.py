@@ -10,12 +10,13 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from flexres_tune.analysis.metric import RankingMetric
+from flexres_tune.results.own_values import is_own_column, own_column
 from flexres_tune.results.schema import record_fields, table_schema, unit_of
 
 
@@ -27,7 +28,8 @@ def to_table(
     Null stands for a parameter that a row does not have, and for a number that is not finite. Columns of the unit
     `metric` are named for the metric, and have its unit: best_mean becomes best_val_accuracy_mean.
     """
-    schema = _row_schema(row_type, parameters)
+    own = {n: own_column([row.parameters.get(n) for row in rows]).type for n in parameters if is_own_column(n)}
+    schema = _row_schema(row_type, parameters, own)
     named = schema if metric is None else pa.schema([_of_metric(field, metric) for field in schema])
     if not rows:
         return named.empty_table()
@@ -57,13 +59,13 @@ def concatenate(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def _row_schema(row_type: type, parameters: Sequence[str]) -> pa.Schema:
+def _row_schema(row_type: type, parameters: Sequence[str], own: Mapping[str, pa.DataType]) -> pa.Schema:
     columns = {field.name: field for field in record_fields(row_type)}
     trials = table_schema("trials")
     fields: list[pa.Field] = []
     for name in (field.name for field in dataclasses.fields(row_type)):
         if name == "parameters":
-            fields += [trials.field(parameter) for parameter in parameters]
+            fields += [pa.field(name, own[name]) if name in own else trials.field(name) for name in parameters]
         elif name in columns and name not in parameters:
             fields.append(columns[name])
     return pa.schema(fields)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from flexres_tune.augment.homography import compose, sample, sample_exact
-from flexres_tune.augment.registry import AUGMENTATIONS, Geometric
-
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+from flexres_tune.augment.registry import Augmentation, Geometric, find_augmentation
 
 
 def build_augmentation(names: Sequence[str], image_size: int) -> Augmentation:
@@ -21,7 +19,7 @@ def build_augmentation(names: Sequence[str], image_size: int) -> Augmentation:
     Images are (B, 3, H, W), float32 in [0, 1] or uint8, and the result has the same type; the input is not modified.
     All random numbers come from the generator, which must be on the images' device. The host does not wait for it.
     """
-    rows = [AUGMENTATIONS[name] for name in names]
+    rows = [find_augmentation(name) for name in names]
     steps: list[Augmentation] = []
     for geometric, run in groupby(rows, key=lambda row: isinstance(row, Geometric)):
         if geometric:

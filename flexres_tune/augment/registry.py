@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +16,18 @@ from flexres_tune.augment.flip import draw_flip
 from flexres_tune.augment.perspective import draw_perspective
 from flexres_tune.augment.rotation import draw_rotation
 from flexres_tune.augment.trivialaugment import trivialaugment
+from flexres_tune.spec.user_code import CodeName
+
+
+class Augmentation(Protocol):
+    """What `augmentation: [crop, my_aug.py:solarize]` must name: a random change to a batch of images.
+
+    It must not modify its input, must take all its random numbers from the generator, which is on the images' device,
+    and must not wait for that device.
+    """
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, 3, H, W) float32 in [0, 1] -> the same shape, type and range."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,7 @@ class Geometric:
 class Pixelwise:
     """Any other augmentation: a function from images to images."""
 
-    apply: Callable[[Tensor, torch.Generator], Tensor]
+    apply: Augmentation
 
 
 AUGMENTATIONS: Mapping[str, Geometric | Pixelwise] = {
@@ -45,3 +58,8 @@ AUGMENTATIONS: Mapping[str, Geometric | Pixelwise] = {
     "trivialaugment": Pixelwise(trivialaugment),
     "cutout": Pixelwise(cutout),
 }
+
+
+def find_augmentation(name: str) -> Geometric | Pixelwise:
+    """The augmentation of a name, or of the user's own code."""
+    return Pixelwise(name.load()) if isinstance(name, CodeName) else AUGMENTATIONS[name]

@@ -16,9 +16,12 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
 from flexres_tune.spec import Architecture, TrialConfig
 from flexres_tune.spec.document import format_path
+from flexres_tune.spec.own_model import OwnModel
 from flexres_tune.spec.presets import PRESETS
+from flexres_tune.spec.trial import TRIAL_FIELDS
 from flexres_tune.spec.trial_values import build_config
-from flexres_tune.storage import AnyPath
+from flexres_tune.spec.user_code import Source
+from flexres_tune.storage import AnyPath, parse_json
 from flexres_tune.text import excerpt
 
 
@@ -68,9 +71,17 @@ def config_of(row: Mapping[str, Any]) -> TrialConfig:
     Raises:
         ResultsError: the columns are not a configuration, or do not give the row's trial_id.
     """
-    model = {name: row[name] for name in Architecture.model_fields}
-    own = {name: row[name] for name in TrialConfig.model_fields if name not in ("model", "seed")}
-    config, findings = build_config({**own, "model": model}, row["seed"])
+    values = {name: row[name] for name in TRIAL_FIELDS if name not in ("model", "seed")}
+    try:
+        code, own_values = (parse_json(row.get(name) or "{}") for name in ("code", "own_values"))
+        code = {name: Source(target=name, digest=digest) for name, digest in code.items()}
+        values |= {key: value for key, value in own_values.items() if key.startswith(("model.", "optimizer."))}
+    except (ValueError, AttributeError) as error:
+        raise ResultsError(
+            f"trial {excerpt(row['trial_id'])}: its columns code and own_values must be JSON objects: {excerpt(error)}"
+        ) from None
+    model = row["model"] if row["model"] in code else {name: row[name] for name in Architecture.model_fields}
+    config, findings = build_config({**values, "model": model}, row["seed"], code)
     if config is None:
         problems = "; ".join(str(Problem(format_path(path), message)) for path, message in findings)
         raise ResultsError(
@@ -87,10 +98,13 @@ def config_of(row: Mapping[str, Any]) -> TrialConfig:
 
 def train_command(config: TrialConfig, checkpoint: AnyPath) -> str:
     """The command that trains this trial again, without Ray, and saves its weights at `checkpoint`."""
-    values = config.model_dump(mode="json", exclude_defaults=True)
+    values = config.model_dump(mode="json", exclude_defaults=True, exclude={"code", "optimizer_values"})
     model = values.pop("model")
-    values = {"model": config.model.name} | values if config.model.name in PRESETS else model | values
+    is_named = config.model.name in PRESETS or isinstance(config.model, OwnModel)
+    values = {"model": config.model.name} | values if is_named else model | values
     words = ["python", "-m", "flexres_tune.train"]
+    for name, value in config.own_values.items():
+        words += ["--set", f"{name}={json.dumps(value)}"]
     for name, value in values.items():
         words += ["--" + name.replace("_", "-"), _text(value)]
     return shlex.join([*words, "--checkpoint", str(checkpoint)])

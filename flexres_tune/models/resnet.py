@@ -9,22 +9,26 @@ from torch import Tensor, nn
 
 from flexres_tune.models.blocks import BLOCKS, conv, conv_norm
 from flexres_tune.spec.architecture import Architecture
+from flexres_tune.spec.own_model import OwnModel
 from flexres_tune.spec.parameters import IMAGE_CHANNELS, list_layers, parse_architecture
 
 
 def build_model(
-    architecture: str | Mapping[str, Any] | Architecture, num_classes: int = 10, image_size: int = 32
-) -> ResNet:
+    architecture: str | Mapping[str, Any] | Architecture | OwnModel, num_classes: int = 10, image_size: int = 32
+) -> nn.Module:
     """A newly initialised network; its weights depend only on torch's global generator, which the caller seeds.
 
     Args:
-        architecture: a preset's name, a mapping with the presets' keys, or an Architecture.
+        architecture: a preset's name, a mapping with the presets' keys, an Architecture or an OwnModel.
         num_classes: outputs of the classifier.
         image_size: height and width of the (square, RGB) images in pixels.
 
     Raises:
         ArchitectureError: the architecture is not valid, or its pool window does not fit the last map.
+        CodeError: an own model cannot be built.
     """
+    if isinstance(architecture, OwnModel):
+        return architecture.build(num_classes, image_size)
     return ResNet(parse_architecture(architecture), num_classes, image_size)
 
 

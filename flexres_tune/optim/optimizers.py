@@ -9,12 +9,13 @@ then groups tensors itself on CUDA and loops over them on a CPU.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.spec.user_code import CodeError, CodeName, describe_error, signature_problem
 
 OF_THE_DEVICE = {"fused", "foreach", "capturable", "differentiable", "lr"}  # lr is set before each step
 # name: (class, fixed arguments). To add one: its row here, and its row in spec/trial.py's OPTIMIZER_TRAITS.
@@ -34,6 +35,8 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: TrialConfig) -> 
     Set each step's rate with `set_learning_rate`. Weight decay applies to all parameters, batch norm's included, as is
     usual on CIFAR-10 (He et al. 2016).
     """
+    if isinstance(config.optimizer, CodeName):
+        return _build_own(config.optimizer, parameters, config)
     cls, kwargs = OPTIMIZERS[config.optimizer]
     parameters = list(parameters)
     if kwargs.get("fused") and not has_fused_kernel(cls, parameters[0].device):
@@ -59,6 +62,33 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, A
     own = [{key: group[key] for key in group.keys() & OF_THE_DEVICE} for group in optimizer.param_groups]
     groups = [{**group, **mine} for group, mine in zip(saved["param_groups"], own, strict=True)]
     optimizer.load_state_dict({**saved, "param_groups": groups})
+
+
+class OptimizerBuilder(Protocol):
+    """What `optimizer: my_optim.py:Lion` must name: a function, or the class of an optimizer.
+
+    Its optimizer must read `lr` from its param_groups at every step, because the schedule writes it there. step() must
+    not wait for the device. Its state must be tensors and numbers in `state`, as checkpoints save state_dict().
+    """
+
+    def __call__(
+        self, parameters: list[nn.Parameter], *, lr: float, weight_decay: float, **values: Any
+    ) -> torch.optim.Optimizer:
+        """The optimizer of float32 parameters on one device; `values` are the sweep's `optimizer.` values."""
+
+
+def _build_own(code: CodeName, parameters: Iterable[nn.Parameter], config: TrialConfig) -> torch.optim.Optimizer:
+    arguments = {"lr": config.lr, "weight_decay": config.weight_decay} | config.optimizer_values
+    parameters = list(parameters)
+    if problem := signature_problem(code, parameters, **arguments):
+        raise CodeError(problem)
+    try:
+        optimizer = code.load()(parameters, **arguments)
+    except Exception as error:
+        raise CodeError(f"{code} must build an optimizer, but raised {describe_error(error)}") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise CodeError(f"{code} must return a torch.optim.Optimizer, but returned a {type(optimizer).__name__}")
+    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -6,9 +6,18 @@ They are pure functions of the step, so a checkpoint need not hold any state of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.spec.user_code import CodeName
+
+
+class Schedule(Protocol):
+    """What `lr_schedule: my_schedules.py:trapezoid` must name: a pure function of the step."""
+
+    def __call__(self, step: int, num_steps: int) -> float:
+        """The factor of the peak learning rate at `step`, from 0 to num_steps - 1; at least 0."""
 
 
 def learning_rate(config: TrialConfig, step: int, num_steps_per_epoch: int) -> float:
@@ -19,7 +28,9 @@ def learning_rate(config: TrialConfig, step: int, num_steps_per_epoch: int) -> f
         step: from 0 over the whole trial, to epochs * num_steps_per_epoch - 1.
         num_steps_per_epoch: optimizer steps per epoch.
     """
-    shape = SCHEDULES[config.lr_schedule](step, config.epochs * num_steps_per_epoch)
+    name = config.lr_schedule
+    schedule: Schedule = name.load() if isinstance(name, CodeName) else SCHEDULES[name]
+    shape = schedule(step, config.epochs * num_steps_per_epoch)
     return config.lr * _warmup(step, config.warmup_epochs * num_steps_per_epoch) * shape
 
 
@@ -61,7 +72,7 @@ def _anneal(start: float, end: float, progress: float) -> float:
 
 
 # To add one: a function, its row here, and its name in spec/trial.py's SCHEDULE_NAMES.
-SCHEDULES: Mapping[str, Callable[[int, int], float]] = {
+SCHEDULES: Mapping[str, Schedule] = {
     "constant": constant,
     "cosine": cosine,
     "step": step_decay,

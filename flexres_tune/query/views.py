@@ -27,6 +27,7 @@ from flexres_tune.display.format import format_percent, format_value, sparkline
 from flexres_tune.display.render import Section
 from flexres_tune.query.output import Answer
 from flexres_tune.records import TrialStatus, column
+from flexres_tune.results.own_values import is_own_column
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import config_columns, unit_of, with_units
 from flexres_tune.text import plural
@@ -85,7 +86,7 @@ def _board_section(board: Board, table: pa.Table) -> Section:
         table, note = _shorten_verdicts(table)
         notes += note
     table, caption = _constants_as_caption(table)
-    parameters = [name for name in table.column_names if name in config_columns()]
+    parameters = [name for name in table.column_names if name in config_columns() or is_own_column(name)]
     return Section(
         table,
         title=f"{board.sweep} on {board.dataset}" if board.dataset else board.sweep,

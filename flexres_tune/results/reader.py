@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from flexres_tune.errors import ResultsError, StorageError, describe_os_error
 from flexres_tune.names import name_problem
+from flexres_tune.results.own_values import with_own_values
 from flexres_tune.results.parts import Part, join, last_written, list_parts, read_part
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.storage import AnyPath, is_remote, list_folder, make_path
@@ -89,9 +90,13 @@ class Results:
         return self.table("decisions", sweep)
 
     def table(self, name: str, sweep: str | None = None) -> pa.Table:
-        """One of TABLES, of one sweep or of all; the columns of today's schema first, then others that older parts have."""
+        """One of TABLES, of one sweep or of all; the columns of today's schema first, then others that older parts have.
+
+        `trials` also has a column per own value, such as `model.width`.
+        """
         sweeps = self.sweeps() if sweep is None else self.choose(sweep)
-        return join(name, [self._load(name, each) for each in sweeps])
+        table = join(name, [self._load(name, each) for each in sweeps])
+        return with_own_values(table) if name == "trials" else table
 
     def sql(self, query: str, sweep: str | None = None, time_limit_s: float | None = None) -> pa.Table:
         """Result of a DuckDB query over the views trials, epochs and decisions, of one sweep or of all.

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from flexres_tune.records import Decision, EpochRecord, TrialRecord
 from flexres_tune.spec import Architecture, TrialConfig
+from flexres_tune.spec.trial import TRIAL_FIELDS
 
 # The first columns of `trials`; the configuration's follow, then the rest of TrialRecord.
 IDENTITY = ("sweep", "trial_id", "config_id", "seed", "stage", "profile", "status", "error", "attempt")
@@ -106,10 +107,18 @@ def _config_fields() -> list[pa.Field]:
     def described(name: str, info) -> pa.Field:
         return _field(name, _arrow_type(info.annotation, integer=pa.int32()), meaning=info.description or "")
 
-    own = {name: info for name, info in TrialConfig.model_fields.items() if name not in ("model", "seed")}
-    model = _field("model", pa.string(), meaning="name of the preset, or the architecture in short if it is no preset")
+    own = {name: TrialConfig.model_fields[name] for name in TRIAL_FIELDS if name not in ("model", "seed")}
+    model = _field(
+        "model",
+        pa.string(),
+        meaning="name of the preset, the architecture in short if it is no preset, or the own model",
+    )
     architecture = [described(name, info) for name, info in Architecture.model_fields.items()]
-    return [model, *architecture, *(described(name, info) for name, info in own.items())]
+    of_code = [
+        _field("own_values", pa.string(), "values of own models and optimizers, JSON by the sweep file's key, or null"),
+        _field("code", pa.string(), "digest of the source of each value that names the user's own code, JSON, or null"),
+    ]
+    return [model, *architecture, *(described(name, info) for name, info in own.items()), *of_code]
 
 
 def _field(name: str, kind: pa.DataType, meaning: str = "", unit: str = "") -> pa.Field:

@@ -90,6 +90,12 @@ def run(
         list[LoggerName] | None,
         typer.Option(help="Also log epochs there; may be repeated. Its package must be installed."),
     ] = None,
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code", help="Let the sweep file name code outside of its folder and in installed packages."
+        ),
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own messages too.")] = False,
 ) -> None:
     """Run the trials of a sweep that are not in the tables yet."""
@@ -111,6 +117,7 @@ def run(
         max_concurrent=max_concurrent,
         trial_timeout_s=trial_timeout,
         loggers=tuple(logger or ()),
+        allow_code=allow_code,
         verbose=verbose,
     )
     session = Session(sweep, options)

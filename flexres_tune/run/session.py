@@ -70,6 +70,7 @@ class Session:
         spec = self._load(has_nvidia_gpu)
         trials = expand_trials(spec, describe_dataset)
         self.print_profile(spec)
+        self.print_code(spec)
         paths = SweepPaths(self.options.storage, spec.name)
         history = _read_scores(paths, spec, self.options.retry)
         work = ListSearch(()).work if spec.method == "tpe" else make_search(spec, trials, history).work
@@ -102,6 +103,12 @@ class Session:
                 "--profile none overrides"
             )
 
+    def print_code(self, spec: SweepSpec) -> None:
+        """Say which code of the user's own the sweep imports, in this process and in those of its trials."""
+        for name, source in spec.code.items():
+            files = ", ".join(str(Path(source.folder, file)) for file, _ in source.files) or source.target
+            self.print(f"imports code: {name} ({files}; digest {source.digest})")
+
     def _load(self, has_gpu: Callable[[], bool]) -> SweepSpec:
         spec = load_sweep(
             self.file,
@@ -109,6 +116,7 @@ class Session:
             overrides=self.options.overrides,
             has_gpu=has_gpu,
             describe=describe_dataset,
+            allow_code=self.options.allow_code,
         )
         if spec.reproduces is not None:
             from flexres_tune.analysis.published import (
@@ -138,6 +146,7 @@ class _SweepRun:
         """Run the stages that have something to do; returns the exit status."""
         searches = self._read_work()[1]
         self._session.print_profile(self._spec)
+        self._session.print_code(self._spec)
         if self._options.stage == "confirm":
             self._check_can_confirm(searches[Stage.SCREEN])
         selected = [searches[stage].work for stage in self._stages]

@@ -18,6 +18,7 @@ from flexres_tune.errors import FlexResError, Problem, SpecError
 from flexres_tune.records import Stage
 from flexres_tune.spec.document import Finding, KeyPath, show_values, sorted_problems
 from flexres_tune.spec.parameters import InputShape, check_budget
+from flexres_tune.spec.references import check_code
 from flexres_tune.spec.sweep import SweepSpec
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import apply_values, build_config, parse_model
@@ -244,11 +245,13 @@ def _plan(spec: SweepSpec, cell: _Cell, describe: Describe) -> tuple[PlannedTria
 
     A model over the budget gives a trial as well as a finding, because a random search draws it again.
     """
-    values, problems = apply_width(apply_values(spec.base, cell.varied), describe, spec.max_parameters)
+    written = apply_values(spec.base, cell.varied)
+    values, problems = apply_width(written, describe, spec.max_parameters, spec.code)
     if problems:
         return None, [(_locate(spec, cell, path), message) for path, message in problems]
-    config, problems = build_config(values, spec.seeds[0])
-    if config is None:
+    config, problems = build_config(values, spec.seeds[0], spec.code)
+    problems += check_code(config) if config else []
+    if config is None or problems:
         return None, [(_locate(spec, cell, path), message) for path, message in problems]
     try:
         shape = describe(config.dataset)
@@ -289,7 +292,9 @@ def _has(key: str, value: Any, values: Mapping[str, Any], config: TrialConfig | 
     if config is None:
         return False
     if key == "model" or key.startswith("model."):
-        return parse_model(apply_values(values, {key: value}))[0] == config.model
+        return parse_model(apply_values(values, {key: value}), config.code)[0] == config.model
+    if key.startswith("optimizer."):
+        return config.own_values.get(key) == value
     if isinstance(value, list):
         value = tuple(value)
     if key == "compile" and isinstance(value, bool):

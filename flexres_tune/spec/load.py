@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from flexres_tune.errors import Problem, SpecError
-from flexres_tune.spec.document import Document, sorted_problems
+from flexres_tune.spec.document import Document, Finding, sorted_problems
 from flexres_tune.spec.expand import Describe, check_trials, count_trials
 from flexres_tune.spec.messages import findings, suggest_key
 from flexres_tune.spec.overlay import with_overrides, with_profile
+from flexres_tune.spec.references import find_references, read_references
 from flexres_tune.spec.rules import check_rules, check_values
 from flexres_tune.spec.sweep import NOT_IN_A_FILE, SweepSpec
+from flexres_tune.spec.user_code import Source
 from flexres_tune.spec.yaml_reader import read_yaml
 
 TRIAL_MAKING_KEYS = {"method", "max_parameters", "seeds", "base", "parameters", "exclude", "num_trials", "order_seed"}
@@ -27,6 +31,7 @@ def load_sweep(
     overrides: Sequence[str] = (),
     has_gpu: Callable[[], bool] | None = None,
     describe: Describe | None = None,
+    allow_code: bool = False,
 ) -> SweepSpec:
     """The sweep in a YAML file, changed by a profile and overrides, checked.
 
@@ -39,7 +44,8 @@ def load_sweep(
         overrides: `key=value` as after `--set`, applied after the profile, such as `base.epochs=2`; values are YAML.
         has_gpu: whether trials find a GPU; called only if the answer matters.
         describe: image size and number of classes of a data set. With it the trials of the other profiles are checked
-            too; `expand_trials` checks those of the sweep that is returned.
+            too; `expand_trials` checks those of the sweep that is returned. Both import own code that the file names.
+        allow_code: whether the file may name code outside of its folder, and of any installed package.
 
     Raises:
         SpecError: every problem found.
@@ -59,11 +65,12 @@ def load_sweep(
         problems.extend(error.problems)
     others = [] if overrides else [name for name in ("none", *names) if name != profile]
 
-    spec, found, has_trials = _check(chosen, profile, str(path))
+    read = functools.partial(read_references, folder=Path(path).absolute().parent, allow_any=allow_code)
+    spec, found, has_trials = _check(chosen, profile, str(path), read)
     problems += found
     for name in others:
         changed = document if name == "none" else with_profile(document, name)
-        other, found, other_has_trials = _check(changed, name, str(path))
+        other, found, other_has_trials = _check(changed, name, str(path), read)
         problems += found
         if describe and other_has_trials and not (found and count_trials(other) > MAX_CHECKED_TRIALS):
             problems += check_trials(other, describe)
@@ -74,11 +81,15 @@ def load_sweep(
     return spec
 
 
-def _check(document: Document, profile: str, source: str) -> tuple[SweepSpec, list[Problem], bool]:
+def _check(
+    document: Document, profile: str, source: str, read: Callable[..., tuple[dict[str, Source], list[Finding]]]
+) -> tuple[SweepSpec, list[Problem], bool]:
     """The sweep without its wrong keys, its problems, and whether its trials can be listed."""
     found = [((key,), suggest_key(key, "sweep")) for key in NOT_IN_A_FILE if key in document.data]
-    bad_keys: set[str] = set()
-    data = {**document.data, "profile": profile, "source": source, "document": document}
+    code, unreadable = read(find_references(document.data))
+    found += unreadable
+    bad_keys = {str(where[0]) for where, _ in unreadable}
+    data = {**document.data, "profile": profile, "source": source, "document": document, "code": code}
     try:
         spec = SweepSpec.model_validate(data)
     except ValidationError as error:
@@ -86,7 +97,7 @@ def _check(document: Document, profile: str, source: str) -> tuple[SweepSpec, li
         bad_keys |= {str(where[0]) for where, _ in findings(error)}
         right = {key: value for key, value in data.items() if key not in bad_keys}
         spec = SweepSpec.model_validate({"name": "unnamed"} | right)
-    for where, message in check_values(document.data):
+    for where, message in check_values(document.data, code):
         bad_keys.add(str(where[0]))
         found.append((where, message))
     for where, message in check_rules(spec, frozenset(bad_keys)):

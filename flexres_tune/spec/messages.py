@@ -32,6 +32,7 @@ from flexres_tune.spec.trial import (
     AUGMENTATION_NAMES,
     OPTIMIZER_TRAITS,
     SCHEDULE_NAMES,
+    TRIAL_FIELDS,
     Compile,
     Precision,
     TrialConfig,
@@ -39,7 +40,7 @@ from flexres_tune.spec.trial import (
 from flexres_tune.text import did_you_mean
 
 TRIAL_KEYS: tuple[str, ...] = (
-    *(name for name in TrialConfig.model_fields if name != "seed"),
+    *(name for name in TRIAL_FIELDS if name != "seed"),
     *(f"model.{name}" for name in Architecture.model_fields),
 )
 

@@ -82,8 +82,8 @@ class _Layered:
 
     def put(self, path: KeyPath, value: Any, source: Document, source_path: KeyPath) -> None:
         """Set `path` to a value, and its places to those in the source; None removes it."""
-        if path == ("base", "model") and isinstance(self.data.get("base"), dict):
-            for key in [key for key in self.data["base"] if key.startswith("model.")]:
+        if path in (("base", "model"), ("base", "optimizer")) and isinstance(self.data.get("base"), dict):
+            for key in [key for key in self.data["base"] if key.startswith(f"{path[1]}.")]:
                 del self.data["base"][key]
         parent = self.data
         for i, part in enumerate(path[:-1]):
@@ -121,8 +121,8 @@ def _parse_key(key: str, data: Any, file: str) -> KeyPath:
             )
         name, indices = matched[1], re.findall(r"\d+", matched[2])
         under_trial = parts and parts[0] in ("base", "parameters")
-        if under_trial and parts[-1] == "model" and name in Architecture.model_fields:
-            parts[-1] = f"model.{name}"
+        if under_trial and _is_argument(parts, name, data):
+            parts[-1] = f"{parts[-1]}.{name}"
         else:
             parts.append(name)
         parts.extend(map(int, indices))
@@ -147,6 +147,15 @@ def _parse_key(key: str, data: Any, file: str) -> KeyPath:
             at = ".".join(map(str, parts[:i]))
             raise refuse(f"{at} must be a mapping to have the key {show(part)}, but is {show(here)}; set {at} itself")
     return tuple(parts)
+
+
+def _is_argument(parts: Sequence[str | int], name: str, data: Any) -> bool:
+    """Whether NAME after `base.model` or `base.optimizer` is part of the key: a field of the model, or own code's."""
+    field, section = parts[-1], data.get(parts[0]) if isinstance(data, dict) else None
+    if field == "model" and name in Architecture.model_fields:
+        return True
+    is_own = parts[0] == "parameters" or (isinstance(section, dict) and isinstance(section.get(field), str))
+    return field in ("model", "optimizer") and is_own and name not in ("value", "values", "min", "max", "distribution")
 
 
 def _copy(value: Any) -> Any:

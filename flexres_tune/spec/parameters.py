@@ -17,6 +17,8 @@ from pydantic import ValidationError
 from flexres_tune.errors import ArchitectureError, Problem
 from flexres_tune.spec.architecture import Architecture, preset
 from flexres_tune.spec.document import Finding
+from flexres_tune.spec.own_model import OwnModel, measure_model
+from flexres_tune.spec.user_code import CodeError
 from flexres_tune.text import did_you_mean
 
 EXPANSION = 4  # output channels of a bottleneck block over its C_i (He et al. 2016, Deep Residual Learning)
@@ -75,7 +77,7 @@ def parse_architecture(architecture: str | Mapping[str, Any] | Architecture) -> 
 
 
 def count_parameters(
-    architecture: str | Mapping[str, Any] | Architecture, num_classes: int = 10, image_size: int = 32
+    architecture: str | Mapping[str, Any] | Architecture | OwnModel, num_classes: int = 10, image_size: int = 32
 ) -> int:
     """Exact number of trainable parameters.
 
@@ -83,13 +85,16 @@ def count_parameters(
     the number of blocks.
 
     Args:
-        architecture: a preset's name, a mapping with the presets' keys, or an Architecture.
+        architecture: a preset's name, a mapping with the presets' keys, an Architecture or an OwnModel.
         num_classes: outputs of the classifier.
         image_size: height and width of the (square, RGB) images in pixels.
 
     Raises:
         ArchitectureError: the architecture is not valid, or its pool window does not fit the last map.
+        CodeError: an own model cannot be built.
     """
+    if isinstance(architecture, OwnModel):
+        return measure_model(architecture, num_classes, image_size).num_parameters
     whole = parse_architecture(architecture)
     short = _shortened(whole)
     layers = list_layers(short, num_classes, image_size)
@@ -102,21 +107,32 @@ def count_parameters(
 
 
 def count_flops(
-    architecture: str | Mapping[str, Any] | Architecture, num_classes: int = 10, image_size: int = 32
+    architecture: str | Mapping[str, Any] | Architecture | OwnModel, num_classes: int = 10, image_size: int = 32
 ) -> int:
     """FLOPs of one image's forward pass (multiply and add are two); training takes three times as many."""
+    if isinstance(architecture, OwnModel):
+        return measure_model(architecture, num_classes, image_size).flops
     return sum(layer.flops for layer in list_layers(parse_architecture(architecture), num_classes, image_size))
 
 
-def check_budget(architecture: Architecture, dataset: str, shape: InputShape, budget: int) -> tuple[int, list[Finding]]:
+def check_budget(
+    architecture: Architecture | OwnModel, dataset: str, shape: InputShape, budget: int
+) -> tuple[int, list[Finding]]:
     """Number of parameters (0 if the model cannot be built) and problems; their paths start with the trial's key."""
     try:
         count = count_parameters(architecture, shape.num_classes, shape.image_size)
+    except CodeError as error:
+        return 0, [(("model",), str(error))]
     except ArchitectureError as error:
         images = f"{dataset} has {shape.image_size}x{shape.image_size} images"
         return 0, [(("model", "pool_size"), f"{error}; {images}")]
     if count <= budget:
         return count, []
+    if isinstance(architecture, OwnModel):
+        message = (
+            f"a model must have at most max_parameters={budget:,}, but {architecture.name} has {count:,}; shrink it"
+        )
+        return count, [(("model",), message)]
     layers = list_layers(_shortened(architecture), shape.num_classes, shape.image_size)
     heaviest = max(layers, key=lambda layer: layer.num_parameters)
     message = (

@@ -8,6 +8,7 @@ from typing import Any
 from flexres_tune.spec.document import Finding, show
 from flexres_tune.spec.levels import list_levels
 from flexres_tune.spec.messages import TRIAL_KEYS, suggest_key
+from flexres_tune.spec.references import Code, find_references, own_fields
 from flexres_tune.spec.sweep import Distribution, SweepSpec
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import check_value
@@ -26,16 +27,17 @@ def check_rules(spec: SweepSpec, bad_keys: frozenset[str]) -> Iterator[Finding]:
             yield from rule(spec)
 
 
-def check_values(data: Mapping[str, Any]) -> Iterator[Finding]:
+def check_values(data: Mapping[str, Any], code: Code) -> Iterator[Finding]:
     """Problems of single values in base, parameters and exclude, whatever else is wrong."""
+    own = own_fields(find_references(data), code)
     for path, values in (("base",), data.get("base")), *_entries("exclude", data.get("exclude")):
         for key, value in _items(values):
-            yield from _check(path, key, [((), value)])
+            yield from _check(path, key, [((), value)], code, own)
     grids = data.get("parameters")
     grids = [grids] if isinstance(grids, dict) else grids
     for path, grid in _entries("parameters", grids):
         for key, distribution in _items(grid):
-            yield from _check(path, key, list(_values(distribution)))
+            yield from _check(path, key, list(_values(distribution)), code, own)
 
 
 def _values(distribution: Any) -> Iterator[tuple[tuple, Any]]:
@@ -47,14 +49,19 @@ def _values(distribution: Any) -> Iterator[tuple[tuple, Any]]:
             yield from (((key, i), item) for i, item in enumerate(value))
 
 
-def _check(path: tuple, key: str, values: Sequence[tuple[tuple, Any]]) -> Iterator[Finding]:
+def _check(
+    path: tuple, key: str, values: Sequence[tuple[tuple, Any]], code: Code, own: frozenset[str]
+) -> Iterator[Finding]:
+    field, dot, name = str(key).partition(".")
+    if dot and field in own and name.isidentifier():
+        return  # an argument of own code, which says itself what it takes
     if key == "seed":
         yield (*path, key), "no such key in a trial; write seeds at the top level, for example seeds: [0, 1, 2]"
     elif key not in TRIAL_KEYS:
         yield (*path, key), suggest_key(key, "trial")
     else:
         for inner, value in values:
-            for rest, message in check_value(key, value):
+            for rest, message in check_value(key, value, code):
                 yield (*path, key, *inner, *rest), message
 
 

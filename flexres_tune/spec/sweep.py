@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, f
 from flexres_tune.names import name_problem
 from flexres_tune.spec.document import Document, show
 from flexres_tune.spec.trial import name_in, rule_error
+from flexres_tune.spec.user_code import Source
 from flexres_tune.text import join_words
 
 Method = Literal["grid", "random", "tpe"]
@@ -38,7 +39,7 @@ AUTO_PLACES = "30 % and 45 %"  # of a trial's epochs: where `grace_period: auto`
 
 SMALLEST_AMOUNT = 0.0001  # of a CPU or GPU: Ray counts in ten-thousandths
 
-NOT_IN_A_FILE = ("profile", "source", "document")  # fields of SweepSpec that the loader fills in
+NOT_IN_A_FILE = ("profile", "source", "document", "code")  # fields of SweepSpec that the loader fills in
 
 
 class _Part(BaseModel):
@@ -427,6 +428,10 @@ class SweepSpec(_Part):
     source: str = Field(default="", description="the file's name")
     document: InstanceOf[Document] = Field(
         default=Document({}), exclude=True, repr=False, description="where each key was written, for messages"
+    )
+
+    code: dict[str, Source] = Field(
+        default_factory=dict, exclude=True, repr=False, description="source of each reference to own code"
     )
 
     @field_validator("name")

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validat
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from flexres_tune.spec.architecture import Architecture
+from flexres_tune.spec.own_model import OwnModel
 from flexres_tune.spec.parameters import parse_architecture
+from flexres_tune.spec.user_code import CodeName, Source
 from flexres_tune.text import did_you_mean, join_words
 
 
@@ -21,6 +23,9 @@ class OptimizerTraits(NamedTuple):
     num_state_slots: int  # tensors that it keeps per parameter, each of the parameter's shape
     default_momentum: float | None = None  # None: it takes no momentum
     needs_momentum: bool = False  # with momentum 0 it would be another optimizer
+
+
+OWN_OPTIMIZER = OptimizerTraits(2)  # what is assumed of an optimizer of the user's own: at most Adam's state
 
 
 # The rows that a new optimizer, schedule, augmentation or source of images needs here; docs/architecture.md has the rest
@@ -45,14 +50,22 @@ AUGMENTATION_NAMES: tuple[str, ...] = (
 DATASET_FORMS: tuple[str, ...] = ("digits", "cifar10", "parquet:PATH")
 
 OPTIMIZER_NAMES: tuple[str, ...] = tuple(OPTIMIZER_TRAITS)
+OWN_CODE_FIELDS = ("model", "optimizer", "lr_schedule", "augmentation", "dataset")  # whose values may name own code
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 
 
+def optimizer_traits(name: str) -> OptimizerTraits:
+    """Traits of an optimizer by its name, or those that are assumed of an own one."""
+    return OWN_OPTIMIZER if isinstance(name, CodeName) else OPTIMIZER_TRAITS[name]
+
+
 def name_in(registry: Callable[[], Iterable[str]]) -> PlainValidator:
-    """Validator of a name that a registry has; the registry is read when a value is checked, so it may grow."""
+    """Validator of a name that a registry has, or of the user's own code; the registry may grow."""
 
     def check(value: Any) -> str:
+        if isinstance(value, CodeName):
+            return value
         names = list(registry())
         if value not in names:
             raise PydanticKnownError("literal_error", {"expected": join_words(names)})
@@ -78,7 +91,9 @@ class TrialConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Architecture = Field(description="architecture: a preset's name, or a mapping with blocks and channels")
+    model: Architecture | OwnModel = Field(
+        description="architecture: a preset's name, a mapping with blocks and channels, or FILE.py:NAME"
+    )
     dataset: str = Field(default="cifar10", description=join_words(DATASET_FORMS))
     num_train_images: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None,
@@ -126,10 +141,36 @@ class TrialConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = Field(
         default=0, description="seed of weights, order and augmentation"
     )
+    optimizer_values: dict[str, Any] = Field(
+        default_factory=dict, description="keyword arguments of an own optimizer, written optimizer.NAME in a sweep"
+    )
+    code: dict[str, Source] = Field(
+        default_factory=dict, description="source of each value that names the user's own code"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _attach_code(cls, data: Any) -> Any:
+        """Give each reference its source; a reference without one is refused by the check of its field."""
+        if not isinstance(data, Mapping) or not data.get("code"):
+            return data
+        code = {name: Source.model_validate(source) for name, source in data["code"].items()}
+
+        def attach(value: Any) -> Any:
+            if isinstance(value, list | tuple):
+                return [attach(item) for item in value]
+            return CodeName(value, code[value]) if isinstance(value, str) and value in code else value
+
+        fields = {key: attach(data[key]) for key in OWN_CODE_FIELDS if key in data}
+        if isinstance(model := data.get("model"), Mapping) and "code" in model:
+            fields["model"] = {**model, "code": attach(model["code"])}
+        return {**data, **fields}
 
     @field_validator("model", mode="before")
     @classmethod
     def _parse_model(cls, value: Any) -> Any:
+        if isinstance(value, CodeName | OwnModel) or (isinstance(value, Mapping) and "code" in value):
+            return {"code": value} if isinstance(value, CodeName) else value
         if isinstance(value, str | Mapping | Architecture):
             return parse_architecture(value)
         raise ValueError(f"must be a preset's name or a mapping with blocks and channels, but got {value!r}")
@@ -139,9 +180,12 @@ class TrialConfig(BaseModel):
     def _on_off(cls, value: Any) -> Any:
         return ("on" if value else "off") if isinstance(value, bool) else value
 
-    @field_validator("dataset")
+    @field_validator("dataset", mode="wrap")
     @classmethod
-    def _known_dataset(cls, value: str) -> str:
+    def _known_dataset(cls, value: Any, as_text: Callable[[Any], str]) -> str:
+        if isinstance(value, CodeName):
+            return value
+        value = as_text(value)
         name, colon, path = value.partition(":")
         if (f"{name}:PATH" if colon else name) in DATASET_FORMS and bool(path) == bool(colon) and "\0" not in path:
             return value
@@ -159,13 +203,22 @@ class TrialConfig(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> TrialConfig:
-        traits = OPTIMIZER_TRAITS[self.optimizer]
+        traits = optimizer_traits(self.optimizer)
+        if self.optimizer_values and not isinstance(self.optimizer, CodeName):
+            name = next(iter(self.optimizer_values))
+            raise rule_error(
+                f"optimizer.{name}",
+                f"optimizer.{name} belongs to an optimizer of your own, FILE.py:NAME, but optimizer is "
+                f"{self.optimizer}; leave it out",
+            )
         if self.momentum is not None and traits.default_momentum is None:
+            is_own = isinstance(self.optimizer, CodeName)
             takers = [name for name, row in OPTIMIZER_TRAITS.items() if row.default_momentum is not None]
             raise rule_error(
                 "momentum",
                 f"momentum belongs to {join_words(takers, 'and')}, but optimizer is {self.optimizer} and momentum "
-                f"{self.momentum:g}; leave it out, or give it only with optimizer: sgd in a union of grids",
+                f"{self.momentum:g}; leave it out, or give it only with optimizer: sgd in a union of grids"
+                + ("; what your optimizer takes is written optimizer.momentum" if is_own else ""),
             )
         if self.momentum is None:
             object.__setattr__(self, "momentum", traits.default_momentum)  # frozen; so both spellings have one id
@@ -199,17 +252,37 @@ class TrialConfig(BaseModel):
     def columns(self) -> dict[str, Any]:
         """The configuration's columns in the tables: every field of the trial and of its architecture.
 
-        `model` is the preset's name, or the shape if no preset has it; `seed` is not among them.
+        `model` is the preset's name, or the shape if no preset has it; `seed` is not among them. The architecture's
+        fields are null for an own model. `own_values` and `code` are JSON texts, null without own code.
         """
         values = self.to_dict()
         architecture = values.pop("model")
-        del values["seed"]
-        return {"model": self.model.name, **architecture, **values}
+        for name in ("seed", "optimizer_values", "code"):
+            del values[name]
+        if isinstance(self.model, OwnModel):
+            architecture = dict.fromkeys(Architecture.model_fields)
+        own = {"own_values": self.own_values, "code": self._digests}
+        return {"model": self.model.name, **architecture, **values} | {
+            name: json.dumps(value, sort_keys=True) if value else None for name, value in own.items()
+        }
+
+    @property
+    def own_values(self) -> dict[str, Any]:
+        """Values of own models and optimizers by the key of a sweep file, such as `model.width`."""
+        of_model = self.model.values if isinstance(self.model, OwnModel) else {}
+        return {f"model.{name}": value for name, value in of_model.items()} | {
+            f"optimizer.{name}": value for name, value in self.optimizer_values.items()
+        }
+
+    @property
+    def _digests(self) -> dict[str, str]:
+        return {name: source.digest for name, source in self.code.items()}
 
     @property
     def config_id(self) -> str:
         """Hash of everything that affects the result except the seed: twelve hex digits."""
-        return _digest(self.model_dump(mode="json", exclude={"seed", "model"}, exclude_defaults=True), self.model)
+        values = self.model_dump(mode="json", exclude={"seed", "model", "code"}, exclude_defaults=True)
+        return _digest(values | ({"code": self._digests} if self.code else {}), self.model)
 
     @property
     def trial_id(self) -> str:
@@ -217,7 +290,11 @@ class TrialConfig(BaseModel):
         return f"{self.config_id}-{self.seed}"
 
 
-def _digest(values: dict[str, Any], model: Architecture) -> str:
+# The fields that sweep files, command lines and tables have by their own names
+TRIAL_FIELDS: tuple[str, ...] = tuple(n for n in TrialConfig.model_fields if n not in ("optimizer_values", "code"))
+
+
+def _digest(values: dict[str, Any], model: Architecture | OwnModel) -> str:
     values = values | {"model": model.model_dump(mode="json")}
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

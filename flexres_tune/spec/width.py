@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from math import floor
+from types import MappingProxyType
 from typing import Any
 
 from flexres_tune.errors import ArchitectureError, FlexResError
 from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.document import Finding, show
+from flexres_tune.spec.own_model import OwnModel, widest_own
 from flexres_tune.spec.parameters import EXPANSION, InputShape, count_parameters, parse_architecture
 from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.spec.user_code import CodeError, CodeName, Source
 
 FIT = "fit"  # the only value of `width`
 MAX_CHANNELS = 100_000  # as Architecture allows
@@ -66,13 +69,19 @@ def with_ratio(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply_width(
-    values: Mapping[str, Any], describe: Callable[[str], InputShape | None], max_parameters: int
+    values: Mapping[str, Any],
+    describe: Callable[[str], InputShape | None],
+    max_parameters: int,
+    code: Mapping[str, Source] = MappingProxyType({}),
 ) -> tuple[dict[str, Any], list[Finding]]:
     """A trial's values with `width: fit` replaced by plain channels, so that no id depends on it.
 
     Values without `width` are returned as they are. Of a model that is wrong in another way only `width` is removed:
-    the check of all models reports the rest. Paths of findings start with the trial's key.
+    the check of all models reports the rest. Paths of findings start with the trial's key. Of an own model, which
+    `code` has the source of, `model.width: fit` becomes the largest whole width that it can be called with.
     """
+    if values.get("model.width") == FIT and isinstance(values.get("model"), str) and values["model"] in code:
+        return _apply_own_width(values, describe, max_parameters, code)
     model = _merged(values)
     if model is None or "width" not in model:
         return dict(values), []
@@ -90,6 +99,28 @@ def apply_width(
     except FlexResError:
         return {**rest, "model": template}, []
     return {**rest, "model": {**template, "channels": list(channels)}}, []
+
+
+def _apply_own_width(
+    values: Mapping[str, Any],
+    describe: Callable[[str], InputShape | None],
+    max_parameters: int,
+    code: Mapping[str, Source],
+) -> tuple[dict[str, Any], list[Finding]]:
+    name = values["model"]
+    given = {key.removeprefix("model."): value for key, value in values.items() if key.startswith("model.")}
+    del given["width"]
+    dataset = values.get("dataset", TrialConfig.model_fields["dataset"].default)
+    try:
+        shape = describe(CodeName(dataset, code[dataset]) if dataset in code else dataset)
+        num_classes, image_size = (shape.num_classes, shape.image_size) if shape else (10, 32)
+        model = OwnModel(code=CodeName(name, code[name]), values=given)
+        width = widest_own(model, max_parameters, num_classes, image_size).values["width"]
+    except CodeError as error:
+        return {**values, "model.width": 1}, [(("model.width",), str(error))]
+    except FlexResError:  # the data set, which another check reports
+        return {**values, "model.width": 1}, []
+    return {**values, "model.width": width}, []
 
 
 def width_problem(value: Any) -> str | None:

@@ -14,7 +14,7 @@ from flexres_tune.records import TrialRecord, TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.search.base import PastTrial
 from flexres_tune.spec import PlannedTrial
-from flexres_tune.spec.trial import OPTIMIZER_TRAITS
+from flexres_tune.spec.trial import optimizer_traits
 from flexres_tune.storage import list_folder, remove_temporary_files
 from flexres_tune.sweep.journal import TrialState
 from flexres_tune.text import format_bytes
@@ -40,7 +40,7 @@ def checkpoint_period_s(num_concurrent: int) -> float:
 def checkpoint_bytes(trial: PlannedTrial) -> int:
     """Size of one checkpoint: each parameter and the optimizer's state for it, in float32."""
     config = trial.config
-    num_slots = OPTIMIZER_TRAITS[config.optimizer].num_state_slots if config.momentum != 0 else 0
+    num_slots = optimizer_traits(config.optimizer).num_state_slots if config.momentum != 0 else 0
     return trial.num_parameters * 4 * (1 + num_slots) + CHECKPOINT_BYTES
 
 

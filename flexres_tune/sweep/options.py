@@ -17,6 +17,7 @@ class RunOptions:
     # which sweep
     profile: str = "auto"  # auto: laptop if there is no GPU
     overrides: tuple[str, ...] = ()  # KEY=VALUE
+    allow_code: bool = False  # the file may name code outside of its folder and of installed packages
     stage: Literal["all", "screen", "confirm"] = "all"
     # which of its trials
     reuse: bool = True  # copy rows that other sweeps have

@@ -78,7 +78,7 @@ def list_options(config: TrialConfig, device: torch.device) -> list[Execution]:
         options.append(Execution(device, "tf32"))
     if wanted == "bf16" or (wanted == "auto" and has_fast_bf16(device)):
         options.append(Execution(device, "bf16"))
-    if device.type == "cuda" and config.compile != "on":
+    if device.type == "cuda" and config.compile != "on" and not config.code:  # own code may wait or branch
         options += [replace(option, graphs=True) for option in options if option.channels_last]
     return options
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from flexres_tune.datasets.images import ImageData
 from flexres_tune.errors import ArchitectureError, DivergedError
 from flexres_tune.records import EpochMetrics
+from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.parameters import list_layers
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.checkpoint import Checkpointer
@@ -113,7 +114,7 @@ def _metrics(
 
 def _check_batch_norm(config: TrialConfig, data: ImageData) -> None:
     """Refuse before training what torch would refuse at the first step: batch norm over one value per channel."""
-    if min(batch_sizes(len(data.train.labels), config.batch_size)) > 1:
+    if min(batch_sizes(len(data.train.labels), config.batch_size)) > 1 or not isinstance(config.model, Architecture):
         return
     for layer in list_layers(config.model, data.num_classes, data.image_size):
         if layer.shape[1:] == (1, 1) and layer.name != "pool":
