@@ -21,7 +21,7 @@ from flexres_tune.spec.document import Finding, show
 from flexres_tune.spec.messages import CHOICES, TRIAL_KEYS
 from flexres_tune.spec.parameters import check_budget
 from flexres_tune.spec.presets import PRESETS
-from flexres_tune.spec.references import check_code, find_references, read_references
+from flexres_tune.spec.references import check_code, find_references, own_fields, read_references
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import build_config, check_value
 from flexres_tune.spec.width import apply_width
@@ -87,13 +87,15 @@ def read_config(
         message = f"must be given, or else --blocks and --channels; presets: {', '.join(PRESETS)}"
         raise SpecError([Problem("--model", message)])
     values.setdefault("model", {})
-    code, unreadable = read_references(find_references({"base": values}), Path(), allow_any=True)
+    references = list(find_references({"base": values}))
+    code, unreadable = read_references(references, Path(), allow_any=True)
+    own = own_fields(references, code)
     refuse((path[1:], message) for path, message in unreadable)
     # each value is checked alone first, because a wrong model would hide the problems of the other values
     findings = [
         ((key, *path), message)
         for key in values
-        if key in TRIAL_KEYS and key != "model" and not (key.startswith("model.") and values["model"] in code)
+        if key in TRIAL_KEYS and key != "model" and not (key.startswith("model.") and "model" in own)
         for path, message in check_value(key, values[key], code)
     ]
     seed = values.pop("seed", 0)
