@@ -10,7 +10,10 @@ import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def column(meaning: str, unit: str = "", **kwargs) -> dataclasses.Field:
@@ -36,6 +39,10 @@ class TrialStatus(StrEnum):
 
 
 PrecisionUsed = Literal["fp32", "tf32", "bf16"]
+ClassNumber = Annotated[int, "uint16"]  # the second argument is the Arrow type of the column
+Probability = Annotated[float, "float32"]
+ImageNumber = Annotated[int, "int32"]
+MAX_CLASSES = 2**16  # that a column of class numbers can tell apart; predictions of more classes are not stored
 
 
 class Stage(StrEnum):
@@ -161,3 +168,62 @@ class TrialRecord:
     reused_from: str | None = column(
         "sweep that ran the trial, if the row was copied from it; null if this sweep ran it", default=None
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a trained model says about each image of a split: (N,) arrays, in the order of the split.
+
+    Classes are uint16. Probabilities are float32 numbers that float16 can hold, so that their file is small. `second`
+    and `third` are the classes of the next highest probabilities; with two classes there is no third, which is None.
+    """
+
+    labels: np.ndarray
+    images: np.ndarray  # int32, see LabelRecord.image
+    predicted: np.ndarray
+    predicted_probability: np.ndarray
+    second: np.ndarray
+    second_probability: np.ndarray
+    third: np.ndarray | None
+    third_probability: np.ndarray | None
+    true_probability: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PredictionRecord:
+    """What a trial that ran all its epochs says about each image of a split, after the last one: a row of `predictions`.
+
+    The lists have one element per image, in the order of the row of `labels` with the same dataset, split and subset.
+    """
+
+    trial_id: str = column("trial whose weights after the last epoch were used")
+    dataset: str = column("data set of the images")
+    split: str = column("val | test")
+    subset: str = column("which images are held out for validation: fixed, or those of a seed or fold")
+    predicted: tuple[ClassNumber, ...] = column("class with the highest probability, per image")
+    predicted_probability: tuple[Probability, ...] = column("its probability, in float16 precision", "fraction")
+    second: tuple[ClassNumber, ...] = column("class with the second highest probability, per image")
+    second_probability: tuple[Probability, ...] = column("its probability, in float16 precision", "fraction")
+    third: tuple[ClassNumber, ...] | None = column(
+        "class with the third highest probability, per image; null if there are two classes"
+    )
+    third_probability: tuple[Probability, ...] | None = column("its probability, in float16 precision", "fraction")
+    true_probability: tuple[Probability, ...] = column(
+        "probability of the image's label, in float16 precision", "fraction"
+    )
+    sweep: str = column("sweep's name", default="")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelRecord:
+    """The images of a split and their labels: a row of `labels`."""
+
+    dataset: str = column("data set of the images")
+    split: str = column("val | test")
+    subset: str = column("which images are held out for validation: fixed, or those of a seed or fold")
+    image: tuple[ImageNumber, ...] = column(
+        "number of the image, from 0, among the data set's training images (val) or test images (test)"
+    )
+    label: tuple[ClassNumber, ...] = column("the image's class")
+    class_names: tuple[str, ...] = column("names of the classes, from class 0")
+    sweep: str = column("sweep's name", default="")

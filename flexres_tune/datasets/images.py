@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from flexres_tune.datasets.arrays import fixed_permutation
 from flexres_tune.datasets.sources import find_source
 from flexres_tune.errors import DataError
 
@@ -18,9 +20,14 @@ class Split:
 
     images: Tensor  # (N, 3, H, W) uint8
     labels: Tensor  # (N,) int64
+    numbers: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))  # (N,) int32, see LabelRecord.image
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def first(self, n: int) -> Split:
+        """The first n images."""
+        return Split(self.images[:n], self.labels[:n], self.numbers[:n])
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class ImageData:
     image_size: int  # pixels, height and width
     mean: Tensor  # (3,) float32 in [0, 1], of the whole training split: the same for every num_train_images
     std: Tensor  # (3,) float32, of the same pixels
+    subset: str = "fixed"  # which images are held out for validation
 
 
 def load_dataset(dataset: str, device: torch.device, num_train_images: int | None = None) -> ImageData:
@@ -51,7 +59,7 @@ def load_dataset(dataset: str, device: torch.device, num_train_images: int | Non
             f"num_train_images must be from 1 to the {len(data.train):,} training images of {dataset} (the "
             f"{len(data.val):,} validation images are not counted), but got {num_train_images:,}; leave it out for all"
         )
-    return replace(data, train=Split(data.train.images[:num_train_images], data.train.labels[:num_train_images]))
+    return replace(data, train=data.train.first(num_train_images))
 
 
 @functools.lru_cache(maxsize=2)  # a process uses one data set per trial, and the next trial may use another
@@ -62,7 +70,12 @@ def load_whole(dataset: str, device: torch.device) -> ImageData:
 
     def split(name: str) -> Split:
         images, labels = getattr(arrays, f"{name}_images"), getattr(arrays, f"{name}_labels")
-        return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
+        return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), numbers[name])
+
+    num_val = len(arrays.val_labels)
+    order = fixed_permutation(num_val + len(arrays.train_labels)).astype(np.int32)
+    numbers = {"train": order[num_val:], "val": order[:num_val]}
+    numbers["test"] = np.arange(len(arrays.test_labels), dtype=np.int32)
 
     mean, std = torch.from_numpy(arrays.moments).to(device=device, dtype=torch.float32)
     return ImageData(

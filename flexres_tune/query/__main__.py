@@ -1,4 +1,4 @@
-"""Ask the tables: `python -m flexres_tune.query leaderboard`, or a SQL query over trials, epochs and decisions.
+"""Ask the tables: `python -m flexres_tune.query leaderboard`, or a SQL query over the tables.
 
 Each command imports what it needs when it is called, so that --help answers at once.
 """

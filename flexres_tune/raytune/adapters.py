@@ -170,6 +170,7 @@ class JournalCallback(DriverSide, tune.Callback):
         report, state = result[REPORT_KEY], self._journal.states[trial.config["trial_id"]]
         state.node_ip = result.get("node_ip", state.node_ip)
         self._journal.add(state.trial_id, report)
+        result[REPORT_KEY] = report.without_predictions()  # Ray keeps the last result of every trial
         problem, notice = report.facts.problem, report.facts.notice
         if notice and notice not in self._notices:
             self._notices.add(notice)

@@ -134,6 +134,7 @@ def _make_job(run: TuneRun, assignment: Assignment, stop_file: AnyPath) -> Trial
         stop_file=str(stop_file),
         num_gpus=run.resources.gpu,
         precisions=dict(run.precisions),
+        with_predictions=run.spec.predictions,
     )
 
 

@@ -26,6 +26,7 @@ from flexres_tune.storage import AnyPath, atomic_write, list_folder, open_for_ar
 # A sweep does not reach these: 100,000 trials of 200 epochs. A damaged or hostile part may ask for any amount of memory.
 MAX_ROWS = 20_000_000
 MAX_BYTES = 4 * 2**30  # uncompressed, and of text per column
+MAX_VALUES = 500_000_000  # per column: 33,000 trials that predict 15,000 images each
 
 _NAME = re.compile(r"part-(\d{8,})-(\d{8,})(?:-(\d{1,9}))?\.parquet")
 
@@ -146,6 +147,8 @@ def _read_checked(source: BinaryIO | pa.BufferReader, name: str, columns: Sequen
             raise ValueError(
                 f"must have at most {MAX_ROWS:,} rows and {MAX_BYTES:,} bytes, but has {footer.num_rows:,} rows"
             )
+        if (num_values := _max_values(footer)) > MAX_VALUES:
+            raise ValueError(f"must have at most {MAX_VALUES:,} values per column, but has {num_values:,}")
         # Arrow writes the schema twice. Pages have checksums and the footer has none: a changed name shows only here.
         written = (footer.metadata or {}).get(b"ARROW:schema")
         if written and pa.ipc.read_schema(pa.py_buffer(base64.b64decode(written))).names != schema.names:
@@ -156,6 +159,13 @@ def _read_checked(source: BinaryIO | pa.BufferReader, name: str, columns: Sequen
         if footer.num_rows * size <= MAX_BYTES:  # no value is larger than all values together
             return file.read(known)
     return _read_as_dictionaries(source, schema, known)
+
+
+def _max_values(footer: pq.FileMetaData) -> int:
+    """The largest number of values of a column. A list of a billion equal numbers has a few encoded bytes."""
+    groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
+    totals = (sum(group.column(index).num_values for group in groups) for index in range(footer.num_columns))
+    return max(totals, default=0)
 
 
 def _read_as_dictionaries(source: BinaryIO | pa.BufferReader, schema: pa.Schema, columns: list[str] | None) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Paths of a sweep's files: results/<sweep>/{trials,epochs,decisions,checkpoints}/, plan.json, report.html ..."""
+"""Paths of the files of a sweep: one folder per table, checkpoints, plan.json, report.html, logs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.names import name_problem
 from flexres_tune.storage import AnyPath, is_remote, make_path
 
-TABLES = ("trials", "epochs", "decisions")
+TABLES = ("trials", "epochs", "decisions", "predictions", "labels")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class SweepPaths:
 
     def table(self, name: str) -> AnyPath:
         """The folder of one of TABLES."""
-        return {"trials": self.trials, "epochs": self.epochs, "decisions": self.decisions}[name]
+        return self.folder / name
 
     def checkpoint(self, trial_id: str) -> AnyPath:
         """The one checkpoint of a trial, whichever process writes it."""

@@ -13,6 +13,7 @@ from flexres_tune.names import name_problem
 from flexres_tune.results.own_values import with_own_values
 from flexres_tune.results.parts import Part, join, last_written, list_parts, read_part
 from flexres_tune.results.paths import TABLES, SweepPaths
+from flexres_tune.results.schema import KEYS
 from flexres_tune.storage import AnyPath, is_remote, list_folder, make_path
 from flexres_tune.text import did_you_mean
 
@@ -40,7 +41,7 @@ class Results:
 
     def __init__(self, root: AnyPath):
         self.root = root
-        self._kept: dict[tuple[str, str], tuple[list, pa.Table]] = {}  # by table and sweep: versions of parts, rows
+        self._kept: dict[tuple, tuple[list, pa.Table]] = {}  # by table, sweep and columns: versions of parts, rows
         self._warned: set[AnyPath] = set()
         if not root.exists():
             raise ResultsError(
@@ -89,17 +90,28 @@ class Results:
         """Rows of `decisions`."""
         return self.table("decisions", sweep)
 
-    def table(self, name: str, sweep: str | None = None) -> pa.Table:
+    def predictions(self, sweep: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of `predictions`, one per trial and split, or only some columns of them."""
+        return self.table("predictions", sweep, columns)
+
+    def labels(self, sweep: str | None = None) -> pa.Table:
+        """Rows of `labels`, one per data set, split and subset."""
+        return self.table("labels", sweep)
+
+    def table(self, name: str, sweep: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """One of TABLES, of one sweep or of all; the columns of today's schema first, then others that older parts have.
 
+        `columns`: read only these, which must be the table's; it saves memory, because `predictions` are large. Without it
         `trials` also has a column per own value, such as `model.width`.
         """
         sweeps = self.sweeps() if sweep is None else self.choose(sweep)
-        table = join(name, [self._load(name, each) for each in sweeps])
+        table = join(name, [self._load(name, each, columns) for each in sweeps])
+        if columns is not None:
+            return table.select(columns)
         return with_own_values(table) if name == "trials" else table
 
     def sql(self, query: str, sweep: str | None = None, time_limit_s: float | None = None) -> pa.Table:
-        """Result of a DuckDB query over the views trials, epochs and decisions, of one sweep or of all.
+        """Result of a DuckDB query over the views of the tables, of one sweep or of all.
 
         Raises:
             ResultsError: the query is wrong or asks for more than these views, with DuckDB's message; or it has not
@@ -110,31 +122,33 @@ class Results:
         limit_s = sql.DEFAULT_TIME_LIMIT_S if time_limit_s is None else time_limit_s
         return sql.run_sql_on_results(query, lambda name: self.table(name, sweep), limit_s)
 
-    def _load(self, name: str, sweep: str) -> pa.Table:
+    def _load(self, name: str, sweep: str, columns: Sequence[str] | None = None) -> pa.Table:
         folder = SweepPaths(self.root, sweep).table(name)
         for _ in range(100):
             parts, _covered = list_parts(folder)
             versions = [(part.path.name, part.version) for part in parts]
-            kept = self._kept.get((name, sweep))
+            kept = self._kept.get(key := (name, sweep, columns and tuple(columns)))
             if kept and kept[0] == versions:
                 return kept[1]
             try:
-                table = self._read(name, sweep, parts)
+                table = self._read(name, sweep, parts, columns)
             except FileNotFoundError:
                 continue  # the driver merged parts since the folder was listed; the merged one is there now
-            self._kept[name, sweep] = (versions, table)
+            self._kept[key] = (versions, table)
             return table
         raise ResultsError(f"{folder}: its files change faster than they can be read; try again")
 
-    def _read(self, name: str, sweep: str, parts: Sequence[Part]) -> pa.Table:
+    def _read(self, name: str, sweep: str, parts: Sequence[Part], columns: Sequence[str] | None) -> pa.Table:
         tables = []
-        for part, found in _read_all(name, parts):
+        if columns is not None:
+            columns = list(dict.fromkeys(["sweep", *KEYS[name], *columns]))
+        for part, found in _read_all(name, parts, columns):
             if not isinstance(found, ResultsError):
                 tables.append(found)
             elif part.path not in self._warned:
                 self._warned.add(part.path)
                 log.warning("%s", found)
-        table = join(name, tables)
+        table = join(name, tables, columns)
         if len(tables) > 1:  # a single part has no repeated keys: it was written through last_written
             table = last_written(name, table)
         if table["sweep"].unique().to_pylist() in ([sweep], []):
@@ -147,12 +161,14 @@ def _is_sweep(paths: SweepPaths) -> bool:
     return paths.plan.exists() or any(paths.table(name).is_dir() for name in TABLES)
 
 
-def _read_all(name: str, parts: Sequence[Part]) -> Iterator[tuple[Part, pa.Table | ResultsError]]:
+def _read_all(
+    name: str, parts: Sequence[Part], columns: Sequence[str] | None
+) -> Iterator[tuple[Part, pa.Table | ResultsError]]:
     """Each part with its table, or with the error if it is damaged."""
 
     def read(part: Part) -> pa.Table | ResultsError:
         try:
-            return read_part(part, name)
+            return read_part(part, name, columns)
         except StorageError:
             raise
         except ResultsError as error:

@@ -1,4 +1,4 @@
-"""Arrow schemas of the three tables, derived from records.py and TrialConfig: names, types, units and meanings."""
+"""Arrow schemas of the tables, derived from records.py and TrialConfig: names, types, units and meanings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import cache
 
 import pyarrow as pa
 
-from flexres_tune.records import Decision, EpochRecord, TrialRecord
+from flexres_tune.records import Decision, EpochRecord, LabelRecord, PredictionRecord, TrialRecord
 from flexres_tune.spec import Architecture, TrialConfig
 from flexres_tune.spec.trial import TRIAL_FIELDS
 
@@ -22,25 +22,29 @@ KEYS = {
     "trials": ("trial_id", "stage"),
     "epochs": ("trial_id", "epoch"),
     "decisions": ("trial_id", "epoch", "ladder", "action"),  # a trial that was paused at a rung may be promoted later
+    "predictions": ("trial_id", "split"),
+    "labels": ("dataset", "split", "subset"),
 }
 # Columns that every part has, without nulls: a row without one of them says nothing, or would be read as another.
 REQUIRED = {
     "trials": ("trial_id", "config_id", "seed", "stage", "status"),
     "epochs": ("trial_id", "epoch"),
     "decisions": ("trial_id", "epoch", "action"),
+    "predictions": ("trial_id", "dataset", "split", "subset", "predicted"),
+    "labels": ("dataset", "split", "subset", "image", "label"),
 }
+_ROWS = {"epochs": EpochRecord, "decisions": Decision, "predictions": PredictionRecord, "labels": LabelRecord}
 
 
 @cache
 def table_schema(name: str) -> pa.Schema:
-    """Schema of `trials`, `epochs` or `decisions` as this version writes it; older parts may have fewer columns."""
+    """Schema of one of the tables as this version writes it; older parts may have fewer columns."""
     if name == "trials":
         record = {field.name: field for field in record_fields(TrialRecord)}
         rest = [field for key, field in record.items() if key not in IDENTITY]
         return pa.schema([*(record[key] for key in IDENTITY), *_config_fields(), *rest])
-    row = {"epochs": EpochRecord, "decisions": Decision}[name]
-    first = ("sweep", "trial_id")
-    fields = {field.name: field for field in record_fields(row)}
+    fields = {field.name: field for field in record_fields(_ROWS[name])}
+    first = [key for key in ("sweep", "trial_id") if key in fields]
     return pa.schema([*(fields[key] for key in first), *(f for key, f in fields.items() if key not in first)])
 
 
@@ -98,7 +102,7 @@ def columns_markdown() -> str:
 
 def record_fields(record: type) -> list[pa.Field]:
     """Arrow fields of the dataclass's fields that were declared with column(), with meaning and unit as metadata."""
-    hints = typing.get_type_hints(record)
+    hints = typing.get_type_hints(record, include_extras=True)
     columns = [field for field in dataclasses.fields(record) if field.metadata]
     return [_field(field.name, _arrow_type(hints[field.name]), **field.metadata) for field in columns]
 
@@ -129,7 +133,7 @@ def _arrow_type(hint: typing.Any, integer: pa.DataType | None = None) -> pa.Data
     """Arrow type of a Python annotation; every column may be null, so `| None` changes nothing."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return _arrow_type(args[0], integer)
+        return pa.type_for_alias(args[1]) if isinstance(args[1], str) else _arrow_type(args[0], integer)
     if origin in (typing.Union, types.UnionType):
         return _arrow_type(next(arg for arg in args if arg is not type(None)), integer)
     if origin is typing.Literal:

@@ -15,6 +15,19 @@ from flexres_tune.results.paths import TABLES
 
 DEFAULT_TIME_LIMIT_S = 60.0
 
+PREDICTION_LISTS = "prediction_lists"  # the table as it is stored: one row per trial and split
+
+# One row per image: a label is null if no row of `labels` belongs to the split.
+PREDICTIONS_VIEW = f"""
+CREATE VIEW predictions AS
+SELECT sweep, trial_id, dataset, split, subset,
+    unnest(image) AS image, unnest(label) AS label, unnest(predicted) AS predicted,
+    unnest(predicted_probability) AS predicted_probability, unnest(true_probability) AS true_probability,
+    unnest(second) AS second, unnest(second_probability) AS second_probability,
+    unnest(third) AS third, unnest(third_probability) AS third_probability
+FROM {PREDICTION_LISTS} LEFT JOIN labels USING (sweep, dataset, split, subset)
+"""
+
 _SETTINGS = {
     "enable_external_access": "false",  # a query from elsewhere can neither read nor write a file
     "autoload_known_extensions": "false",
@@ -39,7 +52,9 @@ def run_sql(query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
 def run_sql_on_results(
     query: str, load: Callable[[str], pa.Table], time_limit_s: float = DEFAULT_TIME_LIMIT_S
 ) -> pa.Table:
-    """As run_sql, for a query of a user, over the views trials, epochs and decisions, in a database of its own.
+    """As run_sql, for a query of a user, over the views of all tables, in a database of its own.
+
+    The view `predictions` has one row per trial, split and image: see PREDICTIONS_VIEW.
 
     `load(name)` is called for the tables that the query reads.
 
@@ -48,9 +63,11 @@ def run_sql_on_results(
     """
     with _connect() as connection:
         names = _names_read(connection, query)
+        if "predictions" in names:
+            names = {*names, "labels"}
         tables = {name: load(name) if name in names else join(name, []) for name in TABLES}
         with ThreadPoolExecutor(1) as worker:  # in the main thread DuckDB would notice Ctrl-C late
-            future = worker.submit(_run, connection, query, tables)
+            future = worker.submit(_run_on_results, connection, query, tables)
             try:
                 return future.result(time_limit_s)
             except TimeoutError:
@@ -79,12 +96,23 @@ def _connect() -> duckdb.DuckDBPyConnection:
 def _names_read(connection: duckdb.DuckDBPyConnection, query: str) -> Collection[str]:
     """Names of the tables in a query; those of all tables if DuckDB cannot tell.
 
-    It cannot for several statements, for JOIN ... USING, and for table names that are computed or incorrect.
+    It cannot for several statements, for JOIN ... USING, and for table names that are computed or incorrect. Predictions
+    are large: they are read only if the query contains their name.
     """
     try:
         return {name.lower() for name in connection.get_table_names(query)}
     except (duckdb.Error, TypeError):
-        return TABLES
+        large = {name for name in ("predictions", "labels") if name not in query.lower()}
+        return set(TABLES) - large
+
+
+def _run_on_results(connection: duckdb.DuckDBPyConnection, query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
+    """As _run, with `predictions` as the view with one row per image."""
+    tables = dict(tables)
+    connection.register(PREDICTION_LISTS, tables.pop("predictions"))
+    connection.register("labels", tables["labels"])
+    connection.execute(PREDICTIONS_VIEW)
+    return _run(connection, query, tables)
 
 
 def _run(connection: duckdb.DuckDBPyConnection, query: str, tables: Mapping[str, pa.Table]) -> pa.Table:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from flexres_tune.errors import ResultsError, StorageError
-from flexres_tune.records import Decision, EpochRecord, TrialRecord
+from flexres_tune.records import Decision, EpochRecord, LabelRecord, PredictionRecord, TrialRecord
 from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.parts import join, list_parts, read_part
 from flexres_tune.results.paths import TABLES, SweepPaths
@@ -49,6 +49,7 @@ class SweepWriter:
         self._flush_seconds = 0.0  # that the last flush took
         self._attempts = self._load_attempts()
         self._trials = self._load_trials()
+        self._known = {name: set(self._load_columns(name, KEYS[name])) for name in ("predictions", "labels")}
 
     def __enter__(self) -> SweepWriter:
         return self
@@ -76,6 +77,22 @@ class SweepWriter:
         """Buffer a decision of the scheduler."""
         self._tables["decisions"].add(self._row(decision))
 
+    def add_predictions(
+        self, predictions: Sequence[PredictionRecord], labels: Sequence[LabelRecord], is_repeat: bool = False
+    ) -> None:
+        """Buffer what a trial says about each image, and the labels of these images unless the tables have them.
+
+        is_repeat: an earlier attempt computed the trial's last epoch: the predictions are written only if the driver
+        was killed before writing them.
+        """
+        for name, records in (("labels", labels), ("predictions", predictions)):
+            for record in records:
+                key = tuple(getattr(record, column) for column in KEYS[name])
+                is_known = key in self._known[name]
+                if not is_known or (name == "predictions" and not is_repeat):
+                    self._known[name].add(key)
+                    self._tables[name].add(self._row(record), is_known)
+
     def add_trial(self, record: TrialRecord, config: TrialConfig) -> None:
         """Buffer the end of a trial. A later row of the same (trial_id, stage) replaces it.
 
@@ -93,17 +110,24 @@ class SweepWriter:
             raise ResultsError(f"{self.paths.trials}: row of trial {record.trial_id}: {error}") from error
         self._add_trial(row)
 
-    def copy_trial(self, row: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> None:
-        """Buffer a trial's row and epochs from another sweep's tables, under this sweep's name; they replace its own.
+    def copy_trial(
+        self,
+        row: Mapping[str, Any],
+        epochs: Sequence[Mapping[str, Any]],
+        predictions: Sequence[PredictionRecord] = (),
+        labels: Sequence[LabelRecord] = (),
+    ) -> None:
+        """Buffer a trial's row, epochs and predictions from another sweep's tables, under this sweep's name.
 
-        Columns that this version does not know are dropped.
+        They replace its own. Columns that this version does not know are dropped.
         """
+        self.add_predictions(predictions, labels)
         for epoch in epochs:
             self._add_epoch(self._copy("epochs", epoch))
         self._add_trial(self._copy("trials", row))
 
     def flush(self) -> None:
-        """Write the buffered rows, epochs before the trials they belong to: a trial's row never precedes its history.
+        """Write the buffered rows, those of `trials` last: a trial's row never precedes its epochs and predictions.
 
         Raises:
             ResultsError: names the path and the reason; rows that were not written stay in the buffer.
@@ -149,7 +173,7 @@ class SweepWriter:
         for table in self._tables.values():
             table.discard_old_folders(wait=True)
 
-    def _row(self, record: EpochRecord | Decision | TrialRecord) -> dict:
+    def _row(self, record: EpochRecord | Decision | TrialRecord | PredictionRecord | LabelRecord) -> dict:
         if record.sweep not in ("", self.paths.sweep):
             raise ResultsError(f"{self.paths.folder}: a row of sweep {record.sweep!r} does not belong here")
         row = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}

@@ -356,6 +356,12 @@ def _amount(value: Any) -> Any:
 Amount = Annotated[float | Literal["auto"], PlainValidator(_amount)]
 
 
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool) and value not in ("on", "off"):
+        raise ValueError(f"must be on or off, but got {show(value)}; remove it for on")
+    return value in (True, "on")
+
+
 class Resources(_Part):
     """What is reserved for one trial while it runs; auto: chosen for the machine."""
 
@@ -412,6 +418,10 @@ class SweepSpec(_Part):
     )
     confirm: Confirm | None = Field(
         default=None, description="how many of the best run again, on which fresh seeds or in how many runs"
+    )
+    predictions: Annotated[bool, PlainValidator(_switch)] = Field(
+        default=True,
+        description="on or off: store what each completed trial predicts for each validation and test image",
     )
     num_trials: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = Field(
         default=None, description="random and tpe: number of configurations drawn; each runs once with each seed"

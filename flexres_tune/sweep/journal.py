@@ -155,13 +155,15 @@ class Journal:
             if self.is_closed:
                 return
             state = self.states[trial_id]
-            state.facts, state.report, state.reported_at = report.facts, report, time.monotonic()
+            state.facts, state.reported_at = report.facts, time.monotonic()
+            state.report = report.without_predictions()  # the writer has them now
             if report.metrics is not None:
                 state.history[report.metrics.epoch] = report.metrics
                 attempt = max(1, state.attempt - 1) if report.is_repeat else state.attempt
                 values = asdict(report.metrics)
                 record = EpochRecord(**values, sweep=self._spec.name, trial_id=trial_id, attempt=attempt)
                 self._writer.add_epoch(record, report.is_repeat)
+            self._writer.add_predictions(report.predictions, report.labels, report.is_repeat)
 
     def finish(self, trial_id: str, status: TrialStatus | None = None, error: str | None = None) -> TrialRecord | None:
         """Write a trial's row. Status and error come from its last report unless they are given."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.records import TrialStatus
+from flexres_tune.records import LabelRecord, PredictionRecord, TrialStatus
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
@@ -27,7 +27,7 @@ def reuse_rows(
     profile: str,
     precisions: Precisions,
 ) -> Mapping[str, int]:
-    """Copy the rows and epochs of `missing` trials that other sweeps have; returns how many, by sweep.
+    """Copy the rows, epochs and predictions of `missing` trials that other sweeps have; returns how many, by sweep.
 
     Only `completed` trials are copied: a stopped trial was compared with trials of its own sweep, and a trial that
     failed there may not fail here. The row gets this sweep's name, stage and profile, and `reused_from`, the sweep that
@@ -67,13 +67,15 @@ def reuse_rows(
         return {}
     counts: Counter[str] = Counter()
     curves = {sweep: _curves(results, sweep, found) for sweep in sorted(set(source.values()))}
+    predictions = {sweep: _predictions(results, sweep, found) for sweep in curves}
     with SweepWriter(paths) as writer:
         for trial_id, row in found.items():
             epochs = curves[source[trial_id]].get(trial_id, [])
             if len(epochs) != row["epochs_run"]:
                 continue  # epochs are missing, perhaps because a part is damaged: run the trial
             origin = row.get("reused_from") or source[trial_id]
-            writer.copy_trial(row | {"stage": stage, "profile": profile, "reused_from": origin}, epochs)
+            row |= {"stage": stage, "profile": profile, "reused_from": origin}
+            writer.copy_trial(row, epochs, *predictions[source[trial_id]](trial_id))
             counts[source[trial_id]] += 1
     return counts
 
@@ -86,6 +88,41 @@ def _curves(results: Results, sweep: str, trial_ids: Collection[str]) -> dict[st
     for row in wanted.to_pylist():
         curves.setdefault(row["trial_id"], []).append(row)
     return curves
+
+
+def _predictions(
+    results: Results, sweep: str, trial_ids: Collection[str]
+) -> Callable[[str], tuple[list[PredictionRecord], list[LabelRecord]]]:
+    """A function from a trial_id to its rows of `predictions`, and the rows of `labels` of the same images."""
+    table = results.predictions(sweep)
+    rows = table.filter(pc.is_in(table["trial_id"], pa.array(list(trial_ids))))
+    predictions, labels = _as_records(PredictionRecord, rows), _as_records(LabelRecord, results.labels(sweep))
+    by_split = {(each.dataset, each.split, each.subset): each for each in labels}
+    by_trial: dict[str, list[PredictionRecord]] = {}
+    for each in predictions:
+        by_trial.setdefault(each.trial_id, []).append(each)
+
+    def of_trial(trial_id: str) -> tuple[list[PredictionRecord], list[LabelRecord]]:
+        found = by_trial.get(trial_id, [])
+        keys = [(each.dataset, each.split, each.subset) for each in found]
+        return found, [by_split[key] for key in keys if key in by_split]
+
+    return of_trial
+
+
+T = TypeVar("T")
+
+
+def _as_records(record: type[T], table: pa.Table) -> list[T]:
+    """The rows of a table as records of this sweep; lists of numbers stay arrays."""
+    names = [name for name in table.column_names if name in record.__dataclass_fields__ and name != "sweep"]
+    columns = {name: table[name].combine_chunks() for name in names}
+    return [record(**{name: _plain(columns[name][index]) for name in names}) for index in range(table.num_rows)]
+
+
+def _plain(value: pa.Scalar) -> Any:
+    is_numbers = isinstance(value, pa.ListScalar) and value.is_valid and not pa.types.is_string(value.type.value_type)
+    return value.values.to_numpy(zero_copy_only=False) if is_numbers else value.as_py()
 
 
 def _data_unchanged(dataset: str, since: datetime) -> bool:

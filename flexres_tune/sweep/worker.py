@@ -19,12 +19,15 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flexres_tune.errors import DivergedError, FlexResError, StorageError
-from flexres_tune.records import EpochMetrics, PrecisionUsed, TrialStatus
+from flexres_tune.records import EpochMetrics, LabelRecord, PrecisionUsed, PredictionRecord, Predictions, TrialStatus
 from flexres_tune.storage import is_remote, make_path
 from flexres_tune.sweep.signals import REMOTE_STOP_PERIOD_S, STOP_PERIOD_S
+
+if TYPE_CHECKING:
+    from flexres_tune.datasets.images import ImageData
 
 TRIAL_HOOK = "FLEXRES_TUNE_TRIAL_HOOK"
 
@@ -43,6 +46,7 @@ class TrialJob:
     stop_file: str | None = None  # as soon as it exists, the trial saves a checkpoint and ends
     num_gpus: float = 0.0  # that Ray has assigned to it
     precisions: Mapping[str, PrecisionUsed] = field(default_factory=dict)  # of the sweep, by kind of device
+    with_predictions: bool = False  # whether the last report has what the model says about each image
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,12 @@ class TrialReport:
     status: TrialStatus | None = None  # None: the trial continues
     error: str | None = None
     is_repeat: bool = False  # an epoch from the checkpoint's history, computed by an earlier attempt
+    predictions: tuple[PredictionRecord, ...] = ()  # of a trial that ran all its epochs
+    labels: tuple[LabelRecord, ...] = ()  # of the same splits
+
+    def without_predictions(self) -> TrialReport:
+        """The report without what needs much memory."""
+        return replace(self, predictions=(), labels=())
 
 
 def run_job(job: TrialJob) -> Iterator[TrialReport]:
@@ -113,7 +123,7 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
 
     from flexres_tune.datasets import load_dataset
     from flexres_tune.spec import TrialConfig
-    from flexres_tune.training import Checkpointer, choose_execution, fit
+    from flexres_tune.training import Checkpointer, choose_execution, final_predictions, fit
     from flexres_tune.training import device as devices
     from flexres_tune.training.execution import precision_in_sweep
 
@@ -140,12 +150,32 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
     )
     data = load_dataset(config.dataset, device, config.num_train_images)
     with StopCheck(job.stop_file) as must_stop:
-        for metrics in fit(config, data, execution, checkpointer, must_stop, job.until_epoch):
+        epochs = fit(config, data, execution, checkpointer, must_stop, job.until_epoch)
+        for metrics in epochs:
             problem = str(problems[-1]) if problems else None
             facts = replace(facts, peak_memory_bytes=devices.peak_memory_bytes(device), problem=problem)
             problems.clear()
             status = {job.until_epoch: TrialStatus.PAUSED, config.epochs: TrialStatus.COMPLETED}.get(metrics.epoch)
-            yield TrialReport(metrics, facts, status, is_repeat=not must_stop.was_called)
+            report = TrialReport(metrics, facts, status, is_repeat=not must_stop.was_called)
+            if job.with_predictions and status is TrialStatus.COMPLETED:
+                predictions, labels = _records(job.trial_id, data, final_predictions(epochs))
+                report = replace(report, predictions=predictions, labels=labels)
+            yield report
+
+
+def _records(
+    trial_id: str, data: ImageData, predictions: Mapping[str, Predictions | None]
+) -> tuple[tuple[PredictionRecord, ...], tuple[LabelRecord, ...]]:
+    """The rows of `predictions` and `labels` of a trial, by split."""
+    rows, labels = [], []
+    for split, found in predictions.items():
+        if found is None:
+            continue
+        key = {"dataset": data.name, "split": split, "subset": data.subset if split == "val" else "fixed"}
+        values = {name: value for name, value in vars(found).items() if name not in ("labels", "images")}
+        rows.append(PredictionRecord(trial_id=trial_id, **key, **values))
+        labels.append(LabelRecord(**key, image=found.images, label=found.labels, class_names=data.class_names))
+    return tuple(rows), tuple(labels)
 
 
 def _missing_gpu(hostname: str | None, torch_version: str) -> str:

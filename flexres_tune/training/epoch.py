@@ -14,9 +14,11 @@ from flexres_tune.augment import build_augmentation, mix_batch
 from flexres_tune.datasets.images import ImageData, Split
 from flexres_tune.errors import DivergedError
 from flexres_tune.optim import learning_rate, set_learning_rate
+from flexres_tune.records import Predictions
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.execution import Execution
 from flexres_tune.training.network import Network
+from flexres_tune.training.predictions import PredictionCollector
 from flexres_tune.training.state import TrainState
 from flexres_tune.training.step import train_step
 
@@ -29,6 +31,7 @@ class Result:
 
     loss: float  # mean over the images, nats
     accuracy: float  # fraction
+    predictions: Predictions | None = None  # of each image, if they were asked for
 
 
 class Preprocessing:
@@ -106,13 +109,20 @@ def train_epoch(
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing, execution: Execution) -> Result:
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    preprocessing: Preprocessing,
+    execution: Execution,
+    with_predictions: bool = False,
+) -> Result:
     """Mean cross-entropy and accuracy on images without augmentation, in the precision of the training.
 
     The model runs uncompiled: its two further batch shapes are not worth two further compilations.
     """
     loss_sum = torch.zeros((), dtype=torch.float64, device=execution.device)
     num_correct = torch.zeros((), dtype=torch.int64, device=execution.device)
+    collector = PredictionCollector() if with_predictions else None
     model.eval()
     with execution.kernels(choose=False):
         batches = zip(split.images.split(EVALUATION_BATCH_SIZE), split.labels.split(EVALUATION_BATCH_SIZE), strict=True)
@@ -121,7 +131,10 @@ def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing, execu
                 logits = model(preprocessing.evaluation(images))
             loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
             num_correct += (logits.argmax(1) == labels).sum()
-    return Result(loss_sum.item() / len(split.labels), num_correct.item() / len(split.labels))
+            if collector is not None:
+                collector.add(logits.float(), labels)
+    predictions = None if collector is None else collector.collect(split)
+    return Result(loss_sum.item() / len(split.labels), num_correct.item() / len(split.labels), predictions)
 
 
 def batch_sizes(num_images: int, batch_size: int) -> list[int]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 from flexres_tune.datasets.images import ImageData
 from flexres_tune.errors import ArchitectureError, DivergedError
-from flexres_tune.records import EpochMetrics
+from flexres_tune.records import EpochMetrics, Predictions
 from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.parameters import list_layers
 from flexres_tune.spec.trial import TrialConfig
@@ -19,6 +19,10 @@ from flexres_tune.training.execution import Execution
 from flexres_tune.training.network import Network, prepare_network
 from flexres_tune.training.state import TrainState
 
+FinalPredictions = dict[str, Predictions | None]  # by split: val, test
+# what fit() is: `final_predictions` reads the value that it returns
+Epochs = Generator[EpochMetrics, None, Callable[[], FinalPredictions]]
+
 
 def fit(
     config: TrialConfig,
@@ -27,7 +31,7 @@ def fit(
     checkpointer: Checkpointer | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     until_epoch: int | None = None,
-) -> Iterator[EpochMetrics]:
+) -> Epochs:
     """Train one trial; yields the metrics of every epoch, first those of epochs that a checkpoint holds.
 
     On a CPU the same trial gives the same numbers, to the last digit, regardless of what else runs in the process and
@@ -40,8 +44,7 @@ def fit(
             metrics are yielded, as often as its period says; after `until_epoch`; and if should_stop or an exception
             ends a later epoch, the state after the last finished one. Closing the generator at a yield saves nothing.
         should_stop: called exactly once before each training step; the generator ends when it returns true.
-        until_epoch: the last epoch to train and to yield, at which the trial pauses; None: all of the trial's epochs,
-            over which the learning-rate schedule is laid in any case.
+        until_epoch: the last epoch to train, at which the trial pauses; the schedule spans all epochs in any case.
 
     Raises:
         DivergedError: the training or validation loss is not finite; names epoch and loss.
@@ -54,9 +57,10 @@ def fit(
     last_epoch = config.epochs if until_epoch is None else min(until_epoch, config.epochs)
     yield from tuple(state.history[:last_epoch])
     if state.epoch >= last_epoch:
-        return
+        return lambda: _predict(state, data, execution)
 
     preprocessing = Preprocessing(config, data, execution)
+    predictions: FinalPredictions = {}
     forward = _prepare(state, data, preprocessing, execution)
     while state.epoch < last_epoch:
         try:
@@ -66,11 +70,11 @@ def fit(
             trained = time.perf_counter()
             if train is None:
                 break
-            val = evaluate(state.model, data.val, preprocessing, execution)
+            is_end = state.epoch + 1 == config.epochs
+            val = evaluate(state.model, data.val, preprocessing, execution, with_predictions=is_end)
             metrics = _metrics(state, data, train, val, trained - started, time.perf_counter() - started)
-            if state.epoch + 1 == config.epochs:
-                test = evaluate(state.model, data.test, preprocessing, execution)
-                metrics = dataclasses.replace(metrics, test_accuracy=test.accuracy)
+            if is_end:
+                metrics, predictions = _test(metrics, val, state, data, preprocessing, execution)
         except BaseException:
             checkpointer.save_unsaved()
             raise
@@ -78,6 +82,43 @@ def fit(
         checkpointer.end_epoch(state, is_last=state.epoch == last_epoch)
         yield metrics
     checkpointer.save_unsaved()
+    return lambda: predictions
+
+
+def _test(
+    metrics: EpochMetrics,
+    val: Result,
+    state: TrainState,
+    data: ImageData,
+    preprocessing: Preprocessing,
+    execution: Execution,
+) -> tuple[EpochMetrics, FinalPredictions]:
+    """The last epoch's metrics with the accuracy on the test set, and the predictions of both splits."""
+    test = evaluate(state.model, data.test, preprocessing, execution, with_predictions=True)
+    predictions = {"val": val.predictions, "test": test.predictions}
+    return dataclasses.replace(metrics, test_accuracy=test.accuracy), predictions
+
+
+def final_predictions(epochs: Epochs) -> FinalPredictions:
+    """The predictions of a trial that ran all its epochs; `epochs` is fit(), of which the last epoch was taken.
+
+    They were computed with the metrics of that epoch. If it was in the checkpoint, they are computed now, from the same
+    weights.
+    """
+    try:
+        next(epochs)
+    except StopIteration as end:
+        return end.value()
+    raise ValueError("the last epoch must have been taken from fit()")
+
+
+def _predict(state: TrainState, data: ImageData, execution: Execution) -> FinalPredictions:
+    preprocessing = Preprocessing(state.config, data, execution)
+    splits = {"val": data.val, "test": data.test}
+    return {
+        name: evaluate(state.model, split, preprocessing, execution, with_predictions=True).predictions
+        for name, split in splits.items()
+    }
 
 
 def _prepare(state: TrainState, data: ImageData, preprocessing: Preprocessing, execution: Execution) -> Network:

@@ -12,6 +12,7 @@ from typing import Any
 from adversary.attack import Call, Place, command, read
 from adversary.special_files import open_as_driver
 from adversary.tables import EVIL_TEXTS, check_pages
+from flexres_tune.results.paths import TABLES
 from flexres_tune.submit.fetch import unpack_results
 
 EVIL_JSON = (
@@ -84,7 +85,7 @@ def add_names(chance: random.Random, place: Place) -> Iterator[Call]:
         if not target.exists():
             shutil.copytree(place.results / chance.choice(["beta", "gamma"]), target)
     for _ in range(chance.choice([0, 1, 3])):
-        table = place.results / "alpha" / chance.choice(["trials", "epochs", "decisions"])
+        table = place.results / "alpha" / chance.choice(TABLES)
         _copy_part(chance, table, table / chance.choice(PART_NAMES))
     for _ in range(2):
         yield read(chance, place)

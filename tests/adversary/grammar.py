@@ -12,6 +12,7 @@ from spec.test_hostile_files import BOMBS, FORM, TOKENS
 from adversary.attack import CANARY, QUERIES, Call, Place, command
 from adversary.template import CLUSTER_YAML, SWEEP_YAML
 from flexres_tune.errors import FlexResError, SpecError
+from flexres_tune.results.paths import TABLES
 from flexres_tune.spec import load_sweep
 from flexres_tune.submit.cluster_file import read_cluster_file
 
@@ -134,7 +135,7 @@ def ask_oddly(chance: random.Random, place: Place) -> Iterator[Call]:
         if chance.random() < 0.3:
             sql = chance.choice(SQL_TOKENS) + " " + sql
         if chance.random() < 0.3:  # more often without an error
-            sql = f"SELECT {chance.choice(SQL_TOKENS)} FROM {chance.choice(['trials', 'epochs', 'decisions'])}"
+            sql = f"SELECT {chance.choice(SQL_TOKENS)} FROM {chance.choice(TABLES)}"
         form = chance.choice([[], [], ["json"], ["csv"], ["markdown"], ["parquet", "--out", "answer.parquet"]])
         yield command("query", sql, "--results", place.results, *(["--format", *form] if form else []))
     words = [chance.choice([*VALUES, "lr", "alpha", "model"]) for _ in range(chance.choice([0, 1, 2]))]

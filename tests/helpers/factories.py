@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from flexres_tune.records import Decision, EpochMetrics, EpochRecord, TrialRecord, Versions
+import numpy as np
+
+from flexres_tune.records import (
+    Decision,
+    EpochMetrics,
+    EpochRecord,
+    LabelRecord,
+    PredictionRecord,
+    TrialRecord,
+    Versions,
+)
 from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig
 
 NUM_PARAMETERS = 24_794  # of `tiny` on digits
@@ -74,6 +85,31 @@ def make_decision(trial_id: str = "a-0", epoch: int = 1, action: str = "stop", *
     """A row of `decisions`, of any sweep."""
     values = {"trial_id": trial_id, "epoch": epoch, "action": action}
     return Decision(**values | {"rung": 0, "value": 0.3, "cutoff": 0.4, "ladder": "epochs=20"} | changes)
+
+
+def make_predictions(
+    probabilities: Sequence[Sequence[float]], labels: Sequence[int], trial_id: str = "a-0", **changes
+) -> tuple[PredictionRecord, LabelRecord]:
+    """The rows of `predictions` and `labels` of a trial that gives each image these probabilities of the classes."""
+    values = np.asarray(probabilities, np.float16).astype(np.float32)  # (N, classes)
+    order = np.argsort(-values, axis=1, kind="stable").astype(np.uint16)
+    ranked = np.take_along_axis(values, order.astype(int), 1)
+    key = {"dataset": "digits", "split": "val", "subset": "fixed"} | changes
+    has_third = values.shape[1] > 2
+    row = PredictionRecord(
+        trial_id=trial_id,
+        predicted=order[:, 0],
+        predicted_probability=ranked[:, 0],
+        second=order[:, 1],
+        second_probability=ranked[:, 1],
+        third=order[:, 2] if has_third else None,
+        third_probability=ranked[:, 2] if has_third else None,
+        true_probability=values[np.arange(len(labels)), labels],
+        **key,
+    )
+    names = tuple(f"class {number}" for number in range(values.shape[1]))
+    numbers = np.arange(len(labels), dtype=np.int32)
+    return row, LabelRecord(image=numbers, label=np.asarray(labels, np.uint16), class_names=names, **key)
 
 
 def make_sweep(**changes) -> SweepSpec:

@@ -6,7 +6,8 @@ from flexres_tune.results.paths import TABLES, SweepPaths
 
 def test_everything_lies_in_the_sweeps_folder(tmp_path):
     paths = SweepPaths(tmp_path, "optim")
-    assert {paths.table(name) for name in TABLES} == {paths.trials, paths.epochs, paths.decisions}
+    assert {paths.table(name) for name in TABLES[:3]} == {paths.trials, paths.epochs, paths.decisions}
+    assert {paths.table(name).parent for name in TABLES} == {paths.folder}
     inside = [*map(paths.table, TABLES), paths.plan, paths.lock, paths.checkpoints, paths.checkpoint("0123abcd-7")]
     assert len(set(inside)) == len(inside)
     assert all(path.is_relative_to(tmp_path / "optim") for path in inside)

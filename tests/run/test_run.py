@@ -117,3 +117,8 @@ def test_ctrl_c_writes_interrupted_rows_and_the_same_command_goes_on(tmp_path):
     assert set(results.trials("lr").column("status").to_pylist()) == {"completed"}
     counts = results.sql("SELECT trial_id, count(*) AS n, count(DISTINCT epoch) AS d FROM epochs GROUP BY trial_id")
     assert counts.column("n").to_pylist() == counts.column("d").to_pylist() == [30, 30, 30]
+    accuracy = "avg((predicted = label)::INT)"
+    found = results.sql(f"SELECT trial_id, split, {accuracy} AS accuracy FROM predictions GROUP BY ALL").to_pylist()
+    expected = {(row["trial_id"], "test"): row["test_accuracy"] for row in results.trials("lr").to_pylist()}
+    expected |= {(row["trial_id"], "val"): row["last_val_accuracy"] for row in results.trials("lr").to_pylist()}
+    assert {(row["trial_id"], row["split"]): row["accuracy"] for row in found} == pytest.approx(expected)

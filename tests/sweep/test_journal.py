@@ -2,7 +2,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from helpers.factories import make_decision, make_metrics, make_planned, make_sweep
+from helpers.factories import make_decision, make_metrics, make_planned, make_predictions, make_sweep
 
 from flexres_tune.records import TrialStatus, Versions
 from flexres_tune.results import open_results
@@ -263,3 +263,16 @@ def test_score_is_the_best_value_unless_the_trial_ended_badly(sweep, status, sco
             journal.add(state.trial_id, epoch(number, accuracy))
         journal.finish(state.trial_id, TrialStatus(status))
     assert state.score(journal.metric) == score
+
+
+def test_predictions_are_written_and_not_kept_in_memory(sweep):
+    with SweepWriter(sweep[1]) as writer:
+        journal = journal_of(sweep, writer)
+        state = journal.start(trial(0.1, epochs=1), 1)
+        row, labels = make_predictions([[0.1, 0.9]], [1], state.trial_id)
+        report = replace(epoch(1, 0.5, TrialStatus.COMPLETED), predictions=(row,), labels=(labels,))
+        journal.add(state.trial_id, report)
+        assert not state.report.predictions and not state.report.labels
+        journal.finish(state.trial_id)
+    assert [each["predicted"] for each in rows(sweep, "predictions")] == [[1]]
+    assert [each["label"] for each in rows(sweep, "labels")] == [[1]]

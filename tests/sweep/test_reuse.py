@@ -2,7 +2,7 @@ import os
 from datetime import UTC, datetime
 
 import pytest
-from helpers.factories import make_epoch, make_planned, make_trial
+from helpers.factories import make_epoch, make_planned, make_predictions, make_trial
 
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
@@ -37,6 +37,19 @@ def test_completed_trial_is_taken_over_with_its_epochs_and_says_where_from(done,
         ("second", 2, 2),
     ]
     assert results.trials("first")["reused_from"].to_pylist() == [None]
+
+
+def test_predictions_are_copied_with_their_labels(done, tmp_path):
+    trial = done()
+    with SweepWriter(SweepPaths(tmp_path, "first")) as writer:
+        for split in ("val", "test"):
+            row, labels = make_predictions([[0.1, 0.9], [0.8, 0.2]], [1, 1], trial.config.trial_id, split=split)
+            writer.add_predictions([row], [labels])
+    reuse_rows(SweepPaths(tmp_path, "second"), [trial], "screen", "none", {})
+    results = open_results(tmp_path)
+    for table in (results.predictions, results.labels):
+        copied = [row | {"sweep": "first"} for row in table("second").to_pylist()]
+        assert copied == table("first").to_pylist() and len(copied) == 2
 
 
 def test_sweep_that_ran_it_is_named_through_a_chain(done, tmp_path):

@@ -1,6 +1,7 @@
 """One trial's stream of reports without Ray, its stop file on each kind of storage, and the hook that tests use."""
 
 import importlib.abc
+import pickle
 import sys
 import time
 
@@ -122,3 +123,16 @@ def test_process_without_any_memory_left_reports_that(monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [NothingLeft()])
     (report,) = run_job(make_job())
     assert (report.status, report.error) == ("out_of_memory", "MemoryError, after MemoryError: in the model")
+
+
+@pytest.mark.parametrize("with_predictions", [True, False])
+def test_last_report_has_the_predictions_if_they_are_wanted(with_predictions):
+    (report,) = run_job(make_job(with_predictions=with_predictions))
+    assert [row.split for row in report.predictions] == [row.split for row in report.labels]
+    assert [row.split for row in report.predictions] == (["val", "test"] if with_predictions else [])
+    if with_predictions:
+        val, labels = report.predictions[0], report.labels[0]
+        assert (val.trial_id, val.dataset, val.subset) == (make_job().trial_id, "digits", "fixed")
+        assert (val.predicted == labels.label).mean() == pytest.approx(report.metrics.val_accuracy)
+        assert len(set(labels.image)) == len(labels.label) == 300 and labels.class_names == tuple("0123456789")
+        assert len(pickle.dumps(report)) < 600 * 25 + 5_000, "bytes that Ray carries"
