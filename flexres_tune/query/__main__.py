@@ -190,6 +190,7 @@ def compare(
 
 _add_command("equal-cost", "evidence", "answer_equal_cost", "The best at equal epochs, and at equal device-seconds.")
 _add_command("pareto", "evidence", "answer_pareto", "Pareto fronts: accuracy against parameters and time.")
+_add_command("decisions", "evidence", "answer_decisions", "Why trials were paused, promoted, stopped or run again.")
 _add_command("stops", "evidence", "answer_stops", "Trials that were stopped early, and what that saved.")
 
 

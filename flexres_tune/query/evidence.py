@@ -1,13 +1,15 @@
-"""Answers that weigh evidence: compare, equal-cost, pareto, stops, diff and importance."""
+"""Answers that weigh evidence: compare, equal-cost, pareto, decisions, stops, diff and importance."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
 
 from flexres_tune.analysis.cost import BestAtBudget, FrontPoint, equal_cost, pareto
+from flexres_tune.analysis.decisions import ExplainedDecision, explain_decisions
 from flexres_tune.analysis.diff import Difference, diff
 from flexres_tune.analysis.early_stops import RungStops, StoppedTrial, stopped_trials, stops_by_rung
 from flexres_tune.analysis.effects import Effect, parameter_effects, sort_key
@@ -211,6 +213,26 @@ def answer_stops(results: Results, sweep: str | None, limit: int | None) -> Answ
             sections.append(
                 Section(shown, title=f"{name}: stopped trials", least_important=("ladder", "budget", "rung"))
             )
+    return Answer(concatenate(tables).slice(0, limit), sections)
+
+
+def answer_decisions(results: Results, sweep: str | None, limit: int | None) -> Answer:
+    """Why each trial was continued, stopped, paused, promoted, confirmed or given a further run."""
+    tables, sections = [], []
+    for name in results.choose(sweep):
+        decisions, varied = explain_decisions(results, name)
+        tables.append(to_table(ExplainedDecision, decisions, varied))
+        counts = Counter(each.action for each in decisions)
+        shown = tables[-1].select([*varied, "action", "epoch", "reason", "trial_id", "ladder"])
+        sections.append(
+            Section(
+                shown,
+                title=f"{name}: decisions, in the order in which they were made",
+                notes=(", ".join(f"{count} {action}" for action, count in counts.items()) or "no decision was made",),
+                least_important=("ladder", "trial_id"),
+                uncut=("reason",),
+            )
+        )
     return Answer(concatenate(tables).slice(0, limit), sections)
 
 

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Hashable, Iterator, Sequence
 
-from flexres_tune.records import TrialStatus
+from flexres_tune.records import Decision, TrialStatus
 from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, Search, Step, Workload
 from flexres_tune.search.rungs import Candidate
 
@@ -45,6 +45,7 @@ class AdaptiveConfirmation(Search):
         self._failed: set[int] = set()
         self._pending: set[str] = set()
         self._interrupted: list[Assignment] = []
+        self._decisions: list[Decision] = []
         self._has_news, self._was_answered = True, False
         self._recall(history or History())
         trials = tuple(trial for each in self._candidates for trial in each.trials[:1])
@@ -57,10 +58,12 @@ class AdaptiveConfirmation(Search):
     def ask(self) -> Assignment | Step:
         if self._interrupted:
             assignment = self._interrupted.pop(0)
-        elif self._is_over() or (index := self._next()) is None:
+        elif self._is_over() or (chosen := self._next()) is None:
             return WAIT if self._pending else DONE
         else:
+            index, other = chosen
             assignment = Assignment.whole(self._candidates[index].trials[self._given[index]])
+            self._explain(assignment, index, other)
             self._given[index] += 1
         self._pending.add(assignment.trial.config.trial_id)
         return assignment
@@ -73,6 +76,28 @@ class AdaptiveConfirmation(Search):
         elif outcome.status != TrialStatus.INTERRUPTED:
             self._failed.add(self._owner[trial_id])
         self._has_news = True
+
+    def take_decisions(self) -> Sequence[Decision]:
+        decisions, self._decisions = self._decisions, []
+        return decisions
+
+    def _explain(self, assignment: Assignment, index: int, other: int | None) -> None:
+        """Why a run is given to a candidate: its mean so far, and that of the candidate it is compared with."""
+        config = assignment.trial.config
+        compared = None if other is None else self._candidates[other]
+        self._decisions.append(
+            Decision(
+                trial_id=config.trial_id,
+                epoch=0,
+                rung=sum(self._given),
+                value=statistics.fmean(self._scores[index]) if self._scores[index] else None,
+                cutoff=statistics.fmean(self._scores[other]) if compared and self._scores[other] else None,
+                action="allocate",
+                ladder=f"confirm, {config.epochs} epochs",
+                num_compared=sum(map(len, self._scores)),
+                compared_with=compared.config_id if compared else None,
+            )
+        )
 
     def _recall(self, history: History) -> None:
         for index, candidate in enumerate(self._candidates):
@@ -88,19 +113,20 @@ class AdaptiveConfirmation(Search):
                 else:
                     self._failed.add(index)
 
-    def _next(self) -> int | None:
-        """The candidate that gets the next run; None if no candidate can have one."""
+    def _next(self) -> tuple[int, int | None] | None:
+        """(the candidate that gets the next run, the one that it is compared with); None if no candidate can have one."""
         able = {
             i for i, each in enumerate(self._candidates) if i not in self._failed and self._given[i] < len(each.trials)
         }
         for index in sorted(able):
             if not self._given[index]:
-                return index
+                return index, None
         pairs = [(self._distance(*pair), *pair) for pair in self._comparisons() if not able.isdisjoint(pair)]
         if not pairs:
-            return min(able, default=None)  # a single candidate has nothing to be compared with
-        _, leader, challenger = min(pairs)
-        return min((i for i in (leader, challenger) if i in able), key=self._given.__getitem__)
+            return (min(able), None) if able else None  # a single candidate has nothing to be compared with
+        _, *pair = min(pairs)
+        index = min((i for i in pair if i in able), key=self._given.__getitem__)
+        return index, pair[1] if index == pair[0] else pair[0]
 
     def _comparisons(self) -> Iterator[tuple[int, int]]:
         """(leader, challenger) of all that must be decided to know the best candidate of each group and of all."""

@@ -61,6 +61,7 @@ QUERIES = (
     ("compare", "model"),
     ("equal-cost",),
     ("pareto",),
+    ("decisions",),
     ("stops",),
     ("diff", "alpha", "beta"),
     ("importance",),

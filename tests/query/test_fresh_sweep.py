@@ -11,7 +11,17 @@ from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.results.writer import SweepWriter
 
 COMMANDS = [
-    *(["leaderboard"], ["trials"], ["curves"], ["published"], ["equal-cost"], ["pareto"], ["stops"], ["status"]),
+    *(
+        ["leaderboard"],
+        ["trials"],
+        ["curves"],
+        ["published"],
+        ["equal-cost"],
+        ["pareto"],
+        ["decisions"],
+        ["stops"],
+        ["status"],
+    ),
     *(["compare", "lr"], ["compare", "lr", "--by", "optimizer"], ["diff", "fresh", "fresh"], ["importance"]),
     *(["SELECT * FROM trials"], ["SELECT count(*) FROM epochs JOIN trials USING (trial_id)"]),
 ]

@@ -69,3 +69,14 @@ def test_adaptive_confirmation_gives_further_runs_to_the_leader_and_its_closest_
     reached = play(search, lambda c: [0, 0, 2, 2.05][int(quality(c))] + 0.3 * noise.random(), slots=1)
     runs = [sum(key.startswith(f"c{i}-") for key in reached) for i in range(4)]
     assert runs[:2] == [1, 1] and sum(runs) == 10
+
+
+def test_every_run_of_adaptive_confirmation_is_a_decision_with_its_numbers():
+    search = AdaptiveConfirmation([make_candidate(i, num_seeds=9) for i in range(2)], num_runs=4)
+    play(search, lambda c: quality(c) + 0.1 * (c.seed % 2), slots=1)
+    first, second, *further = search.take_decisions()
+    assert (first.value, first.compared_with) == (second.value, second.compared_with) == (None, None)
+    assert [(row.action, row.rung, row.num_compared) for row in further] == [("allocate", 2, 2), ("allocate", 3, 3)]
+    assert {(row.value, row.cutoff) for row in further[:1]} == {(1.0, 0.0)}
+    assert further[0].compared_with == "c0" and further[0].trial_id == "c1-1"
+    assert search.take_decisions() == []
