@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from flexres_tune.analysis.adaptive_intervals import calibrate, pooled_deviation
+from flexres_tune.analysis.adaptive_intervals import AdaptiveIntervals
 from flexres_tune.bench.note import replace_block
 from flexres_tune.bench.search_policies import LEVEL_POLICIES, POLICIES, Policy, Run, Setup
 from flexres_tune.bench.search_worlds import WORLDS, Draw, RecordedWorld, World
@@ -23,6 +23,7 @@ from flexres_tune.errors import FlexResError
 from flexres_tune.text import did_you_mean
 
 WITHIN = 0.001  # a level's best counts as found if it is at most 0.1 points below the true one
+ALPHA = 0.05
 CHUNK = 25  # sweeps that one process simulates at a time
 
 
@@ -146,7 +147,7 @@ def judge(run: Run, draw: Draw, levels: np.ndarray) -> Verdict:
     The configuration with the best mean is named. Two configurations (of levels: the leaders of two levels) are called
     different if their gap is larger than the critical value of analysis.adaptive_intervals.
     """
-    means = {index: _mean(run, index) for index in run.fresh}
+    means = {index: _mean(run, index) for index in run.fresh.keys() | run.screened.keys()}
     if not means:
         return Verdict(0.0, None, run.epochs, run.wall_epochs, None, None, None, None, None)
     named = max(means, key=lambda index: (means[index], -index))
@@ -174,8 +175,9 @@ def judge(run: Run, draw: Draw, levels: np.ndarray) -> Verdict:
 
 
 def _mean(run: Run, index: int) -> float:
-    """Of a configuration's fresh scores."""
-    return statistics.fmean(run.fresh[index])
+    """Of a configuration's fresh scores, and of that of the screening if it counts."""
+    screened = [run.screened[index]] if index in run.screened else []
+    return statistics.fmean([*run.fresh.get(index, ()), *screened])
 
 
 def _leaders(means: Mapping[int, float], levels: np.ndarray) -> dict[int, int]:
@@ -188,20 +190,18 @@ def _leaders(means: Mapping[int, float], levels: np.ndarray) -> dict[int, int]:
 
 def _called_different(run: Run, means: Mapping[int, float], levels: np.ndarray) -> list[tuple[int, int]] | None:
     """(better, worse) of the pairs that are called different; None if there are too few seeds to say."""
-    scores = list(run.fresh.values())
-    sizes = np.unique(levels[list(means)], return_counts=True)[1]
-    deviation = pooled_deviation(scores)
-    calibration = calibrate(tuple(map(int, sizes)), sum(map(len, scores)))
-    if deviation is None or calibration is None:
+    has_levels = levels.max() > 0
+    fresh = {index: run.fresh.get(index, ()) for index in means}
+    intervals = AdaptiveIntervals(fresh, {i: levels[i] for i in means} if has_levels else None, bool(run.screened))
+    if intervals.deviation is None:
         return None
-    compared = list(_leaders(means, levels).values()) if len(sizes) > 1 else sorted(means, key=lambda i: -means[i])
-    pairs = itertools.combinations(compared, 2) if len(sizes) > 1 else ((compared[0], i) for i in compared[1:])
-    error = {i: math.sqrt(1 / len(run.fresh[i])) * deviation for i in means}
-    return [
-        (one, other)
-        for one, other in pairs
-        if means[one] - means[other] > calibration.difference_t * math.hypot(error[one], error[other])
-    ]
+    if has_levels:
+        pairs = itertools.combinations(_leaders(means, levels).values(), 2)
+    else:
+        leader, *others = sorted(means, key=lambda index: (-means[index], index))
+        pairs = ((leader, index) for index in others)
+    found = [(pair, gap) for pair in pairs if (gap := intervals.compare(*pair)) is not None and gap.p_value < ALPHA]
+    return [pair if gap.difference > 0 else pair[::-1] for pair, gap in found]
 
 
 def _row(world: str, policy: str, verdicts: Sequence[Verdict]) -> PolicyRow:

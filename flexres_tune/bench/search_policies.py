@@ -138,7 +138,7 @@ class Run:
     """What one simulated sweep found: scores of the configurations that its answer compares, and what they cost."""
 
     fresh: Mapping[int, Sequence[float]]  # by index of the configuration; one score of the screening if not confirmed
-    screened: Mapping[int, float]  # of the same configurations, if their run of the screening has completed
+    screened: Mapping[int, float]  # scores of the screening that count as well, in the means only
     epochs: int
     wall_epochs: int
 
@@ -149,7 +149,8 @@ class Policy:
 
     screen: the search, and the rule that stops its trials. pauses: whether the screening's survivors are those of its
     last rung, completed or not. top: configurations of each level that are confirmed. num_runs: fresh runs of all of
-    them, divided equally, or given one by one if `adaptive`; 0: the screening alone answers.
+    them, divided equally, or given one by one if `adaptive`; 0: the screening alone answers. counts_screening: a
+    completed run of the screening counts in the mean that names the best, and in the allocation.
     """
 
     screen: Callable[[Setup, Sequence[Candidate]], tuple[Search, StoppingRule | None]]
@@ -157,6 +158,7 @@ class Policy:
     top: int = 1
     num_runs: int = 0
     adaptive: bool = False
+    counts_screening: bool = False
 
     def run(self, setup: Setup, draw: Draw, order: Sequence[int]) -> Run:
         """One simulated sweep; `order`: in which configurations begin."""
@@ -169,13 +171,15 @@ class Policy:
         screened = {int(key): scores[key][0] for key in chosen if key in scores}
         if not self.num_runs:
             return Run({key: [value] for key, value in screened.items()}, {}, played.epochs, played.wall_epochs)
-        confirmed = play(self._confirmation([setup.fresh[int(key)] for key in chosen]), draw, setup.slots)
+        counted = {key: screened[int(key)] for key in chosen if self.counts_screening and int(key) in screened}
+        confirmed = play(self._confirmation([setup.fresh[int(key)] for key in chosen], counted), draw, setup.slots)
         fresh = {int(key): values for key, values in _completed(confirmed.history).items()}
-        return Run(fresh, screened, played.epochs + confirmed.epochs, played.wall_epochs + confirmed.wall_epochs)
+        counted = {int(key): score for key, score in counted.items()}
+        return Run(fresh, counted, played.epochs + confirmed.epochs, played.wall_epochs + confirmed.wall_epochs)
 
-    def _confirmation(self, chosen: Sequence[Candidate]) -> Search:
+    def _confirmation(self, chosen: Sequence[Candidate], screened: Mapping[str, float]) -> Search:
         if self.adaptive:
-            return AdaptiveConfirmation(chosen, max(self.num_runs, len(chosen)))
+            return AdaptiveConfirmation(chosen, self.num_runs, screened=screened)
         num_seeds = self.num_runs // max(1, len(chosen))
         return ListSearch([trial for each in chosen for trial in each.trials[:num_seeds]])
 
@@ -241,16 +245,29 @@ def _one_epoch(kept: int) -> Callable[[Setup, Sequence[Candidate]], _Screen]:
     return screen
 
 
-def _rungs(kept: int, eager: bool = False) -> Callable[[Setup, Sequence[Candidate]], _Screen]:
-    """Successive halving with the computed rungs, or its promotion form."""
+def _rungs(
+    kept: int, eager: bool = False, shares: Sequence[tuple[float, float]] = (), finish: bool = False
+) -> Callable[[Setup, Sequence[Candidate]], _Screen]:
+    """Successive halving with the computed rungs, or its promotion form.
+
+    shares: (share of the epochs, share of the configurations that continue) of each rung, in place of computed ones;
+    the last one keeps `kept`.
+    """
+
+    def ladder(n: int, epochs: int) -> Sequence[Rung]:
+        if not shares:
+            return make_rungs(n, kept, epochs)
+        rungs = {max(1, round(place * epochs)): max(kept, math.ceil(share * n - 1e-9)) for place, share in shares}
+        return [Rung(*rung) for rung in rungs.items() if rung[1] < n]
 
     def screen(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
-        rungs = {group: make_rungs(n, kept, setup.epochs) for group, n in setup.group_sizes.items()}
-        return RungSearch(candidates, rungs, None, eager), None
+        rungs = {group: ladder(n, setup.epochs) for group, n in setup.group_sizes.items()}
+        return RungSearch(candidates, rungs, setup.epochs if finish else None, eager), None
 
     return screen
 
 
+LADDER = ((0.22, 2 / 3), (0.4, 1 / 3), (0.5, 0.0))
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         "full grid": Policy(_grid),
@@ -268,6 +285,12 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
         "halving, 3 x 5": Policy(_rungs(3), pauses=True, top=3, num_runs=15),
         "halving, adaptive": Policy(_rungs(5), pauses=True, top=5, num_runs=14, adaptive=True),
         "promotion, adaptive": Policy(_rungs(5, eager=True), pauses=True, top=5, num_runs=14, adaptive=True),
+        "finish, adaptive": Policy(
+            _rungs(6, False, LADDER, finish=True), True, 6, 11, adaptive=True, counts_screening=True
+        ),
+        "finish eager, adaptive": Policy(
+            _rungs(6, True, LADDER, finish=True), True, 6, 11, adaptive=True, counts_screening=True
+        ),
     }
 )
 
