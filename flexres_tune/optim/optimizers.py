@@ -2,17 +2,18 @@
 
 `fused` updates all of a network's parameters in one kernel, on CUDA and on CPU. On a CPU a step took 2.0 ms instead of
 4.7 with torch's default for sgd on resnet22_2, and 3.2 ms instead of 12.1 for adamw (AMD EPYC, 2 cores, torch 2.15.0,
-best of 10 steps). Adadelta has no fused kernel, and older versions of torch have none for adagrad on CUDA (2.11); torch
-then groups tensors itself on CUDA and loops over them on a CPU.
+best of 10 steps). adadelta has no fused kernel, and adagrad none on CUDA in older versions of torch; torch then groups
+tensors itself on CUDA and loops over them on a CPU.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.user_code import CodeError, CodeName, describe_error, signature_problem
@@ -46,9 +47,8 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: TrialConfig) -> 
 
 
 def has_fused_kernel(cls: type[torch.optim.Optimizer], device: torch.device) -> bool:
-    """Whether this build of torch has one kernel for all parameters on this kind of device, for a class of its own."""
-    operator = f"aten::_fused_{cls.__name__.lower()}_"
-    return torch._C._dispatch_has_kernel_for_dispatch_key(operator, device.type.upper())
+    """Whether `fused=True` of a class that knows it may be used on this kind of device."""
+    return not (cls is torch.optim.Adagrad and device.type == "cuda")  # torch 2.11 raises an error at the first step
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
@@ -94,4 +94,33 @@ def _build_own(code: CodeName, parameters: Iterable[nn.Parameter], config: Trial
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Use this learning rate from the next step on."""
     for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):  # of `learning_rate_on_device`
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
+def can_capture(name: str) -> bool:
+    """Whether the device computes the whole step of this optimizer, the use of its learning rate included.
+
+    Then a CUDA graph can hold it. adagrad's update needs the learning rate on the host.
+    """
+    cls, kwargs = OPTIMIZERS[name]
+    return (cls is torch.optim.SGD and bool(kwargs.get("fused"))) or "capturable" in inspect.signature(cls).parameters
+
+
+def learning_rate_on_device(optimizer: torch.optim.Optimizer) -> Tensor:
+    """Let an optimizer that `can_capture` read its learning rate from a tensor on its device: shape (), float32.
+
+    Its counters of steps move to the device, too.
+    """
+    parameter = optimizer.param_groups[0]["params"][0]
+    lr = torch.zeros((), dtype=torch.float32, device=parameter.device)
+    for group in optimizer.param_groups:
         group["lr"] = lr
+        if "capturable" in group and lr.device.type == "cuda":
+            group["capturable"] = True
+    for values in optimizer.state.values():
+        if isinstance(values.get("step"), Tensor):
+            values["step"] = values["step"].to(lr.device)
+    return lr
