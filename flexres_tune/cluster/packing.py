@@ -213,6 +213,7 @@ class StepBenchmark:
         from flexres_tune.training import choose_execution
         from flexres_tune.training import device as devices
         from flexres_tune.training.execution import precision_in_sweep
+        from flexres_tune.training.graph import NUM_EAGER_STEPS
         from flexres_tune.training.stopwatch import Stepper
 
         os.chdir(folder)
@@ -227,8 +228,7 @@ class StepBenchmark:
         devices.release_memory(self._device)  # of the executions that were measured
         devices.reset_peak_memory(self._device)
         self._stepper = Stepper(parsed, shape, execution)
-        for _ in range(2):
-            self._stepper.step()
+        self._stepper.run(NUM_EAGER_STEPS + 2)
 
     def run(self, seconds: float) -> StepRate:
         """Train for this time while the others do, too."""
@@ -236,7 +236,7 @@ class StepBenchmark:
 
         started, num_steps = time.perf_counter(), 0
         while num_steps < 2 or time.perf_counter() - started < seconds:
-            self._stepper.step()
+            self._stepper.run(1)
             num_steps += 1
         rate = num_steps * self._batch_size / (time.perf_counter() - started)
         if self._device.type != "cuda":

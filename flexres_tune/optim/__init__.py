@@ -6,6 +6,7 @@ from flexres_tune.optim.optimizers import (
     can_capture,
     learning_rate_on_device,
     load_optimizer_state,
+    optimizer_state,
     set_learning_rate,
 )
 from flexres_tune.optim.schedules import SCHEDULES, learning_rate
@@ -18,5 +19,6 @@ __all__ = [
     "learning_rate",
     "learning_rate_on_device",
     "load_optimizer_state",
+    "optimizer_state",
     "set_learning_rate",
 ]

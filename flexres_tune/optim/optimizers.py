@@ -51,6 +51,12 @@ def has_fused_kernel(cls: type[torch.optim.Optimizer], device: torch.device) -> 
     return not (cls is torch.optim.Adagrad and device.type == "cuda")  # torch 2.11 raises an error at the first step
 
 
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Its state_dict, with the learning rate as a number."""
+    state = optimizer.state_dict()
+    return {**state, "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]}
+
+
 def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
     """Continue from a state_dict that may have been saved on another kind of device.
 

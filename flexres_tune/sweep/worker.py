@@ -10,6 +10,7 @@ trial. Nothing but this file reads the variable.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pkgutil
 import platform
@@ -103,6 +104,17 @@ def run_job(job: TrialJob) -> Iterator[TrialReport]:
         if status is None:
             raise
         yield TrialReport(None, facts, status, text)
+    finally:
+        if job.num_gpus:
+            _release_gpu(job.num_gpus)
+
+
+def _release_gpu(num_gpus: float) -> None:
+    """Give back what the trial had: other processes may need it before this one trains again."""
+    from flexres_tune.training.device import release_memory, trial_device
+
+    with contextlib.suppress(RuntimeError):  # of a broken device
+        release_memory(trial_device(num_gpus))
 
 
 def _describe_failure(error: Exception) -> tuple[TrialStatus | None, str]:
@@ -153,7 +165,10 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
         epochs = fit(config, data, execution, checkpointer, must_stop, job.until_epoch)
         for metrics in epochs:
             problem = str(problems[-1]) if problems else None
-            facts = replace(facts, peak_memory_bytes=devices.peak_memory_bytes(device), problem=problem)
+            peak = devices.peak_memory_bytes(device)
+            facts = replace(facts, peak_memory_bytes=peak, problem=problem, execution=execution.label)
+            if execution.failures:
+                facts = replace(facts, notice=_no_graph(facts.hostname, execution.failures[0]))
             problems.clear()
             status = {job.until_epoch: TrialStatus.PAUSED, config.epochs: TrialStatus.COMPLETED}.get(metrics.epoch)
             report = TrialReport(metrics, facts, status, is_repeat=not must_stop.was_called)
@@ -176,6 +191,10 @@ def _records(
         rows.append(PredictionRecord(trial_id=trial_id, **key, **values))
         labels.append(LabelRecord(**key, image=found.images, label=found.labels, class_names=data.class_names))
     return tuple(rows), tuple(labels)
+
+
+def _no_graph(hostname: str | None, failure: str) -> str:
+    return f"{hostname}: {failure}; trials train eagerly there, which may be slower and changes no result"
 
 
 def _missing_gpu(hostname: str | None, torch_version: str) -> str:

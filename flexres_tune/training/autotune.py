@@ -21,12 +21,13 @@ from flexres_tune.training.execution import Execution, has_compiler, list_option
 from flexres_tune.training.speeds import Speeds, stored_speeds
 from flexres_tune.training.stopwatch import time_steps
 
-MIN_MEASURED_FLOPS = 1e12  # of a whole trial: about 10 s on two cores, which is what measuring costs there at most
+# of a whole trial: about 10 s on two cores or on an H200, which is what measuring costs there at most
+MIN_MEASURED_FLOPS = {"cpu": 1e12, "cuda": 1e15}
 MIN_GAIN = 1.1  # a less exact execution must be faster by this factor: a choice within the noise would vary per day
 MAX_COMPILE_SAVING = 0.3  # fraction of the time that compiling may save before it was measured; the most seen is 0.23
 ASSUMED_COMPILE_SECONDS = 30.0  # until it was measured; 20 to 35 s seen on two cores
 
-# -> (by how many seconds the first step is longer, s per later step); None if it could not be measured now
+# -> (by how many seconds the first steps are longer, s per later step); None if it could not be measured now
 Measure = Callable[[Execution], tuple[float, float] | None]
 
 
@@ -49,7 +50,7 @@ def choose_execution(config: TrialConfig, device: torch.device, precision: Preci
     flops = 3 * count_flops(config.model, shape.num_classes, shape.image_size) * num_images
     if len(options) == 1 and config.compile != "auto":
         return options[0]
-    if flops < MIN_MEASURED_FLOPS:
+    if flops < MIN_MEASURED_FLOPS[device.type]:
         return next((option for option in options if option.channels_last), options[0])
     with stored_speeds(config, shape, device) as speeds:
         return pick_fastest(options, config, num_images, speeds, lambda option: time_steps(config, shape, option))
@@ -90,7 +91,7 @@ def pick_fastest(
     best = _fastest(options, speeds, measure)
     if config.compile != "auto" or not has_compiler(best.device):
         return best
-    compiled = replace(best, compile=True, graphs=False)
+    compiled = replace(best, compile=True, graph="step" if best.graph == "step" else "none")
     whole = _seconds(best, speeds, measure) * num_images / config.batch_size
     cost = speeds.start_seconds.get(compiled.label, ASSUMED_COMPILE_SECONDS)
     if whole * MAX_COMPILE_SAVING < cost:  # compiling cannot pay, so it is not measured either

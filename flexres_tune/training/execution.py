@@ -12,15 +12,22 @@ import shutil
 import sysconfig
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from flexres_tune.errors import DeviceError
+from flexres_tune.optim import can_capture
 from flexres_tune.records import PrecisionUsed
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.device import device_name, on_device
+
+Graph = Literal[
+    "none", "network", "step"
+]  # CUDA graphs of forward and backward; of the whole step, the update included
+GRAPH_LABELS: Mapping[Graph, list[str]] = {"none": [], "network": ["graphs"], "step": ["step-graph"]}
 
 
 @dataclass(frozen=True)
@@ -33,13 +40,18 @@ class Execution:
     precision: PrecisionUsed
     compile: bool = False
     channels_last: bool = True
-    graphs: bool = False  # CUDA graphs of forward and backward: for batches so small that launching kernels costs most
+    graph: Graph = "none"  # replay instead of launching each kernel, which costs most if batches are small
+    failures: list[str] = field(default_factory=list, init=False, compare=False, repr=False)  # why it is not replayed
 
     @property
     def label(self) -> str:
-        """Its name in the file of speeds and in a trial's row: `bf16 channels-last compiled`."""
+        """Its name in the file of speeds and in a trial's row: `bf16 channels-last compiled step-graph`.
+
+        A graph that could not be captured is left out of it: the trial runs eagerly.
+        """
         parts = [self.precision, "channels-last" if self.channels_last else "channels-first"]
-        return " ".join(parts + ["compiled"] * self.compile + ["graphs"] * self.graphs)
+        graph = [] if self.failures else GRAPH_LABELS[self.graph]
+        return " ".join(parts + ["compiled"] * self.compile + graph)
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -51,7 +63,7 @@ class Execution:
 
         A captured graph must not keep the casts of weights, which change with every step.
         """
-        enabled, cache_enabled = self.precision == "bf16", not self.graphs
+        enabled, cache_enabled = self.precision == "bf16", self.graph == "none"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache_enabled)
 
     def kernels(self, choose: bool) -> AbstractContextManager[None]:
@@ -78,8 +90,10 @@ def list_options(config: TrialConfig, device: torch.device) -> list[Execution]:
         options.append(Execution(device, "tf32"))
     if wanted == "bf16" or (wanted == "auto" and has_fast_bf16(device)):
         options.append(Execution(device, "bf16"))
-    if device.type == "cuda" and config.compile != "on" and not config.code:  # own code may wait or branch
-        options += [replace(option, graphs=True) for option in options if option.channels_last]
+    if device.type == "cuda" and not config.code:  # own code may wait or branch
+        graphs: list[Graph] = ["network"] if config.compile != "on" else []
+        graphs += ["step"] if can_capture(config.optimizer) else []
+        options += [replace(option, graph=graph) for graph in graphs for option in options if option.channels_last]
     return options
 
 

@@ -9,15 +9,17 @@ from collections.abc import Callable, Generator
 
 from flexres_tune.datasets.images import ImageData
 from flexres_tune.errors import ArchitectureError, DivergedError
+from flexres_tune.optim import learning_rate
 from flexres_tune.records import EpochMetrics, Predictions
 from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.parameters import list_layers
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.checkpoint import Checkpointer
-from flexres_tune.training.epoch import Preprocessing, Result, batch_sizes, evaluate, train_epoch
+from flexres_tune.training.epoch import Result, batch_sizes, evaluate, train_epoch
 from flexres_tune.training.execution import Execution
-from flexres_tune.training.network import Network, prepare_network
+from flexres_tune.training.preprocessing import Preprocessing
 from flexres_tune.training.state import TrainState
+from flexres_tune.training.step import TrainingSteps
 
 FinalPredictions = dict[str, Predictions | None]  # by split: val, test
 # what fit() is: `final_predictions` reads the value that it returns
@@ -61,12 +63,12 @@ def fit(
 
     preprocessing = Preprocessing(config, data, execution)
     predictions: FinalPredictions = {}
-    forward = _prepare(state, data, preprocessing, execution)
+    steps = TrainingSteps(state, data.train, preprocessing, execution)
     while state.epoch < last_epoch:
         try:
             started = time.perf_counter()
             with state.own_randomness():
-                train = train_epoch(state, forward, data.train, preprocessing, execution, should_stop)
+                train = train_epoch(state, steps, len(data.train), execution, should_stop)
             trained = time.perf_counter()
             if train is None:
                 break
@@ -121,21 +123,10 @@ def _predict(state: TrainState, data: ImageData, execution: Execution) -> FinalP
     }
 
 
-def _prepare(state: TrainState, data: ImageData, preprocessing: Preprocessing, execution: Execution) -> Network:
-    """The network for full batches; if the data are fewer than a batch, the model as it is."""
-    batch_size = state.config.batch_size
-    if len(data.train.labels) < batch_size:
-        return state.model
-    with state.own_randomness():
-        state.model.train()
-        first = data.train.images[:batch_size]
-        return prepare_network(state.model, execution, lambda: preprocessing.evaluation(first))
-
-
 def _metrics(
     state: TrainState, data: ImageData, train: Result, val: Result, train_seconds: float, seconds: float
 ) -> EpochMetrics:
-    epoch = state.epoch + 1
+    epoch, num_steps = state.epoch + 1, len(batch_sizes(len(data.train), state.config.batch_size))
     if not math.isfinite(val.loss):
         raise DivergedError(
             f"the validation loss is {val.loss} after epoch {epoch} (optimizer {state.config.optimizer}, "
@@ -147,7 +138,7 @@ def _metrics(
         train_accuracy=train.accuracy,
         val_loss=val.loss,
         val_accuracy=val.accuracy,
-        lr=state.optimizer.param_groups[0]["lr"],
+        lr=learning_rate(state.config, epoch * num_steps - 1, num_steps),
         epoch_seconds=seconds,
         images_per_second=len(data.train.labels) / train_seconds,
     )

@@ -1,6 +1,6 @@
 """Stored speeds: seconds per training step of each execution, kept in this process and in a file for the machine.
 
-There is one entry per shape (model, image size, batch size) and device; a later trial of the same shape, with any
+There is one entry per shape (model, image size, batch size; on CUDA also the augmentation) and device; a later trial of the same shape, with any
 optimizer, reads what the first one measured. Processes that start together wait for the one that measures. A file that
 cannot be read or written costs time, but no trial fails.
 """
@@ -33,7 +33,7 @@ class Speeds:
     """Speeds of one shape on one device, by Execution.label."""
 
     step_seconds: dict[str, float] = field(default_factory=dict)  # one training step; infinite if it failed
-    start_seconds: dict[str, float] = field(default_factory=dict)  # by which the first step is longer: compiling
+    start_seconds: dict[str, float] = field(default_factory=dict)  # by which the first steps are longer: compiling
 
 
 @contextmanager
@@ -67,6 +67,8 @@ def _key(config: TrialConfig, shape: DataShape, device: torch.device) -> str:
         "image": [shape.image_size, shape.num_classes],
         "batch_size": config.batch_size,
     }
+    if device.type == "cuda":  # its kernels cost a launch each, unless a graph holds them
+        parts["augmentation"] = [*config.augmentation, config.mixup_alpha > 0, config.cutmix_alpha > 0]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flexres_tune.models import build_model
-from flexres_tune.optim import build_optimizer, load_optimizer_state
+from flexres_tune.optim import build_optimizer, load_optimizer_state, optimizer_state
 from flexres_tune.records import EpochMetrics
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.execution import Execution
@@ -43,6 +43,12 @@ class TrainState:
         """Epochs finished."""
         return len(self.history)
 
+    def renew_generator(self) -> None:
+        """Replace `generator` by another one in the same state."""
+        states = self.generator.get_state()
+        self.generator = torch.Generator(self.device)
+        self.generator.set_state(states)
+
     @contextmanager
     def own_randomness(self) -> Iterator[None]:
         """Context in which torch's global generators have this trial's state; afterwards they are as before it."""
@@ -60,7 +66,7 @@ class TrainState:
             "device_type": self.device.type,
             "precision": self.precision,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
             "generators": {"own": self.generator.get_state(), **self._global_states},
         }
 

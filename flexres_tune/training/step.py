@@ -61,9 +61,6 @@ class TrainingSteps:
 
         Args:
             recorder: of the graph if execution.graph is "step"; None: CUDA's.
-
-        Raises:
-            CaptureError: the network cannot be captured (execution.graph is "network").
         """
         self._state = state
         self._split = split
@@ -80,7 +77,10 @@ class TrainingSteps:
         with execution.kernels(choose=True), state.own_randomness():
             state.model.train()
             first = split.images[: self._batch_size]
-            self._network = prepare_network(state.model, execution, lambda: preprocessing.evaluation(first))
+            try:
+                self._network = prepare_network(state.model, execution, lambda: preprocessing.evaluation(first))
+            except CaptureError as error:
+                self._stop_replaying(error)
             if execution.graph == "step":
                 recorder = recorder or CudaRecorder(device, [state.generator])
                 arguments = (state.optimizer, self._batch_size, len(split), recorder)

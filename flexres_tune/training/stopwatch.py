@@ -6,19 +6,35 @@ import logging
 import math
 import statistics
 import time
+from dataclasses import dataclass
 
 import torch
 
 from flexres_tune.datasets import DataShape
+from flexres_tune.datasets.images import ImageData, Split
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.device import is_device_broken, is_out_of_memory, release_memory
 from flexres_tune.training.execution import Execution
-from flexres_tune.training.network import CaptureError, prepare_network
+from flexres_tune.training.graph import NUM_EAGER_STEPS
+from flexres_tune.training.preprocessing import Preprocessing
 from flexres_tune.training.state import TrainState
-from flexres_tune.training.step import train_step
+from flexres_tune.training.step import TrainingSteps
 
-BUDGET_S = 1.0  # for measuring one execution, after its first step
-MAX_STEPS = 20
+BUDGET_S = 1.0  # for measuring one execution, after its first steps
+MAX_BLOCKS = 20
+NUM_BATCHES = 8  # of random images, in an epoch of the measurement
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """How many steps run before the host waits for the device."""
+
+    num_first: int  # that are not counted: torch compiles, chooses kernels, and records a graph in them
+    num_steps: int  # per measured block
+
+
+# On CUDA the host runs ahead of the device, as in an epoch
+RHYTHMS = {"cpu": Rhythm(1, 1), "cuda": Rhythm(NUM_EAGER_STEPS + 2, 10)}
 
 log = logging.getLogger(__name__)
 
@@ -26,59 +42,72 @@ log = logging.getLogger(__name__)
 def time_steps(
     config: TrialConfig, shape: DataShape, execution: Execution, budget_s: float = BUDGET_S
 ) -> tuple[float, float] | None:
-    """(by how many seconds the first step is longer, median seconds of a later one).
+    """(by how many seconds the first steps are longer, median seconds of a later one).
 
     Both are infinite if the device cannot run this execution. None if it could not be measured now, because memory was
     used up, maybe by another process, or a capture failed: nothing may be remembered of that.
 
     The trial to come is not affected: model, generators and images are made for the measurement. Only the trial's model
-    and batch size count: it is measured with sgd, so that trials that differ in their optimizers run in the same way.
+    and batch size count, and on CUDA its augmentation, whose kernels may cost more than the network's: it is measured
+    with sgd, so that trials that differ in their optimizers run in the same way.
 
     Raises:
         torch.AcceleratorError: the device cannot be used by this process any more.
     """
-    measured = TrialConfig(model=config.model, dataset=config.dataset, batch_size=config.batch_size, lr=1e-3)
-    seconds = []
-    started = time.perf_counter()
+    on_cuda = execution.device.type == "cuda" and not config.code  # which runs in no graph
+    keys = ("model", "dataset", "batch_size") + ("augmentation", "mixup_alpha", "cutmix_alpha") * on_cuda
+    measured = TrialConfig(**{"lr": 1e-3, "augmentation": [], **{key: getattr(config, key) for key in keys}})
+    rhythm = RHYTHMS[execution.device.type]
+    seconds: list[float] = []  # per step
     try:
         stepper = Stepper(measured, shape, execution)
-        while len(seconds) < 2 or (sum(seconds[1:]) < budget_s and len(seconds) <= MAX_STEPS):
-            stepper.step()
-            seconds.append(time.perf_counter() - started)
-            started = time.perf_counter()
+        first = stepper.run(rhythm.num_first)
+        while not seconds or (rhythm.num_steps * sum(seconds) < budget_s and len(seconds) < MAX_BLOCKS):
+            seconds.append(stepper.run(rhythm.num_steps) / rhythm.num_steps)
     except (RuntimeError, NotImplementedError) as error:
         if is_device_broken(error):
             raise
         log.warning("%s: not used: %s", execution.label, str(error).splitlines()[0])
-        is_passing = is_out_of_memory(error) or isinstance(error, CaptureError)
-        return None if is_passing else (math.inf, math.inf)
+        return None if is_out_of_memory(error) else (math.inf, math.inf)
     finally:
         stepper = None
         release_memory(execution.device)
-    step = statistics.median(seconds[1:])
-    return max(0.0, seconds[0] - step), step
+    if execution.failures:  # the steps ran, but not as a graph
+        return None
+    step = statistics.median(seconds)
+    return max(0.0, first - rhythm.num_first * step), step
 
 
 class Stepper:
-    """A fresh model and one batch of random images, ready to take training steps."""
+    """A fresh model and a few batches of random images, ready to take training steps."""
 
     def __init__(self, config: TrialConfig, shape: DataShape, execution: Execution):
         device = execution.device
-        self._execution = execution
-        self._state = TrainState(config, shape.num_classes, shape.image_size, execution)
+        self._device, self._num_taken = device, 0
+        self._execution, self._batch_size = execution, config.batch_size
         generator = torch.Generator(device).manual_seed(0)
-        size = (config.batch_size, 3, shape.image_size, shape.image_size)
-        images = torch.rand(size, generator=generator, device=device)
-        self._images = images.contiguous(memory_format=execution.memory_format)
-        labels = torch.randint(shape.num_classes, (config.batch_size,), generator=generator, device=device)
-        self._targets = torch.eye(shape.num_classes, device=device)[labels]
-        with execution.kernels(choose=True), self._state.own_randomness():
-            self._state.model.train()
-            self._network = prepare_network(self._state.model, execution, lambda: self._images)
+        num_images = NUM_BATCHES * config.batch_size
+        size = (num_images, 3, shape.image_size, shape.image_size)
+        images = torch.randint(256, size, generator=generator, dtype=torch.uint8, device=device)
+        split = Split(images, torch.randint(shape.num_classes, (num_images,), generator=generator, device=device))
+        grey = torch.full((3,), 0.5, device=device)
+        names = tuple(map(str, range(shape.num_classes)))
+        data = ImageData("random", split, split, split, shape.num_classes, names, shape.image_size, grey, grey)
+        self._state = TrainState(config, shape.num_classes, shape.image_size, execution)
+        self._steps = TrainingSteps(self._state, split, Preprocessing(config, data, execution), execution)
+        self._order = torch.arange(num_images, device=device)
+        self._rates = [config.lr] * NUM_BATCHES
 
-    def step(self) -> None:
-        """Take one step; returns when the device has finished it."""
+    def run(self, num_steps: int) -> float:
+        """Take steps; the seconds until the device has finished them."""
+        started = time.perf_counter()
         with self._execution.kernels(choose=True), self._state.own_randomness():
-            train_step(self._state, self._network, self._images, self._targets, self._execution)
-        if self._execution.device.type == "cuda":
-            torch.cuda.synchronize(self._execution.device)
+            for _ in range(num_steps):
+                i = self._num_taken % NUM_BATCHES
+                if i == 0:
+                    self._steps.begin_epoch(self._order, self._rates)
+                self._steps.step(i, self._order[i * self._batch_size : (i + 1) * self._batch_size])
+                self._num_taken += 1
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter() - started

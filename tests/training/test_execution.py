@@ -26,18 +26,20 @@ def test_options_are_listed_from_the_most_exact(bf16):
 def test_fp32_tf32_and_bf16_are_three_precisions_of_a_gpu(bf16):
     bf16(True, tf32=True)
     plain = ["fp32 channels-first", "fp32 channels-last", "tf32 channels-last", "bf16 channels-last"]
-    assert labels(CUDA, compile="on") == plain
-    assert labels(CUDA, compile="on", precision="fp32") == plain[:2]
-    assert labels(CUDA, compile="on", precision="tf32") == ["tf32 channels-last"]
+    assert labels(CUDA, compile="on", optimizer="adagrad") == plain
+    assert labels(CUDA, compile="on", optimizer="adagrad", precision="fp32") == plain[:2]
+    assert labels(CUDA, compile="on", precision="tf32")[0] == "tf32 channels-last"
     with pytest.raises(DeviceError, match="precision tf32 needs an NVIDIA GPU .* use precision: fp32, or a node"):
         labels(CPU, precision="tf32")
 
 
-def test_graphs_are_for_cuda_without_compiling(bf16):
+def test_graphs_are_for_cuda(bf16):
     bf16(True)
     graphs = ["fp32 channels-last graphs", "bf16 channels-last graphs"]
-    assert labels(CUDA)[-2:] == graphs
-    assert not set(labels(CUDA, compile="on")) & set(graphs)
+    whole = ["fp32 channels-last step-graph", "bf16 channels-last step-graph"]
+    assert labels(CUDA)[-4:] == graphs + whole
+    assert labels(CUDA, compile="on")[-2:] == whole and not set(labels(CUDA, compile="on")) & set(graphs)
+    assert labels(CUDA, optimizer="adagrad")[-2:] == graphs, "its update needs the learning rate on the host"
     dropout = {"blocks": [1, 1], "channels": [8, 8], "dropout": 0.1}
     assert set(labels(CUDA, model=dropout)) >= set(graphs), "a replay draws new random numbers"
 

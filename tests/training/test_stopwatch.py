@@ -1,13 +1,13 @@
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.spec.trial import TrialConfig
-from flexres_tune.training import stopwatch
 from flexres_tune.training.execution import Execution
-from flexres_tune.training.network import CaptureError
+from flexres_tune.training.graph import CaptureError
 from flexres_tune.training.stopwatch import time_steps
 
 CPU = torch.device("cpu")
@@ -32,24 +32,35 @@ def test_way_that_the_device_refuses_is_infinitely_slow(monkeypatch, caplog):
     def refuse(*args):
         raise RuntimeError("no such kernel\nmore")
 
-    monkeypatch.setattr(stopwatch, "train_step", refuse)
+    monkeypatch.setattr("flexres_tune.training.step.train_step", refuse)
     assert time_steps(CONFIG, describe_dataset("digits"), Execution(CPU, "bf16")) == (math.inf, math.inf)
     assert "bf16 channels-last: not used: no such kernel" in caplog.text
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), CaptureError("another thread")])
-def test_failure_that_may_pass_is_no_speed(monkeypatch, error):
+def test_memory_that_is_used_up_is_no_speed(monkeypatch):
     def fail(*args):
-        raise error
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(stopwatch, "train_step", fail)
+    monkeypatch.setattr("flexres_tune.training.step.train_step", fail)
     assert time_steps(CONFIG, describe_dataset("digits"), Execution(CPU, "bf16")) is None
+
+
+def test_graph_that_cannot_be_captured_now_is_no_speed(monkeypatch):
+    class Recorder:
+        def eager(self):
+            return nullcontext()
+
+        def record(self, function):
+            raise CaptureError("another thread")
+
+    monkeypatch.setattr("flexres_tune.training.step.CudaRecorder", lambda device, generators: Recorder())
+    assert time_steps(CONFIG, describe_dataset("digits"), Execution(CPU, "fp32", graph="step")) is None
 
 
 def test_broken_device_is_no_speed_either_but_ends_the_trial(monkeypatch):
     def fail(*args):
         raise torch.AcceleratorError("CUDA error: device-side assert triggered", 710)
 
-    monkeypatch.setattr(stopwatch, "train_step", fail)
+    monkeypatch.setattr("flexres_tune.training.step.train_step", fail)
     with pytest.raises(torch.AcceleratorError):
         time_steps(CONFIG, describe_dataset("digits"), Execution(CPU, "bf16"))
