@@ -63,13 +63,17 @@ def bench(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step (train, packing).")] = 128,
     dataset: Annotated[str, typer.Option(help="digits, cifar10 or parquet:PATH (train, packing).")] = "cifar10",
     mixup_alpha: Annotated[float, typer.Option(min=0, help="Alpha of mixup, in both loops; 0: none (train).")] = 0.0,
-    trials: Annotated[int, typer.Option(min=1, help="Number of trials that train nothing (sweep, scale).")] = 200,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of trials that train nothing (sweep, scale: 200; tables: 10,000)."),
+    ] = None,
     growth: Annotated[
         int, typer.Option(min=1, help="Also measure with N times as many trials; 1: skip (sweep, scale).")
     ] = 10,
     slots: Annotated[int, typer.Option(min=1, help="Number of trials at once, on fake CPUs (scale).")] = 64,
     epoch_seconds: Annotated[float, typer.Option(min=0, help="How long an epoch sleeps (scale).")] = 1.0,
-    table_trials: Annotated[int, typer.Option(min=1, help="Number of trials, of 100 epochs each (tables).")] = 10_000,
+    table_trials: Annotated[int, typer.Option(min=1, help="Number of trials (tables, in `all`).")] = 10_000,
+    table_epochs: Annotated[int, typer.Option(min=1, help="Epochs of each of them (tables).")] = 100,
     repeats: Annotated[int, typer.Option(min=1, help="Number of measurements of each figure.")] = 3,
     world: Annotated[
         list[str] | None, typer.Option(help="World to simulate; repeatable; all by default (search).")
@@ -105,14 +109,16 @@ def bench(
         chosen.insert(
             1, (What.train, config.model_copy(update={"model": parse_architecture("small"), "batch_size": 64}))
         )
+    in_tables = trials if trials is not None and what is What.tables else table_trials
+    num_trials = 200 if trials is None else trials
     results = []
     for name, trial in chosen:
         if name is What.scale:
             from flexres_tune.bench.scale import bench_scale
 
-            results.append(bench_scale(slots, trials, growth, epoch_seconds))
+            results.append(bench_scale(slots, num_trials, growth, epoch_seconds))
         else:
-            results.append(_measure(name, trial, trials, growth, table_trials, repeats))
+            results.append(_measure(name, trial, (num_trials, growth), (in_tables, table_epochs), repeats))
         _print(results[-1], as_json)
     if write is not None:
         from flexres_tune.bench.note import write_note
@@ -169,7 +175,7 @@ def _print_search(bench: SearchBench) -> None:
 
 
 def _measure(
-    what: What, config: TrialConfig, trials: int, growth: int, table_trials: int, repeats: int
+    what: What, config: TrialConfig, sweep: tuple[int, int], tables: tuple[int, int], repeats: int
 ) -> Bench:  # imports inside: each loads torch or ray
     if what is What.train:
         from flexres_tune.bench.train import bench_train
@@ -178,11 +184,11 @@ def _measure(
     if what is What.sweep:
         from flexres_tune.bench.sweep import bench_sweep
 
-        return bench_sweep(trials, growth, repeats)
+        return bench_sweep(*sweep, repeats)
     if what is What.tables:
         from flexres_tune.bench.tables import bench_tables
 
-        return bench_tables(table_trials, repeats)
+        return bench_tables(*tables, repeats)
     return _bench_packing(config, repeats)
 
 

@@ -49,6 +49,12 @@ def table_schema(name: str) -> pa.Schema:
 
 
 @cache
+def row_type(name: str) -> pa.StructType:
+    """Type of one row of a table: converting rows to it is ten times as fast as Table.from_pylist() for few rows."""
+    return pa.struct(list(table_schema(name)))
+
+
+@cache
 def config_columns() -> tuple[str, ...]:
     """Columns of `trials` that hold the configuration: `model`, the architecture's, then the trial's own."""
     return tuple(field.name for field in _config_fields())

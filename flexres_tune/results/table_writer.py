@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from flexres_tune.errors import ResultsError, StorageError, describe_os_error
 from flexres_tune.results.parts import Part, join, last_written, list_parts, make_part, num_rows, read_part, write_part
-from flexres_tune.results.schema import KEYS, table_schema
+from flexres_tune.results.schema import KEYS, row_type, table_schema
 from flexres_tune.storage import (
     AnyPath,
     FolderUpdateUnsupported,
@@ -86,7 +86,8 @@ class TableWriter:
         self.discard_old_folders()
         if not self.rows:
             return
-        table = last_written(self.name, pa.Table.from_pylist(self.rows, table_schema(self.name)))
+        rows = pa.RecordBatch.from_struct_array(pa.array(self.rows, row_type(self.name)))
+        table = last_written(self.name, pa.Table.from_batches([rows], table_schema(self.name)))
         part = make_part(self.folder, self._next_sequence, self._next_sequence)
         if old := list(self._parts_with(self._replaced)):
             self._change(old, lambda: self._rewrite(old, (part, table)))

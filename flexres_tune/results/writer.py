@@ -18,7 +18,7 @@ from flexres_tune.records import Decision, EpochRecord, LabelRecord, PredictionR
 from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.parts import join, list_parts, read_part
 from flexres_tune.results.paths import TABLES, SweepPaths
-from flexres_tune.results.schema import KEYS, table_schema
+from flexres_tune.results.schema import KEYS, row_type, table_schema
 from flexres_tune.results.table_writer import TableWriter
 from flexres_tune.spec import TrialConfig
 from flexres_tune.storage import atomic_write_bytes, is_remote
@@ -105,7 +105,7 @@ class SweepWriter:
         for moment in ("started_at", "finished_at"):
             row[moment] = _utc(row[moment])
         try:
-            pa.Table.from_pylist([row], table_schema("trials"))
+            pa.array([row], row_type("trials"))
         except (pa.ArrowException, OverflowError, UnicodeError, TypeError) as error:
             raise ResultsError(f"{self.paths.trials}: row of trial {record.trial_id}: {error}") from error
         self._add_trial(row)
@@ -176,8 +176,7 @@ class SweepWriter:
     def _row(self, record: EpochRecord | Decision | TrialRecord | PredictionRecord | LabelRecord) -> dict:
         if record.sweep not in ("", self.paths.sweep):
             raise ResultsError(f"{self.paths.folder}: a row of sweep {record.sweep!r} does not belong here")
-        row = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-        return row | {"sweep": self.paths.sweep}
+        return vars(record) | {"sweep": self.paths.sweep}
 
     def _copy(self, name: str, row: Mapping[str, Any]) -> dict[str, Any]:
         """A row of another sweep as one of this sweep, with the columns that this version knows."""

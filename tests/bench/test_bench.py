@@ -32,8 +32,9 @@ def test_unknown_model_is_named():
 
 @pytest.mark.slow
 def test_tables():
-    found = figures("tables", "--table-trials", "50", "--repeats", "1")
+    found = figures("tables", "--trials", "50", "--table-epochs", "20", "--repeats", "1")
     assert found["query leaderboard, whole command"] > 0
+    assert 0 < found["files at most"] < 1000 and 0 < found["driver's memory at most"] < 2000
     assert found["Ray / ours"] > 1
 
 
