@@ -34,6 +34,8 @@ Examples:
 
   python -m flexres_tune.bench search --world crossing --draws 1000
 
+  python -m flexres_tune.bench search --world recorded --curves tests/data/learning_curves.parquet
+
 Each figure is the median of n measurements with their range. Ratios are taken pair by pair within one run. `sweep`
 also measures the defaults of Ray Tune, which takes minutes; every other benchmark takes one or two.
 """
@@ -83,6 +85,12 @@ def bench(
     ] = None,
     draws: Annotated[int, typer.Option(min=2, help="Number of simulated sweeps per world and policy (search).")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Of the simulated sweeps (search).")] = 0,
+    curves: Annotated[
+        Path | None, typer.Option(help="Parquet file of recorded learning curves, which are replayed as well (search).")
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option(help="Column of the recorded curves whose values are compared (search).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per benchmark.")] = False,
     write: Annotated[
         Path | None, typer.Option(help="Also rewrite the table of figures in this Markdown file (docs/performance.md).")
@@ -95,7 +103,7 @@ def bench(
     """
     command = shlex.join(["python", "-m", "flexres_tune.bench", *sys.argv[1:]])
     if what is What.search:
-        _search(SearchOptions(world or [], policy or [], draws, seed), command, as_json, write)
+        _search(SearchOptions(world or [], policy or [], draws, seed, curves, compare), command, as_json, write)
         return
     from flexres_tune.spec import parse_architecture
     from flexres_tune.spec.trial_values import build_config
@@ -134,12 +142,15 @@ class SearchOptions:
     policies: list[str]
     draws: int
     seed: int
+    curves: Path | None
+    compare: str | None
 
 
 def _search(options: SearchOptions, command: str, as_json: bool, write: Path | None) -> None:
-    from flexres_tune.bench.search import SearchBench, bench_search, write_block
+    from flexres_tune.bench.search import SearchBench, bench_search, choose_worlds, write_block
 
-    rows = bench_search(options.worlds, options.policies, options.draws, options.seed)
+    worlds = choose_worlds(options.worlds, options.curves, options.compare)
+    rows = bench_search(worlds, options.policies, options.draws, options.seed)
     bench = SearchBench(command, options.draws, options.seed, rows)
     if as_json:
         print(json.dumps(bench.to_json()), flush=True)

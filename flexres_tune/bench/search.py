@@ -89,29 +89,46 @@ class SearchBench:
         return cls(**{**values, "rows": tuple(rows)})
 
 
+def choose_worlds(names: Sequence[str], curves: Path | None, level: str | None) -> dict[str, World | RecordedWorld]:
+    """Worlds by name; of no names: all. A file of recorded curves adds one for each question that it can answer.
+
+    Raises:
+        FlexResError: there is no world of that name, or the file does not fit.
+    """
+    known: dict[str, World | RecordedWorld] = dict(WORLDS)
+    if curves is not None:
+        known["recorded"] = RecordedWorld.load(curves)
+        if level is not None:
+            known[f"recorded, {level} compared"] = RecordedWorld.load(curves, level)
+    _check("--world", names, known)
+    return {name: known[name] for name in names or known}
+
+
 def bench_search(
-    worlds: Sequence[str], policies: Sequence[str], num_draws: int, seed: int, num_processes: int | None = None
+    worlds: Mapping[str, World | RecordedWorld],
+    policies: Sequence[str],
+    num_draws: int,
+    seed: int,
+    num_processes: int | None = None,
 ) -> tuple[PolicyRow, ...]:
     """Simulate `num_draws` sweeps of each policy in each world. All policies of a world have the same draws.
 
-    worlds, policies: names; empty: all. The rows do not depend on the number of processes.
+    policies: names; empty: all. The rows do not depend on the number of processes.
 
     Raises:
-        FlexResError: there is no world or policy of that name.
+        FlexResError: there is no policy of that name.
     """
-    _check("--world", worlds, WORLDS)
     _check("--policy", policies, POLICIES | LEVEL_POLICIES)
     tasks = [
-        (world, tuple(policies), min(CHUNK, num_draws - start), (seed, index, start))
-        for index, world in enumerate(WORLDS)
-        if world in (worlds or WORLDS)
+        _Task(name, world, tuple(policies), min(CHUNK, num_draws - start), (seed, *name.encode(), start))
+        for name, world in worlds.items()
         for start in range(0, num_draws, CHUNK)
     ]
     verdicts: dict[tuple[str, str], list[Verdict]] = {}
     with ProcessPoolExecutor(num_processes or os.cpu_count()) as pool:
-        for (world, *_), found in zip(tasks, pool.map(_simulate, tasks), strict=True):
+        for task, found in zip(tasks, pool.map(_simulate, tasks), strict=True):
             for policy, each in found.items():
-                verdicts.setdefault((world, policy), []).extend(each)
+                verdicts.setdefault((task.name, policy), []).extend(each)
     return tuple(_row(world, policy, each) for (world, policy), each in verdicts.items())
 
 
@@ -127,14 +144,24 @@ def policies_of(world: World | RecordedWorld) -> Mapping[str, Policy]:
     return LEVEL_POLICIES if world.num_levels > 1 else POLICIES
 
 
-def _simulate(task: tuple[str, tuple[str, ...], int, tuple[int, ...]]) -> dict[str, list[Verdict]]:
+@dataclass(frozen=True)
+class _Task:
+    """Some sweeps of one world, for one process."""
+
+    name: str
+    world: World | RecordedWorld
+    policies: tuple[str, ...]
+    num_draws: int
+    seed: tuple[int, ...]
+
+
+def _simulate(task: _Task) -> dict[str, list[Verdict]]:
     """Some sweeps of each policy in one world."""
-    name, policies, num_draws, seed = task
-    world, rng = WORLDS[name], np.random.default_rng(seed)
+    world, rng = task.world, np.random.default_rng(task.seed)
     setup = Setup.of(world.levels, world.num_fresh, world.epochs, world.slots)
-    chosen = {key: each for key, each in policies_of(world).items() if key in (policies or (key,))}
+    chosen = {key: each for key, each in policies_of(world).items() if key in (task.policies or (key,))}
     found: dict[str, list[Verdict]] = {key: [] for key in chosen}
-    for _ in range(num_draws):
+    for _ in range(task.num_draws):
         draw, order = world.draw(rng), rng.permutation(len(world.levels))
         for key, policy in chosen.items():
             found[key].append(judge(policy.run(setup, draw, order), draw, world.levels))

@@ -10,6 +10,8 @@ from types import MappingProxyType
 
 import numpy as np
 
+from flexres_tune.errors import FlexResError
+
 NUM_FRESH = 15  # fresh seeds that a configuration can be confirmed on
 
 
@@ -103,26 +105,41 @@ class RecordedWorld:
         """One sweep."""
         curves = rng.permuted(np.broadcast_to(np.arange(self.curves.shape[1]), self.curves.shape[:2]), axis=1)
         shuffled = np.take_along_axis(self.curves, curves[..., None], axis=1)
-        return Draw(np.nanmax(self.curves, axis=2).mean(axis=1), shuffled)
+        has_diverged = np.isnan(self.curves[:, :, -1]).any(axis=1)
+        return Draw(np.where(has_diverged, -np.inf, np.nanmax(self.curves, axis=2).mean(axis=1)), shuffled)
 
     @classmethod
     def load(cls, file: Path, level: str | None = None) -> RecordedWorld:
-        """Read a table of (config_id, seed, epoch, val_accuracy, and fields such as optimizer).
+        """Read a Parquet table with a row per epoch: config_id, seed, epoch, val_accuracy, and the field `level`.
 
-        level: name of the field whose values are compared; None: the question is the single best configuration.
+        level: name of the column whose values are compared; None: the question is the single best configuration. Seeds
+        that not every configuration has are left out.
+
+        Raises:
+            FlexResError: it is not such a table, or has fewer than two configurations or three seeds.
         """
         import pyarrow.parquet as pq
 
-        rows = pq.read_table(file).to_pylist()
-        names = sorted({row["config_id"] for row in rows})
-        place = {name: index for index, name in enumerate(names)}
-        shape = [1 + max(row[key] for row in rows) for key in ("seed", "epoch")]
-        curves = np.full((len(names), shape[0], shape[1] - 1), np.nan)
-        levels = [""] * len(names)
+        names = ["config_id", "seed", "epoch", "val_accuracy", *([level] if level else [])]
+        try:
+            rows = pq.read_table(file, columns=names).to_pylist()
+        except (OSError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise FlexResError(f"--curves: {file} must be a Parquet table of {', '.join(names)}: {reason}") from None
+        curves: dict[tuple[str, int], dict[int, float]] = {}
         for row in rows:
-            curves[place[row["config_id"]], row["seed"], row["epoch"] - 1] = row["val_accuracy"]
-            levels[place[row["config_id"]]] = str(row[level]) if level else ""
-        return cls(curves, np.unique(levels, return_inverse=True)[1])
+            curves.setdefault((row["config_id"], row["seed"]), {})[row["epoch"]] = row["val_accuracy"]
+        configs = sorted({config for config, _ in curves})
+        seeds = [seed for seed in sorted({seed for _, seed in curves}) if all((c, seed) in curves for c in configs)]
+        if len(configs) < 2 or len(seeds) < 3:
+            counts = f"{len(configs)} and {len(seeds)}"
+            raise FlexResError(
+                f"--curves: {file} must have 2 configurations or more with the same 3 seeds, but has {counts}"
+            )
+        at = range(1, 1 + max(row["epoch"] for row in rows))
+        values = np.array([[[curves[c, seed].get(e, np.nan) for e in at] for seed in seeds] for c in configs])
+        level_of = {row["config_id"]: str(row[level]) if level else "" for row in rows}
+        return cls(values, np.unique([level_of[config] for config in configs], return_inverse=True)[1])
 
 
 _LEVELS = {"num_levels": 6, "num_configs": 5}

@@ -10,7 +10,8 @@ import pytest
 
 from flexres_tune.bench.search import SearchBench, bench_search, judge, policies_of, to_markdown
 from flexres_tune.bench.search_policies import LEVEL_POLICIES, POLICIES, Run, Setup
-from flexres_tune.bench.search_worlds import WORLDS, Draw, World
+from flexres_tune.bench.search_worlds import WORLDS, Draw, RecordedWorld, World
+from flexres_tune.errors import FlexResError
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,13 +64,14 @@ def test_levels_are_judged_by_their_best_configurations():
 
 
 def test_rows_depend_on_the_seed_and_not_on_the_number_of_processes():
-    found = [bench_search(["8 configurations"], ["halving, adaptive"], 30, 3, processes) for processes in (1, 2)]
+    world = {"8": WORLDS["8 configurations"]}
+    found = [bench_search(world, ["halving, adaptive"], 30, 3, processes) for processes in (1, 2)]
     assert found[0] == found[1]
-    assert found[0] != bench_search(["8 configurations"], ["halving, adaptive"], 30, 4, 1)
+    assert found[0] != bench_search(world, ["halving, adaptive"], 30, 4, 1)
 
 
 def test_json_gives_the_block_of_the_docs():
-    bench = SearchBench("bench search", 25, 0, bench_search(["8 configurations"], ["full grid"], 25, 0, 1))
+    bench = SearchBench("bench search", 25, 0, bench_search({"8": WORLDS["8 configurations"]}, ["full grid"], 25, 0, 1))
     again = SearchBench.from_json(json.loads(json.dumps(bench.to_json())))
     assert again == bench
     assert "| full grid | " in to_markdown(again)
@@ -84,3 +86,31 @@ def test_unknown_world_is_named_with_the_known_ones():
 
 def test_worlds_have_policies():
     assert all(policies_of(world) for world in WORLDS.values())
+
+
+CURVES = ROOT / "tests/data/learning_curves.parquet"
+
+
+@pytest.mark.parametrize("level", [None, "optimizer"])
+def test_recorded_curves_are_replayed(level):
+    world = RecordedWorld.load(CURVES, level)
+    assert len(world.levels) >= 24 and world.epochs == 12
+    assert world.num_levels == (6 if level else 1)
+    rows = bench_search({"recorded": world}, ["full grid"], 25, 0, 1)
+    assert rows[0].figures["epochs"].mean == 12 * len(world.levels)
+    assert 0 < rows[0].figures["points_lost"].mean < 2
+
+
+def test_every_draw_of_recorded_curves_has_all_seeds_of_each_configuration():
+    world = RecordedWorld.load(CURVES)
+    draw = world.draw(np.random.default_rng(0))
+    assert (np.sort(draw.curves, axis=1) == np.sort(world.curves, axis=1)).all()
+    assert (draw.curves != world.curves).any()
+
+
+def test_file_without_curves_is_refused(tmp_path):
+    for file, reason in ((tmp_path / "none.parquet", "none.parquet"), (Path(__file__), "Parquet")):
+        with pytest.raises(FlexResError, match=f"--curves: .*{reason}"):
+            RecordedWorld.load(file)
+    with pytest.raises(FlexResError, match="momentum"):
+        RecordedWorld.load(CURVES, "momentum")
