@@ -179,21 +179,20 @@ def _allocate(
         screened, sums, squares, counts = np.zeros(shape), first, first**2, np.ones(shape)
     num_left = num_runs if counts_screening else max(0, num_runs - len(groups))
     for scores in rng.standard_normal((num_left, NUM_DRAWS)):
-        num = counts + counts_screening
-        chosen = _next_to_run((sums + screened) / num, num, groups)
+        chosen = _next_to_run((sums + screened) / (counts + counts_screening), counts, counts_screening, groups)
         sums[rows, chosen] += scores
         squares[rows, chosen] += scores**2
         counts[rows, chosen] += 1
     return screened, sums, squares, counts
 
 
-def _next_to_run(means: np.ndarray, num: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Index of the configuration that gets the next run, (draws,)."""
+def _next_to_run(means: np.ndarray, counts: np.ndarray, counts_screening: bool, groups: np.ndarray) -> np.ndarray:
+    """Index of the configuration that gets the next run, (draws,). counts: of fresh runs."""
     import numpy as np
 
     if len(groups) == 1:
         return np.zeros(len(means), int)
-    rows = np.arange(len(means))
+    rows, num = np.arange(len(means)), counts + counts_screening
     leaders = _leaders(means, groups)
     best = leaders[rows, np.take_along_axis(means, leaders, axis=1).argmax(axis=1)]
     partner = leaders[:, groups]  # with which each configuration is compared: the leader of its level
@@ -203,7 +202,9 @@ def _next_to_run(means: np.ndarray, num: np.ndarray, groups: np.ndarray) -> np.n
     distance[rows, best] = np.inf
     challenger = distance.argmin(axis=1)
     leader = partner[rows, challenger]
-    return np.where(num[rows, challenger] < num[rows, leader], challenger, leader)
+    chosen = np.where(num[rows, challenger] < num[rows, leader], challenger, leader)
+    is_new = np.take_along_axis(counts, leaders, axis=1) == 0  # leaders of levels without a fresh run come first
+    return np.where(is_new.any(axis=1), leaders[rows, is_new.argmax(axis=1)], chosen)
 
 
 def _leaders(means: np.ndarray, groups: np.ndarray) -> np.ndarray:

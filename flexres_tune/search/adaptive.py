@@ -17,11 +17,12 @@ MIN_FREEDOM = 4  # degrees of freedom, before which no answer is believed
 class AdaptiveConfirmation(Search):
     """At most `num_runs` runs of some candidates, each on fresh seeds.
 
-    Every candidate gets one run, unless its run of the screening has completed. Each further run goes to the comparison
-    that is least decided, which is the one with the smallest gap / sqrt(1/n_a + 1/n_b) if n is the number of runs, and
-    there to the candidate with fewer runs: the rule EB-TC of Jourdan et al. 2022, "Top Two Algorithms Revisited", which
-    draws lots between the two. The comparisons are: the leader of each group with every other candidate of the group,
-    and the best leader with every other leader. Runs that have not ended count in n, so that all free slots are used.
+    Every candidate gets one run, unless its run of the screening has completed and it does not lead its group. Each
+    further run goes to the comparison that is least decided, which is the one with the smallest gap / sqrt(1/n_a +
+    1/n_b) if n is the number of runs, and there to the candidate with fewer runs: the rule EB-TC of Jourdan et al. 2022,
+    "Top Two Algorithms Revisited", which draws lots between the two. The comparisons are: the leader of each group with
+    every other candidate of the group, and the best leader with every other leader. Runs that have not ended count in
+    n, so that all free slots are used.
 
     A completed run of the screening counts like a fresh one here: without it, the best candidate is named less often
     (`bench search`). It does not count in intervals and p values, because it was chosen for its luck.
@@ -133,6 +134,9 @@ class AdaptiveConfirmation(Search):
         for index in sorted(able):
             if not self._num_begun(index):
                 return index, None
+        for index in self._leaders():
+            if index in able and not self._given[index]:
+                return index, None
         pairs = [(self._distance(*pair), *pair) for pair in self._comparisons() if not able.isdisjoint(pair)]
         if not pairs:
             return (min(able), None) if able else None  # a single candidate has nothing to be compared with
@@ -144,15 +148,18 @@ class AdaptiveConfirmation(Search):
         """Runs of a candidate, ended or not, with that of the screening."""
         return self._num_screened[index] + self._given[index]
 
+    def _leaders(self) -> list[int]:
+        """The best candidate of each group that has one, best first."""
+        able = ([i for i in group if i not in self._failed] for group in self._groups.values())
+        return sorted((min(group, key=self._rank) for group in able if group), key=self._rank)
+
     def _comparisons(self) -> Iterator[tuple[int, int]]:
         """(leader, challenger) of all that must be decided to know the best candidate of each group and of all."""
-        leaders = []
-        for group in self._groups.values():
-            able = sorted((i for i in group if i not in self._failed), key=self._rank)
-            leaders += able[:1]
-            yield from ((able[0], i) for i in able[1:])
-        leaders.sort(key=self._rank)
+        leaders = self._leaders()
         yield from ((leaders[0], i) for i in leaders[1:])
+        for leader in leaders:
+            group = self._groups[self._candidates[leader].group]
+            yield from ((leader, i) for i in group if i != leader and i not in self._failed)
 
     def _rank(self, index: int) -> tuple[float, int]:
         """Sort key: the best mean first, then the order of the screening."""
