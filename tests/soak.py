@@ -35,7 +35,7 @@ SECONDS = float(os.environ.get("FLEXRES_TUNE_SOAK_SECONDS", 120))
 SEED = int(os.environ.get("FLEXRES_TUNE_SOAK_SEED", 0))
 SWEEPS = {  # name: early_terminate and seed; the seeds differ, or one sweep would copy the other's rows
     "plain": ("none", 0),
-    "asha": ("{type: asha, grace_period: 1, reduction_factor: 2}", 1),
+    "asha": ("{type: asha, variant: stopping, grace_period: 1, reduction_factor: 2}", 1),
 }
 COLUMNS = {
     "trials": ["trial_id", "stage", "status", "epochs_run", "best_val_accuracy", "last_val_accuracy", "test_accuracy"],

@@ -84,7 +84,7 @@ def run_ours(
         {
             "name": "bench",
             "base": {"model": "tiny", "dataset": "digits", "epochs": NUM_REPORTS},
-            "early_terminate": {"type": "asha", "grace_period": 1},
+            "early_terminate": {"type": "asha", "variant": "stopping", "grace_period": 1},
             **trials,
         }
     )

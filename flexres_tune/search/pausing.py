@@ -39,9 +39,9 @@ def plan_rungs(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> RungPlan:
     """The candidates and rungs of a sweep that pauses configurations.
 
     With `confirm`, computed rungs reduce each group to `confirm.top` configurations; without it, to one of
-    `reduction_factor`. Those that are left after the last rung are confirmed on fresh seeds at once, because their own
-    runs would not count: they were chosen for their luck as well. They run to the end only if there is no `confirm`, or
-    if the survivors of several groups must be compared first, at different numbers of epochs.
+    `reduction_factor`. Those that are left after the last rung run to the end. With `compare` and `confirm` they stay
+    paused instead, and are confirmed on fresh seeds at once, unless survivors of several groups of a level must be
+    compared first: `bench search` found that each is the better use of the epochs.
     """
     early = spec.early_terminate
     candidates = _candidates(spec, trials)
@@ -67,6 +67,7 @@ def plan_rungs(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> RungPlan:
         candidates=tuple(candidates),
         rungs=rungs,
         runs_to_the_end=spec.confirm is None
+        or not spec.compare
         or len(rungs) > len(levels)
         or any(not ladder and len(groups.get(group, ())) > least for group, ladder in rungs.items()),
         eager=early.type != "halving",
@@ -104,9 +105,9 @@ def _rungs(spec: SweepSpec, group: Group, num_candidates: int) -> tuple[Rung, ..
     least = spec.confirm.top if spec.confirm else 1
     if early.grace_period == "auto":
         num_kept = least if spec.confirm else max(1, round(num_candidates / early.reduction_factor))
-        return make_rungs(num_candidates, num_kept, group.epochs)
+        return make_rungs(num_candidates, num_kept, group.epochs, per_level=bool(spec.compare))
     if spec.confirm and num_candidates <= least:
-        return ()
+        return ()  # all of them are confirmed
     return make_asha_rungs(num_candidates, early.grace_period, early.reduction_factor, group.epochs, least)
 
 

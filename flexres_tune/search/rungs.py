@@ -20,9 +20,10 @@ from flexres_tune.records import Decision, TrialStatus
 from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, PastTrial, Search, Step, Workload
 from flexres_tune.spec import PlannedTrial
 
-FIRST_RUNG = 0.3  # of a trial's epochs; `bench search` compares other places
-EPOCH_FACTOR = 1.5  # from one rung to the next
-LAST_RUNG = 0.5  # of a trial's epochs: no rung is later
+# Computed rungs: (share of a trial's epochs, share of the group that continues; the last rung keeps what is asked for).
+# `bench search` compares other places; earlier ones lose a configuration that learns slowly and ends best.
+RUNGS_FOR_ONE = ((0.22, 2 / 3), (0.40, 1 / 3), (0.50, 0.0))  # the single best configuration
+RUNGS_PER_LEVEL = ((0.30, 0.6), (0.45, 0.0))  # of groups that each need a winner, such as the levels of `compare`
 
 
 @dataclass(frozen=True)
@@ -47,22 +48,19 @@ class Rung:
     num_seeds: int | None = None
 
 
-def make_rungs(num_candidates: int, num_kept: int, epochs: int) -> tuple[Rung, ...]:
-    """Rungs that reduce a group of `num_candidates` configurations to `num_kept`, for trials of `epochs` epochs.
-
-    The first rung stands at 30 % of the epochs, the next one 1.5 times as late, and none after the half. Each keeps the
-    same share of its configurations. At earlier rungs, a configuration that learns slowly but ends best is lost.
-    """
-    if num_kept >= num_candidates:
-        return ()
-    places, place = [], FIRST_RUNG * epochs
-    while not places or place <= LAST_RUNG * epochs:
-        places.append(max(1, round(place)))
-        place *= EPOCH_FACTOR
-    places = sorted({each for each in places if each < epochs} or {epochs})
-    share = (num_kept / num_candidates) ** (1 / len(places))
-    keeps = [math.ceil(num_candidates * share ** (k + 1) - 1e-9) for k in range(len(places))]
-    return tuple(map(Rung, places, keeps))
+def make_rungs(num_candidates: int, num_kept: int, epochs: int, per_level: bool = False) -> tuple[Rung, ...]:
+    """Rungs that reduce a group of `num_candidates` configurations to `num_kept`, for trials of `epochs` epochs."""
+    rungs: list[Rung] = []
+    num_left = num_candidates
+    for place, share in RUNGS_PER_LEVEL if per_level else RUNGS_FOR_ONE:
+        at, keep = max(1, round(place * epochs)), max(num_kept, math.ceil(num_candidates * share - 1e-9))
+        if rungs and rungs[-1].epochs == at:
+            num_left = num_candidates if len(rungs) == 1 else rungs[-2].keep
+            rungs.pop()
+        if keep < num_left and at < epochs:
+            rungs.append(Rung(at, keep))
+            num_left = keep
+    return tuple(rungs)
 
 
 def make_asha_rungs(

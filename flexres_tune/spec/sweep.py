@@ -29,13 +29,12 @@ Variant = Literal["promotion", "stopping"]
 # type of early_terminate -> the settings that it takes, with their defaults. search/early_stopping.py has the rules that
 # stop trials, search/pausing.py the searches that pause them.
 EARLY_STOPPING: Mapping[str, Mapping[str, Any]] = {
-    "asha": {"variant": "stopping", "grace_period": 1, "reduction_factor": 3, "rungs": None},
-    "hyperband": {"variant": "stopping", "grace_period": 1, "reduction_factor": 3, "num_brackets": 3},
+    "asha": {"variant": "promotion", "grace_period": 1, "reduction_factor": 3, "rungs": None},
+    "hyperband": {"variant": "promotion", "grace_period": 1, "reduction_factor": 3, "num_brackets": 3},
     "halving": {"grace_period": "auto", "reduction_factor": 3, "rungs": None},
     "median": {"grace_period": 1},
     "none": {},
 }
-AUTO_PLACES = "30 % and 45 %"  # of a trial's epochs: where `grace_period: auto` places rungs, see search/rungs.py
 
 SMALLEST_AMOUNT = 0.0001  # of a CPU or GPU: Ray counts in ten-thousandths
 
@@ -220,7 +219,7 @@ class EarlyTerminate(_Part):
         default=None, description="promotion: trials pause at rungs; stopping: they end there; asha and hyperband"
     )
     grace_period: Annotated[int | Literal["auto"] | None, PlainValidator(_grace)] = Field(
-        default=None, description=f"epochs that every trial runs; auto: rungs at {AUTO_PLACES} of a trial's epochs"
+        default=None, description="epochs that every trial runs; auto: all rungs are computed, see search/rungs.py"
     )
     reduction_factor: Annotated[int, Field(ge=2, strict=True)] | None = Field(
         default=None, description="eta: one of eta trials continues after a rung; 3 if absent"
@@ -443,6 +442,19 @@ class SweepSpec(_Part):
     code: dict[str, Source] = Field(
         default_factory=dict, exclude=True, repr=False, description="source of each reference to own code"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tpe_stops(cls, data: Any) -> Any:
+        """TPE learns from each trial once, so its trials are stopped, not paused, unless the file says otherwise."""
+        if not isinstance(data, Mapping) or data.get("method") != "tpe":
+            return data
+        early = data.get("early_terminate")
+        if isinstance(early, str):
+            early = {"type": early}
+        if isinstance(early, Mapping) and "variant" not in early and early.get("type") in ("asha", "hyperband"):
+            return {**data, "early_terminate": {**early, "variant": "stopping"}}
+        return data
 
     @field_validator("name")
     @classmethod

@@ -34,7 +34,7 @@ SWEEP_YAML = make_sweep_yaml(
     description="Which optimizer?",
     seeds=[0, 1],
     parameters={"optimizer": {"values": ["sgd", "adam"]}, "lr": {"values": [0.01, 0.1]}},
-    early_terminate={"type": "asha", "grace_period": 1, "reduction_factor": 2},
+    early_terminate={"type": "asha", "variant": "stopping", "grace_period": 1, "reduction_factor": 2},
     confirm={"top": 2, "seeds": [10, 11]},
     profiles={"laptop": {"seeds": [0]}},
 )

@@ -169,7 +169,7 @@ def simulate_ladder(
 ) -> dict[str, float]:
     """How often ASHA alone, ASHA + confirm, and a full grid of one seed name the best of 27, and what they cost."""
     rng = np.random.default_rng(seed)
-    asha = make_spec(27, 27, {"type": "asha", "grace_period": 3, "reduction_factor": 3})
+    asha = make_spec(27, 27, {"type": "asha", "variant": "stopping", "grace_period": 3, "reduction_factor": 3})
     unstopped = make_spec(27, 27, "none")
     trials = list(expand_trials(asha, describe_dataset))
     outcomes, grid_hits = [], 0

@@ -119,7 +119,7 @@ def test_first_five_trials_that_fail_alike_are_the_last(run):
 
 def test_asha_stops_bad_trials_and_says_why(run):
     text = SWEEP.replace("epochs: 2", "epochs: 4") + (
-        "early_terminate: {type: asha, grace_period: 1, reduction_factor: 2}\n"
+        "early_terminate: {type: asha, variant: stopping, grace_period: 1, reduction_factor: 2}\n"
         "parameters: {lr: {values: [0.1, 0.05, 1.0e-6, 1.0e-7, 1.0e-8, 1.0e-9]}}\n"
     )
     _, _, results = run(text, max_concurrent=1)

@@ -149,7 +149,8 @@ def test_no_rule_never_looks():
 
 @pytest.mark.parametrize("name", STOPPING_RULES)
 def test_every_rule_is_idempotent_and_spares_the_best(name):
-    rule = STOPPING_RULES[name](EarlyTerminate(type=name), 8)
+    variant = {"variant": "stopping"} if name in ("asha", "hyperband") else {}
+    rule = STOPPING_RULES[name](EarlyTerminate(type=name, **variant), 8)
     for i in range(20):
         score = 0.9 if i == 10 else i % 7 / 10
         for epoch in range(1, 9):

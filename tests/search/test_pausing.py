@@ -27,7 +27,7 @@ def plan(spec):
 
 def test_every_level_has_its_own_rungs_down_to_what_is_confirmed():
     found = plan(make_spec(compare="optimizer", confirm={"top": 2, "num_runs": 8}))
-    assert found.rungs == {Group(f"optimizer={name}", 20): (Rung(6, 4), Rung(9, 2)) for name in ("sgd", "adam")}
+    assert found.rungs == {Group(f"optimizer={name}", 20): (Rung(6, 3), Rung(9, 2)) for name in ("sgd", "adam")}
     assert not found.runs_to_the_end and not found.eager
 
 
@@ -95,7 +95,7 @@ def test_decisions_give_the_numbers_for_every_promotion_and_pause():
 
 def test_other_seeds_run_only_if_the_first_one_was_not_stopped():
     spec = make_spec(
-        parameters={"lr": {"values": [0.1, 0.2]}}, seeds=[3, 0, 1], early_terminate={"type": "asha", "grace_period": 2}
+        parameters={"lr": {"values": [0.1, 0.2]}}, seeds=[3, 0, 1], early_terminate={"type": "asha", "variant": "stopping", "grace_period": 2}
     )
     search = make_search(spec, expand_trials(spec, describe_dataset), History())
     assert (search.work.num_todo, len(search.work.missing)) == (6, 2)

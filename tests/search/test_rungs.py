@@ -41,9 +41,12 @@ def quality(config):
     return float(config.config_id[1:])
 
 
-def test_computed_rungs_stand_at_30_and_45_percent_and_keep_what_was_asked():
-    assert make_rungs(27, 6, 27) == (Rung(8, 13), Rung(12, 6))
-    assert make_rungs(3, 3, 27) == ()
+def test_computed_rungs_keep_what_was_asked():
+    assert make_rungs(27, 6, 27) == (Rung(6, 18), Rung(11, 9), Rung(14, 6))
+    assert make_rungs(5, 2, 27, per_level=True) == (Rung(8, 3), Rung(12, 2))
+    assert make_rungs(27, 9, 27) == (Rung(6, 18), Rung(11, 9)), "a rung that keeps all is none"
+    assert make_rungs(27, 6, 3) == (Rung(1, 9), Rung(2, 6)), "two rungs at one epoch are one"
+    assert make_rungs(3, 3, 27) == make_rungs(3, 1, 1) == ()
 
 
 def test_halving_continues_the_best_of_each_group_and_pauses_the_rest():
@@ -60,7 +63,7 @@ def test_seeds_of_a_configuration_reach_the_same_rung_and_a_diverged_one_does_no
     search = RungSearch(candidates, {None: make_rungs(9, 2, 27)}, until=27, eager=eager)
     reached = play(search, lambda c: None if c.config_id == "c8" else quality(c))
     assert all(reached[f"c{i}-0"] == reached[f"c{i}-1"] for i in range(8))
-    assert reached["c7-0"] == 27 and reached["c8-0"] == 8
+    assert reached["c7-0"] == 27 and reached["c8-0"] == 6
 
 
 def test_adaptive_confirmation_gives_further_runs_to_the_leader_and_its_closest_challenger():

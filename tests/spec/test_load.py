@@ -42,7 +42,9 @@ def test_what_a_file_leaves_out_has_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        ("asha", ("asha", 1, 3, None)),
+        ("asha", ("asha", "auto", 3, None)),
+        ("{type: asha, variant: stopping}", ("asha", 1, 3, None)),
+        ("{type: halving, rungs: [{epochs: 2, keep: 1}]}", ("halving", None, None, None)),
         ("{type: hyperband, num_brackets: 2}", ("hyperband", 1, 3, 2)),
         ("{type: median, grace_period: 4}", ("median", 4, None, None)),
         ("none", ("none", None, None, None)),
@@ -51,6 +53,12 @@ def test_what_a_file_leaves_out_has_defaults(tmp_path):
 def test_early_terminate_fills_in_what_its_type_uses(written, expected):
     early = load_sweep(GOOD, overrides=[f"early_terminate={written}"]).early_terminate
     assert (early.type, early.grace_period, early.reduction_factor, early.num_brackets) == expected
+
+
+def test_tpe_stops_trials_unless_the_file_says_otherwise():
+    tpe = ["method=tpe", "num_trials=4", "seeds=[0]", "parameters={lr: {min: 0.1, max: 0.2}}", "early_terminate=asha"]
+    assert load_sweep(GOOD, overrides=["early_terminate=asha"]).early_terminate.variant == "promotion"
+    assert load_sweep(GOOD, overrides=tpe).early_terminate.variant == "stopping"
 
 
 def test_goal_follows_from_the_metric():

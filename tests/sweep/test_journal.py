@@ -31,7 +31,7 @@ def epoch(number, accuracy, status=None, test_accuracy=None):
 
 @pytest.fixture
 def sweep(tmp_path):
-    spec = make_sweep(early_terminate={"type": "asha", "grace_period": 1, "reduction_factor": 2})
+    spec = make_sweep(early_terminate={"type": "asha", "variant": "stopping", "grace_period": 1, "reduction_factor": 2})
     return spec, SweepPaths(tmp_path, "test")
 
 
