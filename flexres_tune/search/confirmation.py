@@ -38,7 +38,8 @@ def make_confirmation(spec: SweepSpec, screen: Search, history: History) -> Sear
         )
         for trial in chosen
     ]
-    return AdaptiveConfirmation(candidates, spec.confirm.num_runs, history)
+    screened = _mean_scores(screen.work.trials, history)
+    return AdaptiveConfirmation(candidates, spec.confirm.num_runs, history, screened)
 
 
 def fresh_seeds(spec: SweepSpec) -> Iterator[int]:
@@ -49,8 +50,17 @@ def fresh_seeds(spec: SweepSpec) -> Iterator[int]:
 def best_configs(screened: Sequence[PlannedTrial], history: History) -> list[str]:
     """config_ids, best first, of the configurations with at least one trial that ran to its end.
 
-    A configuration's score is the mean over its seeds of the trial's best value of the metric. A seed that was
-    stopped early counts with what it had reached: leaving it out would keep the mean of the lucky seeds.
+    The best mean first, see _mean_scores().
+    """
+    means = _mean_scores(screened, history)
+    return sorted(means, key=lambda key: (-means[key], key))
+
+
+def _mean_scores(screened: Sequence[PlannedTrial], history: History) -> dict[str, float]:
+    """The score of each configuration with at least one trial that ran to its end, by config_id.
+
+    It is the mean over its seeds of the trial's best value of the metric. A seed that was stopped early counts with
+    what it had reached: leaving it out would keep the mean of the lucky seeds.
     """
     scores: dict[str, list[float]] = {}
     has_completed: set[str] = set()
@@ -61,8 +71,7 @@ def best_configs(screened: Sequence[PlannedTrial], history: History) -> list[str
         scores.setdefault(trial.config.config_id, []).append(past.score)
         if past.status == TrialStatus.COMPLETED:
             has_completed.add(trial.config.config_id)
-    means = {key: statistics.fmean(scores[key]) for key in scores if key in has_completed}
-    return sorted(means, key=lambda key: (-means[key], key))
+    return {key: statistics.fmean(scores[key]) for key in scores if key in has_completed}
 
 
 def _best_per_level(spec: SweepSpec, screen: Search, history: History) -> list[list[str]]:

@@ -95,7 +95,9 @@ def test_decisions_give_the_numbers_for_every_promotion_and_pause():
 
 def test_other_seeds_run_only_if_the_first_one_was_not_stopped():
     spec = make_spec(
-        parameters={"lr": {"values": [0.1, 0.2]}}, seeds=[3, 0, 1], early_terminate={"type": "asha", "variant": "stopping", "grace_period": 2}
+        parameters={"lr": {"values": [0.1, 0.2]}},
+        seeds=[3, 0, 1],
+        early_terminate={"type": "asha", "variant": "stopping", "grace_period": 2},
     )
     search = make_search(spec, expand_trials(spec, describe_dataset), History())
     assert (search.work.num_todo, len(search.work.missing)) == (6, 2)

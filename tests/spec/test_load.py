@@ -44,7 +44,7 @@ def test_what_a_file_leaves_out_has_defaults(tmp_path):
     [
         ("asha", ("asha", "auto", 3, None)),
         ("{type: asha, variant: stopping}", ("asha", 1, 3, None)),
-        ("{type: halving, rungs: [{epochs: 2, keep: 1}]}", ("halving", None, None, None)),
+        ("{type: halving, rungs: [{epochs: 2, keep: 9}]}", ("halving", None, None, None)),
         ("{type: hyperband, num_brackets: 2}", ("hyperband", 1, 3, 2)),
         ("{type: median, grace_period: 4}", ("median", 4, None, None)),
         ("none", ("none", None, None, None)),
