@@ -98,7 +98,16 @@ class SearchAdapter(DriverSide, Searcher):
         self._running.discard(state.trial_id)
         status = TrialStatus(state.record.status)
         assignment = self.assignments[state.trial_id]
-        self._search.tell(Outcome(assignment, status, state.score(metric), state.last_score(metric)))
+        self._search.tell(
+            Outcome(
+                assignment,
+                status,
+                state.score(metric),
+                state.last_score(metric),
+                num_epochs=len(state.history),
+                train_seconds=sum(each.epoch_seconds for each in state.history.values()),
+            )
+        )
         self._pass_on_decisions()
 
     def _pass_on_decisions(self) -> None:

@@ -42,6 +42,8 @@ class Outcome:
     status: TrialStatus
     score: float | None  # best value of the metric so far, higher is better; None if the trial has none
     last_score: float | None = None  # value of the metric at the epoch reached, higher is better
+    num_epochs: int = 0  # that the trial has trained so far, over all its assignments
+    train_seconds: float = 0.0  # the same
 
 
 @dataclass(frozen=True)

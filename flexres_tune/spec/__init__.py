@@ -5,12 +5,13 @@ from flexres_tune.spec.expand import PlannedTrial, count_trials, expand_trials, 
 from flexres_tune.spec.load import load_sweep
 from flexres_tune.spec.parameters import count_flops, count_parameters, list_layers, parse_architecture
 from flexres_tune.spec.presets import PRESETS
-from flexres_tune.spec.sweep import Distribution, EarlyTerminate, Metric, Resources, SweepSpec
+from flexres_tune.spec.sweep import Budget, Distribution, EarlyTerminate, Metric, Resources, SweepSpec
 from flexres_tune.spec.trial import TrialConfig
 
 __all__ = [
     "PRESETS",
     "Architecture",
+    "Budget",
     "Distribution",
     "EarlyTerminate",
     "Metric",

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, f
 
 from flexres_tune.names import name_problem
 from flexres_tune.spec.document import Document, show
-from flexres_tune.spec.trial import name_in, rule_error
+from flexres_tune.spec.trial import Number, name_in, rule_error
 from flexres_tune.spec.user_code import Source
 from flexres_tune.text import join_words
 
@@ -337,6 +337,29 @@ class Confirm(_Part):
         return self
 
 
+class Budget(_Part):
+    """What screening and confirmation together may take, over all runs of the command."""
+
+    device_hours: Annotated[Number, Field(gt=0, le=1e6)] | None = Field(
+        default=None, description="hours of training, times the part of a device that a trial holds"
+    )
+    epochs: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] | None = Field(
+        default=None, description="in place of device_hours: epochs of all trials together"
+    )
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Budget:
+        if self.device_hours is None and self.epochs is None:
+            raise rule_error("device_hours", "must be given, unless epochs is, but both are missing; for example 4")
+        if self.device_hours is not None and self.epochs is not None:
+            raise rule_error(
+                "epochs",
+                f"a budget must have one unit, but got device_hours {self.device_hours:g} and epochs {self.epochs}; "
+                "remove one of the two",
+            )
+        return self
+
+
 def _amount(value: Any) -> Any:
     if value == "auto":
         return value
@@ -421,6 +444,9 @@ class SweepSpec(_Part):
     predictions: Annotated[bool, PlainValidator(_switch)] = Field(
         default=True,
         description="on or off: store what each completed trial predicts for each validation and test image",
+    )
+    budget: Budget | None = Field(
+        default=None, description="what all trials together may take: {device_hours: 4} or {epochs: 600}"
     )
     num_trials: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = Field(
         default=None, description="random and tpe: number of configurations drawn; each runs once with each seed"

@@ -16,6 +16,7 @@ from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
 from flexres_tune.search.base import History, PastTrial
+from flexres_tune.search.budget import Spent
 from flexres_tune.spec import Metric, SweepSpec
 
 WITHOUT_SCORE = (TrialStatus.DIVERGED, TrialStatus.OUT_OF_MEMORY, TrialStatus.FAILED)
@@ -99,6 +100,24 @@ def read_reports(paths: SweepPaths, metric: Metric) -> PastReports:
     )
     epochs = results.epochs(paths.sweep).select(["trial_id", "epoch", "attempt", metric.name])
     return PastReports(epochs, tuple(decisions))
+
+
+def read_spent(paths: SweepPaths) -> dict[str, Spent]:
+    """What each trial of the sweep's tables has taken, by trial_id; rows that were copied from other sweeps count as 0.
+
+    Read from `epochs`, so that what a killed driver's trials had trained counts as well.
+    """
+    if (results := _open(paths)) is None:
+        return {}
+    trials = results.trials(paths.sweep)
+    copied = set(trials.filter(pc.is_valid(trials["reused_from"]))["trial_id"].to_pylist())
+    epochs = results.epochs(paths.sweep)
+    if not epochs.num_rows:
+        return {}
+    found = epochs.group_by("trial_id").aggregate([("epoch", "count"), ("epoch_seconds", "sum")])
+    names = ("trial_id", "epoch_count", "epoch_seconds_sum")
+    rows = zip(*(found[name].to_pylist() for name in names), strict=True)
+    return {trial_id: Spent(count, seconds or 0.0) for trial_id, count, seconds in rows if trial_id not in copied}
 
 
 def _open(paths: SweepPaths) -> Results | None:
