@@ -66,6 +66,10 @@ class TrialResources:
     def num_threads(self) -> int:
         return max(1, int(self.cpu))
 
+    def device_share(self, cluster: ClusterResources) -> float:
+        """The part of a device that a trial holds if all slots are taken; without GPUs, a node is a device."""
+        return (cluster.num_gpus if self.gpu else len(cluster.nodes)) / self.num_concurrent
+
     def whole_device(self, cluster: ClusterResources) -> TrialResources:
         """For trials that ran out of memory next to others: one GPU each, or without GPUs one trial at a time."""
         if self.gpu:

@@ -51,6 +51,7 @@ class Plan:
     pid: Whole
     spec: dict[str, Any]  # the sweep file after profile and overrides were applied
     precisions: dict[str, PrecisionUsed] = field(default_factory=dict)  # of `precision: auto`, by kind of device
+    device_share: float = 1.0  # part of a device that a trial holds: a GPU, or a node without GPUs
 
 
 def make_plan(

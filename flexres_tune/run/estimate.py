@@ -11,17 +11,18 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.run.speeds import Speed, SpeedBook, shape_of
 from flexres_tune.search.base import Assignment, History, Outcome, PastTrial, Search
+from flexres_tune.search.budget import Spent, make_budgeted_searches
 from flexres_tune.search.confirmation import make_confirmation
 from flexres_tune.search.early_stopping import StoppingRule, make_rule
 from flexres_tune.search.methods import make_search
 from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials
-from flexres_tune.text import format_duration, plural
+from flexres_tune.text import format_duration, join_words, plural
 
 NUM_DRAWS = 4  # simulated runs of the search
 MAX_SIMULATED_EPOCHS = 6_000  # of a sweep, more take too long for a dry run
@@ -37,6 +38,16 @@ class Simulated:
     num_epochs: int
     trial_seconds: float  # sum over the trials
     wall_seconds: float
+    left_out: LeftOut = field(default_factory=lambda: LeftOut())
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What does not fit into the budget."""
+
+    configurations: int = 0  # that the screening does not begin
+    trials: int = 0  # of the screening, not begun or not finished
+    runs: int = 0  # of the confirmation
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,11 @@ class _Config:
     config_id: str
     seed: int
     epochs: int
+    model: Hashable = None
+    dataset: str = ""
+    num_train_images: int | None = None
+    batch_size: int = 0
+    augmentation: tuple[str, ...] = ()
 
     @property
     def trial_id(self) -> str:
@@ -56,11 +72,26 @@ class _Config:
 
 
 class Simulation:
-    """The trials of a sweep with drawn curves, on a number of slots."""
+    """The trials of a sweep with drawn curves, on a number of slots.
 
-    def __init__(self, spec: SweepSpec, trials: Sequence[PlannedTrial], num_slots: int, speeds: SpeedBook | None):
-        """`trials` are those that the command would run; `speeds`: None for one second per epoch."""
+    Args:
+        trials: those that the command would run.
+        speeds: None for one second per epoch.
+        device_share: the part of a device that a trial holds.
+        spent: of the sweep's budget, by trial_id.
+    """
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        trials: Sequence[PlannedTrial],
+        num_slots: int,
+        speeds: SpeedBook | None,
+        device_share: float = 1.0,
+        spent: Mapping[str, Spent] | None = None,
+    ):
         self._spec, self._num_slots = spec, num_slots
+        self._device_share, self._spent = device_share, dict(spent or {})
         self._trials = [replace(trial, config=_light(trial)) for trial in trials]
         self._speeds: dict[str, Speed] = {}  # by config_id
         for trial, light in zip(trials, self._trials, strict=True):
@@ -85,15 +116,31 @@ class Simulation:
                 rules[epochs] = make_rule(spec.early_terminate, epochs)
             return rules[epochs]
 
-        search = make_search(listed, self._trials, History())
-        screening = self._play(search, score, rule, screened)
-        confirm = make_confirmation(spec, search, History(screened))
-        confirmation = self._play(confirm, score, None, {})
+        screen, _, _ = self._searches(listed, {})
+        screening = self._play(screen, score, rule, screened)
+        _, confirm, _ = self._searches(listed, screened)
+        confirmation = self._play(confirm, score, None, confirmed := dict(screened))
+        _, _, left_out = self._searches(listed, confirmed)
         return Simulated(
             screening.num_epochs + confirmation.num_epochs,
             screening.trial_seconds + confirmation.trial_seconds,
             screening.wall_seconds + confirmation.wall_seconds,
+            left_out,
         )
+
+    def _searches(self, spec: SweepSpec, past: Mapping[str, PastTrial]) -> tuple[Search, Search, LeftOut]:
+        """(screening, confirmation, what does not fit) of a sweep that has reached `past`."""
+        history = History(past)
+        if spec.budget is None:
+            screen = make_search(spec, self._trials, history)
+            return screen, make_confirmation(spec, screen, history), LeftOut()
+        spent = self._spent | {
+            trial_id: Spent(len(each.scores), len(each.scores) * self._speeds[each.config_id].epoch_s)
+            for trial_id, each in past.items()
+        }
+        found = make_budgeted_searches(spec, self._trials, history, spent, self._device_share)
+        left_out = LeftOut(found.num_reduced, found.screen.num_left_out, found.confirm.num_left_out)
+        return found.screen, found.confirm, left_out
 
     def _play(
         self,
@@ -132,11 +179,13 @@ class Simulation:
                 heapq.heappush(running, (now + epoch_s, next(order), epoch + 1, step))
                 continue
             past[config.trial_id] = _past(step.trial, status, scores)
-            search.tell(Outcome(step, status, max(scores.values()), scores[epoch]))
+            taken = (len(scores), len(scores) * epoch_s)
+            search.tell(Outcome(step, status, max(scores.values()), scores[epoch], *taken))
 
 
 def _light(trial: PlannedTrial) -> Any:
-    return _Config(trial.config.config_id, trial.config.seed, trial.config.epochs)
+    names = ("config_id", "seed", "epochs", "model", "dataset", "num_train_images", "batch_size", "augmentation")
+    return _Config(*(getattr(trial.config, name) for name in names))
 
 
 def _past(trial: PlannedTrial, status: TrialStatus, scores: Mapping[int, float]) -> PastTrial:
@@ -157,28 +206,36 @@ class Estimate:
     num_epochs: tuple[int, int]
     device_seconds: tuple[float, float] | None = None  # None: no speed is known
     wall_seconds: tuple[float, float] | None = None
+    left_out: tuple[LeftOut, ...] = ()  # of each simulated run
 
 
 def estimate(
-    spec: SweepSpec, missing: Sequence[PlannedTrial], num_slots: int, device_share: float, speeds: SpeedBook
+    spec: SweepSpec,
+    missing: Sequence[PlannedTrial],
+    num_slots: int,
+    device_share: float,
+    speeds: SpeedBook,
+    spent: Mapping[str, Spent] | None = None,
 ) -> Estimate:
     """What the missing trials of a sweep, and its confirmation, will take.
 
     Args:
         missing: as `trials_to_estimate`.
         device_share: the part of a device that a trial holds.
+        spent: of the sweep's budget, by trial_id.
     """
     known = all(speeds.of(shape) is not None for shape in {shape_of(trial.config) for trial in missing})
-    simulation = Simulation(spec, missing, num_slots, speeds if known else None)
+    simulation = Simulation(spec, missing, num_slots, speeds if known else None, device_share, spent)
     total = sum(trial.config.epochs for trial in missing)
     draws = range(NUM_DRAWS if total <= MAX_SIMULATED_EPOCHS else 1)
     runs = [simulation.run(seed) for seed in draws]
     epochs = _range([run.num_epochs for run in runs])
+    left_out = tuple(run.left_out for run in runs)
     if not known:
-        return Estimate(epochs)
+        return Estimate(epochs, left_out=left_out)
     device = _range([run.trial_seconds * device_share for run in runs], SPEED_ERROR)
     wall = _range([run.wall_seconds + RAY_START_S for run in runs], SPEED_ERROR)
-    return Estimate(epochs, device, wall)
+    return Estimate(epochs, device, wall, left_out)
 
 
 def _range(values: Sequence[float], error: float = 0.0) -> tuple[Any, Any]:
@@ -215,6 +272,23 @@ def describe_estimate(found: Estimate, num_slots: int, speeds: SpeedBook, missin
         f"estimate: {epochs}, device time {device}, wall-clock time {wall} with {plural(num_slots, 'trial')} at once "
         f"({speeds.describe({shape_of(trial.config) for trial in missing})})"
     )
+
+
+def describe_left_out(found: Estimate) -> str:
+    """What does not fit into the budget, "" if everything does."""
+    words = {
+        "configurations": "configuration of the screening (not begun)",
+        "trials": "trial of the screening",
+        "runs": "run of the confirmation",
+    }
+    parts = []
+    for name, word in words.items():
+        numbers = [getattr(each, name) for each in found.left_out]
+        if any(numbers):
+            first, _, rest = word.partition(" ")
+            number = _show_range((min(numbers), max(numbers)), lambda value: f"{value:,}")
+            parts.append(f"{number} {first}{'' if number == '1' else 's'} {rest}")
+    return join_words(parts, "and") if parts else ""
 
 
 def _show_range(values: tuple[float, float], show: Callable[[float], str]) -> str:

@@ -20,19 +20,27 @@ from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.display.terminal import escape_for_console
 from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.results.paths import SweepPaths, leaderboard_command
-from flexres_tune.run.estimate import describe_estimate, estimate, trials_to_estimate
+from flexres_tune.run.estimate import (
+    Estimate,
+    describe_estimate,
+    describe_left_out,
+    estimate,
+    trials_to_estimate,
+)
 from flexres_tune.run.speeds import read_speeds, shape_of
 from flexres_tune.search.base import History, Workload
+from flexres_tune.search.budget import BudgetedSearches, make_budgeted_searches
 from flexres_tune.search.methods import make_search
 from flexres_tune.search.pausing import Group, RungPlan, plan_rungs
-from flexres_tune.spec import PlannedTrial, SweepSpec
+from flexres_tune.spec import Budget, PlannedTrial, SweepSpec
 from flexres_tune.spec.document import show
 from flexres_tune.spec.expand import count_trials
 from flexres_tune.spec.levels import list_levels
 from flexres_tune.storage import AnyPath
 from flexres_tune.sweep.checkpoints import describe_disk
+from flexres_tune.sweep.history import read_spent
 from flexres_tune.sweep.options import RunOptions
-from flexres_tune.text import plural
+from flexres_tune.text import format_duration, join_words, plural
 
 
 @dataclass(frozen=True)
@@ -198,6 +206,7 @@ def print_estimate(
     trials = trials_to_estimate(spec, missing, sum(past.is_done for past in history.trials.values()), describe_dataset)
     if not trials:
         return
+    paths = SweepPaths(options.storage, spec.name)
     here = _resources_here(spec, options.max_concurrent)
     if measure and here is None:
         raise FlexResError(
@@ -211,11 +220,54 @@ def print_estimate(
 
         speeds = measure_speeds(trials, num_slots, here.num_threads, lambda text: _print_line(console, text))
     else:
-        speeds = read_speeds(SweepPaths(options.storage, spec.name), shapes, num_slots)
+        speeds = read_speeds(paths, shapes, num_slots)
     machine = _this_machine()
     share = (machine.num_gpus or 1) / num_slots
-    found = estimate(spec, trials, num_slots, share, speeds)
+    spent = read_spent(paths) if spec.budget else {}
+    found = estimate(spec, trials, num_slots, share, speeds, spent)
     _print_line(console, describe_estimate(found, num_slots, speeds, trials))
+    if spec.budget is not None:
+        searches = make_budgeted_searches(spec, trials, history, spent, share)
+        _print_line(console, describe_split(searches, found))
+
+
+def show_amount(budget: Budget, amount: float) -> str:
+    """An amount in the unit of the budget: `600 epochs`, `1 h 20 min of device time`."""
+    if budget.epochs is not None:
+        return plural(round(amount), "epoch")
+    return f"{format_duration(max(0.0, amount))} of device time"
+
+
+def describe_split(searches: BudgetedSearches, found: Estimate) -> str:
+    """How the budget is divided between screening and confirmation, and what does not fit."""
+    account = searches.account
+    budget, whole = account.budget, show_amount(account.budget, account.limit)
+    text = f"budget: {whole}"
+    if account.spent:
+        text += f", of which {show_amount(budget, account.spent)} are spent"
+    if budget.epochs is None and found.device_seconds is None:
+        return f"{text}; what fits into it is not known before speeds are"
+    if searches.reserve:
+        rest = show_amount(budget, account.limit - searches.reserve)
+        text += f": {rest} for the screening, {show_amount(budget, searches.reserve)} kept for the confirmation"
+    left_out = describe_left_out(found)
+    return f"{text}; {f'does not fit: {left_out}' if left_out else 'everything fits'}"
+
+
+def describe_spending(searches: BudgetedSearches) -> str:
+    """What was spent of the budget, and what was left out because it did not fit."""
+    account = searches.account
+    text = f"budget: {show_amount(account.budget, account.spent)} spent of {show_amount(account.budget, account.limit)}"
+    left_out = []
+    if searches.num_reduced:
+        left_out.append(f"{plural(searches.num_reduced, 'configuration')} of the screening not begun")
+    if searches.screen.num_left_out:
+        left_out.append(f"{plural(searches.screen.num_left_out, 'trial')} of the screening not finished")
+    if searches.confirm.num_left_out:
+        left_out.append(f"{plural(searches.confirm.num_left_out, 'run')} of the confirmation")
+    if left_out:
+        text += f"; left out, because it did not fit: {join_words(left_out, 'and')}; raise the budget to run the rest"
+    return text
 
 
 def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> None:

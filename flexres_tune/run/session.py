@@ -24,18 +24,19 @@ from flexres_tune.errors import FlexResError, SpecError
 from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.results.plan import make_plan, write_plan
+from flexres_tune.results.plan import make_plan, plan_or_none, write_plan
 from flexres_tune.results.writer import check_writable, compact_if_needed
-from flexres_tune.run.printout import print_ending, print_estimate, print_listing
+from flexres_tune.run.printout import describe_spending, print_ending, print_estimate, print_listing
 from flexres_tune.run.progress import SweepProgress
 from flexres_tune.search.base import History, Search
+from flexres_tune.search.budget import BudgetedSearches, make_budgeted_searches
 from flexres_tune.search.confirmation import make_confirmation
 from flexres_tune.search.lists import ListSearch
 from flexres_tune.search.methods import make_search
 from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig, expand_trials, load_sweep
 from flexres_tune.storage import is_remote
 from flexres_tune.sweep.fail_fast import FailFast
-from flexres_tune.sweep.history import read_history
+from flexres_tune.sweep.history import read_history, read_spent
 from flexres_tune.sweep.options import RunOptions
 from flexres_tune.sweep.precision import (
     Measurement,
@@ -140,6 +141,7 @@ class _SweepRun:
         self._stages = [stage for stage in Stage if self._options.stage in ("all", stage)]
         self._statuses: dict[str, TrialStatus] = {}  # of the trials that were started, by trial_id
         self._fail_fast = FailFast()
+        self._budgeted: BudgetedSearches | None = None  # of the last look at the tables, if the sweep has a budget
         self._precisions: Precisions = {}  # of `precision: auto`, by kind of device; empty until it is decided
 
     def run(self) -> int:
@@ -152,9 +154,12 @@ class _SweepRun:
         selected = [searches[stage].work for stage in self._stages]
         if not any(each.num_todo for each in selected):
             num_done, folder = sum(each.num_done for each in selected), self._paths.folder
-            self._print(f"{self._spec.name}: nothing to do: all {num_done} trials are in {folder}")
+            has_left_out = self._budgeted is not None and self._budgeted.num_left_out
+            trials = f"{plural(num_done, 'trial')} that the budget allows" if has_left_out else f"all {num_done} trials"
+            self._print(f"{self._spec.name}: nothing to do: {trials} are in {folder}")
             compact_if_needed(self._paths)
             print_ending(self._session.console, self._paths, has_new_rows=False)
+            self._print_budget()
             return 0
         with sweep_lock(self._paths):
             check_writable(self._paths)
@@ -168,6 +173,7 @@ class _SweepRun:
             self._print(_interrupted())
             return EXIT_INTERRUPTED
         print_ending(self._session.console, self._paths, has_new_rows=True)
+        self._print_budget()
         if self._fail_fast.error is not None:
             self._print(self._fail_fast.message(_retry_command()))
             return EXIT_FAILED
@@ -178,6 +184,11 @@ class _SweepRun:
         """Compare the sweep file with the tables: (what they have, a search per stage that trains what is missing)."""
         spec = self._spec
         history = _read_scores(self._paths, spec, self._options.retry, self._statuses)
+        if spec.budget is not None:
+            plan = plan_or_none(self._paths)
+            share = plan.device_share if plan else 1.0
+            self._budgeted = make_budgeted_searches(spec, self._trials, history, read_spent(self._paths), share)
+            return history, {Stage.SCREEN: self._budgeted.screen, Stage.CONFIRM: self._budgeted.confirm}
         screen = make_search(spec, self._trials, history)
         confirm = make_confirmation(spec, screen, history)
         return history, {Stage.SCREEN: screen, Stage.CONFIRM: confirm}
@@ -200,9 +211,14 @@ class _SweepRun:
             if stage is Stage.CONFIRM:
                 listed = searches[Stage.SCREEN].work.trials + listed
             self._decide_precisions(listed, cluster)
+            resources, reason = self._choose_resources(search.work.missing, cluster)
             plan = make_plan(self._spec, listed, _command(), self._precisions)
+            plan = replace(plan, device_share=resources.device_share(cluster))
+            if self._budgeted is not None:
+                self._budgeted.account.device_share = plan.device_share
             write_plan(self._paths, plan)
-            started = self._train(stage, search, history, cluster)
+            self._print_start(stage, search, reason)
+            started = self._train(stage, search, history, cluster, resources)
             self._statuses |= started
             if (precisions := recorded_precisions(self._paths)) != self._precisions:  # another kind of device joined
                 self._precisions = precisions
@@ -227,14 +243,12 @@ class _SweepRun:
             verify_dataset(name)
 
     def _train(
-        self, stage: Stage, search: Search, history: History, cluster: ClusterResources
+        self, stage: Stage, search: Search, history: History, cluster: ClusterResources, resources: TrialResources
     ) -> dict[str, TrialStatus]:
         """Run one search to its end; returns the statuses of the trials that were started, by trial_id."""
         from flexres_tune.raytune.concurrency import measure_slots
         from flexres_tune.raytune.runner import TuneRun, run_trials
 
-        resources, reason = self._choose_resources(search.work.missing, cluster)
-        self._print_start(stage, search, reason)
         with SweepProgress(self._session.console, search.work.num_todo, search.work.num_epochs) as progress:
             run = TuneRun(
                 spec=self._spec,
@@ -305,6 +319,12 @@ class _SweepRun:
             self._print(f"--logger {logger}: its files are written on this machine, to {self._paths.logs(logger)}")
         done = f", {search.work.num_done} already done" if search.work.num_done else ""
         self._print(f"{name}: {plural(search.work.num_todo, 'trial')} to run{done}; {reason}")
+
+    def _print_budget(self) -> None:
+        """What was spent of the budget, and what was left out because it did not fit."""
+        if self._spec.budget is not None:
+            self._read_work()
+            self._print(describe_spending(self._budgeted))
 
     def _check_can_confirm(self, screen: Search) -> None:
         file = self._session.file

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.records import Decision
-from flexres_tune.search.base import DONE, WAIT, Assignment, Outcome, Search, Step, Workload
-from flexres_tune.spec import Budget, PlannedTrial, TrialConfig
+from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, Search, Step, Workload
+from flexres_tune.search.confirmation import make_confirmation
+from flexres_tune.search.methods import make_search
+from flexres_tune.spec import Budget, PlannedTrial, SweepSpec, TrialConfig, expand_trials
+from flexres_tune.spec.levels import level_of, list_levels
 
 MAX_CONFIRM_SHARE = (
     0.5  # of the budget that is kept for the confirmation: without a screening there is nothing to confirm
@@ -35,7 +39,7 @@ class Account:
 
     Args:
         spent: by trial_id, for example from the tables of earlier runs.
-        configs: of these trials, as far as they are known, by trial_id.
+        trials: those of them whose configurations are known.
         device_share: part of a device that each trial holds.
     """
 
@@ -43,28 +47,29 @@ class Account:
         self,
         budget: Budget,
         spent: Mapping[str, Spent] | None = None,
-        configs: Mapping[str, TrialConfig] | None = None,
+        trials: Iterable[PlannedTrial] = (),
         device_share: float = 1.0,
     ):
-        self._budget = budget
+        self.budget = budget
         self._spent: dict[str, Spent] = {}
         self._total = Spent()
         self._by_shape: dict[Hashable, Spent] = {}
         self._promised: dict[str, Assignment] = {}
         self.device_share = device_share
-        configs = configs or {}
+        self._known: set[str] = set()  # trial_ids whose shape is known
         for trial_id, each in (spent or {}).items():
-            self._record(trial_id, _shape(configs[trial_id]) if trial_id in configs else None, each)
+            self._record(trial_id, None, each)
+        self.know(trials)
 
     @property
     def limit(self) -> float:
         """The budget, in epochs or device-seconds."""
-        return self._budget.epochs if self._budget.epochs is not None else self._budget.device_hours * HOUR_S
+        return self.budget.epochs if self.budget.epochs is not None else self.budget.device_hours * HOUR_S
 
     @property
     def spent(self) -> float:
         """What was spent, without what running trials have taken since they were assigned."""
-        if self._budget.epochs is not None:
+        if self.budget.epochs is not None:
             return self._total.num_epochs
         return self._total.train_seconds * self.device_share
 
@@ -84,9 +89,17 @@ class Account:
         done = self._spent.get(config.trial_id, Spent()).num_epochs
         return max(0, assignment.until_epoch - done) * self._per_epoch(_shape(config))
 
-    def cost_of_trials(self, trials: Iterable[PlannedTrial]) -> float:
-        """What these trials will still take, each to its last epoch."""
-        return sum(self.cost(Assignment.whole(trial)) for trial in trials)
+    def cost_of_epoch(self, config: TrialConfig) -> float:
+        """What an epoch of a configuration takes."""
+        return self._per_epoch(_shape(config))
+
+    def know(self, trials: Iterable[PlannedTrial]) -> None:
+        """Learn the shapes of trials that have spent something."""
+        for config in (trial.config for trial in trials):
+            if (spent := self._spent.get(config.trial_id)) and config.trial_id not in self._known:
+                self._known.add(config.trial_id)
+                self._by_shape[None] += Spent(-spent.num_epochs, -spent.train_seconds)
+                self._by_shape[_shape(config)] = self._by_shape.get(_shape(config), Spent()) + spent
 
     def promise(self, assignment: Assignment) -> None:
         """The assignment starts."""
@@ -96,6 +109,8 @@ class Account:
         """The assignment has ended; what it did not use is free again."""
         config = outcome.assignment.trial.config
         self._promised.pop(config.trial_id, None)
+        self.know([outcome.assignment.trial])
+        self._known.add(config.trial_id)
         self._record(config.trial_id, _shape(config), Spent(outcome.num_epochs, outcome.train_seconds))
 
     def _record(self, trial_id: str, shape: Hashable, now: Spent) -> None:
@@ -108,7 +123,7 @@ class Account:
         self._by_shape[shape] = self._by_shape.get(shape, Spent()) + more
 
     def _per_epoch(self, shape: Hashable) -> float:
-        if self._budget.epochs is not None:
+        if self.budget.epochs is not None:
             return 1.0
         means = {key: each.train_seconds / each.num_epochs for key, each in self._by_shape.items() if each.num_epochs}
         return means.get(shape, max(means.values(), default=0.0)) * self.device_share
@@ -164,9 +179,100 @@ class BudgetSearch(Search):
         return self._account.cost(assignment) <= self._account.left - self._reserve + 1e-9
 
 
-def confirmation_reserve(num_runs: int, longest: PlannedTrial | None, account: Account) -> float:
-    """What to keep for the confirmation: `num_runs` runs like `longest`, but at most MAX_CONFIRM_SHARE of the budget."""
-    if longest is None:
+@dataclass(frozen=True)
+class BudgetedSearches:
+    """The two searches of a sweep with a budget, and how it is divided between them."""
+
+    screen: BudgetSearch
+    confirm: BudgetSearch
+    account: Account
+    reserve: float  # that the screening leaves for the confirmation, in epochs or device-seconds
+    num_reduced: int  # configurations that the screening does not begin, so that the others can finish their rungs
+
+    @property
+    def num_left_out(self) -> int:
+        """Trials and configurations that do not fit into what is left."""
+        return self.screen.num_left_out + self.num_reduced + self.confirm.num_left_out
+
+
+def make_budgeted_searches(
+    spec: SweepSpec,
+    trials: Sequence[PlannedTrial],
+    history: History,
+    spent: Mapping[str, Spent],
+    device_share: float = 1.0,
+) -> BudgetedSearches:
+    """The searches of a sweep with a budget, as make_search and make_confirmation without one.
+
+    What does not fit: a search that pauses begins fewer configurations, of each level the first ones, so that its rungs
+    still reduce all that it begins. Any other search begins its trials in order until the next one does not fit. The
+    confirmation gets at most MAX_CONFIRM_SHARE of the budget.
+
+    Args:
+        trials: as for make_search.
+        spent: by trial_id, from the tables.
+    """
+    account = Account(spec.budget, spent, trials, device_share)
+    reserve = _reserve(spec, trials, account)
+    kept = (
+        _that_finish(spec, trials, account, account.limit - reserve, history) if spec.early_terminate.pauses else trials
+    )
+    inner = make_search(spec, kept, history)
+    confirm = make_confirmation(spec, inner, history)
+    account.know([*inner.work.trials, *confirm.work.trials])
+    num_reduced = len({trial.config.config_id for trial in trials}) - len({trial.config.config_id for trial in kept})
+    screen = BudgetSearch(inner, account, reserve)
+    return BudgetedSearches(
+        screen, BudgetSearch(confirm, account), account, reserve, num_reduced if spec.early_terminate.pauses else 0
+    )
+
+
+def num_confirmation_runs(spec: SweepSpec) -> int:
+    """Runs of the confirmation, as the sweep file has them."""
+    if spec.confirm is None:
+        return 0
+    if spec.confirm.seeds is None:
+        return spec.confirm.num_runs
+    return spec.confirm.top * len(list_levels(spec)) * len(spec.confirm.seeds)
+
+
+def _reserve(spec: SweepSpec, trials: Sequence[PlannedTrial], account: Account) -> float:
+    """The cost of the confirmation if all its runs are as long as the longest trial, within MAX_CONFIRM_SHARE."""
+    if spec.confirm is None:
         return 0.0
-    fresh = replace(longest, config=longest.config.model_copy(update={"seed": 2**62}))
-    return min(num_runs * account.cost(Assignment.whole(fresh)), account.limit * MAX_CONFIRM_SHARE)
+    if not trials:  # of a method that draws while it runs
+        trials = expand_trials(spec.model_copy(update={"method": "random", "num_trials": 1}), describe_dataset)
+    costs = [account.cost_of_epoch(config) for config in {_shape(t.config): t.config for t in trials}.values()]
+    epochs = max(trial.config.epochs for trial in trials)
+    return min(num_confirmation_runs(spec) * max(costs, default=0.0) * epochs, account.limit * MAX_CONFIRM_SHARE)
+
+
+def _that_finish(
+    spec: SweepSpec, trials: Sequence[PlannedTrial], account: Account, limit: float, history: History
+) -> Sequence[PlannedTrial]:
+    """The first configurations of each level, as many as can go through all rungs within `limit`.
+
+    Configurations that earlier runs have begun stay: on a resume, more may be known of what an epoch costs.
+    """
+    levels: dict[str, list[str]] = {}
+    for trial in trials:
+        members = levels.setdefault(level_of(spec, trial.varied), [])
+        if trial.config.config_id not in members:
+            members.append(trial.config.config_id)
+    per_epoch = max(
+        (account.cost_of_epoch(c) for c in {_shape(t.config): t.config for t in trials}.values()), default=0
+    )
+    begun = {past.config_id for past in history.trials.values()}
+
+    def first(number: int) -> list[PlannedTrial]:
+        chosen = begun.union(*(members[:number] for members in levels.values()))
+        return [trial for trial in trials if trial.config.config_id in chosen]
+
+    low, high = 1, max(map(len, levels.values()), default=1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if make_search(spec, first(middle), History()).work.num_epochs * per_epoch <= limit:
+            low = middle
+        else:
+            high = middle - 1
+    return first(low)

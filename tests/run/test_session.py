@@ -152,6 +152,23 @@ def test_screening_is_followed_by_confirmation_on_fresh_seeds(run):
     assert "nothing to do: all 4 trials" in output
 
 
+@pytest.mark.slow
+def test_budget_leaves_room_for_the_confirmation_and_a_larger_one_runs_the_rest(run):
+    values = ", ".join(f"{0.01 * k:.2f}" for k in range(1, 9))
+    text = SWEEP + f"parameters: {{lr: {{values: [{values}]}}}}\nconfirm: {{top: 2, seeds: [10, 11]}}\nbudget: "
+    _, output, results = run(text + "{epochs: 16}\n")
+    stages = [row["stage"] for row in results.trials("test").to_pylist()]
+    assert (stages.count("screen"), stages.count("confirm")) == (4, 4)
+    left_out = "left out, because it did not fit: 4 trials of the screening not finished"
+    assert output.rstrip().splitlines()[-1].startswith(f"budget: 16 epochs spent of 16 epochs; {left_out}")
+    _, output, results = run(text + "{epochs: 16}\n")
+    assert "nothing to do: 8 trials that the budget allows are in" in output
+    _, output, results = run(text + "{device_hours: 0.1}\n")
+    assert "4 trials to run, 4 already done" in output
+    assert output.rstrip().splitlines()[-1].endswith("of device time spent of 6 min 00 s of device time")
+    assert results.trials("test").num_rows >= 12
+
+
 def test_order_is_shuffled_by_the_recorded_seed(run):
     grid = "parameters: {lr: {values: [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]}}\n"
     one_epoch = SWEEP.replace("epochs: 2", "epochs: 1")

@@ -3,16 +3,17 @@
 from dataclasses import replace
 
 import pytest
-from helpers.factories import make_config, make_planned
+from helpers.factories import make_config, make_planned, make_sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, PastTrial
-from flexres_tune.search.budget import Account, BudgetSearch, Spent, confirmation_reserve
+from flexres_tune.search.budget import Account, BudgetSearch, Spent, make_budgeted_searches
 from flexres_tune.search.lists import ListSearch
 from flexres_tune.search.rungs import Candidate, Rung, RungSearch
-from flexres_tune.spec import Budget
+from flexres_tune.spec import Budget, expand_trials
 
 EPOCHS = 4
 TRIALS = [make_planned(make_config(lr=0.01 * k, epochs=EPOCHS)) for k in range(1, 9)]
@@ -67,12 +68,17 @@ def test_search_waits_for_running_trials_that_may_be_stopped_early():
 
 def test_device_time_counts_the_share_of_a_device_and_what_epochs_have_taken_so_far():
     hours = Budget(device_hours=1)
-    account = Account(hours, {"x-0": Spent(2, 3600.0)}, {"x-0": TRIALS[0].config}, device_share=0.25)
+    account = Account(
+        hours,
+        {TRIALS[0].config.trial_id: Spent(2, 3600.0)},
+        TRIALS,
+        device_share=0.25,
+    )
     assert account.spent == 900
     assert account.cost(Assignment.whole(TRIALS[1])) == EPOCHS * 1800 * 0.25
     search = BudgetSearch(ListSearch(TRIALS), account)
-    assert len(run(search, seconds_per_epoch=1800)) == 1
-    assert account.spent == 900 + 1800
+    assert len(run(search, seconds_per_epoch=1800)) == 2
+    assert account.spent == 3600, "two further epochs of the first trial, and four of the second"
 
 
 def test_before_the_first_epoch_nothing_is_known_and_everything_fits():
@@ -82,15 +88,37 @@ def test_before_the_first_epoch_nothing_is_known_and_everything_fits():
 
 
 def test_continued_trial_costs_only_its_further_epochs():
-    account = Account(Budget(epochs=100), {TRIALS[0].config.trial_id: Spent(3, 3.0)}, CONFIGS)
+    account = Account(Budget(epochs=100), {TRIALS[0].config.trial_id: Spent(3, 3.0)}, TRIALS)
     assert account.cost(Assignment.whole(TRIALS[0])) == 1
 
 
+def make_budgeted(budget, spent=None, history=None, **changes):
+    parameters = {"lr": {"values": [0.01 * k for k in range(1, 28)]}, "optimizer": {"values": ["sgd", "nesterov"]}}
+    base = {"dataset": "digits", "model": "tiny", "epochs": 9}
+    spec = make_sweep(parameters=parameters, base=base, budget=budget, **changes)
+    trials = expand_trials(spec, describe_dataset)
+    return make_budgeted_searches(spec, trials, history or History(), spent or {})
+
+
 def test_confirmation_gets_at_most_half_of_the_budget():
-    account = Account(Budget(epochs=100))
-    assert confirmation_reserve(5, TRIALS[0], account) == 20
-    assert confirmation_reserve(50, TRIALS[0], account) == 50
-    assert confirmation_reserve(5, None, account) == 0
+    confirm = {"top": 2, "seeds": [5, 6, 7]}
+    assert make_budgeted({"epochs": 300}, confirm=confirm).reserve == 6 * 9
+    assert make_budgeted({"epochs": 60}, confirm=confirm).reserve == 30
+    assert make_budgeted({"epochs": 60}).reserve == 0
+    assert make_budgeted({"epochs": 600}, confirm=confirm, compare="optimizer").reserve == 12 * 9
+
+
+def test_search_that_pauses_begins_only_what_can_go_through_all_rungs():
+    early = {"type": "halving", "grace_period": 3}
+    all_of_them = make_budgeted({"epochs": 10_000}, early_terminate=early, compare="optimizer")
+    assert all_of_them.num_reduced == 0
+    some = make_budgeted({"epochs": 150}, early_terminate=early, compare="optimizer")
+    assert some.num_reduced > 0
+    begun = [trial.varied["optimizer"] for trial in some.screen.work.trials]
+    assert begun.count("sgd") == begun.count("nesterov") > 1
+    given = run(some.screen, slots=4)
+    assert {each.until_epoch for each in given} >= {3, 9}
+    assert len(given) > len(begun), "some continue"
 
 
 def make_inner(kind, history):
@@ -140,7 +168,7 @@ def test_killed_sweep_continues_as_it_would_have_and_spends_no_more(kind, budget
             scores=reached,
         )
         taken[trial_id] = Spent(until, float(until))
-    account = Account(Budget(epochs=budget), taken, CONFIGS)
+    account = Account(Budget(epochs=budget), taken, TRIALS)
     resumed = replace(History(), trials=past)
     play(BudgetSearch(make_inner(kind, resumed), account, reserve), events)
     assert events == whole
