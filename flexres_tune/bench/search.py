@@ -37,6 +37,7 @@ class Verdict:
     wall_epochs: float  # until the last trial has ended, in units of an epoch
     called_different: float | None  # whether any two configurations, or levels, that are compared are called different
     wrongly_ordered: float | None  # share of compared pairs that are called different, but are equal or the other way
+    covered: float | None  # share of the 95 % intervals of confirmed configurations that hold the expected score
     level: float | None  # whether the best level is named
     within: float | None  # share of levels whose configuration is at most 0.1 points worse than their best one
     order: float | None  # whether all levels are in the right order
@@ -176,10 +177,11 @@ def judge(run: Run, draw: Draw, levels: np.ndarray) -> Verdict:
     """
     means = {index: _mean(run, index) for index in run.fresh.keys() | run.screened.keys()}
     if not means:
-        return Verdict(0.0, None, run.epochs, run.wall_epochs, None, None, None, None, None)
+        return Verdict(0.0, None, run.epochs, run.wall_epochs, None, None, None, None, None, None)
     named = max(means, key=lambda index: (means[index], -index))
     best = draw.finals.max()
-    different = _called_different(run, means, levels)
+    intervals = _intervals(run, levels)
+    different = None if intervals is None else _called_different(intervals, means, levels)
     wrong = [draw.finals[better] <= draw.finals[worse] for better, worse in different or ()]
     level = within = order = None
     num_levels, num_compared = int(levels.max()) + 1, len(means) - 1
@@ -195,6 +197,7 @@ def judge(run: Run, draw: Draw, levels: np.ndarray) -> Verdict:
         *(float(draw.finals[named] == best), 100 * (best - draw.finals[named]), run.epochs, run.wall_epochs),
         called_different=None if different is None else float(bool(different)),
         wrongly_ordered=None if different is None else sum(wrong) / max(1, num_compared),
+        covered=None if intervals is None else _share_covered(intervals, run, draw),
         level=level,
         within=within,
         order=order,
@@ -215,20 +218,30 @@ def _leaders(means: Mapping[int, float], levels: np.ndarray) -> dict[int, int]:
     return leaders
 
 
-def _called_different(run: Run, means: Mapping[int, float], levels: np.ndarray) -> list[tuple[int, int]] | None:
-    """(better, worse) of the pairs that are called different; None if there are too few seeds to say."""
-    has_levels = levels.max() > 0
-    fresh = {index: run.fresh.get(index, ()) for index in means}
-    intervals = AdaptiveIntervals(fresh, {i: levels[i] for i in means} if has_levels else None, bool(run.screened))
-    if intervals.deviation is None:
-        return None
-    if has_levels:
+def _intervals(run: Run, levels: np.ndarray) -> AdaptiveIntervals | None:
+    """Intervals of the confirmed configurations; None if there are too few seeds."""
+    fresh = {index: run.fresh.get(index, ()) for index in run.fresh.keys() | run.screened.keys()}
+    groups = {index: levels[index] for index in fresh} if levels.max() > 0 else None
+    intervals = AdaptiveIntervals(fresh, groups, bool(run.screened))
+    return None if intervals.deviation is None else intervals
+
+
+def _called_different(
+    intervals: AdaptiveIntervals, means: Mapping[int, float], levels: np.ndarray
+) -> list[tuple[int, int]]:
+    """(better, worse) of the pairs that are called different: the leader with another, or two leaders of levels."""
+    if intervals.groups is not None:
         pairs = itertools.combinations(_leaders(means, levels).values(), 2)
     else:
         leader, *others = sorted(means, key=lambda index: (-means[index], index))
         pairs = ((leader, index) for index in others)
     found = [(pair, gap) for pair in pairs if (gap := intervals.compare(*pair)) is not None and gap.p_value < ALPHA]
     return [pair if gap.difference > 0 else pair[::-1] for pair, gap in found]
+
+
+def _share_covered(intervals: AdaptiveIntervals, run: Run, draw: Draw) -> float:
+    misses = {index: statistics.fmean(scores) - draw.expected_score(index) for index, scores in run.fresh.items()}
+    return statistics.fmean(abs(miss) <= intervals.half_width(index) for index, miss in misses.items())
 
 
 def _row(world: str, policy: str, verdicts: Sequence[Verdict]) -> PolicyRow:
@@ -248,6 +261,7 @@ HEADINGS = {
     "points_lost": "points lost",
     "called_different": "called different, %",
     "wrongly_ordered": "wrong pairs, %",
+    "covered": "intervals right, %",
     "epochs": "epochs",
     "wall_epochs": "wall-clock",
 }
@@ -260,6 +274,7 @@ LEGEND = (
     "points lost: by how many points of accuracy the named configuration is worse than the best",
     "called different: sweeps in which any of the compared pairs is called different, at 5 %",
     "wrong pairs: share of the compared pairs that are called different, but are equal or the other way round",
+    "intervals right: 95 % intervals of confirmed configurations that hold the expected score of a full run",
     "epochs: trained by all trials; wall-clock: until the last trial ends, in units of an epoch",
 )
 

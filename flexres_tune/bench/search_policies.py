@@ -245,54 +245,56 @@ def _one_epoch(kept: int) -> Callable[[Setup, Sequence[Candidate]], _Screen]:
     return screen
 
 
-def _rungs(
-    kept: int, eager: bool = False, shares: Sequence[tuple[float, float]] = (), finish: bool = False
-) -> Callable[[Setup, Sequence[Candidate]], _Screen]:
-    """Successive halving with the computed rungs, or its promotion form.
-
-    shares: (share of the epochs, share of the configurations that continue) of each rung, in place of computed ones;
-    the last one keeps `kept`.
-    """
-
-    def ladder(n: int, epochs: int) -> Sequence[Rung]:
-        if not shares:
-            return make_rungs(n, kept, epochs)
-        rungs = {max(1, round(place * epochs)): max(kept, math.ceil(share * n - 1e-9)) for place, share in shares}
-        return [Rung(*rung) for rung in rungs.items() if rung[1] < n]
+def _halving(kept: int, eager: bool = False) -> Callable[[Setup, Sequence[Candidate]], _Screen]:
+    """Successive halving with the computed rungs, or its promotion form; those that are left run to the end."""
 
     def screen(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
-        rungs = {group: ladder(n, setup.epochs) for group, n in setup.group_sizes.items()}
-        return RungSearch(candidates, rungs, setup.epochs if finish else None, eager), None
+        rungs = {group: make_rungs(n, kept, setup.epochs) for group, n in setup.group_sizes.items()}
+        return RungSearch(candidates, rungs, setup.epochs, eager), None
 
     return screen
 
 
-LADDER = ((0.22, 2 / 3), (0.4, 1 / 3), (0.5, 0.0))
+def _early_rungs(kept: int) -> Callable[[Setup, Sequence[Candidate]], _Screen]:
+    """Halving with seven rungs before the half; those that are left pause there, and only fresh seeds count."""
+
+    def screen(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
+        places = sorted({max(1, round(setup.epochs * (0.19 + 0.0433 * k))) for k in range(7)})
+        rungs = {}
+        for group, n in setup.group_sizes.items():
+            share = (min(kept, n) / n) ** (1 / len(places))
+            rungs[group] = [Rung(place, math.ceil(n * share ** (k + 1) - 1e-9)) for k, place in enumerate(places)]
+        return RungSearch(candidates, rungs, None), None
+
+    return screen
+
+
+_FIXED = {"top": 3, "num_runs": 15}
+_ADAPTIVE = {"top": 5, "num_runs": 15, "adaptive": True}
+_COUNTED = {"top": 6, "num_runs": 11, "adaptive": True, "counts_screening": True}
+
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         "full grid": Policy(_grid),
-        "full grid, 3 x 5": Policy(_grid, top=3, num_runs=15),
-        "full grid, adaptive": Policy(_grid, top=5, num_runs=15, adaptive=True),
+        "full grid, 3 x 5": Policy(_grid, **_FIXED),
+        "full grid, adaptive": Policy(_grid, **_ADAPTIVE),
         "stopping ASHA": Policy(_stopping),
-        "stopping ASHA, 3 x 5": Policy(_stopping, top=3, num_runs=15),
-        "stopping ASHA, adaptive": Policy(_stopping, top=5, num_runs=15, adaptive=True),
-        "one epoch, 3 x 5": Policy(_one_epoch(8), top=3, num_runs=15),
-        "one epoch, adaptive": Policy(_one_epoch(8), top=5, num_runs=15, adaptive=True),
-        "promotion ASHA, 3 x 5": Policy(_promotion, top=3, num_runs=15),
-        "promotion ASHA, adaptive": Policy(_promotion, top=5, num_runs=15, adaptive=True),
-        "Hyperband, 3 x 5": Policy(_hyperband, top=3, num_runs=15),
-        "Hyperband, adaptive": Policy(_hyperband, top=5, num_runs=15, adaptive=True),
-        "halving, 3 x 5": Policy(_rungs(3), pauses=True, top=3, num_runs=15),
-        "halving, adaptive": Policy(_rungs(5), pauses=True, top=5, num_runs=14, adaptive=True),
-        "promotion, adaptive": Policy(_rungs(5, eager=True), pauses=True, top=5, num_runs=14, adaptive=True),
-        "finish, adaptive": Policy(
-            _rungs(6, False, LADDER, finish=True), True, 6, 11, adaptive=True, counts_screening=True
-        ),
-        "finish eager, adaptive": Policy(
-            _rungs(6, True, LADDER, finish=True), True, 6, 11, adaptive=True, counts_screening=True
-        ),
+        "stopping ASHA, 3 x 5": Policy(_stopping, **_FIXED),
+        "stopping ASHA, adaptive": Policy(_stopping, **_ADAPTIVE),
+        "one epoch, 3 x 5": Policy(_one_epoch(8), **_FIXED),
+        "one epoch, adaptive": Policy(_one_epoch(8), **_ADAPTIVE),
+        "promotion ASHA, 3 x 5": Policy(_promotion, **_FIXED),
+        "promotion ASHA, adaptive": Policy(_promotion, **_ADAPTIVE),
+        "Hyperband, 3 x 5": Policy(_hyperband, **_FIXED),
+        "Hyperband, adaptive": Policy(_hyperband, **_ADAPTIVE),
+        "early rungs, adaptive": Policy(_early_rungs(5), pauses=True, top=5, num_runs=16, adaptive=True),
+        "halving": Policy(_halving(6)),
+        "halving, 3 x 5": Policy(_halving(3), **_FIXED),
+        "halving, adaptive": Policy(_halving(6), **_COUNTED),
+        "eager halving, adaptive": Policy(_halving(6, eager=True), **_COUNTED),
     }
 )
+"""The defaults of the sweep file are those of `halving, adaptive`."""
 
 LEVEL_POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
@@ -302,9 +304,12 @@ LEVEL_POLICIES: Mapping[str, Policy] = MappingProxyType(
         "stopping ASHA, 1 x 4": Policy(_stopping, top=1, num_runs=24),
         "one epoch, adaptive": Policy(_one_epoch(2), top=2, num_runs=24, adaptive=True),
         "promotion ASHA, adaptive": Policy(_promotion, top=2, num_runs=24, adaptive=True),
-        "halving, 1 x 4": Policy(_rungs(1), pauses=True, top=1, num_runs=24),
-        "halving, adaptive": Policy(_rungs(2), pauses=True, top=2, num_runs=24, adaptive=True),
-        "promotion, adaptive": Policy(_rungs(2, eager=True), pauses=True, top=2, num_runs=24, adaptive=True),
+        "early rungs, adaptive": Policy(_early_rungs(2), pauses=True, top=2, num_runs=24, adaptive=True),
+        "halving, 1 x 3": Policy(_halving(1), top=1, num_runs=18),
+        "halving, adaptive": Policy(_halving(2), top=2, num_runs=17, adaptive=True, counts_screening=True),
+        "eager halving, adaptive": Policy(
+            _halving(2, eager=True), top=2, num_runs=17, adaptive=True, counts_screening=True
+        ),
     }
 )
 """Policies of worlds with several levels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +23,9 @@ class Draw:
     0 is that of the screening, the others are fresh.
     """
 
-    finals: np.ndarray  # (configurations,) expected score of a full run; -inf for a configuration that diverges
+    finals: np.ndarray  # (configurations,) by which they are ranked; -inf for a configuration that diverges
     curves: np.ndarray
+    expected_score: Callable[[int], float]  # of a full run of a configuration, the best of its epochs
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,14 @@ class World:
         for index in np.flatnonzero(rng.random(n) < self.diverging):
             curves[index, :, rng.integers(0, self.epochs) :] = np.nan
             finals[index] = -np.inf
-        return Draw(finals, curves)
+
+        def expected_score(index: int) -> float:
+            normal = np.random.default_rng(0).standard_normal((500, 1 + self.epochs))
+            normal = sd[index] * np.concatenate([normal, -normal])  # antithetic, so that the mean luck is 0
+            runs = 0.1 + (finals[index] - 0.1 + normal[:, :1]) * rise[index] + normal[:, 1:] / 2
+            return float(runs.max(axis=1).mean())
+
+        return Draw(finals, curves, expected_score)
 
     def _standard(self, n: int, rng: np.random.Generator) -> np.ndarray:
         if not self.neighbours:
@@ -106,7 +114,8 @@ class RecordedWorld:
         curves = rng.permuted(np.broadcast_to(np.arange(self.curves.shape[1]), self.curves.shape[:2]), axis=1)
         shuffled = np.take_along_axis(self.curves, curves[..., None], axis=1)
         has_diverged = np.isnan(self.curves[:, :, -1]).any(axis=1)
-        return Draw(np.where(has_diverged, -np.inf, np.nanmax(self.curves, axis=2).mean(axis=1)), shuffled)
+        means = np.nanmax(self.curves, axis=2).mean(axis=1)
+        return Draw(np.where(has_diverged, -np.inf, means), shuffled, lambda index: float(means[index]))
 
     @classmethod
     def load(cls, file: Path, level: str | None = None) -> RecordedWorld:

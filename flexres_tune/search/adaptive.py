@@ -19,10 +19,10 @@ class AdaptiveConfirmation(Search):
 
     Every candidate gets one run, unless its run of the screening has completed and it does not lead its group. Each
     further run goes to the comparison that is least decided, which is the one with the smallest gap / sqrt(1/n_a +
-    1/n_b) if n is the number of runs, and there to the candidate with fewer runs: the rule EB-TC of Jourdan et al. 2022,
-    "Top Two Algorithms Revisited", which draws lots between the two. The comparisons are: the leader of each group with
-    every other candidate of the group, and the best leader with every other leader. Runs that have not ended count in
-    n, so that all free slots are used.
+    1/n_b) if n is the number of runs, and there to the candidate with fewer runs. This is the rule EB-TC of Jourdan et
+    al. 2022, "Top Two Algorithms Revisited", which draws lots between the two. The comparisons are: the leader of each
+    group with every other candidate of the group, and the best leader with every other leader. Runs that have not ended
+    count in n, so that all free slots are used.
 
     A completed run of the screening counts like a fresh one here: without it, the best candidate is named less often
     (`bench search`). It does not count in intervals and p values, because it was chosen for its luck.
@@ -127,7 +127,7 @@ class AdaptiveConfirmation(Search):
                     self._failed.add(index)
 
     def _next(self) -> tuple[int, int | None] | None:
-        """(the candidate that gets the next run, the one that it is compared with); None if no candidate can have one."""
+        """(candidate that gets the next run, the one that it is compared with); None if no candidate can have one."""
         able = {
             i for i, each in enumerate(self._candidates) if i not in self._failed and self._given[i] < len(each.trials)
         }

@@ -46,13 +46,14 @@ def test_every_policy_for_levels_names_a_configuration_of_levels(name):
 
 
 def make_draw(*finals):
-    return Draw(np.array(finals), np.zeros((len(finals), 1, 1)))
+    return Draw(np.array(finals), np.zeros((len(finals), 1, 1)), lambda index: finals[index])
 
 
 def test_answer_is_judged_by_the_truth():
     run = Run({0: [0.91, 0.92, 0.915], 1: [0.90, 0.89, 0.895]}, {}, 10, 5)
-    right = judge(run, make_draw(0.915, 0.9, 0.85), np.zeros(3, int))
+    right = judge(run, make_draw(0.915, 0.895, 0.85), np.zeros(3, int))
     assert (right.best, right.points_lost, right.called_different, right.wrongly_ordered) == (1, 0, 1, 0)
+    assert right.covered == 1
     wrong = judge(run, make_draw(0.90, 0.9, 0.91), np.zeros(3, int))
     assert (wrong.best, round(wrong.points_lost, 6), wrong.wrongly_ordered) == (0, 1.0, 1)
 
@@ -65,9 +66,9 @@ def test_levels_are_judged_by_their_best_configurations():
 
 def test_rows_depend_on_the_seed_and_not_on_the_number_of_processes():
     world = {"8": WORLDS["8 configurations"]}
-    found = [bench_search(world, ["halving, adaptive"], 30, 3, processes) for processes in (1, 2)]
+    found = [bench_search(world, ["early rungs, adaptive"], 30, 3, processes) for processes in (1, 2)]
     assert found[0] == found[1]
-    assert found[0] != bench_search(world, ["halving, adaptive"], 30, 4, 1)
+    assert found[0] != bench_search(world, ["early rungs, adaptive"], 30, 4, 1)
 
 
 def test_json_gives_the_block_of_the_docs():
