@@ -8,16 +8,17 @@ shown and never used to rank.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flexres_tune.analysis.comparisons import compare_with_leader
 from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.analysis.rows import to_table
-from flexres_tune.analysis.statistics import Comparison, compare_with_leader, half_width
+from flexres_tune.analysis.statistics import Comparison, half_width
 from flexres_tune.records import Stage, TrialStatus, column
 from flexres_tune.results.own_values import configuration_columns, is_own_column
 from flexres_tune.results.reader import Results
@@ -40,6 +41,8 @@ were dropped, the mean of the lucky ones would be left."""
 ALPHA = 0.05
 
 ONE_SEED = "one seed: no interval"
+
+TOO_FEW_SEEDS = "seeds cannot show it"  # after their number
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,8 @@ class BoardRow:
     best_low: float | None = column("lower end of the mean's 95 % interval", "metric", default=None)
     best_high: float | None = column("upper end of the mean's 95 % interval", "metric", default=None)
     separable_from_leader: str | None = column(
-        f"leader | yes (p below 5 %) | no | {ONE_SEED}; null if not compared: it did not run to the end, or was only "
-        "screened while the leader was confirmed",
+        f"leader | yes (p below 5 %) | no | N {TOO_FEW_SEEDS} (N is 2, or the seeds do not vary) | {ONE_SEED}; "
+        "null if not compared: it did not run to the end, or was only screened while the leader was confirmed",
         default=None,
     )
     behind_leader: float | None = column("by how much the leader's mean is better", "metric difference", default=None)
@@ -91,7 +94,8 @@ class BoardRow:
     p_value: float | None = column(
         "adjusted for all comparisons made, and for the leader's being picked by the values", default=None
     )
-    compared_by: str | None = column("paired | welch | exact | none: see statistics.Comparison", default=None)
+    compared_by: str | None = column("paired | unpaired | exact | none: see statistics.Comparison", default=None)
+    scores: Mapping[int, float] = field(default_factory=dict)  # the metric by seed, higher is better; those that count
 
     @property
     def num_trials(self) -> int:
@@ -207,7 +211,10 @@ def _board(sweep: str, metric: RankingMetric, trials: pa.Table, limit: int | Non
         row["parameters"] = {name: row[name] if name == "epochs" else row.pop(name) for name in parameters}
     scores = [dict(zip(row.pop("seeds") or (), row.pop("scores") or (), strict=True)) for row in found]
     pairs = zip(found, _statistics(found, scores, metric), strict=True)
-    rows = tuple(BoardRow(**row, **statistics) for row, statistics in list(pairs)[:limit])
+    rows = tuple(
+        BoardRow(**row, **statistics, scores=of_row)
+        for (row, statistics), of_row in list(zip(pairs, scores, strict=True))[:limit]
+    )
     return Board(sweep, metric, rows[0].dataset if rows else None, parameters, rows)
 
 
@@ -292,7 +299,7 @@ def _statistics(
     ]
     for index, comparison in zip(rivals, compare_with_leader(scores[0], [scores[i] for i in rivals]), strict=True):
         found[index] |= {
-            "separable_from_leader": verdict(comparison),
+            "separable_from_leader": verdict(comparison, min(len(scores[0]), len(scores[index]))),
             "behind_leader": comparison.difference,
             "behind_leader_low": comparison.low,
             "behind_leader_high": comparison.high,
@@ -302,12 +309,16 @@ def _statistics(
     return found
 
 
-def verdict(comparison: Comparison) -> str:
-    """Whether the leader is better than the other configuration: yes, no, or ONE_SEED."""
+def verdict(comparison: Comparison, num_seeds: int) -> str:
+    """Whether the leader is better than the other configuration: yes, no, or why that cannot be known.
+
+    `num_seeds` is the smaller one of the two.
+    """
     if comparison.p_value is None:
         return ONE_SEED
-    # On shared seeds alone the leader may be behind: then nothing says that it is better.
-    return "yes" if comparison.p_value < ALPHA and comparison.difference > 0 else "no"
+    if comparison.p_value < ALPHA and comparison.difference > 0:
+        return "yes"
+    return f"{num_seeds} {TOO_FEW_SEEDS}" if num_seeds == 2 or comparison.test == "exact" else "no"
 
 
 def comparison_problems(board: Board) -> list[str]:

@@ -1,10 +1,10 @@
-"""How sure a mean or a difference is: t intervals, paired and Welch t tests, Holm's correction."""
+"""How sure a mean or the difference of two is: t intervals, paired and Welch t tests."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ class Comparison:
     """Mean of a less mean of b, with the interval and the two-sided p value of that difference.
 
     `test` names what was computed:
-    - paired: paired t test on the seeds that both have.
+    - paired: paired t test on the seeds that both have; of several configurations that have the same seeds, the seed is
+      a block (see comparisons.py).
+    - unpaired: of several configurations that do not all have the same seeds (see comparisons.py).
     - welch: Welch's t test, if they share fewer than two seeds.
     - exact: the sign test or the permutation test, without an interval, because the values have no spread. A t test
       would claim certainty.
@@ -29,7 +31,7 @@ class Comparison:
     low: float | None
     high: float | None
     p_value: float | None
-    test: Literal["paired", "welch", "exact", "none"]
+    test: Literal["paired", "unpaired", "welch", "exact", "none"]
 
 
 def half_width(sd: np.ndarray | float, n: np.ndarray | int) -> np.ndarray:
@@ -64,40 +66,6 @@ def compare_all(a: Mapping[int, float], others: Sequence[Mapping[int, float]]) -
         for index, comparison in zip(indices, _t_tests(ours, theirs, paired), strict=True):
             found[index] = comparison
     return found
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p values in the order given: the i-th smallest of m times (m - i), made monotone, at most 1.
-
-    Holm 1979, "A simple sequentially rejective multiple test procedure".
-    """
-    m = len(p_values)
-    adjusted, highest = [1.0] * m, 0.0
-    for rank, index in enumerate(sorted(range(m), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (m - rank) * p_values[index]))
-        adjusted[index] = highest
-    return adjusted
-
-
-def adjust_for_chosen_leader(p_values: Sequence[float]) -> list[float]:
-    """Adjusted two-sided p values of the comparisons leader - other, if the same values chose the leader.
-
-    Whichever leads by chance is compared with those that trail by chance, so Holm over the K - 1 comparisons alone
-    calls equal configurations different too often. Any of the K could have led, and each would have been tested on one
-    side: p / 2, times K for Bonferroni over the possible leaders, and Holm within. With two configurations that is p.
-    """
-    return holm([min(1.0, p * (len(p_values) + 1) / 2) for p in p_values])
-
-
-def compare_with_leader(
-    leader: Mapping[int, float],
-    others: Sequence[Mapping[int, float]],
-    adjust: Callable[[Sequence[float]], list[float]] = adjust_for_chosen_leader,
-) -> list[Comparison]:
-    """compare(leader, other) for each other, with p values adjusted for all of these comparisons together."""
-    comparisons = compare_all(leader, others)
-    adjusted = iter(adjust([each.p_value for each in comparisons if each.p_value is not None]))
-    return [each if each.p_value is None else replace(each, p_value=next(adjusted)) for each in comparisons]
 
 
 def _t_tests(a: np.ndarray, b: np.ndarray, paired: bool) -> list[Comparison]:

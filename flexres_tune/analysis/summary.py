@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import Board, BoardRow, comparison_problems, leaderboards
+from flexres_tune.analysis.leaderboard import TOO_FEW_SEEDS, Board, BoardRow, comparison_problems, leaderboards
 from flexres_tune.analysis.metric import RankingMetric
 from flexres_tune.display.format import format_p_value, format_value
 from flexres_tune.records import Stage
@@ -59,7 +59,14 @@ def _answer(board: Board) -> str:
     other = "other confirmed configuration" if leader.stage == Stage.CONFIRM else "other configuration"
     num_equals = "any" if len(equals) == len(rivals) else len(equals)
     whom = f"{num_equals} of the {len(rivals)} {other}s" if len(rivals) > 1 else f"the {other}"
+    if closest.separable_from_leader.endswith(TOO_FEW_SEEDS):  # "not separable" would be a finding
+        return f"{name} leads with {measured}, but {_cannot_show(closest)} that it is better than {whom}: {gap}."
     return f"{name} leads with {measured}, but is not separable from {whom}: {gap}."
+
+
+def _cannot_show(row: BoardRow) -> str:
+    """ "2 seeds cannot show it" -> "2 seeds cannot show"."""
+    return row.separable_from_leader.removesuffix(" it")
 
 
 def configuration_name(parameters: Mapping[str, Any], config_id: str) -> str:

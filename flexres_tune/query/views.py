@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from flexres_tune.analysis.leaderboard import (
     ONE_SEED,
     OUTCOMES,
+    TOO_FEW_SEEDS,
     Board,
     comparison_problems,
     distinguishing_columns,
@@ -98,16 +99,20 @@ def _board_section(board: Board, table: pa.Table) -> Section:
 
 
 def _shorten_verdicts(board: pa.Table) -> tuple[pa.Table, list[str]]:
-    """`one seed: no interval` is explained once, below the table, and takes eight characters in it."""
+    """`one seed: no interval` and `2 seeds cannot show it` are explained once, below the table."""
     verdicts = board["separable_from_leader"].to_pylist()
-    if ONE_SEED not in verdicts:
-        return board, []
-    note = f"{ONE_SEED}; {ADD_CONFIRM} to find out which differences are more than luck"
+    short = {verdict: verdict.removesuffix(f" {TOO_FEW_SEEDS}") for verdict in verdicts if verdict}
+    notes = [f"{name}: {TOO_FEW_SEEDS}; more seeds may" for verdict, name in short.items() if name != verdict]
+    if ONE_SEED in short:
+        short[ONE_SEED] = "one seed"
+        notes.append(f"{ONE_SEED}; {ADD_CONFIRM} to find out which differences are more than luck")
     index = board.column_names.index("separable_from_leader")
-    if set(verdicts) <= {ONE_SEED, "leader", None}:
-        return board.remove_column(index), [note]
-    short = pa.array(["one seed" if verdict == ONE_SEED else verdict for verdict in verdicts], pa.string())
-    return board.set_column(index, "separable_from_leader", short), [note]
+    if ONE_SEED in short and short.keys() <= {ONE_SEED, "leader"}:
+        return board.remove_column(index), notes
+    if all(verdict == name for verdict, name in short.items()):
+        return board, notes  # pa.array() would import pandas
+    cells = pa.array([short.get(verdict) for verdict in verdicts], pa.string())
+    return board.set_column(index, "separable_from_leader", cells), notes
 
 
 def _constants_as_caption(board: pa.Table) -> tuple[pa.Table, str]:

@@ -66,7 +66,7 @@ def test_terminal_shows_the_metric_with_its_deviation(by_loss, paths):
 
 def test_summary_is_about_the_metric(by_loss):
     assert answer_sentence(by_loss, "demo").startswith(
-        "lr=0.1 is best: 0.210 ± 0.010 validation loss over 3 seeds in fp32; it is 0.20 nats below lr=0.2 "
+        "lr=0.1 is best: 0.210 ± 0.010 validation loss over 3 seeds in fp32; it is 0.200 nats below lr=0.2 "
     )
 
 

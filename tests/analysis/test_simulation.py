@@ -28,12 +28,47 @@ def test_equal_configurations_are_rarely_called_separable(simulation, num_config
     assert share <= 0.05 + 2 * simulation.monte_carlo_error(0.05, 2000)
 
 
-def test_leader_needs_more_than_holm_because_it_was_picked_by_the_same_values(simulation):
-    """Holm over K - 1 comparisons alone, for the record of why adjust_for_chosen_leader is there."""
-    from flexres_tune.analysis.statistics import holm
+CASES = [(k, n, sds, paired) for k in (3, 24) for n in (2, 4) for sds in ("equal", "half") for paired in (True, False)]
+MORE = [
+    (k, n, sds, paired)
+    for k in (3, 4, 8, 24, 81)
+    for n in (2, 3, 5, 10)
+    for sds in ("equal", "half", "one")
+    for paired in (True, False)
+]
 
-    correct = simulation.simulate_equals(1000, 10, 5, True)
-    assert simulation.simulate_equals(1000, 10, 5, True, adjust=holm) > 0.06 > 0.05 > correct
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_boards_of_equal_configurations_are_rarely_told_apart(simulation, case):
+    share = simulation.share_separable(simulation.Boards(*case), 2000)
+    assert share <= 0.05 + 2.5 * simulation.monte_carlo_error(0.05, 2000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", MORE, ids=str)
+def test_boards_of_equal_configurations_are_rarely_told_apart_at_length(simulation, case):
+    share = simulation.share_separable(simulation.Boards(*case), 10_000)
+    assert share <= 0.05 + 3 * simulation.monte_carlo_error(0.05, 10_000)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_three_points_are_found_with_four_seeds(simulation, paired):
+    """Seeds vary by 0.9 points, and 23 other configurations are equal."""
+    boards = simulation.Boards(24, 4, is_paired=paired, behind=3 / 0.9)
+    assert simulation.share_separable(boards, 2000) >= 0.9
+
+
+def test_the_boards_of_the_simulation_are_judged_as_the_leaderboard_judges(simulation):
+    rng = simulation.np.random.default_rng(1)
+    for is_paired in (True, False):
+        values = simulation.Boards(6, 4, is_paired=is_paired, behind=3.0).draw(60, rng)
+        found = simulation.moments(values, is_paired)
+        gap = simulation.gaps(found, found.mean.argmax(axis=-1)[:, None])
+        fast = 2**0.5 * gap.difference / gap.error > simulation.critical_values(6, gap.freedom)
+        for board, is_apart in zip(values, fast, strict=True):
+            first = [0] * 6 if is_paired else range(0, 60, 10)
+            samples = {k: dict(enumerate(row.tolist(), first[k])) for k, row in enumerate(board)}
+            assert ("yes" in simulation.separable(samples).values()) == is_apart.any()
 
 
 def test_confirmation_names_the_true_best_more_often_than_screening_alone(simulation):

@@ -5,11 +5,9 @@ import pytest
 from scipy import stats
 
 from flexres_tune.analysis.statistics import (
-    adjust_for_chosen_leader,
     compare,
     compare_all,
     half_width,
-    holm,
 )
 
 
@@ -64,13 +62,3 @@ def test_many_are_compared_as_each_alone():
         assert together.test == alone.test
         assert together.difference == pytest.approx(alone.difference, abs=1e-15)
         assert together.p_value is alone.p_value is None or together.p_value == pytest.approx(alone.p_value)
-
-
-def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.6]) == [1.0, 1.0] and holm([]) == []
-
-
-def test_picking_the_leader_costs_nothing_with_two_and_half_a_configuration_each_with_more():
-    assert adjust_for_chosen_leader([0.03]) == [0.03]
-    assert adjust_for_chosen_leader([0.01, 0.02]) == pytest.approx([0.03, 0.03])

@@ -57,7 +57,7 @@ def test_confirmed_and_not_separable(answer):
         "adamw lr=0.003 leads with 97.2 ± 0.3 % validation accuracy over 3 fresh seeds in fp32, but is not"
     )
     assert (
-        "not separable from 1 of the 2 other confirmed configurations: it is 0.1 points above sgd lr=0.1 (95 % interval -0.7 to 1.0, adjusted p ="
+        "not separable from 1 of the 2 other confirmed configurations: it is 0.1 points above sgd lr=0.1 (95 % interval -1.1 to 1.4, adjusted p ="
         in sentence
     )
 
@@ -87,4 +87,12 @@ def test_nothing_to_compare_or_nothing_at_all(answer):
 
 def test_equal_to_the_last_image_is_not_called_significant(answer):
     sentence = answer((ADAMW, "confirm", seeds(0.97, 0.98)), (SGD, "confirm", seeds(0.96, 0.97)))
-    assert "1.0 points above sgd lr=0.1 (no spread over seeds, adjusted p = 0.50)" in sentence
+    assert "but 2 seeds cannot show that it is better than the other confirmed configuration" in sentence
+    assert "1.0 points above sgd lr=0.1 (95 % interval -2.0 to 4.0, adjusted p = 0.29)" in sentence
+
+
+def test_seeds_without_spread_are_neither_called_equal_nor_separable(answer):
+    sentence = answer((ADAMW, "confirm", seeds(0.70, 0.70, 0.70)), (SGD, "confirm", seeds(0.24, 0.24, 0.24)))
+    assert "but 3 seeds cannot show that it is better than the other confirmed configuration" in sentence
+    assert "46.0 points above sgd lr=0.1 (no spread over seeds, adjusted p = 0.10)" in sentence
+    assert "not separable" not in sentence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flexres_tune.analysis.leaderboard import BoardRow
+from flexres_tune.analysis.leaderboard import TOO_FEW_SEEDS, BoardRow
 from flexres_tune.report.data import ReportData
 from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, category_axis, error_bars, figure, focus, scatter
 from flexres_tune.text import escape_html, plural
@@ -71,10 +71,15 @@ def _finding(data: ReportData, leader: BoardRow) -> str:
     lead = f"{data.label(leader.config_id)} has the {metric.extreme} mean, {metric.text(leader.best_mean)}"
     if leader.best_low is None:
         return f"{lead}; one seed is not enough to measure how much of that is chance"
-    compared = [row for row in data.board.ranked if row.separable_from_leader in ("yes", "no")]
+    compared = [row for row in data.board.ranked if row.p_value is not None]
     apart = sum(row.separable_from_leader == "yes" for row in compared)
     if not compared:
         return lead
+    verdicts = {row.separable_from_leader for row in compared}
+    too_few = next((verdict for verdict in verdicts if verdict.endswith(TOO_FEW_SEEDS)), None)
+    if not apart and too_few:
+        whom = "the other one" if len(compared) == 1 else f"any of the {len(compared)} others"
+        return f"{lead}; {too_few.removesuffix(' it')} that it is better than {whom}"
     if len(compared) == 1:
         return f"{lead}; the other one compared with it is {'' if apart else 'not '}separable from it"
     return f"{lead}; {apart or 'none'} of the {len(compared)} others compared with it are separable from it"

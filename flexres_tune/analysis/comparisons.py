@@ -1,0 +1,220 @@
+"""Which configurations may be the best: every configuration of a board compared with its leader, on all seeds at once.
+
+Method: Tukey-Kramer tests in the form of Games and Howell 1976, which allows variances to differ, from the worst
+configuration to the best one (step-down, so that a configuration that is out costs the others no power). They differ
+from the paper in the variance of a configuration, which is shrunk to the pool: Smyth 2004, "Linear models and empirical
+Bayes methods", equation 2, with a fixed PRIOR_FREEDOM instead of an estimated one.
+
+Shrinking gives an answer with two seeds. The fixed weight keeps the test valid if variances differ, because a spread of
+1:4 cannot be seen in two or three seeds: tests/analysis/simulate_statistics.py measures it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from flexres_tune.analysis.statistics import LEVEL, Comparison
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PRIOR_FREEDOM = 4.0  # degrees of freedom that the pooled variance counts in the variance of each configuration
+
+_NO_SPREAD = 1e-24  # rounding leaves a variance of 1e-34 of equal accuracies
+_MOST_EXACT = 400  # p values of a board that are computed, in 60 ms
+_CERTAIN = 1e-6  # p values below are not computed exactly: they are their Bonferroni bound
+
+
+@dataclass(frozen=True)
+class LeaderComparison(Comparison):
+    """How much better the leader is than one other configuration; p is adjusted for all comparisons of the board."""
+
+    error: float | None = None  # standard error of the difference; None without an interval
+    freedom: float | None = None  # its degrees of freedom
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean over seeds, variance of a seed and its degrees of freedom; arrays whose last axis is the configuration."""
+
+    mean: np.ndarray  # (..., K)
+    variance: np.ndarray  # (..., K)
+    freedom: np.ndarray  # (..., K)
+    num_seeds: np.ndarray  # (..., K)
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """How far each configuration is behind its leader, with the standard error of that and its degrees of freedom."""
+
+    difference: np.ndarray  # (..., K)
+    error: np.ndarray  # (..., K)
+    freedom: np.ndarray  # (..., K)
+
+
+def compare_with_leader(leader: Mapping[int, float], others: Sequence[Mapping[int, float]]) -> list[LeaderComparison]:
+    """leader - other for each other, with p values adjusted for all of these comparisons together.
+
+    Each argument maps seeds to finite values, higher is better, at least one each; the leader has the highest mean. If
+    all have the same seeds, the seed is a block: what a seed adds to every configuration is taken out. Those with one
+    seed are not compared.
+    """
+    import numpy as np
+
+    alone = [LeaderComparison(_mean(leader) - _mean(other), None, None, None, "none") for other in others]
+    compared = [index for index, other in enumerate(others) if len(other) > 1]
+    if len(leader) < 2 or not compared:
+        return alone
+    samples = [leader, *(others[index] for index in compared)]
+    is_paired = all(sample.keys() == leader.keys() for sample in samples)
+    values = np.full((len(samples), max(map(len, samples))), np.nan)
+    for row, sample in zip(values, samples, strict=True):
+        row[: len(sample)] = [sample[seed] for seed in sorted(sample)]
+    found = moments(values, is_paired)
+    if is_paired and found.variance.max() < _NO_SPREAD:
+        is_paired, found = False, moments(values, False)
+    if found.variance.max() < _NO_SPREAD:
+        measured = _without_spread(samples)
+    else:
+        measured = _with_spread(gaps(found, 0), "paired" if is_paired else "unpaired")
+    for index, comparison in zip(compared, measured, strict=True):
+        alone[index] = comparison
+    return alone
+
+
+def moments(values: np.ndarray, is_paired: bool) -> Moments:
+    """Moments of values (..., K, n); NaN fills up configurations that have fewer seeds, which are never paired."""
+    import numpy as np
+
+    num_seeds = np.isfinite(values).sum(axis=-1)  # (..., K)
+    mean = np.nansum(values, axis=-1) / num_seeds
+    residuals = values - mean[..., None]  # (..., K, n)
+    freedom = num_seeds - 1.0
+    if is_paired:
+        residuals = residuals - residuals.mean(axis=-2, keepdims=True)
+        freedom = freedom * (1 - 1 / values.shape[-2])
+    return Moments(mean, np.nansum(residuals**2, axis=-1) / freedom, freedom, num_seeds)
+
+
+def shrunk_variance(found: Moments) -> tuple[np.ndarray, np.ndarray]:
+    """Variances (..., K) that are shrunk to the pool, and the degrees of freedom (..., 1) of the pool.
+
+    Those are Satterthwaite's (1946), which are fewer than the sum if variances differ.
+    """
+    squares = found.freedom * found.variance
+    total = squares.sum(axis=-1, keepdims=True)
+    pooled = total / found.freedom.sum(axis=-1, keepdims=True)
+    variance = (PRIOR_FREEDOM * pooled + squares) / (PRIOR_FREEDOM + found.freedom)
+    return variance, total**2 / (squares * found.variance).sum(axis=-1, keepdims=True)
+
+
+def gaps(found: Moments, leader: int | np.ndarray) -> Gaps:
+    """Gaps to the configuration `leader`, an index or (..., 1) indices."""
+    import numpy as np
+
+    variance, of_pool = shrunk_variance(found)
+    of_means = variance / found.num_seeds
+    parts = np.broadcast_to(of_means**2 / (PRIOR_FREEDOM + found.freedom), of_means.shape)
+
+    def of_leader(array: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(array, np.broadcast_to(leader, (*array.shape[:-1], 1)), axis=-1)
+
+    of_difference = of_means + of_leader(of_means)
+    freedom = of_difference**2 / (parts + of_leader(parts))  # Welch 1947
+    return Gaps(of_leader(found.mean) - found.mean, np.sqrt(of_difference), np.minimum(freedom, of_pool))
+
+
+def _with_spread(found: Gaps, test: str) -> list[LeaderComparison]:
+    from scipy import special
+
+    halves = special.stdtrit(found.freedom, (1 + LEVEL) / 2) * found.error
+    p_values = adjusted_p_values(found)
+    columns = (found.difference, halves, p_values, found.error, found.freedom)
+    return [
+        LeaderComparison(difference, difference - half, difference + half, p, test, error, freedom)
+        for difference, half, p, error, freedom in zip(*(column[1:].tolist() for column in columns), strict=True)
+    ]
+
+
+def adjusted_p_values(found: Gaps) -> np.ndarray:
+    """(K,) p values of the gaps to configuration 0, adjusted for all comparisons and for the choice of the leader.
+
+    The k configurations that are closest to the leader are compared as if they were alone, after those that are
+    farther. So p is the largest of its own and of those of the configurations that are farther.
+    """
+    import numpy as np
+    from scipy import special
+
+    t = np.maximum(found.difference, 0.0) / found.error
+    one_sided = special.stdtr(found.freedom, -t)
+    order = np.argsort(-one_sided[1:], kind="stable") + 1  # closest first
+    t, freedom, one_sided = t[order], found.freedom[order], one_sided[order]
+    num = np.arange(2, len(order) + 2)
+    p = num * (num - 1) * one_sided  # Bonferroni over the pairs
+    near = np.flatnonzero(p > _CERTAIN)
+    exact = near[np.unique(np.linspace(0, len(near) - 1, min(len(near), _MOST_EXACT)).astype(int))]
+    exact_p = range_p_values(math.sqrt(2) * t[exact], num[exact], freedom[exact])
+    if len(near):  # the others have the p value of the next one that is closer to the leader, which is larger
+        p[near] = exact_p[np.searchsorted(exact, near, side="right") - 1]
+    adjusted = np.zeros(len(order) + 1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[::-1])[::-1])
+    return adjusted
+
+
+def range_p_values(q: np.ndarray, num: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """P(range of `num` standard normals > q s), s**2 being chi-squared / freedom; all arguments have shape (m,).
+
+    The same as scipy.stats.studentized_range.sf, which a test compares it with. SciPy takes 50 ms per number, and 0.4 s
+    to import scipy.stats, more than a whole leaderboard.
+    """
+    import numpy as np
+
+    if not len(q):
+        return q
+    parts = np.array_split(np.arange(len(q)), math.ceil(len(q) / 256))  # 256 need 10 MB
+    return np.concatenate([_range_p_values(q[part], num[part], freedom[part]) for part in parts])
+
+
+def _range_p_values(q: np.ndarray, num: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Over the smallest of the normals by the trapezoidal rule, over s by Gauss-Legendre; p is exact to 0.0005."""
+    import numpy as np
+    from scipy import special
+
+    z = np.arange(-5.5, 6.75, 0.25)  # (49,)
+    of_z = 0.25 / math.sqrt(2 * math.pi) * np.exp(-(z**2) / 2)
+    u, of_u = _nodes(32)
+    freedoms, rows = np.unique(freedom, return_inverse=True)
+    # Quantiles 1 - u**2: their nodes are dense in the tail of small s, where the range is exceeded.
+    s = np.sqrt(special.chdtri(freedoms[:, None], 1 - u**2) / freedoms[:, None])[rows]  # (m, 32)
+    within = special.ndtr(z) - special.ndtr(z - q[:, None, None] * s[:, :, None])  # (m, 32, 49)
+    inside = num[:, None] * (np.power(within, num[:, None, None] - 1.0) @ of_z)
+    return np.clip(1 - np.clip(inside, 0, 1) @ (2 * u * of_u), 0.0, 1.0)
+
+
+@cache
+def _nodes(num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of quadrature on [0, 1]; they take longer to compute than a p value."""
+    import numpy as np
+
+    nodes, weights = np.polynomial.legendre.leggauss(num)
+    return (nodes + 1) / 2, weights / 2
+
+
+def _without_spread(samples: Sequence[Mapping[int, float]]) -> list[LeaderComparison]:
+    """Seeds that all have the same value: the permutation test of two configurations, Bonferroni over all pairs."""
+    leader, *others = samples
+    num_pairs = math.comb(len(samples), 2)
+    found = []
+    for other in others:
+        difference = _mean(leader) - _mean(other)
+        p = 1.0 if abs(difference) < 1e-12 else 2 / math.comb(len(leader) + len(other), len(leader))
+        found.append(LeaderComparison(difference, None, None, min(1.0, num_pairs * p), "exact"))
+    return found
+
+
+def _mean(sample: Mapping[int, float]) -> float:
+    return math.fsum(sample.values()) / len(sample)
