@@ -96,7 +96,7 @@ class Decision:
         "of the configuration that it is compared with",
         "fraction",
     )
-    action: str = column("continue | stop, by the scheduler; pause | promote | confirm | allocate, by the search")
+    action: str = column("continue | stop, by the scheduler; pause | promote | allocate, by the search")
     ladder: str = column("ladder that the rung belongs to; only trials of one ladder are compared", default="")
     until_epoch: int | None = column(
         "epoch up to which a promoted trial trains next; null for other actions", "epochs", default=None

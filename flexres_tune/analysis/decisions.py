@@ -1,4 +1,4 @@
-"""Decisions in words: why each trial was continued, stopped, paused, promoted, confirmed, or given a further run."""
+"""Decisions in words: why each trial was continued, stopped, paused, promoted, or given a further run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ExplainedDecision:
     sweep: str = column("sweep's name")
     trial_id: str = column("the trial")
     parameters: Mapping[str, Any]
-    action: str = column("continue | stop | pause | promote | confirm | allocate")
+    action: str = column("continue | stop | pause | promote | allocate")
     epoch: int = column("epoch after which the decision was made; 0 before the first one", "epochs")
     reason: str = column("why, with the numbers that it was based on")
     ladder: str = column("trials are compared only within one ladder")
@@ -75,8 +75,6 @@ def explain(row: Mapping[str, Any], metric: RankingMetric, other: str | None = N
     place = f"number {row['rank']} of {row['num_compared']} at epoch {row['epoch']}, with {with_value}"
     if action == "promote":
         return f"{place}: it continues to epoch {row['until_epoch']}"
-    if action == "confirm":
-        return f"{place}: it is confirmed on fresh seeds"
     needs = f"those with {at_least} continue" if at_least else "none continues until more have reached the rung"
     return f"{place}: {needs}"
 

@@ -217,7 +217,7 @@ def answer_stops(results: Results, sweep: str | None, limit: int | None) -> Answ
 
 
 def answer_decisions(results: Results, sweep: str | None, limit: int | None) -> Answer:
-    """Why each trial was continued, stopped, paused, promoted, confirmed or given a further run."""
+    """Why each trial was continued, stopped, paused, promoted or given a further run."""
     tables, sections = [], []
     for name in results.choose(sweep):
         decisions, varied = explain_decisions(results, name)

@@ -133,7 +133,7 @@ class Simulation:
         history = History(past)
         if spec.budget is None:
             screen = make_search(spec, self._trials, history)
-            return screen, make_confirmation(spec, screen, history), LeftOut()
+            return screen, make_confirmation(spec, screen.work.trials, history), LeftOut()
         spent = self._spent | {
             trial_id: Spent(len(each.scores), len(each.scores) * self._speeds[each.config_id].epoch_s)
             for trial_id, each in past.items()

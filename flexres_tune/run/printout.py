@@ -150,14 +150,12 @@ def _describe_ladder(plan: RungPlan, group: Group, spec: SweepSpec) -> str:
     """`after epoch 4 the best 2 of 3 continue, ...`; says what `grace_period: auto` stands for."""
     num_left, ladder, parts = plan.count(group), plan.rungs[group], []
     if not ladder:
-        return f"none, {'they run to the end' if plan.runs_to_the_end else 'they are confirmed without a screening'}"
+        return "none: they run to the end"
     for rung in ladder:
-        continues = "are confirmed" if rung is ladder[-1] and not plan.runs_to_the_end else "continue"
-        parts.append(f"after epoch {rung.epochs} the best {min(rung.keep, num_left)} of {num_left} {continues}")
+        parts.append(f"after epoch {rung.epochs} the best {min(rung.keep, num_left)} of {num_left} continue")
         num_left = min(rung.keep, num_left)
     auto = f" (grace_period: auto is {ladder[0].epochs})" if spec.early_terminate.grace_period == "auto" else ""
-    end = f", to epoch {group.epochs}" if plan.runs_to_the_end else ""
-    return ", ".join(parts) + end + auto
+    return ", ".join(parts) + f", to epoch {group.epochs}{auto}"
 
 
 def _describe_groups(spec: SweepSpec, groups: Sequence[Group], num_groups: int) -> str:

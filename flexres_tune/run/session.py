@@ -190,7 +190,7 @@ class _SweepRun:
             self._budgeted = make_budgeted_searches(spec, self._trials, history, read_spent(self._paths), share)
             return history, {Stage.SCREEN: self._budgeted.screen, Stage.CONFIRM: self._budgeted.confirm}
         screen = make_search(spec, self._trials, history)
-        confirm = make_confirmation(spec, screen, history)
+        confirm = make_confirmation(spec, screen.work.trials, history)
         return history, {Stage.SCREEN: screen, Stage.CONFIRM: confirm}
 
     def _run_stage(self, stage: Stage) -> None:

@@ -218,7 +218,7 @@ def make_budgeted_searches(
         _that_finish(spec, trials, account, account.limit - reserve, history) if spec.early_terminate.pauses else trials
     )
     inner = make_search(spec, kept, history)
-    confirm = make_confirmation(spec, inner, history)
+    confirm = make_confirmation(spec, inner.work.trials, history)
     account.know([*inner.work.trials, *confirm.work.trials])
     num_reduced = len({trial.config.config_id for trial in trials}) - len({trial.config.config_id for trial in kept})
     screen = BudgetSearch(inner, account, reserve)

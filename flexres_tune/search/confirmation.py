@@ -11,22 +11,23 @@ from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.search.adaptive import AdaptiveConfirmation
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.lists import ListSearch
-from flexres_tune.search.rungs import Candidate, RungSearch
+from flexres_tune.search.rungs import Candidate
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.spec.levels import level_of
 
 FIRST_FRESH_SEED = 1000  # of `confirm.num_runs`: far from the seeds that people write, so that these may grow later
 
 
-def make_confirmation(spec: SweepSpec, screen: Search, history: History) -> Search:
+def make_confirmation(spec: SweepSpec, screened: Sequence[PlannedTrial], history: History) -> Search:
     """The search that confirms a sweep: its best configurations on fresh seeds; empty without `confirm`.
 
-    With `compare`, the best configurations of each level. `history` is what the trials of the screening reached.
+    With `compare`, the best configurations of each level. `screened` are the trials of the screening, `history` what they
+    reached.
     """
     if spec.confirm is None:
         return ListSearch(())
-    by_config = {trial.config.config_id: trial for trial in screen.work.trials}
-    levels = _best_per_level(spec, screen, history)
+    by_config = {trial.config.config_id: trial for trial in screened}
+    levels = _best_per_level(spec, screened, history)
     chosen = [by_config[config_id] for config_id in _interleave(ids[: spec.confirm.top] for ids in levels)]
     if spec.confirm.seeds is not None:
         return ListSearch([_confirm(trial, seed) for trial in chosen for seed in spec.confirm.seeds], history)
@@ -38,8 +39,7 @@ def make_confirmation(spec: SweepSpec, screen: Search, history: History) -> Sear
         )
         for trial in chosen
     ]
-    screened = _mean_scores(screen.work.trials, history)
-    return AdaptiveConfirmation(candidates, spec.confirm.num_runs, history, screened)
+    return AdaptiveConfirmation(candidates, spec.confirm.num_runs, history, _mean_scores(screened, history))
 
 
 def fresh_seeds(spec: SweepSpec) -> Iterator[int]:
@@ -74,13 +74,11 @@ def _mean_scores(screened: Sequence[PlannedTrial], history: History) -> dict[str
     return {key: statistics.fmean(scores[key]) for key in scores if key in has_completed}
 
 
-def _best_per_level(spec: SweepSpec, screen: Search, history: History) -> list[list[str]]:
-    """config_ids of each level, best first: those that the search has kept, or the best that ran to their end."""
-    if isinstance(screen, RungSearch) and not screen.runs_to_the_end:
-        return [[each.config_id for each in kept] for kept in screen.survivors().values()]
-    level = {trial.config.config_id: level_of(spec, trial.varied) for trial in screen.work.trials}
+def _best_per_level(spec: SweepSpec, screened: Sequence[PlannedTrial], history: History) -> list[list[str]]:
+    """config_ids of each level, best first, of those that ran to their end."""
+    level = {trial.config.config_id: level_of(spec, trial.varied) for trial in screened}
     levels: dict[str, list[str]] = {}
-    for config_id in best_configs(screen.work.trials, history):
+    for config_id in best_configs(screened, history):
         levels.setdefault(level[config_id], []).append(config_id)
     return list(levels.values())
 

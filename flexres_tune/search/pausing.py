@@ -26,7 +26,6 @@ class RungPlan:
 
     candidates: tuple[Candidate, ...]
     rungs: Mapping[Group, tuple[Rung, ...]]
-    runs_to_the_end: bool  # whether those that continue after the last rung train until their last epoch
     eager: bool  # see RungSearch
     ladders: Mapping[Group, str]
 
@@ -39,9 +38,7 @@ def plan_rungs(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> RungPlan:
     """The candidates and rungs of a sweep that pauses configurations.
 
     With `confirm`, computed rungs reduce each group to `confirm.top` configurations; without it, to one of
-    `reduction_factor`. Those that are left after the last rung run to the end. With `compare` and `confirm` they stay
-    paused instead, and are confirmed on fresh seeds at once, unless survivors of several groups of a level must be
-    compared first: `bench search` found that each is the better use of the epochs.
+    `reduction_factor`. Those that are left after the last rung run to the end.
     """
     early = spec.early_terminate
     candidates = _candidates(spec, trials)
@@ -61,15 +58,9 @@ def plan_rungs(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> RungPlan:
         candidates.sort(key=lambda each: order[each.config_id])
     else:
         rungs = {group: _rungs(spec, group, len(members)) for group, members in groups.items()}
-    levels = {group.level for group in rungs}
-    least = spec.confirm.top if spec.confirm else 0
     return RungPlan(
         candidates=tuple(candidates),
         rungs=rungs,
-        runs_to_the_end=spec.confirm is None
-        or not spec.compare
-        or len(rungs) > len(levels)
-        or any(not ladder and len(groups.get(group, ())) > least for group, ladder in rungs.items()),
         eager=early.type != "halving",
         ladders={group: _ladder(spec, group) for group in rungs},
     )
@@ -78,8 +69,8 @@ def plan_rungs(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> RungPlan:
 def make_rung_search(spec: SweepSpec, trials: Sequence[PlannedTrial], history: History) -> RungSearch:
     """The search that screens a sweep which pauses configurations."""
     plan = plan_rungs(spec, trials)
-    until = {group: group.epochs for group in plan.rungs} if plan.runs_to_the_end else None
-    return RungSearch(plan.candidates, plan.rungs, until, plan.eager, history, plan.ladders)
+    ends = {group: group.epochs for group in plan.rungs}
+    return RungSearch(plan.candidates, plan.rungs, ends, plan.eager, history, plan.ladders)
 
 
 def _candidates(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> list[Candidate]:
@@ -105,9 +96,9 @@ def _rungs(spec: SweepSpec, group: Group, num_candidates: int) -> tuple[Rung, ..
     least = spec.confirm.top if spec.confirm else 1
     if early.grace_period == "auto":
         num_kept = least if spec.confirm else max(1, round(num_candidates / early.reduction_factor))
-        return make_rungs(num_candidates, num_kept, group.epochs, per_level=bool(spec.compare))
-    if spec.confirm and num_candidates <= least:
-        return ()  # all of them are confirmed
+        return make_rungs(num_candidates, num_kept, group.epochs)
+    if num_candidates <= least:
+        return ()
     return make_asha_rungs(num_candidates, early.grace_period, early.reduction_factor, group.epochs, least)
 
 

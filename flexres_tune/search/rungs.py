@@ -22,8 +22,7 @@ from flexres_tune.spec import PlannedTrial
 
 # Computed rungs: (share of a trial's epochs, share of the group that continues; the last rung keeps what is asked for).
 # `bench search` compares other places; earlier ones lose a configuration that learns slowly and ends best.
-RUNGS_FOR_ONE = ((0.22, 2 / 3), (0.40, 1 / 3), (0.50, 0.0))  # the single best configuration
-RUNGS_PER_LEVEL = ((0.30, 0.6), (0.45, 0.0))  # of groups that each need a winner, such as the levels of `compare`
+COMPUTED_RUNGS = ((0.22, 2 / 3), (0.40, 1 / 3), (0.50, 0.0))
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,11 @@ class Rung:
     num_seeds: int | None = None
 
 
-def make_rungs(num_candidates: int, num_kept: int, epochs: int, per_level: bool = False) -> tuple[Rung, ...]:
+def make_rungs(num_candidates: int, num_kept: int, epochs: int) -> tuple[Rung, ...]:
     """Rungs that reduce a group of `num_candidates` configurations to `num_kept`, for trials of `epochs` epochs."""
     rungs: list[Rung] = []
     num_left = num_candidates
-    for place, share in RUNGS_PER_LEVEL if per_level else RUNGS_FOR_ONE:
+    for place, share in COMPUTED_RUNGS:
         at, keep = max(1, round(place * epochs)), max(num_kept, math.ceil(num_candidates * share - 1e-9))
         if rungs and rungs[-1].epochs == at:
             num_left = num_candidates if len(rungs) == 1 else rungs[-2].keep
@@ -146,7 +145,6 @@ class RungSearch(Search):
     ):
         self._candidates = tuple(candidates)
         self._eager = eager
-        self.runs_to_the_end = until is not None
         ends = until if isinstance(until, Mapping) else dict.fromkeys(rungs, until)
         self._tables = {
             group: [*map(_RungTable, ladder), *([] if until is None else [_RungTable(Rung(ends[group], 0))])]
@@ -297,7 +295,7 @@ class RungSearch(Search):
                 self._explain(index, depth, "pause")
 
     def _explain_complete_rungs(self, group: Hashable) -> None:
-        """Why configurations are paused at rungs that all of their group have reached, and which ones are confirmed."""
+        """Why configurations are paused at rungs that all of their group have reached."""
         if group not in self._ladders:
             return
         tables = self._tables[group]
@@ -306,9 +304,8 @@ class RungSearch(Search):
                 continue
             self._closed.add((group, depth))
             for place, index in enumerate(self._best(table)):
-                if depth == len(tables) - 1:
-                    self._explain(index, depth, "confirm" if place < table.rung.keep else "pause")
-                elif place >= table.rung.keep and index not in tables[depth + 1].entrants:
+                continues = depth + 1 < len(tables) and index in tables[depth + 1].entrants
+                if place >= table.rung.keep and not continues:
                     self._explain(index, depth, "pause")
 
     def _explain(self, index: int, depth: int, action: str, until_epoch: int | None = None) -> None:

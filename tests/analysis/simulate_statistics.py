@@ -32,7 +32,6 @@ from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.records import TrialRecord, TrialStatus, Versions
 from flexres_tune.search.base import History, PastTrial
 from flexres_tune.search.confirmation import best_configs, make_confirmation
-from flexres_tune.search.lists import ListSearch
 from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials
 from flexres_tune.sweep.journal import Journal
 from flexres_tune.sweep.worker import TrialFacts, TrialReport
@@ -151,7 +150,7 @@ def simulate_sweep(spec: SweepSpec, trials: list[PlannedTrial], truth: Truth, rn
     memory, screen_epochs = play(spec, order, truth, rng)
     rate = {trial.config.config_id: trial.config.lr for trial in trials}
     screened = rate[best_configs(trials, memory)[0]]
-    fresh = list(make_confirmation(spec, ListSearch(trials, memory), memory).work.trials)
+    fresh = list(make_confirmation(spec, trials, memory).work.trials)
     seen, confirm_epochs = play(spec, fresh, truth, rng)
     samples: dict[float, dict[int, float]] = {}
     for trial in fresh:

@@ -19,7 +19,6 @@ ROW = {"value": 0.61, "cutoff": 0.75, "epoch": 4, "until_epoch": None, "rank": 3
             "number 3 of 5 at epoch 4, with 61.0 %: none continues until more have reached the rung",
         ),
         ({"action": "promote", "until_epoch": 9}, "number 3 of 5 at epoch 4, with 61.0 %: it continues to epoch 9"),
-        ({"action": "confirm"}, "number 3 of 5 at epoch 4, with 61.0 %: it is confirmed on fresh seeds"),
         ({"action": "allocate", "value": None, "cutoff": None}, "its first run on a fresh seed"),
         (
             {"action": "allocate"},

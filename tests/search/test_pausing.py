@@ -27,20 +27,19 @@ def plan(spec):
 
 def test_every_level_has_its_own_rungs_down_to_what_is_confirmed():
     found = plan(make_spec(compare="optimizer", confirm={"top": 2, "num_runs": 8}))
-    assert found.rungs == {Group(f"optimizer={name}", 20): (Rung(6, 3), Rung(9, 2)) for name in ("sgd", "adam")}
-    assert not found.runs_to_the_end and not found.eager
+    assert found.rungs == {Group(f"optimizer={name}", 20): (Rung(4, 4), Rung(8, 2)) for name in ("sgd", "adam")}
+    assert not found.eager
 
 
 def test_without_confirm_the_survivors_run_to_the_end():
     found = plan(make_spec(early_terminate={"type": "asha", "variant": "promotion", "grace_period": 2}))
     assert found.rungs == {Group("", 20): (Rung(2, 3), Rung(6, 1), Rung(18, 1))}
-    assert found.runs_to_the_end and found.eager
+    assert found.eager
 
 
-def test_configurations_of_several_lengths_run_to_the_end_before_they_are_confirmed():
+def test_configurations_of_several_lengths_never_meet_at_a_rung():
     spec = make_spec(parameters={"epochs": {"values": [10, 20]}, "lr": {"values": [0.1, 0.2, 0.3]}})
-    spec = spec.model_copy(update={"confirm": make_spec(confirm={"top": 1, "num_runs": 2}).confirm})
-    assert plan(spec).runs_to_the_end and set(plan(spec).rungs) == {Group("", 10), Group("", 20)}
+    assert plan(spec).rungs == {Group("", 10): (Rung(2, 2), Rung(4, 1)), Group("", 20): (Rung(4, 2), Rung(8, 1))}
 
 
 def test_hyperband_with_promotion_draws_a_bracket_for_each_configuration():
@@ -70,13 +69,13 @@ def test_the_best_of_each_level_are_confirmed_on_the_same_fresh_seeds():
     trials = expand_trials(spec, describe_dataset)
     screen = make_search(spec, trials, History())
     history = finish(screen, lambda config: config.lr)
-    assert {trial.status for trial in history.trials.values()} == {TrialStatus.PAUSED}
-    confirmed = finish(make_confirmation(spec, screen, history), lambda config: config.lr)
+    assert sum(trial.status == TrialStatus.COMPLETED for trial in history.trials.values()) == 4, "2 levels x 2 seeds"
+    confirmed = finish(make_confirmation(spec, screen.work.trials, history), lambda config: config.lr)
     by_seed = {}
     for trial in confirmed.trials.values():
         by_seed.setdefault(trial.seed, set()).add(trial.config_id)
-    assert min(by_seed) == FIRST_FRESH_SEED + 1 and len(confirmed.trials) == 6
-    assert len(by_seed[FIRST_FRESH_SEED + 1]) == 2, "both levels on the first fresh seed"
+    assert sorted(by_seed) == [FIRST_FRESH_SEED + k for k in (1, 2, 3)]
+    assert all(len(configs) == 2 for configs in by_seed.values()), "both levels on each fresh seed"
 
 
 def test_decisions_give_the_numbers_for_every_promotion_and_pause():
