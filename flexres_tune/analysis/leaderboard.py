@@ -7,6 +7,7 @@ shown and never used to rank.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -131,11 +132,12 @@ def leaderboards(results: Results, sweep: str | None = None, limit: int | None =
     Raises:
         ResultsError: no such sweep, or no results.
     """
-    boards = []
+    pools = []
     for name in results.choose(sweep):
         metric = metric_of(results, name)
-        boards += [_board(name, metric, rows, limit) for rows in by_dataset(trials_with_metric(results, name, metric))]
-    return boards
+        trials = trials_with_metric(results, name, metric)
+        pools += [_Pool(name, metric, rows, tuple(distinguishing_columns(rows))) for rows in by_dataset(trials)]
+    return [_board(pool, rows, limit) for pool, rows in zip(pools, _configurations(pools), strict=True)]
 
 
 def trials_with_metric(results: Results, sweep: str, metric: RankingMetric) -> pa.Table:
@@ -204,24 +206,58 @@ def by_dataset(trials: pa.Table) -> list[pa.Table]:
     return sorted(groups, key=lambda group: pc.max(group["finished_at"]).value or 0, reverse=True)
 
 
-def _board(sweep: str, metric: RankingMetric, trials: pa.Table, limit: int | None) -> Board:
-    parameters = tuple(distinguishing_columns(trials))
-    found = run_sql(_board_query(parameters, metric), {"trials": trials}).to_pylist()
-    for row in found:
-        row["parameters"] = {name: row[name] if name == "epochs" else row.pop(name) for name in parameters}
+@dataclass(frozen=True)
+class _Pool:
+    """The trials of one board."""
+
+    sweep: str
+    metric: RankingMetric
+    trials: pa.Table  # with `metric`, see trials_with_metric()
+    parameters: tuple[str, ...]
+
+
+def _board(pool: _Pool, found: list[dict[str, Any]], limit: int | None) -> Board:
     scores = [dict(zip(row.pop("seeds") or (), row.pop("scores") or (), strict=True)) for row in found]
-    pairs = zip(found, _statistics(found, scores, metric), strict=True)
+    pairs = zip(found, _statistics(found, scores, pool.metric), strict=True)
     rows = tuple(
         BoardRow(**row, **statistics, scores=of_row)
         for (row, statistics), of_row in list(zip(pairs, scores, strict=True))[:limit]
     )
-    return Board(sweep, metric, rows[0].dataset if rows else None, parameters, rows)
+    return Board(pool.sweep, pool.metric, rows[0].dataset if rows else None, pool.parameters, rows)
 
 
-def _board_query(parameters: Sequence[str], metric: RankingMetric) -> str:
-    """SQL over `trials` of one data set: the fields of BoardRow up to num_failed, the parameters, `seeds`, `scores`."""
+def _configurations(pools: Sequence[_Pool]) -> list[list[dict[str, Any]]]:
+    """Per pool, its configurations, best first: the fields of BoardRow up to num_failed, `seeds` and `scores`.
+
+    One query for all pools whose columns have the same types: a query takes DuckDB 25 ms, and a folder may hold
+    thousands of sweeps. Columns of own values, which have other types in other sweeps, are not part of it.
+    """
+    parameters = list(dict.fromkeys(name for pool in pools for name in pool.parameters if not is_own_column(name)))
+    tables: dict[tuple[pa.DataType, ...], list[pa.Table]] = {}  # by types of the columns
+    for number, pool in enumerate(pools):
+        names = [name for name in pool.trials.column_names if not is_own_column(name)]
+        values = {"board": pa.scalar(number), "sign": pa.scalar(pool.metric.score(1.0))}
+        table = pool.trials.select(names).append_column("row", pa.arange(0, pool.trials.num_rows))
+        for name, value in values.items():
+            table = table.append_column(name, pa.repeat(value, table.num_rows))
+        tables.setdefault(tuple(table.schema.types), []).append(table)
+    query = _board_query(parameters)
+    answers = [run_sql(query, {"trials": pa.concat_tables(alike)}).to_pylist() for alike in tables.values()]
+    found: list[list[dict[str, Any]]] = [[] for _ in pools]
+    for row in itertools.chain.from_iterable(answers):
+        number, index = row.pop("board"), row.pop("row")
+        values = {name: row[name] if name == "epochs" else row.pop(name) for name in parameters}
+        pool = pools[number]
+        row["parameters"] = {
+            name: values[name] if name in values else pool.trials[name][index].as_py() for name in pool.parameters
+        }
+        found[number].append(row)
+    return found
+
+
+def _board_query(parameters: Sequence[str]) -> str:
+    """SQL over `trials` with `board` (its number), `row` (of its trials) and `sign` (-1 if a lower metric is better)."""
     statuses = ", ".join(f"'{status}'" for status in OUTCOMES)
-    sign = "" if metric.is_maximized else "-"
     # NaN, as a diverged trial may have, would be the greatest of all numbers in DuckDB.
     finite = ", ".join(f"CASE WHEN isfinite({n}) THEN {n} END AS {n}" for n in ("last_val_accuracy", "test_accuracy"))
     means = ", ".join(
@@ -233,26 +269,26 @@ def _board_query(parameters: Sequence[str], metric: RankingMetric) -> str:
         )
     )
     constant = dict.fromkeys(["sweep", "dataset", *parameters, "epochs", "num_parameters"])
-    names = {name for name in constant if not is_own_column(name)}
-    assert names <= {*table_schema("trials").names}, constant  # never a name from a file that could end the quotes
+    assert constant.keys() <= {*table_schema("trials").names}, constant  # never a name from a file
     return f"""
         WITH judged AS (
             SELECT * REPLACE ({finite}),
                 coalesce(list_position([{statuses}], status), {len(OUTCOMES) + 1}) AS severity
             FROM trials
         ), configurations AS (
-            SELECT config_id,
+            SELECT board, config_id,
                 count(*) FILTER (severity = 1 AND stage = '{Stage.CONFIRM}') > 0 AS is_confirmed,
                 count(*) FILTER (severity = 1) > 0 AS has_completed
-            FROM judged GROUP BY config_id
+            FROM judged GROUP BY board, config_id
         ), counted AS (
             SELECT judged.*, is_confirmed,
                 NOT is_confirmed OR stage = '{Stage.CONFIRM}' AS is_of_stage,
                 is_of_stage AND (NOT has_completed OR severity = 1) AS counts
-            FROM judged JOIN configurations USING (config_id)
+            FROM judged JOIN configurations USING (board, config_id)
         ), board AS (
             SELECT
-                config_id,
+                board, config_id, any_value(sign) AS sign,
+                coalesce(min(row) FILTER (own_values IS NOT NULL), min(row)) AS row,
                 {", ".join(f'any_value("{name}") AS "{name}"' for name in constant)},
                 max(severity) FILTER (is_of_stage) AS worst,
                 CASE WHEN bool_or(is_confirmed) THEN '{Stage.CONFIRM}' ELSE '{Stage.SCREEN}' END AS stage,
@@ -264,18 +300,19 @@ def _board_query(parameters: Sequence[str], metric: RankingMetric) -> str:
                 sum(train_seconds) AS device_seconds,
                 {", ".join(f"count(*) FILTER (status = '{status}') AS num_{status}" for status in OUTCOMES)},
                 list(seed ORDER BY seed) FILTER (counts AND metric IS NOT NULL) AS seeds,
-                list({sign}metric ORDER BY seed) FILTER (counts AND metric IS NOT NULL) AS scores
-            FROM counted GROUP BY config_id
+                list(sign * metric ORDER BY seed) FILTER (counts AND metric IS NOT NULL) AS scores
+            FROM counted GROUP BY board, config_id
         ), placed AS (
             SELECT *, row_number() OVER (
-                ORDER BY worst, stage = '{Stage.CONFIRM}' DESC, {sign}best_mean DESC NULLS LAST,
+                PARTITION BY board
+                ORDER BY worst, stage = '{Stage.CONFIRM}' DESC, sign * best_mean DESC NULLS LAST,
                     num_parameters, config_id
             ) AS place FROM board
         )
-        SELECT * EXCLUDE (worst, place),
+        SELECT * EXCLUDE (worst, place, sign),
             CASE WHEN worst = 1 THEN place END AS rank,
             coalesce(list_extract([{statuses}], worst), 'unknown') AS outcome
-        FROM placed ORDER BY place
+        FROM placed ORDER BY board, place
     """
 
 

@@ -56,7 +56,7 @@ def sweep_status(results: Results, sweep: str) -> SweepStatus:
         ResultsError: no such sweep.
     """
     paths = SweepPaths(results.root, sweep)
-    rows = results.trials(sweep).select(["trial_id", "stage", "status", "error"]).to_pylist()
+    rows = results.table("trials", sweep, ["trial_id", "stage", "status", "error"]).to_pylist()
     plan, problem = None, ""
     try:
         plan = read_plan(paths)

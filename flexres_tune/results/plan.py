@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -20,6 +21,9 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.spec.levels import list_levels
 from flexres_tune.storage import atomic_write_text, read_file
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Whole = Annotated[int, Field(ge=0, lt=2**63)]  # a larger number fits no column of a table
 
@@ -96,7 +100,7 @@ def read_plan(paths: SweepPaths) -> Plan | None:
     Raises:
         ResultsError: plan.json cannot be read or is not a plan; names the first wrong field.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         text = read_file(paths.plan)
@@ -105,7 +109,7 @@ def read_plan(paths: SweepPaths) -> Plan | None:
     except OSError as error:
         raise ResultsError(f"{paths.plan}: cannot be read: {describe_os_error(error)}") from error
     try:
-        return TypeAdapter(Plan).validate_json(text)
+        return _plan_parser().validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
@@ -113,6 +117,14 @@ def read_plan(paths: SweepPaths) -> Plan | None:
             f"{paths.plan}: not a plan: {key + ': ' if key else ''}{first['msg']}; run the sweep's command again "
             "to rewrite it"
         ) from None
+
+
+@functools.cache
+def _plan_parser() -> TypeAdapter[Plan]:
+    """Made once, because that takes longer than to parse a plan; pydantic is imported when it is needed."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Plan)
 
 
 def plan_or_none(paths: SweepPaths) -> Plan | None:

@@ -1,10 +1,15 @@
+import pyarrow.parquet as pq
 import pytest
+from helpers.factories import make_sweep
 
+from flexres_tune.analysis import leaderboard
 from flexres_tune.analysis.leaderboard import leaderboards, varied_columns
 from flexres_tune.analysis.rows import concatenate
 from flexres_tune.errors import ResultsError
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.plan import make_plan, write_plan
+from flexres_tune.results.sql import run_sql
 from flexres_tune.results.writer import SweepWriter
 
 SGD, ADAM = {"optimizer": "sgd"}, {"optimizer": "adam"}
@@ -127,6 +132,34 @@ def test_each_sweep_is_another_ranking(board, paths, make_config, make_trial):
     rows = rows_of(leaderboards(open_results(paths.root)))
     assert [(row["sweep"], row["rank"]) for row in rows] == [("demo", 1), ("other", 1), ("other", 2)]
     assert [len(board.rows) for board in leaderboards(open_results(paths.root), limit=1)] == [1, 1]
+
+
+def test_boards_of_all_sweeps_are_those_of_each_in_two_queries(paths, make_config, make_trial, make_epoch, monkeypatch):
+    """Another metric, parameters, data sets, a stranger's type of a column, and no rows at all."""
+    metrics = ["val_accuracy", "val_loss", "val_accuracy", "val_accuracy", "val_accuracy"]
+    for number, metric in enumerate(metrics):
+        sweep = SweepPaths(paths.root, f"s{number}")
+        with SweepWriter(sweep) as writer:
+            for index in range(0 if number == 4 else 6):
+                changes = {"batch_size": 32 + index // 2} if number % 2 else {"lr": 0.1 + index // 2}
+                dataset = "cifar10" if number == 2 and index < 3 else "digits"
+                config = make_config(seed=index % 2, dataset=dataset, **changes)
+                writer.add_epoch(make_epoch(config.trial_id, 1, val_loss=1 + (index * 5) % 7))
+                writer.add_trial(make_trial(config, best=0.5 + (index * 3) % 7 / 10, sweep=sweep.sweep), config)
+        write_plan(sweep, make_plan(make_sweep(name=sweep.sweep, metric={"name": metric}), [], "command", {}))
+    (part,) = SweepPaths(paths.root, "s3").trials.iterdir()
+    table = pq.read_table(part)
+    index = table.column_names.index("epochs")
+    pq.write_table(table.set_column(index, "epochs", table["epochs"].cast("int64")), part)
+    queries = []
+    monkeypatch.setattr(leaderboard, "run_sql", lambda *args: queries.append(args) or run_sql(*args))
+    results = open_results(paths.root)
+    boards = leaderboards(results)
+    assert [board.sweep for board in boards] == ["s0", "s1", "s2", "s2", "s3", "s4"]
+    assert len(queries) == 1 + 2, "the first finds the best losses"
+    each = [board for name in results.sweeps() for board in leaderboards(results, name)]
+    assert [board.to_table() for board in boards] == [board.to_table() for board in each]
+    assert boards == each and boards[1].parameters == ("batch_size",)
 
 
 def test_sweep_without_rows_has_an_empty_board(paths):
