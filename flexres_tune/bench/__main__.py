@@ -36,6 +36,8 @@ Examples:
 
   python -m flexres_tune.bench search --world recorded --curves tests/data/learning_curves.parquet
 
+  python -m flexres_tune.bench gpu --dataset parquet:../shared/data/cifar10-jpeg
+
 Each figure is the median of n measurements with their range. Ratios are taken pair by pair within one run. `sweep`
 also measures the defaults of Ray Tune, which takes minutes; every other benchmark takes one or two.
 """
@@ -53,9 +55,11 @@ class What(StrEnum):
     tables = "tables"
     packing = "packing"
     search = "search"
+    gpu = "gpu"
 
 
-NOT_IN_ALL = (What.all, What.scale, What.search)  # scale starts one process per slot; search trains nothing
+# scale starts one process per slot; search trains nothing; gpu has passes and failures
+NOT_IN_ALL = (What.all, What.scale, What.search, What.gpu)
 
 
 @app.command(epilog=EPILOG)
@@ -63,7 +67,7 @@ def bench(
     what: Annotated[What, typer.Argument(help="What to measure.")] = What.all,
     model: Annotated[str, typer.Option(help="Name of a preset (train, packing).")] = "resnet22_2",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step (train, packing).")] = 128,
-    dataset: Annotated[str, typer.Option(help="digits, cifar10 or parquet:PATH (train, packing).")] = "cifar10",
+    dataset: Annotated[str, typer.Option(help="digits, cifar10 or parquet:PATH (train, packing, gpu).")] = "cifar10",
     mixup_alpha: Annotated[float, typer.Option(min=0, help="Alpha of mixup, in both loops; 0: none (train).")] = 0.0,
     trials: Annotated[
         int | None,
@@ -95,12 +99,21 @@ def bench(
     write: Annotated[
         Path | None, typer.Option(help="Also rewrite the table of figures in this Markdown file (docs/performance.md).")
     ] = None,
+    check: Annotated[list[int] | None, typer.Option(help="Number of a check to run; repeatable (gpu).")] = None,
+    checks_file: Annotated[Path, typer.Option(help="JSON file of the checks' outcomes (gpu).")] = Path(
+        "gpu_checks.json"
+    ),
 ) -> None:
     """Measure this machine: training against a textbook loop, the driver against plain Ray Tune, tables, packing.
 
     `all` leaves out scale, which measures the driver with many trials at once, and search, which simulates how often
-    each search policy finds the best configuration, and trains nothing.
+    each search policy finds the best configuration, and trains nothing. `gpu` shows check by check that training works
+    on this machine's GPU; its exit status is 1 if a check fails. It needs no Ray.
     """
+    if what is What.gpu:
+        from flexres_tune.bench.gpu import run_checks
+
+        raise typer.Exit(0 if run_checks(dataset, checks_file, check or []) else cli.EXIT_FAILED)
     command = shlex.join(["python", "-m", "flexres_tune.bench", *sys.argv[1:]])
     if what is What.search:
         _search(SearchOptions(world or [], policy or [], draws, seed, curves, compare), command, as_json, write)

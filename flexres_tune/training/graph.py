@@ -70,9 +70,9 @@ class CudaRecorder:
         for generator in self._generators:
             graph.register_generator_state(generator)
         # thread_local: another thread, such as that of an earlier trial, may use CUDA while this one records
-        with capturing(self._device):
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                function()
+        recording = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
+        with capturing(self._device), recording:
+            function()
         return graph.replay
 
 
@@ -103,7 +103,7 @@ def capturing(device: torch.device) -> Iterator[None]:
 
 
 class GraphedSteps:
-    """Steps on full batches of an epoch, in order: the first NUM_EAGER_STEPS eagerly, the others as a replayed graph."""
+    """Steps on full batches, in their order: the first NUM_EAGER_STEPS eagerly, the others as a replayed graph."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """Stored speeds: seconds per training step of each execution, kept in this process and in a file for the machine.
 
-There is one entry per shape (model, image size, batch size; on CUDA also the augmentation) and device; a later trial of the same shape, with any
-optimizer, reads what the first one measured. Processes that start together wait for the one that measures. A file that
-cannot be read or written costs time, but no trial fails.
+There is one entry per shape (model, image size, batch size; on CUDA also the augmentation) and device; a later trial of
+the same shape, with any optimizer, reads what the first one measured. Processes that start together wait for the one
+that measures. A file that cannot be read or written costs time, but no trial fails.
 """
 
 from __future__ import annotations

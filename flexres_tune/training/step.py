@@ -63,9 +63,9 @@ class TrainingSteps:
             recorder: of the graph if execution.graph is "step"; None: CUDA's.
         """
         self._state = state
-        self._split = split
+        self.split = split
         self._preprocessing = preprocessing
-        self._execution = execution
+        self.execution = execution
         device, self._batch_size = execution.device, state.config.batch_size
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.num_correct = torch.zeros((), dtype=torch.int64, device=device)
@@ -108,23 +108,23 @@ class TrainingSteps:
         set_learning_rate(self._state.optimizer, self._rates[i])
         if len(indices) == self._batch_size:
             return self._train_on(indices, self._network)
-        with self._execution.kernels(choose=False):
+        with self.execution.kernels(choose=False):
             return self._train_on(indices, self._state.model)
 
     def _train_on_full_batch(self, indices: Tensor) -> None:
         self._train_on(indices, self._network)
 
     def _train_on(self, indices: Tensor, network: Network) -> Tensor:
-        state, split = self._state, self._split
+        state, split = self._state, self.split
         images, targets = self._preprocessing.training(split.images[indices], split.labels[indices], state.generator)
-        loss, logits = train_step(state, network, images, targets, self._execution)
+        loss, logits = train_step(state, network, images, targets, self.execution)
         self.loss_sum += loss * len(indices)
         self.num_correct += (logits.argmax(1) == targets.argmax(1)).sum()
         return loss
 
     def _stop_replaying(self, error: CaptureError) -> None:
         """Continue eagerly. The generator is made anew: torch may believe that the old one is still being captured."""
-        log.warning("%s: %s; the trial runs eagerly", self._execution.label, error)
-        self._execution.failures.append(str(error))
+        log.warning("%s: %s; the trial runs eagerly", self.execution.label, error)
+        self.execution.failures.append(str(error))
         self._graphed = None
         self._state.renew_generator()
