@@ -139,7 +139,12 @@ def _list_claims(folder: RemotePath) -> dict[str, int]:
 
 
 def _read(claim: RemotePath) -> Holder | None:
+    """Who has written a claim, unknown if it is too large to be one; None if there is no such object."""
     try:
         return Holder.from_json(claim.read_bytes(MAX_CLAIM_BYTES))
     except FileNotFoundError:
         return None
+    except StorageError:
+        raise
+    except OSError:
+        return Holder()

@@ -170,13 +170,29 @@ def _max_values(footer: pq.FileMetaData) -> int:
 
 def _read_as_dictionaries(source: BinaryIO | pa.BufferReader, schema: pa.Schema, columns: list[str] | None) -> pa.Table:
     """As ParquetFile.read(), but a long text in a million rows takes memory only after its size was checked."""
-    texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_binary(field.type)]
+    with pq.ParquetFile(source) as file:
+        leaves = [file.schema.column(index) for index in range(len(file.schema))]
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
     table = pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=texts).read(columns)
-    for chunk in (chunk for column in table.columns for chunk in column.chunks if pa.types.is_dictionary(chunk.type)):
-        size = pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
+    for column in table.columns:
+        size = sum(_text_bytes(chunk) for chunk in column.chunks)
         if size > MAX_BYTES:
             raise ValueError(f"must have at most {MAX_BYTES:,} bytes of text per column, but has {size:,}")
     return table.cast(pa.schema([schema.field(name) for name in table.column_names]))
+
+
+def _text_bytes(array: pa.Array) -> int:
+    """Bytes that the texts of an array would take, at any depth, if each were stored as often as it occurs."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return pc.sum(pc.binary_length(array.dictionary).take(array.indices)).as_py() or 0
+    if pa.types.is_struct(kind):
+        return sum(_text_bytes(array.field(index)) for index in range(kind.num_fields))
+    if pa.types.is_map(kind):
+        return _text_bytes(array.keys) + _text_bytes(array.items)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _text_bytes(array.values)
+    return 0
 
 
 def join(name: str, tables: Sequence[pa.Table], columns: Sequence[str] | None = None) -> pa.Table:
@@ -190,6 +206,8 @@ def join(name: str, tables: Sequence[pa.Table], columns: Sequence[str] | None = 
 
 def last_written(name: str, table: pa.Table) -> pa.Table:
     """The table without rows that a later row of the same key replaces; the order is kept."""
+    if table.num_rows and len(pc.unique(table[KEYS[name][0]])) == table.num_rows:
+        return table  # a quick answer, as for a million trials
     rows = table.select(KEYS[name]).append_column("row", pa.arange(0, table.num_rows))
     last = rows.group_by(list(KEYS[name])).aggregate([("row", "max")])["row_max"].combine_chunks()
     return table if len(last) == table.num_rows else table.take(last.sort())

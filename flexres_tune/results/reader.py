@@ -149,7 +149,7 @@ class Results:
                 self._warned.add(part.path)
                 log.warning("%s", found)
         table = join(name, tables, columns)
-        if len(tables) > 1:  # a single part has no repeated keys: it was written through last_written
+        if len(tables) > 1:  # a single part has no repeated keys: it was written through last_written()
             table = last_written(name, table)
         if table["sweep"].unique().to_pylist() in ([sweep], []):
             return table

@@ -47,6 +47,13 @@ def test_second_driver_is_refused_until_the_first_releases_it(paths):
         pass
 
 
+def test_claim_that_is_too_large_is_that_of_an_unknown_driver_and_deleted_if_it_does_not_change(paths):
+    (paths.lock / "0123.json").write_bytes(b"x" * 20_000)
+    assert find_holder(paths) == Holder()
+    with sweep_lock(paths):
+        assert find_holder(paths).pid == os.getpid()
+
+
 def test_driver_that_died_on_this_machine_holds_nothing(paths):
     leave(paths, machine=Holder.of_this_process().machine, pid=os.getpid())  # a process that had this pid before
     assert find_holder(paths) is None

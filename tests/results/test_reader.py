@@ -133,6 +133,26 @@ def test_part_of_long_texts_that_are_stored_once_is_not_read(results, paths, cap
     assert "must have at most 4,294,967,296 bytes of text per column, but has 104,857,600,000" in caplog.text
 
 
+def in_struct(texts):
+    return pa.StructArray.from_arrays([texts], ["torch"])
+
+
+def in_list(texts):
+    return pa.ListArray.from_arrays(pa.array(range(len(texts) + 1), pa.int32()), texts)
+
+
+@pytest.mark.parametrize("nest", [in_struct, in_list, lambda texts: in_list(in_struct(texts))])
+def test_part_of_long_texts_in_nested_columns_is_not_read(results, paths, caplog, nest):
+    part = paths.epochs / "part-00000002-00000002.parquet"
+    zeros = pa.repeat(pa.scalar(0, pa.int32()), 5000)
+    texts = pa.DictionaryArray.from_arrays(zeros, pa.array(["x" * 2**20]))
+    pq.write_table(pa.table([zeros.cast("string"), zeros, nest(texts)], ["trial_id", "epoch", "note"]), part)
+    assert part.stat().st_size < 2_000_000
+    with in_time():
+        assert results.epochs("demo").num_rows == 2
+    assert "must have at most 4,294,967,296 bytes of text per column, but has 5,242,880,000" in caplog.text
+
+
 def test_part_of_short_texts_is_read_whatever_their_number(results, paths):
     table = pa.table({"trial_id": [f"{i:07}" for i in range(200_000)], "epoch": range(200_000)})
     pq.write_table(table, paths.epochs / "part-00000002-00000002.parquet")
