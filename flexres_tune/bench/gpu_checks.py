@@ -10,6 +10,7 @@ import gc
 import itertools
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from flexres_tune.augment.operations import OPERATIONS
 from flexres_tune.augment.policy import apply_operations
 from flexres_tune.augment.registry import AUGMENTATIONS
 from flexres_tune.bench.train import load_images
+from flexres_tune.cluster.probe import stop_mps
 from flexres_tune.datasets import load_dataset
 from flexres_tune.datasets.images import ImageData, Split
 from flexres_tune.errors import DivergedError
@@ -39,6 +41,7 @@ from flexres_tune.training.checkpoint import load_checkpoint
 from flexres_tune.training.device import device_name, is_out_of_memory, limit_memory, pick_device, release_memory
 from flexres_tune.training.execution import list_options
 from flexres_tune.training.graph import NUM_EAGER_STEPS, CudaRecorder
+from flexres_tune.training.mps import CONTROL, mps_folder, use_mps
 from flexres_tune.training.preprocessing import Preprocessing
 from flexres_tune.training.state import TrainState
 from flexres_tune.training.step import TrainingSteps
@@ -353,15 +356,23 @@ def launches_are_few(dataset: str) -> Answer:
 
 
 def four_processes_share_a_gpu(dataset: str) -> Answer:
-    alone, _ = _train_together(1)
-    four, peak = _train_together(4)
+    alone, _ = _train_together(1, mps=False)
+    four, peak = _train_together(4, mps=False)
+    served = "without MPS"
+    if shutil.which(CONTROL):
+        with_mps, _ = _train_together(4, mps=True)
+        stop_mps(mps_folder().name)
+        served += f", {with_mps:,.0f} ({with_mps / alone:.2f} x) with it"
+    else:
+        served += f"; {CONTROL} is not here"
     fine = four > 0 and peak < 0.9
-    return fine, f"small, images/s: 1 process {alone:,.0f}, 4 {four:,.0f} ({four / alone:.2f} x); peak {peak:.0%}"
+    figure = f"small, images/s: 1 process {alone:,.0f}, 4 {four:,.0f} ({four / alone:.2f} x) {served}; peak {peak:.0%}"
+    return fine, figure
 
 
-def _train_together(number: int) -> tuple[float, float]:
-    """(images/s of processes that train at the same time, the largest share of the memory that was taken)."""
-    code = "from flexres_tune.bench import gpu_checks; gpu_checks.train_when_told()"
+def _train_together(number: int, mps: bool) -> tuple[float, float]:
+    """(images/s of processes that train at the same time, the share of the memory that they have taken)."""
+    code = f"from flexres_tune.bench import gpu_checks; gpu_checks.train_when_told({mps})"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(number)]
     try:
@@ -379,8 +390,10 @@ def _train_together(number: int) -> tuple[float, float]:
             process.wait()
 
 
-def train_when_told() -> None:
+def train_when_told(mps: bool) -> None:
     """Main function of a process of `_train_together`."""
+    if mps and (problem := use_mps()):
+        raise RuntimeError(problem)
     from flexres_tune.datasets import DataShape
 
     config = _config(model="small", batch_size=64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -85,6 +86,15 @@ def call_with_resources(cpu: float, gpu: float, function: Callable[..., T], *arg
         return ray.get(ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=0)(function).remote(*arguments))
     except ray.exceptions.RayError as error:
         raise FlexResError(str(error).strip().splitlines()[-1]) from error
+
+
+def stop_mps_on_nodes(timeout_s: float = RESULT_TIMEOUT_S) -> None:
+    """End the MPS daemons that trials have started on the cluster's nodes, where no other process uses them."""
+    from flexres_tune.training.mps import mps_folder
+
+    with suppress(ray.exceptions.RayError):  # Ray's own processes may have died
+        nodes = [node for node in alive_nodes() if node.num_gpus]
+        call_on_nodes(nodes, probe.stop_mps, lambda node: (mps_folder().name,), timeout_s)
 
 
 def clock_offset_s(node: Node) -> tuple[float, float] | None:

@@ -21,7 +21,7 @@ from typing import Any
 from flexres_tune.cluster.resources import KIND, ClusterResources
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.datasets.cache import DataPaths
-from flexres_tune.errors import FlexResError
+from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.records import PrecisionUsed
 from flexres_tune.spec import PlannedTrial, Resources, TrialConfig, count_flops
 from flexres_tune.storage import atomic_write_text, parse_json, read_file
@@ -47,6 +47,7 @@ class Packing:
     gpu: float
     images_per_second: float  # total of all trials of a GPU, or of a node without GPUs
     reason: str
+    mps: bool = False  # whether NVIDIA's MPS serves the trials of a GPU
     is_complete: bool = True  # False: a measurement failed, maybe because of another process, so it is not remembered
 
 
@@ -64,6 +65,7 @@ class StepRate:
 
 
 Measure = Callable[[float, float, int], Sequence[StepRate]]  # (cpu, gpu, number of concurrent trials) -> one each
+MakeMeasure = Callable[[TrialConfig, str | None, bool], Measure]  # (trial, model of GPU, with MPS)
 
 
 def resolve_auto_resources(
@@ -71,7 +73,7 @@ def resolve_auto_resources(
     cluster: ClusterResources,
     trials: Sequence[PlannedTrial],
     precisions: Mapping[str, PrecisionUsed],
-    make_measure: Callable[[TrialConfig, str | None], Measure] | None = None,
+    make_measure: MakeMeasure | None = None,
 ) -> tuple[Resources, str]:
     """(the request with `auto` replaced by a measurement on the connected cluster, the reason).
 
@@ -97,12 +99,13 @@ def resolve_auto_resources(
     if sum(map(training_flops, configs)) < (MIN_FLOPS_GPU if on_gpu else MIN_FLOPS_CPU):
         return requested, ""
     largest = max(configs, key=lambda config: image_flops(config) * config.batch_size)  # needs the most memory, too
-    make_measure = make_measure or (lambda config, kind: measure_with_ray(config, precisions, kind))
+    make_measure = make_measure or (lambda config, kind, mps: measure_with_ray(config, precisions, kind, mps))
     try:
         packing = _pack(largest, cluster, requested if on_gpu else None, precisions, make_measure)
     except NotMeasuredError as error:
         return requested, f"how many trials share a device could not be measured: {error}"
-    return requested.model_copy(update={"cpu": packing.cpu, "gpu": packing.gpu}), packing.reason
+    changes = {"cpu": packing.cpu, "gpu": packing.gpu, "mps": "on" if packing.mps else "off"}
+    return requested.model_copy(update=changes), packing.reason
 
 
 def _pack(
@@ -110,7 +113,7 @@ def _pack(
     cluster: ClusterResources,
     on_gpu: Resources | None,
     precisions: Mapping[str, PrecisionUsed],
-    make_measure: Callable[[TrialConfig, str | None], Measure],
+    make_measure: MakeMeasure,
 ) -> Packing:
     """The packing of this trial on the cluster: of its models of GPU, the one that holds the fewest trials decides.
 
@@ -120,15 +123,20 @@ def _pack(
     resources = {"cpu": cluster.num_cpus, "gpu": cluster.num_gpus, "nodes": cluster.num_alive, **precisions}
     if on_gpu is None:
         cpus = int(min(node.num_cpus for node in cluster.nodes if node.num_cpus))
-        return cached_packing(config, resources, lambda: pack_cpu(make_measure(config, None), cpus))
+        return cached_packing(config, resources, lambda: pack_cpu(make_measure(config, None, False), cpus))
     cpu = None if on_gpu.cpu == "auto" else on_gpu.cpu
+    services = {"off": [False], "on": [True], "auto": [False, True]}[on_gpu.mps]
     packings = []
     for kind in cluster.gpu_kinds or (None,):
+        found = []
+        for mps in services:
 
-        def pack(kind: str | None = kind) -> Packing:
-            return pack_gpu(make_measure(config, kind), cluster.cpus_per_gpu, cpu)
+            def pack(kind: str | None = kind, mps: bool = mps) -> Packing:
+                packing = pack_gpu(make_measure(config, kind, mps), cluster.cpus_per_gpu, cpu)
+                return replace(packing, mps=mps, reason=f"with MPS {packing.reason}" if mps else packing.reason)
 
-        packing = cached_packing(config, {**resources, "kind": kind, "cpu_per_trial": cpu}, pack)
+            found.append(cached_packing(config, {**resources, "kind": kind, "cpu_per_trial": cpu, "mps": mps}, pack))
+        packing = max(found, key=lambda packing: packing.images_per_second)
         packings.append(replace(packing, reason=f"{kind}: {packing.reason}") if kind else packing)
     return max(packings, key=lambda packing: packing.gpu)
 
@@ -207,6 +215,7 @@ class StepBenchmark:
         folder: str,
         precisions: Mapping[str, PrecisionUsed],
         num_gpus: float,
+        mps: bool,
     ):
         import torch
 
@@ -214,10 +223,13 @@ class StepBenchmark:
         from flexres_tune.training import device as devices
         from flexres_tune.training.execution import precision_in_sweep
         from flexres_tune.training.graph import NUM_EAGER_STEPS
+        from flexres_tune.training.mps import use_mps
         from flexres_tune.training.stopwatch import Stepper
 
         os.chdir(folder)
         parsed = TrialConfig.model_validate(config)
+        if mps and (problem := use_mps()):
+            raise DeviceError(problem)
         self._device = devices.trial_device(num_gpus)
         if self._device.type == "cpu":
             torch.set_num_threads(num_threads)
@@ -246,7 +258,7 @@ class StepBenchmark:
 
 
 def measure_with_ray(
-    config: TrialConfig, precisions: Mapping[str, PrecisionUsed], gpu_kind: str | None = None
+    config: TrialConfig, precisions: Mapping[str, PrecisionUsed], gpu_kind: str | None = None, mps: bool = False
 ) -> Measure:
     """Measures with Ray actors on the connected cluster; all of them train at the same time, on one node and GPU."""
     import ray
@@ -265,7 +277,7 @@ def measure_with_ray(
             actor = ray.remote(num_cpus=cpu, num_gpus=gpu, scheduling_strategy=PlacementGroupSchedulingStrategy(group))(
                 StepBenchmark
             )
-            arguments = (config.to_dict(), max(1, int(cpu)), os.getcwd(), precisions, gpu)
+            arguments = (config.to_dict(), max(1, int(cpu)), os.getcwd(), precisions, gpu, mps)
             actors = [actor.remote(*arguments) for _ in range(number)]
             ray.get([one.run.remote(0.0) for one in actors], timeout=TIMEOUT_S)  # returns as soon as all are warm
             rates = ray.get([one.run.remote(MEASURE_S) for one in actors], timeout=TIMEOUT_S)

@@ -17,6 +17,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,6 +119,32 @@ def _place(storage: str):
 def clock() -> float:
     """Seconds since the epoch, on this node's clock."""
     return time.time()
+
+
+def stop_mps(folder_name: str, timeout_s: float = 30.0) -> bool:
+    """End the MPS daemon that trials have started on this machine, unless processes still use it; whether it ended.
+
+    Args:
+        folder_name: of its pipes, in the folder for temporary files (see training/mps.py).
+    """
+    folder = Path(tempfile.gettempdir()) / folder_name
+    control = shutil.which("nvidia-cuda-mps-control")
+    if control is None or not folder.is_dir():
+        return False
+    environment = {**os.environ, "CUDA_MPS_PIPE_DIRECTORY": str(folder)}
+
+    def ask(command: str) -> str:
+        options = {"env": environment, "capture_output": True, "text": True, "timeout": timeout_s}
+        return subprocess.run([control], input=f"{command}\n", check=True, **options).stdout
+
+    try:
+        if any(ask(f"get_client_list {server}").split() for server in ask("get_server_list").split()):
+            return False
+        ask("quit")
+    except (OSError, subprocess.SubprocessError):  # it does not run
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    return True
 
 
 def code_version() -> str | None:

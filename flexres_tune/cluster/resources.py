@@ -61,6 +61,7 @@ class TrialResources:
     gpu: float
     num_concurrent: int
     reason: str
+    mps: bool = False  # whether trials that share a GPU are served by NVIDIA's MPS
 
     @property
     def num_threads(self) -> int:
@@ -109,7 +110,7 @@ def trial_resources(requested: Resources, cluster: ClusterResources, max_concurr
         )
     num_concurrent = min(slots, max_concurrent or slots)
     reason = f"{num_concurrent} at once, {_amounts(cpu, gpu)} each"
-    return TrialResources(float(cpu), float(gpu), num_concurrent, reason)
+    return TrialResources(float(cpu), float(gpu), num_concurrent, reason, mps=bool(gpu) and requested.mps == "on")
 
 
 def num_slots(nodes: Sequence[NodeResources], cpu: float, gpu: float) -> int:

@@ -133,6 +133,7 @@ def _make_job(run: TuneRun, assignment: Assignment, stop_file: AnyPath) -> Trial
         folder=os.getcwd(),
         stop_file=str(stop_file),
         num_gpus=run.resources.gpu,
+        mps=run.resources.mps,
         precisions=dict(run.precisions),
         with_predictions=run.spec.predictions,
     )

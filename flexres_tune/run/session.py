@@ -246,6 +246,7 @@ class _SweepRun:
         self, stage: Stage, search: Search, history: History, cluster: ClusterResources, resources: TrialResources
     ) -> dict[str, TrialStatus]:
         """Run one search to its end; returns the statuses of the trials that were started, by trial_id."""
+        from flexres_tune.cluster.nodes import stop_mps_on_nodes
         from flexres_tune.raytune.concurrency import measure_slots
         from flexres_tune.raytune.runner import TuneRun, run_trials
 
@@ -276,6 +277,8 @@ class _SweepRun:
                 )
                 again = replace(run, search=search, resources=alone, history=history, measure_slots=None)
                 states |= run_trials(again)
+            if resources.mps:
+                stop_mps_on_nodes()
         return {trial_id: TrialStatus(state.record.status) for trial_id, state in states.items()}
 
     def _decide_precisions(self, trials: Sequence[PlannedTrial], cluster: ClusterResources) -> None:

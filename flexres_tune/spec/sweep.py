@@ -384,11 +384,31 @@ def _switch(value: Any) -> bool:
     return value in (True, "on")
 
 
+Mps = Literal["off", "on", "auto"]
+
+
 class Resources(_Part):
     """What is reserved for one trial while it runs; auto: chosen for the machine."""
 
     cpu: Amount = Field(default="auto", description="CPU cores, or auto")
     gpu: Amount = Field(default="auto", description="GPUs or a fraction of one (0.25: four trials share it), or auto")
+
+    mps: Mps = Field(
+        default="off", description="NVIDIA's MPS for trials that share a GPU: on, off, or auto: measured with gpu: auto"
+    )
+
+    @field_validator("mps", mode="before")
+    @classmethod
+    def _on_off(cls, value: Any) -> Any:
+        return ("on" if value else "off") if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _mps_is_for_gpus(self) -> Resources:
+        if self.mps == "auto" and self.gpu != "auto":
+            raise rule_error("mps", f"auto is measured with gpu: auto, but gpu is {self.gpu:g}; write on or off")
+        if self.mps == "on" and self.gpu == 0:
+            raise rule_error("mps", "on needs a GPU, but gpu is 0; remove it")
+        return self
 
     @field_validator("gpu")
     @classmethod

@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from flexres_tune.errors import DivergedError, FlexResError, StorageError
@@ -46,6 +47,7 @@ class TrialJob:
     folder: str = "."  # the command's working directory, to which relative data paths refer
     stop_file: str | None = None  # as soon as it exists, the trial saves a checkpoint and ends
     num_gpus: float = 0.0  # that Ray has assigned to it
+    mps: bool = False  # whether NVIDIA's MPS serves it
     precisions: Mapping[str, PrecisionUsed] = field(default_factory=dict)  # of the sweep, by kind of device
     with_predictions: bool = False  # whether the last report has what the model says about each image
 
@@ -138,8 +140,10 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
     from flexres_tune.training import Checkpointer, choose_execution, final_predictions, fit
     from flexres_tune.training import device as devices
     from flexres_tune.training.execution import precision_in_sweep
+    from flexres_tune.training.mps import use_mps
 
     config = TrialConfig.model_validate(job.config)
+    no_mps = use_mps() if job.mps else None  # before the first use of CUDA
     device = devices.trial_device(job.num_gpus)
     if device.type == "cpu":
         torch.set_num_threads(job.num_threads)  # OpenMP keeps it per thread, so each trial sets it in its own
@@ -158,7 +162,7 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
         compile_used=execution.compile,
         execution=execution.label,
         torch_version=torch.__version__,
-        notice=_missing_gpu(facts.hostname, torch.__version__) if job.num_gpus and device.type == "cpu" else None,
+        notice=_notice(facts.hostname, bool(job.num_gpus) and device.type == "cpu", no_mps),
     )
     data = load_dataset(config.dataset, device, config.num_train_images)
     with StopCheck(job.stop_file) as must_stop:
@@ -197,7 +201,11 @@ def _no_graph(hostname: str | None, failure: str) -> str:
     return f"{hostname}: {failure}; trials train eagerly there, which may be slower and changes no result"
 
 
-def _missing_gpu(hostname: str | None, torch_version: str) -> str:
+def _notice(hostname: str | None, misses_gpu: bool, no_mps: str | None) -> str | None:
+    """What is wrong with the node, in words; None: nothing."""
+    if not misses_gpu:
+        return no_mps and f"{hostname}: {no_mps}; trials that share a GPU take turns there"
+    torch_version = version("torch")
     return (
         f"{hostname}: torch must see the GPU that a trial holds, but torch {torch_version} sees none, so trials train "
         "on the CPU there; run python -m flexres_tune.doctor for details, or use --set resources_per_trial.gpu=0"

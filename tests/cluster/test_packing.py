@@ -11,7 +11,7 @@ from flexres_tune.cluster.packing import (
     pack_gpu,
     resolve_auto_resources,
 )
-from flexres_tune.cluster.resources import ClusterResources, NodeResources, TrialResources, gpu_kinds
+from flexres_tune.cluster.resources import ClusterResources, NodeResources, TrialResources, gpu_kinds, trial_resources
 from flexres_tune.spec import Resources, TrialConfig
 
 GIB = 2**30
@@ -81,7 +81,7 @@ def test_failed_measurement_ends_the_search_and_is_not_remembered(monkeypatch, t
 
 
 def test_request_is_kept_if_nothing_could_be_measured():
-    def make_measure(config, kind):
+    def make_measure(config, kind, mps):
         def measure(cpu, share, number):
             raise NotMeasuredError("CUDA error")
 
@@ -101,7 +101,7 @@ def test_each_model_of_gpu_is_measured_and_the_one_with_the_fewest_trials_decide
     long = trial("resnet22_2", epochs=99_999, dataset="cifar10")
     measured = []
 
-    def make_measure(config, kind):
+    def make_measure(config, kind, mps):
         measured.append(kind)
         return gpu(rates[kind])[0]
 
@@ -114,6 +114,26 @@ def test_each_model_of_gpu_is_measured_and_the_one_with_the_fewest_trials_decide
     monkeypatch.setattr(packing, "version", lambda name: "99.0")
     resolve_auto_resources(Resources(), one, [long], {}, make_measure)
     assert measured[2:] == ["H200"], "another version of torch is measured"
+
+
+def test_trials_are_measured_with_and_without_mps_and_the_faster_way_is_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path))
+    rates = {False: [100, 110, 111], True: [95, 180, 250, 300]}
+    long = trial("resnet22_2", epochs=99_999, dataset="cifar10")
+
+    def make_measure(config, kind, mps):
+        return gpu(rates[mps])[0]
+
+    def pack(mps):
+        return resolve_auto_resources(Resources(mps=mps), machine(4, 1), [long], {}, make_measure)
+
+    resources, reason = pack("auto")
+    assert (resources.gpu, resources.mps) == (0.25, "on") and reason.startswith("with MPS 4 per GPU")
+    assert trial_resources(resources, machine(4, 1), None).mps
+    assert (pack("off")[0].gpu, pack("off")[0].mps) == (0.5, "off")
+    rates[True] = [90, 91]
+    monkeypatch.setattr(packing, "version", lambda name: "99.0")
+    assert pack("auto")[0].mps == "off"
 
 
 def test_models_of_gpus_are_read_from_rays_resources():
@@ -130,7 +150,7 @@ def test_number_of_threads_is_the_one_with_the_highest_rate_of_the_node(rates, t
     assert pack_cpu(measure, num_cpus=2).cpu == threads
 
 
-def measures_nothing(config, kind):
+def measures_nothing(config, kind, mps):
     raise AssertionError("must not be measured")
 
 
@@ -140,7 +160,7 @@ def test_trial_with_the_most_work_per_step_is_measured(monkeypatch, tmp_path):
     trials = [trial(batch_size=64, epochs=9_999), trial(batch_size=512, epochs=9_999), trial(wide, 64, epochs=9_999)]
     measured = []
 
-    def make_measure(config, kind):
+    def make_measure(config, kind, mps):
         measured.append(config)
         return lambda cpu, gpu, number: [StepRate(100 * cpu, 0, 0)] * number
 
