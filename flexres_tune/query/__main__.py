@@ -9,6 +9,7 @@ import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -204,6 +205,69 @@ def diff(
     from flexres_tune.query.evidence import answer_diff
 
     context.obj.answer(answer_diff, a, b)
+
+
+SPLIT = typer.Option(help="Images: val, on which configurations are chosen, or test.")
+
+
+class Split(StrEnum):
+    """Images that are predicted and not trained on."""
+
+    VAL = "val"
+    TEST = "test"
+
+
+@app.command(epilog=SHARED_OPTIONS)
+def classes(context: typer.Context, split: Annotated[Split, SPLIT] = Split.VAL) -> None:
+    """Accuracy per class and configuration, with intervals."""
+    from flexres_tune.query.predictions import answer_classes
+
+    context.obj.answer(answer_classes, split)
+
+
+@app.command(epilog=SHARED_OPTIONS)
+def confusion(
+    context: typer.Context,
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="The beginning of a config_id.")],
+    split: Annotated[Split, SPLIT] = Split.VAL,
+) -> None:
+    """Confusion matrix of a configuration."""
+    from flexres_tune.query.predictions import answer_confusion
+
+    context.obj.answer(answer_confusion, config, split)
+
+
+@app.command(epilog=SHARED_OPTIONS)
+def disagree(
+    context: typer.Context,
+    a: Annotated[str, typer.Argument(metavar="A", help="The beginning of a config_id.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    split: Annotated[Split, SPLIT] = Split.VAL,
+) -> None:
+    """Images that A gets right and B wrong, and the reverse; intervals over seeds and images."""
+    from flexres_tune.query.predictions import answer_disagree
+
+    context.obj.answer(answer_disagree, a, b, split)
+
+
+@app.command(epilog=SHARED_OPTIONS)
+def hardest(context: typer.Context, split: Annotated[Split, SPLIT] = Split.VAL) -> None:
+    """Images that most trials get wrong."""
+    from flexres_tune.query.predictions import answer_hardest
+
+    context.obj.answer(answer_hardest, split)
+
+
+@app.command(epilog=SHARED_OPTIONS)
+def ensemble(
+    context: typer.Context,
+    top: Annotated[int, typer.Argument(metavar="TOP", min=1, max=1000, help="How many of the best trials.")],
+    split: Annotated[Split, SPLIT] = Split.TEST,
+) -> None:
+    """Accuracy of the averaged probabilities of the best trials."""
+    from flexres_tune.query.predictions import answer_ensemble
+
+    context.obj.answer(answer_ensemble, top, split)
 
 
 _add_command("importance", "evidence", "answer_importance", "Each parameter's share of the variance of accuracy.")

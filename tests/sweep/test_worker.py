@@ -7,10 +7,14 @@ import time
 
 import pytest
 import torch
+from sklearn import metrics
 
+from flexres_tune.datasets import load_dataset
+from flexres_tune.models import build_model
 from flexres_tune.spec import TrialConfig
 from flexres_tune.storage import make_path
 from flexres_tune.sweep.worker import TRIAL_HOOK, StopCheck, TrialJob, run_job
+from flexres_tune.training.checkpoint import load_checkpoint
 from flexres_tune.training.device import device_name
 
 REMOTE_FILE = "s3://bucket/results/.stop-1"
@@ -123,6 +127,22 @@ def test_process_without_any_memory_left_reports_that(monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [NothingLeft()])
     (report,) = run_job(make_job())
     assert (report.status, report.error) == ("out_of_memory", "MemoryError, after MemoryError: in the model")
+
+
+def test_predictions_are_those_of_the_saved_model(tmp_path):
+    config = TrialConfig(model="tiny", dataset="digits", epochs=1, num_train_images=512, augmentation=[])
+    path = tmp_path / "a.pt"
+    (report,) = run_job(TrialJob(config.trial_id, config.to_dict(), str(path), 0.0, 1, with_predictions=True))
+    model = build_model(config.model, 10, 8)
+    model.load_state_dict(load_checkpoint(path, config.trial_id)["model"])
+    data = load_dataset("digits", torch.device("cpu"))
+    for row, labels, split in zip(report.predictions, report.labels, (data.val, data.test), strict=True):
+        images = (split.images.float() / 255 - data.mean.view(3, 1, 1)) / data.std.view(3, 1, 1)
+        with torch.inference_mode():
+            predicted = model.eval()(images).argmax(1)
+        assert labels.label.tolist() == split.labels.tolist()
+        expected = metrics.confusion_matrix(split.labels, predicted, labels=range(10))
+        assert (metrics.confusion_matrix(labels.label, row.predicted, labels=range(10)) == expected).all()
 
 
 @pytest.mark.parametrize("with_predictions", [True, False])

@@ -1,0 +1,193 @@
+"""Answers about what trained models predict: classes, confusion, disagree, hardest and ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
+from flexres_tune.analysis.disagreement import Comparison, DifferenceInterval, Disagreement, disagreement
+from flexres_tune.analysis.ensemble import EnsembleAccuracy, ensemble_accuracies
+from flexres_tune.analysis.predictions import (
+    ClassAccuracy,
+    Confusion,
+    HardImage,
+    class_accuracies,
+    confusions,
+    hardest_images,
+)
+from flexres_tune.analysis.rows import concatenate, to_table
+from flexres_tune.analysis.summary import configuration_name
+from flexres_tune.display.format import format_p_value, format_percent
+from flexres_tune.display.render import Section
+from flexres_tune.errors import ResultsError
+from flexres_tune.query.output import Answer
+from flexres_tune.results.reader import Results
+from flexres_tune.text import plural
+
+CONFIGS_SHOWN = 3  # on a terminal, next to each other
+HARDEST_SHOWN = 20
+MATRIX_CLASSES = 20  # the most that fit a terminal as a matrix
+CHOSEN = "of the weights after the last epoch; the leaderboard has the best epoch"
+
+
+def answer_classes(results: Results, sweep: str | None, split: str, limit: int | None) -> Answer:
+    """Accuracy per class and configuration; on a terminal one row per class, one column per configuration."""
+    tables, sections = [], []
+    for name in _with_predictions(results, sweep):
+        rows, varied = class_accuracies(results, name, split)
+        tables.append(to_table(ClassAccuracy, rows, varied))
+        for dataset in dict.fromkeys(row.dataset for row in rows):
+            sections.append(_classes_section(name, [row for row in rows if row.dataset == dataset], limit))
+    return Answer(concatenate(tables), sections)
+
+
+def _with_predictions(results: Results, sweep: str | None) -> list[str]:
+    """The sweeps that have predictions; all of `sweep`'s if none has, so that the answer says why."""
+    chosen = results.choose(sweep)
+    return [name for name in chosen if results.predictions(name, ["split"]).num_rows] or chosen[:1]
+
+
+def _classes_section(sweep: str, rows: Sequence[ClassAccuracy], limit: int | None) -> Section:
+    shown = list(dict.fromkeys(row.config_id for row in rows))[: limit or CONFIGS_SHOWN]
+    columns: dict[str, list[str]] = {"class": [row.class_name for row in rows if row.config_id == shown[0]]}
+    for config_id in shown:
+        of_config = [row for row in rows if row.config_id == config_id]
+        title = f"{configuration_name(of_config[0].parameters, config_id)}: {format_percent(of_config[0].accuracy)}"
+        columns[title] = [
+            f"{100 * row.class_accuracy:.1f} % ({100 * row.class_accuracy_low:.1f} to {100 * row.class_accuracy_high:.1f})"
+            for row in of_config
+        ]
+    num_configs = len({row.config_id for row in rows})
+    first = rows[0]
+    notes = [f"95 % Wilson intervals over the images of a class, mean over {plural(first.num_seeds, 'seed')}; {CHOSEN}"]
+    if num_configs > len(shown):
+        notes.append(f"the best {len(shown)} of {num_configs} configurations; --limit N shows more")
+    return Section(
+        pa.table(columns),
+        title=f"accuracy per class in {sweep} on {first.dataset}, {first.split}",
+        notes=tuple(notes),
+        uncut=list(columns)[1:],
+    )
+
+
+def answer_confusion(results: Results, sweep: str | None, config: str, split: str, limit: int | None) -> Answer:
+    """The confusion matrix of a configuration; on a terminal as a matrix, or the most frequent errors if it is large."""
+    rows = confusions(results, _sweep_of(results, sweep, [config]), config, split)
+    first = rows[0]
+    names = [row.predicted_name for row in rows if row.label == 0]
+    table = to_table(Confusion, rows)
+    if len(names) <= MATRIX_CLASSES:
+        shown = {"label": names}
+        shown |= {
+            f"→ {names[predicted]}": [str(row.count) for row in rows if row.predicted == predicted]
+            for predicted in range(len(names))
+        }
+        section = Section(pa.table(shown))
+    else:
+        errors = sorted((row for row in rows if row.label != row.predicted and row.count), key=lambda row: -row.count)
+        section = Section(
+            to_table(Confusion, errors).select(["label_name", "predicted_name", "count", "share_of_label"])
+        )
+    title = f"predictions of {first.config_id} on {first.dataset}, {first.split}"
+    notes = (f"rows are labels, columns predictions, summed over {plural(first.num_seeds, 'seed')}; {CHOSEN}",)
+    return Answer(table.slice(0, limit), [replace(section, title=title, notes=notes)])
+
+
+def _sweep_of(results: Results, sweep: str | None, configs: Sequence[str]) -> str:
+    """The sweep that has these configurations: the given one, or the only one."""
+    chosen = _with_predictions(results, sweep)
+    known = {name: set(results.trials(name)["config_id"].to_pylist()) for name in chosen}
+    fitting = [
+        name for name, ids in known.items() if all(any(each.startswith(config) for each in ids) for config in configs)
+    ]
+    if len(fitting) > 1:
+        raise ResultsError(
+            f"{' and '.join(configs)}: several sweeps have predictions of it: {', '.join(fitting[:5])}; choose with --sweep"
+        )
+    return fitting[0] if fitting else chosen[0]
+
+
+def answer_disagree(results: Results, sweep: str | None, a: str, b: str, split: str, limit: int | None) -> Answer:
+    """The images that one configuration gets right and another wrong, per seed, and intervals of the difference."""
+    found = disagreement(results, _sweep_of(results, sweep, [a, b]), a, b, split)
+    table = to_table(Disagreement, found.trials)
+    columns = ["a", "b", "num_images", "num_both_right", "num_only_a_right", "num_only_b_right", "num_both_wrong"]
+    p_values = pa.array([format_p_value(row.p_value) for row in found.trials], pa.string())
+    shown = table.select(columns).append_column("p_value", p_values)
+    title = f"{found.a} (a) and {found.b} (b) on {found.trials[0].dataset}, {split}"
+    return Answer(table.slice(0, limit), [Section(shown, title=title, notes=tuple(_disagree_notes(found)))])
+
+
+def _disagree_notes(found: Comparison) -> list[str]:
+    notes = [
+        "p_value: McNemar's exact test of one pair of trained models; it says nothing about training again; "
+        "--format json has the image numbers"
+    ]
+    for one, other, images in (("a", "b", found.always_a), ("b", "a", found.always_b)):
+        if images:
+            numbers = ", ".join(map(str, images[:10])) + (" ..." if len(images) > 10 else "")
+            notes.append(f"{plural(len(images), 'image')} that {one} always gets right and {other} never: {numbers}")
+    if found.interval is None:
+        return [*notes, "each seed holds out other images: compare the configurations with query diff"]
+    return [*notes, *interval_words(found.interval)]
+
+
+def interval_words(interval: DifferenceInterval) -> list[str]:
+    """The intervals of a difference a - b, in words."""
+    points = f"a - b = {100 * interval.difference:+.2f} points"
+    if interval.seeds is None or interval.seeds_and_images is None:
+        low, high = (100 * bound for bound in interval.images)
+        return [
+            f"{points}; with these models on other images: {low:+.2f} to {high:+.2f}; with one seed nothing is known about "
+            "training again"
+        ]
+    seeds, both = ((100 * low, 100 * high) for low, high in (interval.seeds, interval.seeds_and_images))
+    return [
+        f"{points}; if we trained again: {seeds[0]:+.2f} to {seeds[1]:+.2f}; if we trained again and drew other test images: "
+        f"{both[0]:+.2f} to {both[1]:+.2f} (95 %, {plural(min(interval.num_seeds), 'seed')}"
+        f"{', paired' if interval.is_paired else ''}, {interval.num_images:,} images)"
+    ]
+
+
+def answer_hardest(results: Results, sweep: str | None, split: str, limit: int | None) -> Answer:
+    """The images that most trials get wrong."""
+    tables, sections = [], []
+    for name in _with_predictions(results, sweep):
+        rows = hardest_images(results, name, split, limit or HARDEST_SHOWN)
+        table = to_table(HardImage, rows)
+        tables.append(table)
+        columns = ["image", "label_name", "often_predicted_name", "often_predicted_share", "num_wrong", "num_trials"]
+        shown = table.select([*columns, "mean_true_probability"])
+        title = f"hardest images of {name} on {rows[0].dataset}, {split}"
+        note = "images that all trials get wrong, and agree on, may have a wrong label"
+        sections.append(Section(shown, title=title, notes=(note,)))
+    return Answer(concatenate(tables), sections)
+
+
+def answer_ensemble(results: Results, sweep: str | None, top: int, split: str, limit: int | None) -> Answer:
+    """Accuracy of the averaged probabilities of the best 1, 2, ... `top` trials."""
+    tables, sections = [], []
+    for name in _with_predictions(results, sweep):
+        rows = ensemble_accuracies(results, name, top, split)
+        table = to_table(EnsembleAccuracy, rows)
+        tables.append(table)
+        ranges = [_range(row) for row in rows]
+        shown = table.select(["num_members", "added_trial_id", "member_accuracy"])
+        shown = shown.append_column("ensemble_accuracy", pa.array(ranges, pa.string()))
+        notes = ["members are chosen by their accuracy on the validation images"]
+        if split == "val":
+            notes[0] += ", so these accuracies are too high; use --split test for a report"
+        if any(row.num_undecided for row in rows):
+            notes.append(
+                "the tables have the three highest probabilities per image: a range means that they do not decide "
+                f"{max(row.num_undecided for row in rows)} images"
+            )
+        sections.append(Section(shown, title=f"ensembles of {name}, {split}", notes=tuple(notes)))
+    return Answer(concatenate(tables).slice(0, limit), sections)
+
+
+def _range(row: EnsembleAccuracy) -> str:
+    low, high = format_percent(row.ensemble_accuracy_low), format_percent(row.ensemble_accuracy_high)
+    return low if low == high else f"{low} to {high}"
