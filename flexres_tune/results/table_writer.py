@@ -201,15 +201,18 @@ class TableWriter:
             return
 
         def merged() -> Iterator[tuple[Part, pa.Table | None]]:
-            tables = []
+            good: list[tuple[Part, pa.Table]] = []
             for part in parts:
                 try:
-                    tables.append(_read(part, self.name))
+                    good.append((part, _read(part, self.name)))
                 except _DamagedPart:
                     yield part, None
-            if tables:
-                table = last_written(self.name, join(self.name, tables))
-                yield make_part(self.folder, parts[0].first, parts[-1].last), table
+            if good:
+                # Not the numbers of a damaged part, which may be greater than those that are still to come.
+                (first, _), (last, _) = good[0], good[-1]
+                revision = 0 if len(good) > 1 else first.revision + 1
+                part = make_part(self.folder, first.first, last.last, revision)
+                yield part, last_written(self.name, join(self.name, [table for _, table in good]))
 
         self._change(parts, merged)
 
@@ -220,7 +223,9 @@ class TableWriter:
                 with update_folder(self.folder, {part.path.name for part in old}) as following:
                     for part, table in make_new():
                         if table is None:
-                            (following / _hidden_name(part)).hardlink_to(part.path)
+                            hidden = following / _hidden_name(part)
+                            hidden.unlink(missing_ok=True)  # of an earlier part of this name
+                            hidden.hardlink_to(part.path)
                         else:
                             self._write(replace(part, path=following / part.path.name), table)
                 self._old_folders.append((following, time.monotonic()))

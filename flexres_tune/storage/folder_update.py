@@ -56,7 +56,7 @@ def update_folder(folder: Path, remove: Collection[str] = ()) -> Iterator[Path]:
         raise
     with contextlib.suppress(OSError):
         sync_folder(folder.parent)
-        _move_others(following, folder)
+        _move_others(following, folder, remove)
 
 
 def discard_folder(old: Path, folder: Path) -> None:
@@ -92,10 +92,14 @@ def _link_files(folder: Path, following: Path, remove: set[str]) -> None:
         os.link(entry.path, following / entry.name)
 
 
-def _move_others(old: Path, folder: Path) -> None:
+def _move_others(old: Path, folder: Path, remove: Collection[str] = ()) -> None:
     """Move what is not a regular file, and so was not linked: somebody else has put it there."""
     for entry in list(os.scandir(old)):
-        if not entry.is_file(follow_symlinks=False) and not os.path.lexists(folder / entry.name):
+        if entry.is_file(follow_symlinks=False):
+            continue
+        if entry.name in remove:
+            os.unlink(entry.path)
+        elif not os.path.lexists(folder / entry.name):
             os.rename(entry.path, folder / entry.name)
 
 

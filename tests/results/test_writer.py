@@ -7,6 +7,7 @@ import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.special_files import SPECIAL
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.results import open_results
@@ -271,6 +272,23 @@ def test_damaged_part_is_renamed_by_compact_and_the_rest_kept(paths, make_epoch,
     assert _names(paths.epochs) == [".part-00000002-00000002.parquet.damaged", "part-00000001-00000003.parquet"]
     assert _read(paths, "epochs")["epoch"].to_pylist() == [1, 3]
     assert "part-00000002-00000002.parquet" in caplog.text
+
+
+@pytest.mark.parametrize("special", [special for special in SPECIAL if special.__name__ != "huge"])
+def test_special_file_in_place_of_a_part_is_hidden_whenever_it_comes(paths, make_epoch, special):
+    writer = SweepWriter(paths)
+    for number in range(2):
+        for epoch in (1, 2):
+            writer.add_epoch(make_epoch(f"{number}-0", epoch))
+            writer.flush()
+        special(paths.epochs / "part-90000000-90000000.parquet")
+        writer.compact()
+        is_folder = special.__name__ == "folder"  # which no program takes for a part
+        assert ("part-90000000-90000000.parquet" in _names(paths.epochs)) == is_folder
+        assert (".part-90000000-90000000.parquet.damaged" in _names(paths.epochs)) != is_folder
+        if is_folder:
+            (paths.epochs / "part-90000000-90000000.parquet").rmdir()
+    assert _read(paths, "epochs").num_rows == pq.read_table(paths.epochs).num_rows == 4
 
 
 def test_epoch_lost_in_a_damaged_part_is_accepted_again(paths, make_epoch):
