@@ -28,6 +28,7 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 COMMANDS = {  # name: (module, what it does)
     "run": ("flexres_tune.run.__main__", "run a sweep; the same command again runs only what is missing"),
+    "steer": ("flexres_tune.steer", "stop or prioritise a trial of a running sweep, or let it read its file again"),
     "query": ("flexres_tune.query.__main__", "ask the tables: leaderboard, effects, costs, status, SQL"),
     "report": ("flexres_tune.report.__main__", "write a sweep's report as one HTML file"),
     "train": ("flexres_tune.train", "train one model on this machine, without Ray"),

@@ -96,7 +96,10 @@ class Decision:
         "of the configuration that it is compared with",
         "fraction",
     )
-    action: str = column("continue | stop, by the scheduler; pause | promote | allocate, by the search")
+    action: str = column(
+        "continue | stop, by the scheduler; pause | promote | allocate, by the search; "
+        "steer stop | steer prioritise | steer reload, by a person"
+    )
     ladder: str = column("ladder that the rung belongs to; only trials of one ladder are compared", default="")
     until_epoch: int | None = column(
         "epoch up to which a promoted trial trains next; null for other actions", "epochs", default=None
@@ -108,6 +111,8 @@ class Decision:
     compared_with: str | None = column(
         "allocate: config_id of the configuration from which this run helps to separate the trial's", default=None
     )
+    who: str | None = column("user@host of the person who steered the sweep; null for other decisions", default=None)
+    decided_at: datetime | None = column("when a person did; null for other decisions", "UTC", default=None)
     sweep: str = column("sweep's name", default="")
 
 

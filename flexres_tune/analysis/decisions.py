@@ -65,6 +65,8 @@ def explain(row: Mapping[str, Any], metric: RankingMetric, other: str | None = N
     value, cutoff, action = row["value"], row["cutoff"], row["action"]
     with_value = "" if value is None else metric.text(value)
     at_least = None if cutoff is None else f"at {'least' if metric.is_maximized else 'most'} {metric.text(cutoff)}"
+    if action.startswith("steer "):
+        return f"{row['who']} asked for it at {row['decided_at']:%Y-%m-%d %H:%M:%S} UTC"
     if action == "allocate":
         return _explain_allocation(row, metric, other)
     if action in ("continue", "stop"):

@@ -139,7 +139,7 @@ class JournalScheduler(DriverSide, FIFOScheduler):
             return TrialScheduler.CONTINUE
         trial_id = trial.config["trial_id"]
         verdict = self._journal.judge(trial_id, report)
-        stop = verdict is not None and verdict.stop
+        stop = (verdict is not None and verdict.stop) or self._journal.must_stop(trial_id, report)
         self._journal.states[trial_id].was_stopped = stop
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 

@@ -25,9 +25,12 @@ from flexres_tune.provenance import git_commit, versions
 from flexres_tune.raytune.adapters import JournalCallback, JournalScheduler, NoRayOutput, SearchAdapter, StopAll
 from flexres_tune.raytune.concurrency import ConcurrencyUpdater
 from flexres_tune.raytune.loggers import make_logger
+from flexres_tune.raytune.steering import SteeringCallback
 from flexres_tune.raytune.trainable import train_trial
 from flexres_tune.raytune.watchdog import Watchdog
 from flexres_tune.records import PrecisionUsed
+from flexres_tune.results.holder import Holder
+from flexres_tune.results.lock import find_holder
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.search.base import Assignment, History, Search
@@ -40,6 +43,7 @@ from flexres_tune.sweep.history import read_reports
 from flexres_tune.sweep.journal import Display, Journal, TrialState
 from flexres_tune.sweep.options import RunOptions
 from flexres_tune.sweep.signals import REMOTE_SAVE_S, SAVE_S, WIND_DOWN_S, Signals
+from flexres_tune.sweep.steering import Inbox, identity
 from flexres_tune.sweep.worker import TrialJob
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
@@ -62,6 +66,7 @@ class TuneRun:
     node: NodeResources | None = None  # this machine; None: it is not shared with sweeps in another Ray
     precisions: Mapping[str, PrecisionUsed] = field(default_factory=dict)  # of `precision: auto`, by kind of device
     measure_slots: Callable[[], int] | None = None  # how many trials the cluster can hold now; None: it cannot grow
+    check_reload: Callable[[], str] = lambda: "it has none"  # what is wrong with the sweep file as it is now
     trainable: Callable[[dict[str, Any]], None] = train_trial  # benchmarks and tests run another one
 
 
@@ -108,8 +113,10 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     attempts = past.num_attempts(run.history)
     callback = JournalCallback(journal, searcher, watchdog, attempts, on_change, run.display.message)
     loggers = [make_logger(name, run.paths, run.display.message) for name in run.options.loggers]
-    with backpressure, machine:
-        error = _run_tuner(run, JournalScheduler(journal), searcher, [callback, *loggers], stop_file)
+    inbox = Inbox(run.paths, identity(find_holder(run.paths) or Holder()))
+    steering = SteeringCallback(inbox, journal, run.search, run.signals, run.check_reload, run.display.message)
+    with backpressure, machine, inbox:
+        error = _run_tuner(run, JournalScheduler(journal), searcher, [callback, steering, *loggers], stop_file)
     for state in journal.close():
         on_change(state)
     backpressure.finish(run.signals)

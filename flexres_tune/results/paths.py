@@ -92,6 +92,12 @@ def leaderboard_command(paths: SweepPaths) -> str:
     return shlex.join([*words, *(["--results", str(paths.root)] if paths.root != Path("results") else [])])
 
 
+def steer_command(paths: SweepPaths, act: str) -> str:
+    """What to type to steer a sweep that runs."""
+    words = ["python", "-m", "flexres_tune.steer", paths.sweep, act]
+    return shlex.join([*words, *(["--results", str(paths.root)] if paths.root != Path("results") else [])])
+
+
 def index_path(root: AnyPath) -> AnyPath:
     """The page that lists all sweeps of a results folder."""
     return make_path(root) / "index.html"

@@ -100,7 +100,7 @@ def run(
 ) -> None:
     """Run the trials of a sweep that are not in the tables yet."""
     from flexres_tune.cluster.ray_processes import RayLostError
-    from flexres_tune.run.restart import restart_command
+    from flexres_tune.run.restart import ReloadRequested, reload_command, restart_command
     from flexres_tune.run.session import Session
     from flexres_tune.storage import make_path
     from flexres_tune.sweep.options import RunOptions
@@ -131,6 +131,8 @@ def run(
         raise typer.Exit(session.run())
     except RayLostError as error:
         restart_command(error)
+    except ReloadRequested as request:
+        reload_command(request)
 
 
 def check_logger(name: LoggerName) -> None:

@@ -1,4 +1,7 @@
-"""Start the run command again after Ray's own processes have died: a process cannot start Ray a second time."""
+"""Start the run command again: after Ray's own processes have died, or to read the sweep file again.
+
+A process cannot start Ray a second time, and trials resume from their checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,11 @@ from typing import NoReturn
 
 from flexres_tune.cli import EXIT_FAILED
 from flexres_tune.cluster.ray_processes import RayLostError, kill_children
+
+
+class ReloadRequested(Exception):
+    """A person asked the driver to read the sweep file again; all rows and checkpoints are written."""
+
 
 MAX_RESTARTS = 3
 NUM_RESTARTS = "FLEXRES_TUNE_RAY_LOSSES"  # environment variable that counts them, from one process to the next
@@ -21,6 +29,16 @@ def restart_command(error: RayLostError) -> NoReturn:
         os._exit(EXIT_FAILED)  # sys.exit would wait for Tune's thread, which waits for ever
     print(f"{error}; restarting the command, trials resume from their checkpoints", flush=True)
     os.environ[NUM_RESTARTS] = str(num_losses)
+    _start_again()
+
+
+def reload_command(request: ReloadRequested) -> NoReturn:
+    """Replace this process by the same command, which reads the sweep file as it is now."""
+    print(request, flush=True)
+    _start_again()
+
+
+def _start_again() -> NoReturn:
     sys.stderr.flush()
     kill_children()
     os.execv(sys.executable, [sys.executable, "-m", "flexres_tune.run", *sys.argv[1:]])

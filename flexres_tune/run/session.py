@@ -20,14 +20,15 @@ from flexres_tune.cluster.shared_storage import require_shared_storage
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.datasets.verify import verify_dataset
 from flexres_tune.display.terminal import escape_for_console, make_console
-from flexres_tune.errors import FlexResError, SpecError
+from flexres_tune.errors import FlexResError, ResultsError, SpecError
 from flexres_tune.records import Stage, TrialStatus
-from flexres_tune.results.lock import sweep_lock
-from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.lock import find_holder, sweep_lock
+from flexres_tune.results.paths import SweepPaths, steer_command
 from flexres_tune.results.plan import make_plan, plan_or_none, write_plan
 from flexres_tune.results.writer import check_writable, compact_if_needed
 from flexres_tune.run.printout import describe_spending, print_ending, print_estimate, print_listing
 from flexres_tune.run.progress import SweepProgress
+from flexres_tune.run.restart import ReloadRequested
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.budget import BudgetedSearches, make_budgeted_searches
 from flexres_tune.search.confirmation import make_confirmation
@@ -49,7 +50,7 @@ from flexres_tune.sweep.precision import (
 )
 from flexres_tune.sweep.reuse import reuse_rows
 from flexres_tune.sweep.signals import REPORT_WITHIN_S, Signals
-from flexres_tune.text import plural
+from flexres_tune.text import join_words, plural
 
 MAX_PASSES = 3  # Ray loses a trial whose process could not be reused in time; the next pass runs it
 ENDED_WELL = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.PAUSED)
@@ -110,6 +111,14 @@ class Session:
             files = ", ".join(str(Path(source.folder, file)) for file, _ in source.files) or source.target
             self.print(f"imports code: {name} ({files}; digest {source.digest})")
 
+    def problem_of_file(self) -> str:
+        """What is wrong with the sweep file as it is now, "" if nothing."""
+        try:
+            expand_trials(self._load(has_nvidia_gpu), describe_dataset)
+        except (FlexResError, OSError) as error:
+            return str(error)
+        return ""
+
     def _load(self, has_gpu: Callable[[], bool]) -> SweepSpec:
         spec = load_sweep(
             self.file,
@@ -161,10 +170,13 @@ class _SweepRun:
             print_ending(self._session.console, self._paths, has_new_rows=False)
             self._print_budget()
             return 0
+        self._refuse_if_running()
         with sweep_lock(self._paths):
             check_writable(self._paths)
             for stage in self._stages:
                 self._run_stage(stage)
+        if self._signals.must_reload:
+            raise ReloadRequested(f"{self._spec.name}: reading {self._session.file} again, and continuing")
         if self._signals.requested:
             if self._statuses and self._signals.seconds_since < REPORT_WITHIN_S:
                 from flexres_tune.report.files import try_report
@@ -262,6 +274,7 @@ class _SweepRun:
                 judged=search.work.trials if stage is Stage.SCREEN else (),
                 options=self._options,
                 fail_fast=self._fail_fast,
+                check_reload=self._session.problem_of_file,
                 node=cluster.nodes[0] if cluster.is_local else None,
                 precisions=self._precisions,
                 measure_slots=measure_slots(resources, cluster, self._paths.root, self._options.max_concurrent),
@@ -322,6 +335,23 @@ class _SweepRun:
             self._print(f"--logger {logger}: its files are written on this machine, to {self._paths.logs(logger)}")
         done = f", {search.work.num_done} already done" if search.work.num_done else ""
         self._print(f"{name}: {plural(search.work.num_todo, 'trial')} to run{done}; {reason}")
+
+    def _refuse_if_running(self) -> None:
+        """Raise ResultsError if a driver runs the sweep; says how to hand it what has changed in the sweep file."""
+        holder = find_holder(self._paths)
+        if holder is None:
+            return
+        refusal = holder.refusal(self._paths.lock, self._spec.name)
+        plan = plan_or_none(self._paths)
+        steer = steer_command(self._paths, "reload")
+        now = self._spec.resolved()
+        changed = [key for key in {**plan.spec, **now} if plan.spec.get(key) != now.get(key)] if plan else []
+        if changed:
+            raise ResultsError(
+                f"{refusal}. The sweep is not what it runs: {join_words(changed, 'and')} changed. To hand it the file as "
+                f"it is now, save trials and continue: {steer}"
+            )
+        raise ResultsError(f"{refusal}. It runs the file as it is now; after a change of the file: {steer}")
 
     def _print_budget(self) -> None:
         """What was spent of the budget, and what was left out because it did not fit."""

@@ -105,6 +105,10 @@ class Search(Protocol):
     def tell(self, outcome: Outcome) -> None:
         """An assignment has ended."""
 
+    def prioritise(self, trial_id: str) -> bool:
+        """Assign a trial that has not begun next; whether there is such a trial."""
+        return False
+
     def take_decisions(self) -> Sequence[Decision]:
         """Why trials were paused or promoted, for the table: the decisions since the last call.
 

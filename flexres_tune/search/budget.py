@@ -172,6 +172,11 @@ class BudgetSearch(Search):
         self._account.settle(outcome)
         self._inner.tell(outcome)
 
+    def prioritise(self, trial_id: str) -> bool:
+        held = self._held
+        is_next = isinstance(held, Assignment) and held.trial.config.trial_id == trial_id
+        return is_next or self._inner.prioritise(trial_id)
+
     def take_decisions(self) -> Sequence[Decision]:
         return self._inner.take_decisions()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, Search, Step, Workload
@@ -36,6 +37,9 @@ class ListSearch(Search):
 
     def tell(self, outcome: Outcome) -> None:
         pass
+
+    def prioritise(self, trial_id: str) -> bool:
+        return move_to_front(self._queue, [trial for trial in self._queue if trial.config.trial_id == trial_id])
 
 
 class FirstSeedSearch(Search):
@@ -82,6 +86,9 @@ class FirstSeedSearch(Search):
         if config.seed == self._first_seed and outcome.status == TrialStatus.COMPLETED:
             self._release(config.config_id)
 
+    def prioritise(self, trial_id: str) -> bool:
+        return move_to_front(self._firsts, [i for i in self._firsts if self._trials[i].config.trial_id == trial_id])
+
     def _release(self, config_id: str) -> None:
         for position in self._others.pop(config_id, ()):
             if self._is_missing[position]:
@@ -100,3 +107,11 @@ class FirstSeedSearch(Search):
         missing = tuple(self._trials[position] for position in certain)
         num_done = len(self._trials) - sum(self._is_missing)
         return Workload(self._trials, missing, len(certain) + len(following), num_done, num_epochs)
+
+
+def move_to_front(queue: deque[Any], found: Sequence[Any]) -> bool:
+    """Move the entries found in a queue to its front; whether there are any."""
+    for each in found:
+        queue.remove(each)
+    queue.extendleft(reversed(found))
+    return bool(found)

@@ -18,6 +18,7 @@ from functools import cached_property
 
 from flexres_tune.records import Decision, TrialStatus
 from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, PastTrial, Search, Step, Workload
+from flexres_tune.search.lists import move_to_front
 from flexres_tune.spec import PlannedTrial
 
 # Computed rungs: (share of a trial's epochs, share of the group that continues; the last rung keeps what is asked for).
@@ -204,6 +205,13 @@ class RungSearch(Search):
         elif outcome.status != TrialStatus.INTERRUPTED:
             self._fail(index)
         self._explain_complete_rungs(self._candidates[index].group)
+
+    def prioritise(self, trial_id: str) -> bool:
+        """The whole configuration begins next, after those that may continue."""
+        queued = [each for each in self._queue if each.trial.config.trial_id == trial_id]
+        if move_to_front(self._queue, queued):
+            return True
+        return move_to_front(self._new, [i for i in self._new if i == self._owner.get(trial_id)])
 
     def take_decisions(self) -> Sequence[Decision]:
         decisions, self._decisions = self._decisions, []

@@ -77,6 +77,7 @@ class Journal:
         self._rules: dict[str, StoppingRule] = {}  # by ladder
         self._decided: set[tuple[str, int]] = set()  # (trial_id, epoch) with a row of a rule in `decisions`
         self._recorded: set[tuple[str, int, str, str]] = set()  # keys of all rows in `decisions`
+        self._to_stop: set[str] = set()  # running trials that a person wants to end
         self.states: dict[str, TrialState] = {}
         self.lock = threading.RLock()
         self.is_closed = False
@@ -135,6 +136,41 @@ class Journal:
             if self.is_closed or metrics is None or report.status is not None or not self._is_judged(state.planned):
                 return None
             return self._decide(state.planned, metrics.epoch, getattr(metrics, self._spec.metric.name))
+
+    def request_stop(self, trial_id: str) -> bool:
+        """A person wants a running trial to end at its next report; whether it runs."""
+        with self.lock:
+            state = self.states.get(trial_id)
+            is_running = state is not None and state.record is None and not self.is_closed
+            if is_running:
+                self._to_stop.add(trial_id)
+            return is_running
+
+    def must_stop(self, trial_id: str, report: TrialReport) -> bool:
+        """Whether a person has asked for the trial's end, and it has not ended by itself."""
+        return trial_id in self._to_stop and report.status is None
+
+    def record_steering(self, act: str, trial_id: str, who: str) -> None:
+        """Write what a person asked for; about no trial if `trial_id` is empty."""
+        with self.lock:
+            if self.is_closed:
+                return
+            state, now = self.states.get(trial_id), datetime.now(UTC)
+            last = state.history[max(state.history)] if state is not None and state.history else None
+            self._writer.add_decision(
+                Decision(
+                    sweep=self._spec.name,
+                    trial_id=trial_id,
+                    epoch=last.epoch if last else 0,
+                    rung=0,
+                    value=getattr(last, self._spec.metric.name) if last else None,
+                    cutoff=None,
+                    action=f"steer {act}",
+                    ladder=f"steering at {now.isoformat(timespec='milliseconds')}",  # the key: each act has its own row
+                    who=who,
+                    decided_at=now,
+                )
+            )
 
     def record_decision(self, decision: Decision) -> None:
         """Write why the search paused or promoted a trial, unless the tables have it.

@@ -41,6 +41,7 @@ class Signals:
         self._event = threading.Event()
         self._requested_at = 0.0
         self._old: dict[int, object] = {}
+        self.must_reload = False  # the request is a person's, to read the sweep file again
         self._message: str | None = None  # None: the first signal does not end the process
 
     @property
@@ -52,6 +53,12 @@ class Signals:
     def seconds_since(self) -> float:
         """Seconds since the first signal; 0 before it."""
         return time.monotonic() - self._requested_at if self.requested else 0.0
+
+    def request_reload(self) -> None:
+        """Stop the sweep as a signal does, so that the command can start again with the sweep file as it is now."""
+        self.must_reload = True
+        self._requested_at = time.monotonic()
+        self._event.set()
 
     def wait(self, seconds: float) -> bool:
         """Sleep until a signal arrives, at most `seconds`; whether one has arrived."""
