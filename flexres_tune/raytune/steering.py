@@ -48,10 +48,8 @@ class SteeringCallback(DriverSide, tune.Callback):
             if self._journal.request_stop(request.trial_id):
                 return Answer(True, f"trial {request.trial_id} stops after its current epoch")
             running = [id for id, state in self._journal.states.items() if state.record is None]
-            return Answer(
-                False,
-                f"trial {request.trial_id} does not run now, so it cannot be stopped; running: {', '.join(running)}",
-            )
+            which = f"running: {', '.join(running)}" if running else "no trial runs"
+            return Answer(False, f"trial {request.trial_id} does not run now, so it cannot be stopped; {which}")
         if request.act == Act.PRIORITISE:
             if self._search.prioritise(request.trial_id):
                 return Answer(True, f"trial {request.trial_id} starts as soon as there is a free slot")
