@@ -12,6 +12,7 @@ from torch import Tensor
 from flexres_tune.datasets.arrays import fixed_permutation
 from flexres_tune.datasets.sources import find_source
 from flexres_tune.errors import DataError
+from flexres_tune.spec.user_code import CodeName
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def load_dataset(dataset: str, device: torch.device, num_train_images: int | Non
     device = torch.device(device)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())  # "cuda" and "cuda:0" share one copy
-    data = load_whole(dataset, device)
+    data = load_whole(dataset, device, dataset.source.digest if isinstance(dataset, CodeName) else "")
     if num_train_images is None:
         return data
     if not 1 <= num_train_images <= len(data.train):
@@ -63,8 +64,8 @@ def load_dataset(dataset: str, device: torch.device, num_train_images: int | Non
 
 
 @functools.lru_cache(maxsize=2)  # a process uses one data set per trial, and the next trial may use another
-def load_whole(dataset: str, device: torch.device) -> ImageData:
-    """All images of a data set, read once per process."""
+def load_whole(dataset: str, device: torch.device, digest: str = "") -> ImageData:
+    """All images of a data set, read once per process, and again if the code that loads them has another digest."""
     source, path = find_source(dataset)
     arrays, class_names = source.read(path)
 

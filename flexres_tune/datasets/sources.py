@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from flexres_tune.datasets import cifar10, digits, parquet
+from flexres_tune.datasets import cifar10, digits, own, parquet
 from flexres_tune.datasets.arrays import DataShape, ImageArrays
 from flexres_tune.errors import DataError
+from flexres_tune.spec.user_code import CodeName
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,13 @@ SOURCES: Mapping[str, Source] = {
 
 
 def find_source(dataset: str) -> tuple[Source, str]:
-    """The source that `dataset` names, and its path.
+    """The source that `dataset` names, and its path, which is the name itself for own code.
 
     Raises:
         DataError: there is no such source, or the path is missing.
     """
+    if isinstance(dataset, CodeName):
+        return Source(own.describe, own.read), dataset
     name, _, path = dataset.partition(":")
     source = SOURCES.get(name)
     if source is None or source.needs_path != bool(path):

@@ -1,8 +1,9 @@
-"""Export a sweep's best model: `python -m flexres_tune.export best --sweep optim --out best_model`."""
+"""Export a trained model: `python -m flexres_tune.export best --sweep optim --out best_model`."""
 
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,32 +12,40 @@ from flexres_tune import cli
 from flexres_tune.errors import FlexResError
 
 EPILOG = """
-Example:
+Examples:
 
   python -m flexres_tune.export best --sweep optim --out best_model
 
-writes model.safetensors, config.json, load_model.py and model.onnx, each checked on the validation images.
+  python -m flexres_tune.export 0123456789ab-0 --out a_model
+
+writes model.safetensors, config.json, network.py, load_model.py and model.onnx, checked on the validation images.
 """
 PACKAGES = ("safetensors", "onnx", "onnxscript", "onnxruntime")  # of the extra `export`
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
-@app.callback()
-def export() -> None:
-    """Export a trained model from the results folder."""
-
-
 @app.command(epilog=EPILOG)
-def best(
-    sweep: Annotated[str, typer.Option(help="The sweep's name.", show_default=False)],
+def export(
+    trial: Annotated[
+        str, typer.Argument(metavar="best|TRIAL_ID", help="The sweep's best trial, or any trial.", show_default=False)
+    ],
     out: Annotated[str, typer.Option(metavar="FOLDER", help="Folder to write to.", show_default=False)],
+    sweep: Annotated[str | None, typer.Option(help="The sweep's name, for best.", show_default=False)] = None,
     results: Annotated[
         str, typer.Option(metavar="FOLDER|URL", help="Where the results are: a folder, s3://... or gs://...")
     ] = "results",
+    code: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The sweep file's folder, if the trial has own code: export executes it.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Write the best confirmed model; if the sweep has no confirm trials, the best completed one."""
-    from flexres_tune.export.best import find_best
+    """Write a trained model: the best confirmed one, the best completed one if none is confirmed, or a trial's."""
+    from flexres_tune.export.best import find_best, find_trial, read_code
     from flexres_tune.results import open_results
     from flexres_tune.storage import is_remote, make_path
 
@@ -49,9 +58,22 @@ def best(
         raise FlexResError(
             f"--out {out}: must be a local folder, because the files are checked there; copy them afterwards"
         )
+    if (trial == "best") != (sweep is not None):
+        raise FlexResError(
+            "export needs `best --sweep NAME`, or a trial_id without --sweep, but got "
+            f"{trial}{f' and --sweep {sweep}' if sweep else ' without --sweep'}"
+        )
     opened = open_results(results)
     opened.choose(sweep)
-    found = find_best(opened, sweep)
+    found = find_best(opened, sweep) if sweep else find_trial(opened, trial)
+    sweep = found.row["sweep"]
+    if found.config.code:
+        if code is None:
+            raise FlexResError(
+                f"trial {found.config.trial_id} has code of its own, {', '.join(found.config.code)}, which export "
+                "executes; if you trust it, give the folder of its sweep file with --code FOLDER"
+            )
+        found = read_code(found, Path(code))
 
     from flexres_tune.export.files import export_trial
 
@@ -61,7 +83,7 @@ def best(
         f"trial {row['trial_id']} ({row['stage']}), its weights after the last epoch: validation accuracy "
         f"{check.val_accuracy:.2%} here, {row['last_val_accuracy']:.2%} in the tables\n"
         f"model.onnx: logits within {check.largest_difference:.1e} of torch's on {check.num_images:,} validation "
-        f"images\nwritten to {out}: model.safetensors, config.json, load_model.py, model.onnx"
+        f"images\nwritten to {out}: model.safetensors, config.json, network.py, load_model.py, model.onnx"
     )
 
 

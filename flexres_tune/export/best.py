@@ -6,8 +6,11 @@ import json
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+
+import pyarrow.compute as pc
 
 from flexres_tune.analysis.leaderboard import leaderboards, trials_with_metric
 from flexres_tune.errors import Problem, ResultsError
@@ -18,11 +21,12 @@ from flexres_tune.spec import Architecture, TrialConfig
 from flexres_tune.spec.document import format_path
 from flexres_tune.spec.own_model import OwnModel
 from flexres_tune.spec.presets import PRESETS
-from flexres_tune.spec.trial import TRIAL_FIELDS
+from flexres_tune.spec.references import find_references, read_references
+from flexres_tune.spec.trial import OWN_CODE_FIELDS, TRIAL_FIELDS
 from flexres_tune.spec.trial_values import build_config
-from flexres_tune.spec.user_code import Source
+from flexres_tune.spec.user_code import CodeError, Source
 from flexres_tune.storage import AnyPath, parse_json
-from flexres_tune.text import excerpt
+from flexres_tune.text import did_you_mean, excerpt
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,59 @@ def find_best(results: Results, sweep: str) -> BestTrial:
         f"{sweep}: the weights of the best configuration, {leader.config_id}, must be in {path.parent}, but are "
         f"missing. This command trains them:\n{train_command(config_of(rows[0]), path)}"
     )
+
+
+def find_trial(results: Results, trial_id: str) -> BestTrial:
+    """A completed trial by its trial_id, in any sweep of the folder.
+
+    Raises:
+        ResultsError: no such trial, it did not run to its end, or its weights are missing.
+    """
+    trials = results.trials()
+    rows = trials.filter(pc.equal(trials["trial_id"], trial_id)).to_pylist()
+    if not rows:
+        known = did_you_mean(trial_id, trials["trial_id"].unique().to_pylist())
+        raise ResultsError(
+            f"no trial {excerpt(trial_id)} in {results.root}{known}; query sql 'SELECT trial_id FROM trials'"
+        )
+    rows = [row for row in rows if row["status"] == TrialStatus.COMPLETED]
+    if not rows:
+        raise ResultsError(
+            f"trial {trial_id} must have run to its end to be exported, but has not; run its sweep again"
+        )
+    for row in rows:
+        for name in (row["sweep"], row.get("reused_from")):
+            if name and (path := SweepPaths(results.root, name).checkpoint(trial_id)).exists():
+                return BestTrial(row, config_of(row), path)
+    path = SweepPaths(results.root, rows[0]["sweep"]).checkpoint(trial_id)
+    raise ResultsError(
+        f"the weights of trial {trial_id} must be {path}, but are missing: only those of the best configurations are "
+        f"kept. This command trains them:\n{train_command(config_of(rows[0]), path)}"
+    )
+
+
+def read_code(found: BestTrial, folder: Path) -> BestTrial:
+    """The trial with the source of its own code, read from files relative to `folder`.
+
+    Raises:
+        ResultsError: a source differs from the one that the trial was trained with.
+        CodeError: a source cannot be read.
+    """
+    config = found.config
+    if not config.code:
+        return found
+    fields = {key: config.model.name if key == "model" else getattr(config, key) for key in OWN_CODE_FIELDS}
+    code, findings = read_references(find_references({"base": fields}), folder, allow_any=True)
+    if findings:
+        raise CodeError(findings[0][1])
+    for name, source in config.code.items():
+        if name not in code or code[name].digest != source.digest:
+            raise ResultsError(
+                f"{name}: must be the code that trial {config.trial_id} was trained with (digest {source.digest}), but "
+                f"was changed since (digest {code[name].digest if name in code else 'none'}); restore that version"
+            )
+    values = config.to_dict() | {"code": {name: code[name].model_dump(mode="json") for name in config.code}}
+    return replace(found, config=TrialConfig.model_validate(values))
 
 
 def config_of(row: Mapping[str, Any]) -> TrialConfig:

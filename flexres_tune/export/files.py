@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import logging
+import math
 import runpy
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -21,7 +24,10 @@ from flexres_tune.datasets import load_dataset
 from flexres_tune.datasets.images import ImageData
 from flexres_tune.errors import CheckpointError, StorageError, describe_os_error
 from flexres_tune.export.best import BestTrial
-from flexres_tune.models import build_model
+from flexres_tune.models import ResNet, blocks, build_model
+from flexres_tune.spec import Architecture, list_layers
+from flexres_tune.spec.own_model import OwnModel
+from flexres_tune.spec.parameters import EXPANSION, IMAGE_CHANNELS
 from flexres_tune.storage import atomic_write, atomic_write_bytes, atomic_write_text
 from flexres_tune.text import excerpt
 from flexres_tune.training.checkpoint import load_checkpoint
@@ -29,17 +35,42 @@ from flexres_tune.training.checkpoint import load_checkpoint
 TOLERANCE = 1e-4  # largest permitted difference between a logit of an exported file and of the trained model
 _BATCH = 250  # images per forward pass of the check
 _LOADER = '''\
-"""load_model()(images (B, 3, {size}, {size}) in [0, 1]) -> logits (B, {classes}), with the weights in this folder."""
-import json, pathlib, torch
-from flexres_tune.models import build_model
+"""load_model()(images (B, 3, {size}, {size}) in [0, 1]) -> logits (B, {classes}); needs only torch and safetensors."""
+import json, pathlib, runpy, torch
 from safetensors.torch import load_file
 def load_model(folder=pathlib.Path(__file__).parent):
     config = json.loads((folder / "config.json").read_text())
-    model = build_model(config["architecture"], len(config["class_names"]), config["image_size"]).eval()
+    model = runpy.run_path(str(folder / "network.py"))["build"](config).eval()
     model.load_state_dict(load_file(folder / "model.safetensors"))
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
     model.register_forward_pre_hook(lambda _, images: ((images[0] - mean) / std,))
     return model
+'''
+_RESNET = '''\
+"""The network of config.json: build(config) -> torch module with new weights."""
+{imports}
+EXPANSION, IMAGE_CHANNELS = {expansion}, {image_channels}
+
+
+{blocks}
+
+{resnet}
+
+def build(config):
+    """A new network of the exported shape."""
+    return ResNet(SimpleNamespace(**config["architecture"]), len(config["class_names"]), config["num_features"])
+'''
+_OWN = '''\
+"""The network of config.json, built by the code in code/: build(config) -> torch module with new weights."""
+import importlib, pathlib, sys
+def build(config):
+    """A new network of the exported shape; imports {target}."""
+    sys.path.insert(0, str(pathlib.Path(__file__).parent / "code"))
+    try:
+        builder = getattr(importlib.import_module({module!r}), {name!r})
+    finally:
+        del sys.path[0]
+    return builder(**config["arguments"])
 '''
 
 
@@ -97,14 +128,15 @@ def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
         with tempfile.TemporaryDirectory(prefix=".export_", dir=out) as folder:
             new = Path(folder)
             _write_weights(network, new / "model.safetensors")
-            atomic_write_text(
-                new / "config.json", json.dumps(_description(best, sweep, data, mean, std), indent=1) + "\n"
-            )
+            description = _description(best, sweep, data, mean, std)
+            atomic_write_text(new / "config.json", json.dumps(description, indent=1) + "\n")
+            _write_network(best.config.model, new)
             atomic_write_text(new / "load_model.py", _LOADER.format(size=data.image_size, classes=data.num_classes))
             _write_onnx(model, data, new / "model.onnx")
             check = _check(model, data, new)
+            shutil.rmtree(out / "code", ignore_errors=True)
             for path in sorted(new.glob("[!.]*")):
-                if path.is_file():
+                if path.name != "__pycache__":
                     path.replace(out / path.name)
         return check
     except StorageError as error:
@@ -116,19 +148,48 @@ def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
 
 def _description(best: BestTrial, sweep: str, data: ImageData, mean: Tensor, std: Tensor) -> dict[str, Any]:
     row = best.row
+    model = best.config.model
+    shape = (data.num_classes, data.image_size)
+    if isinstance(model, OwnModel):
+        network = {"code": model.name, "arguments": model.arguments(*shape)}
+    else:
+        pool = next(layer for layer in list_layers(model, *shape) if layer.name == "pool")
+        network = {"architecture": model.model_dump(mode="json"), "num_features": math.prod(pool.shape)}
     measured = ("best_val_accuracy", "last_val_accuracy", "test_accuracy", "num_parameters", "git_commit", "versions")
     return {
         "sweep": sweep,
         "trial_id": row["trial_id"],
         "stage": row["stage"],
-        "architecture": best.config.model.model_dump(mode="json"),
+        **network,
         "image_size": data.image_size,
         "class_names": list(data.class_names),
         "mean": mean.tolist(),
         "std": std.tolist(),
-        "training": best.config.to_dict(),
+        "training": {name: value for name, value in best.config.to_dict().items() if name != "code"},
         "measured": {name: row[name] for name in measured},
     }
+
+
+def _write_network(model: Architecture | OwnModel, folder: Path) -> None:
+    """network.py, which needs no flexres_tune: our source of the ResNet, or a call of the own code copied to code/."""
+    if not isinstance(model, OwnModel):
+        imports, body = inspect.getsource(blocks).split("from flexres_tune.spec.parameters import EXPANSION\n")
+        imports = imports.split("from __future__ import annotations\n")[1].strip()
+        text = _RESNET.format(
+            imports=f"from __future__ import annotations\n\n{imports}\nfrom types import SimpleNamespace\n",
+            expansion=EXPANSION,
+            image_channels=IMAGE_CHANNELS,
+            blocks=body.strip() + "\n",
+            resnet=inspect.getsource(ResNet).replace("architecture: Architecture", "architecture: SimpleNamespace"),
+        )
+        return atomic_write_text(folder / "network.py", text)
+    source = model.code.source
+    for name, content in source.files:
+        (folder / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(folder / "code" / name, content)
+    place, _, name = source.target.rpartition(":")
+    module = place.removesuffix(".py").replace("/", ".")
+    return atomic_write_text(folder / "network.py", _OWN.format(target=source.target, module=module, name=name))
 
 
 def _write_weights(network: nn.Module, path: Path) -> None:
@@ -140,6 +201,7 @@ def _write_weights(network: nn.Module, path: Path) -> None:
 
 def _write_onnx(model: nn.Module, data: ImageData, path: Path) -> None:
     example = data.val.images[:2].float() / 255
+    mean, std = model.mean.flatten(), model.std.flatten()  # which the graph itself subtracts and divides by
     with atomic_write(path) as temporary, _quiet():
         program = torch.onnx.export(
             model,
@@ -150,6 +212,9 @@ def _write_onnx(model: nn.Module, data: ImageData, path: Path) -> None:
             dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
             verbose=False,
         )
+        metadata = {"class_names": list(data.class_names), "mean": mean.tolist(), "std": std.tolist()}
+        for key, value in metadata.items():
+            program.model.metadata_props[key] = json.dumps(value)
         program.save(temporary, external_data=False)
 
 

@@ -1,5 +1,6 @@
 """The ResNet family as torch modules."""
 
+from flexres_tune.models import blocks
 from flexres_tune.models.resnet import ResNet, build_model
 
-__all__ = ["ResNet", "build_model"]
+__all__ = ["ResNet", "blocks", "build_model"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,9 @@ def build_model(
     """
     if isinstance(architecture, OwnModel):
         return architecture.build(num_classes, image_size)
-    return ResNet(parse_architecture(architecture), num_classes, image_size)
+    parsed = parse_architecture(architecture)
+    layers = {layer.name: layer for layer in list_layers(parsed, num_classes, image_size)}  # raises ArchitectureError
+    return ResNet(parsed, num_classes, math.prod(layers["pool"].shape))
 
 
 class ResNet(nn.Module):
@@ -37,13 +40,15 @@ class ResNet(nn.Module):
 
     Layer i is B_i blocks of C_i channels; the first block of every layer but the first has stride 2. Convolutions
     are initialised from N(0, 2 / fan_out) (He et al. 2015, Delving Deep into Rectifiers, eq. 14), batch norms with
-    weight 1 and bias 0, linear layers with torch's default.
+    weight 1 and bias 0, linear layers with torch's default. `export` copies this class and blocks.py into a file.
+
+    Args:
+        num_features: numbers per image that the pool returns, for the head.
     """
 
-    def __init__(self, architecture: Architecture, num_classes: int = 10, image_size: int = 32):
+    def __init__(self, architecture: Architecture, num_classes: int, num_features: int):
         super().__init__()
         a = architecture
-        layers = {layer.name: layer for layer in list_layers(a, num_classes, image_size)}  # raises ArchitectureError
         preact = a.block == "preact"
         channels = a.stem_channels
         # pre-activation: the first block normalises the stem's output itself
@@ -62,8 +67,7 @@ class ResNet(nn.Module):
         self.extra_conv = conv_norm(channels, a.extra_conv, 3, relu=True) if a.extra_conv else None
         self.pool = nn.AvgPool2d(a.pool_size)
 
-        channels, height, width = layers["pool"].shape
-        widths = (channels * height * width, *a.head, num_classes)
+        widths = (num_features, *a.head, num_classes)
         linears = [
             [*([nn.Dropout(p)] if p else []), nn.Linear(c_in, c_out)]
             for p, c_in, c_out in zip(a.dropout, widths[:-1], widths[1:], strict=True)

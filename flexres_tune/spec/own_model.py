@@ -77,17 +77,21 @@ class OwnModel(BaseModel):
         """
         from torch import nn
 
-        given = {"num_classes": num_classes, "image_size": image_size}
-        accepted = {key: value for key, value in given.items() if _takes(self.code, key)}
-        if problem := signature_problem(self.code, **accepted, **self.values):
+        arguments = self.arguments(num_classes, image_size)
+        if problem := signature_problem(self.code, **arguments):
             raise CodeError(problem)
         try:
-            network = self.code.load()(**accepted, **self.values)
+            network = self.code.load()(**arguments)
         except Exception as error:
             raise CodeError(f"{self._call} must build a model, but raised {describe_error(error)}") from error
         if not isinstance(network, nn.Module):
             raise CodeError(f"{self._call} must return a torch.nn.Module, but returned a {type(network).__name__}")
         return network
+
+    def arguments(self, num_classes: int, image_size: int) -> dict[str, Any]:
+        """What the callable is called with: the sweep's values, and of the other two what it takes."""
+        given = {"num_classes": num_classes, "image_size": image_size}
+        return {key: value for key, value in given.items() if _takes(self.code, key)} | self.values
 
     @property
     def _call(self) -> str:

@@ -16,6 +16,7 @@ from flexres_tune import cli
 from flexres_tune.errors import FlexResError
 
 if TYPE_CHECKING:
+    from flexres_tune.spec import SweepSpec
     from flexres_tune.submit.client import RunClient
 
 EPILOG = """
@@ -68,7 +69,8 @@ def submit(
     from flexres_tune.text import plural
 
     _check_options(ctx.params, ctx.args)
-    name = _read_name(sweep) if attach or fetch or stop else _check_sweep(sweep, ctx.args)
+    spec = None if attach or fetch or stop else _check_sweep(sweep, ctx.args)
+    name = spec.name if spec else _read_name(sweep)
     head = HeadNode(read_cluster_file(cluster, python, storage))
     console = make_console()
 
@@ -83,7 +85,7 @@ def submit(
         elif attach:
             status = client.attach(last)
         else:
-            archive, sweep_sent = _send_code(client, sweep)
+            archive, sweep_sent = _send_code(client, sweep, _code_files(sweep, spec) if spec else [])
             if fetch:
                 num_files = client.fetch(archive, into, checkpoints)
                 show(f"{into / name}: {plural(num_files, 'file')}; next: {leaderboard_command(SweepPaths(into, name))}")
@@ -120,8 +122,8 @@ def _check_options(params: dict[str, Any], args: list[str]) -> None:
         raise FlexResError("--checkpoints and --into need --fetch")
 
 
-def _check_sweep(sweep: Path, args: list[str]) -> str:
-    """Check the options for `run` and the whole sweep file before anything is sent; returns the sweep's name."""
+def _check_sweep(sweep: Path, args: list[str]) -> SweepSpec:
+    """Check the options for `run` and the whole sweep file before anything is sent; returns the sweep."""
     from flexres_tune.run.__main__ import app as run_app
     from flexres_tune.spec import load_sweep
 
@@ -129,7 +131,8 @@ def _check_sweep(sweep: Path, args: list[str]) -> str:
     for name, message in REFUSED_OPTIONS.items():
         if params[name]:
             raise FlexResError(message)
-    return load_sweep(str(sweep), profile=params["profile"], overrides=tuple(params["set_"] or ())).name
+    overrides, allow_code = tuple(params["set_"] or ()), params["allow_code"]
+    return load_sweep(str(sweep), profile=params["profile"], overrides=overrides, allow_code=allow_code)
 
 
 def _read_name(sweep: Path) -> str:
@@ -143,14 +146,30 @@ def _read_name(sweep: Path) -> str:
     return name
 
 
-def _send_code(client: RunClient, sweep: Path) -> tuple[str, str]:
+def _code_files(sweep: Path, spec: SweepSpec) -> list[Path]:
+    """Files of the user's own code that the sweep names, which the head finds in the same place beside the sweep file.
+
+    Raises FlexResError if one is outside of the sweep file's folder.
+    """
+    files = {
+        Path(source.folder, name): reference for reference, source in spec.code.items() for name, _ in source.files
+    }
+    for path, reference in files.items():
+        if not path.is_relative_to(sweep.resolve().parent):
+            raise FlexResError(
+                f"{reference}: must be in the folder of {sweep} to be sent, but is {path}; move it there"
+            )
+    return sorted(files)
+
+
+def _send_code(client: RunClient, sweep: Path, code: list[Path]) -> tuple[str, str]:
     """Send the working tree to the head's home; returns the archive's name, and the sweep file's path in it."""
     from flexres_tune.submit.bundle import pack_tree
 
     name = f".flexres_tune-{secrets.token_hex(6)}.zip"
     with tempfile.TemporaryDirectory(prefix="flexres_tune_") as folder:
         archive = Path(folder) / name
-        bundle = pack_tree(Path(flexres_tune.__file__).parents[1], sweep, archive)
+        bundle = pack_tree(Path(flexres_tune.__file__).parents[1], sweep, archive, code)
         size = f"{bundle.num_files} files ({bundle.num_bytes / 1e3:,.0f} kB)"
         client.show(f"{client.sweep}: sending {size} to cluster {client.head.cluster.name}")
         client.head.put(archive, f"~/{name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,10 @@ def list_tree(root: Path) -> list[Path]:
     return sorted(path for path in found if not is_hidden(path))
 
 
-def pack_tree(root: Path, sweep: Path, archive: Path) -> Bundle:
+def pack_tree(root: Path, sweep: Path, archive: Path, code: Iterable[Path] = ()) -> Bundle:
     """Write the archive. It is a zip because Python can import from one, which is how the head unpacks it.
+
+    `code` are the files of the user's own that the sweep names; they keep their place relative to the sweep file.
 
     Raises FlexResError if the folder has no package, or more than MAX_BYTES to send.
     """
@@ -52,6 +55,9 @@ def pack_tree(root: Path, sweep: Path, archive: Path) -> Bundle:
     else:  # a file from another folder must not replace one of this working tree
         sweep_name = f"{OTHER_SWEEPS}/{sweep.name}"
     files[sweep_name] = sweep
+    folder = sweep.resolve().parent
+    for path in code:
+        files[(Path(sweep_name).parent / path.resolve().relative_to(folder)).as_posix()] = path
     sizes = {name: path.stat().st_size for name, path in files.items()}
     if sum(sizes.values()) > MAX_BYTES:
         largest = max(sizes, key=sizes.__getitem__)

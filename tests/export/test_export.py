@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from datetime import UTC, datetime
 
@@ -28,6 +29,7 @@ from flexres_tune.spec import TrialConfig
 from flexres_tune.train import app as train_app
 from flexres_tune.training import Checkpointer, choose_execution, fit
 from flexres_tune.training.checkpoint import KEYS, save_checkpoint
+from flexres_tune.trial_options import read_config
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -85,6 +87,65 @@ def test_exported_files_give_the_trained_models_logits(paths, run, tmp_path, cha
     description = json.loads((out / "config.json").read_text())
     assert TrialConfig.model_validate(description["training"]) == config and description["trial_id"] == config.trial_id
     assert len((out / "load_model.py").read_text().splitlines()) <= 12
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["class_names"]) == list(data.class_names)
+    assert json.loads(metadata["mean"]) == description["mean"] and json.loads(metadata["std"]) == description["std"]
+    assert_loads_without_this_project(out, images, logits)
+
+
+def assert_loads_without_this_project(out, images, logits):
+    """load_model.py gives the logits in a process that cannot import flexres_tune."""
+    torch.save((images, logits), out / "expected.pt")
+    code = (
+        "import runpy, sys, torch; images, logits = torch.load('expected.pt')\n"
+        "assert (runpy.run_path('load_model.py')['load_model']()(images) - logits).abs().max() < 1e-5\n"
+        "assert 'flexres_tune' not in sys.modules and 'ray' not in sys.modules"
+    )
+    blocked = out / "blocked" / "flexres_tune"
+    blocked.mkdir(parents=True)
+    (blocked / "__init__.py").write_text("raise ImportError('not needed')")
+    environment = os.environ | {"PYTHONPATH": str(blocked.parent)}
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=out, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_any_trial_is_exported_by_its_id(trained, paths, tmp_path):
+    other = make(0.5)
+    write(paths, other, 0.99)  # better, but without its weights
+    arguments = ["--out", tmp_path / "out", "--results", paths.root]
+    assert invoke(app, make(0.01).trial_id, *arguments).exit_code == 0
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["trial_id"] == make(0.01).trial_id
+    done = invoke(app, other.trial_id, *arguments)
+    assert done.exit_code == 2 and "python -m flexres_tune.train" in done.output
+    assert "no trial" in invoke(app, "no-such-trial", *arguments).output
+    assert "needs `best --sweep NAME`" in invoke(app, "best", *arguments).output
+
+
+def test_trial_with_own_code_is_exported_with_it(paths, tmp_path):
+    for package in ("safetensors", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    (tmp_path / "export_nets.py").write_text(
+        "from torch import nn\n\ndef build(num_classes, width):\n"
+        "    return nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                         nn.Linear(width, num_classes))\n"
+    )
+    texts = {"model": str(tmp_path / "export_nets.py:build"), "dataset": "digits", "epochs": "1"}
+    config, _ = read_config(texts, 10_000, ["model.width=4"])
+    data = load_dataset("digits", torch.device("cpu"))
+    checkpointer = Checkpointer(paths.checkpoint(config.trial_id))
+    (metrics,) = fit(config, data, choose_execution(config, torch.device("cpu")), checkpointer)
+    write(paths, config, metrics.val_accuracy)
+    out = tmp_path / "out"
+    arguments = [config.trial_id, "--out", out, "--results", paths.root]
+    assert "export executes" in invoke(app, *arguments).output and not out.exists()
+    done = invoke(app, *arguments, "--code", tmp_path)
+    assert done.exit_code == 0, done.output
+    images = data.test.images[:7].float() / 255
+    with torch.inference_mode():
+        logits = runpy.run_path(str(out / "load_model.py"))["load_model"](out)(images)
+    assert_loads_without_this_project(out, images, logits)
+    (tmp_path / "export_nets.py").write_text("raise SystemExit('edited')")
+    assert "was changed since" in invoke(app, *arguments, "--code", tmp_path).output
 
 
 def test_checkpoint_with_code_in_it_is_not_run_and_nothing_is_written(paths, run, tmp_path):
@@ -119,7 +180,7 @@ def test_export_on_a_full_disk_leaves_the_old_files_and_nothing_else(trained, pa
     arguments = ["best", "--sweep", "demo", "--out", out, "--results", paths.root]
     assert invoke(app, *arguments).exit_code == 0
     old = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert sorted(old) == ["config.json", "load_model.py", "model.onnx", "model.safetensors"]
+    assert sorted(old) == ["config.json", "load_model.py", "model.onnx", "model.safetensors", "network.py"]
     (out / "config.json").write_text("{}")  # so that a file that is replaced would be seen
     old["config.json"] = b"{}"
     fill_disk(small_disk, leave=len(old["model.safetensors"]) + 50_000)  # room for the weights, not for model.onnx
