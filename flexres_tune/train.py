@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,12 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from flexres_tune import cli
-from flexres_tune.errors import DivergedError
+from flexres_tune.errors import DivergedError, FlexResError
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.spec.trial import OWN_CODE_FIELDS, TrialConfig
+from flexres_tune.spec.user_code import CodeName, read_source
 from flexres_tune.storage import AnyPath, make_path
-from flexres_tune.text import plural
-from flexres_tune.trial_options import read_config, with_options
+from flexres_tune.text import join_words, plural
+from flexres_tune.trial_options import read_config, read_own_values, with_options
 
 if TYPE_CHECKING:
     from flexres_tune.records import EpochMetrics
@@ -59,13 +61,48 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An argument of your own code: model.width=64; repeatable."),
     ] = None,
+    check: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[FIELD=]FILE.py:NAME", help="Check that your own code keeps its contract; train nothing."
+        ),
+    ] = None,
     **fields: str | None,
 ) -> None:
     """Train one trial: prints a line per epoch, and at the end the accuracy on validation and test images."""
+    if check is not None:
+        raise typer.Exit(check_code_of_user(check, set_ or ()))
     config, num_parameters = read_config({"model": model, **fields}, max_parameters, set_ or ())
     raise typer.Exit(
         run_trial(config, num_parameters, make_path(checkpoint) if checkpoint else None, device, num_threads)
     )
+
+
+def check_code_of_user(text: str, own_values: Sequence[str]) -> int:
+    """`--check`: print a line per rule of the contract; returns the exit status.
+
+    Raises:
+        FlexResError: the code cannot be found or imported, or it is not known what it is for.
+    """
+    from flexres_tune.training.contracts import check_contract, guess_field
+
+    field, equals, reference = text.rpartition("=")
+    if equals and field not in OWN_CODE_FIELDS:
+        raise FlexResError(f"--check: must be for {join_words(OWN_CODE_FIELDS)}, but got {field[:50]!r}")
+    source = read_source(reference, field or "model", Path(), allow_any=True)
+    if source is None:
+        raise FlexResError(f"--check: must name code, FILE.py:NAME or PACKAGE.MODULE:NAME, but got {reference[:100]!r}")
+    code = CodeName(reference, source)
+    field = field or guess_field(code)
+    values = {
+        key.partition(".")[2]: value for key, value in read_own_values(own_values).items() if key.startswith(field)
+    }
+    checks = check_contract(field, code, values)
+    print(f"{reference} as {field}")
+    for each in checks:
+        found = each.problem or each.note
+        print(f"{'FAILS' if each.problem else 'ok   '} {each.rule}{f': {found}' if found else ''}")
+    return cli.EXIT_FAILED if any(each.problem for each in checks) else 0
 
 
 def run_trial(

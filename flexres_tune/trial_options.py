@@ -82,7 +82,7 @@ def read_config(
     values = {
         name if name in TrialConfig.model_fields else f"model.{name}": value
         for name, value in read_options(texts).items()
-    } | _read_own_values(own_values)
+    } | read_own_values(own_values)
     if not any(key.partition(".")[0] == "model" for key in values):
         message = f"must be given, or else --blocks and --channels; presets: {', '.join(PRESETS)}"
         raise SpecError([Problem("--model", message)])
@@ -131,7 +131,12 @@ def option_name(path: tuple) -> str:
     return f"--{parts[of_model].replace('_', '-')}" if parts else ""
 
 
-def _read_own_values(texts: Sequence[str]) -> dict[str, Any]:
+def read_own_values(texts: Sequence[str]) -> dict[str, Any]:
+    """`--set model.width=64` and the like as values by key.
+
+    Raises:
+        SpecError: another form.
+    """
     values = {}
     for text in texts:
         key, equals, value = text.partition("=")
