@@ -101,16 +101,16 @@ class AdaptiveIntervals:
 class _Calibration:
     """Simulated confirmations of equal configurations: p values that t tests would give, two-sided.
 
-    of_means: that a configuration's mean is its true one, ascending. smallest: the smallest of the comparisons of each
-    draw, ascending.
+    of_mean: below which 5 % are of those that a configuration's mean is its true one. smallest: the smallest of the
+    comparisons of each draw, ascending.
     """
 
-    of_means: np.ndarray
+    of_mean: float
     smallest: np.ndarray  # (NUM_DRAWS,)
 
     def mean_t(self, freedom: int) -> float:
         """Half the width of a mean's interval in units of its standard error; at least that of the t interval."""
-        return _t_of(min(1 - LEVEL, _quantile(self.of_means)), freedom)
+        return _t_of(min(1 - LEVEL, self.of_mean), freedom)
 
     def difference_t(self, freedom: int) -> float:
         """The same of a difference, for all comparisons together."""
@@ -136,7 +136,7 @@ def _quantile(p_values: np.ndarray) -> float:
     return float(p_values[math.floor((1 - LEVEL) * len(p_values))]) if len(p_values) else 1 - LEVEL
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _calibrate(group_sizes: tuple[int, ...], num_runs: int, counts_screening: bool) -> _Calibration:
     """Simulate confirmations of sum(group_sizes) candidates, `num_runs` runs altogether; the same each time.
 
@@ -157,7 +157,7 @@ def _calibrate(group_sizes: tuple[int, ...], num_runs: int, counts_screening: bo
     everything = (sums + screened) / np.maximum(counts + counts_screening, 1)
     largest = _largest_difference(everything, means, counts, groups) / np.maximum(deviation, 1e-12)
     smallest = 2 * special.stdtr(np.maximum(freedom, 1), -largest)
-    return _Calibration(np.sort(of_means[usable[:, None] & has_run]), np.sort(smallest[usable]))
+    return _Calibration(_quantile(np.sort(of_means[usable[:, None] & has_run])), np.sort(smallest[usable]))
 
 
 def _allocate(

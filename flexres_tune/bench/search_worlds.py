@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -71,9 +71,9 @@ class World:
             curves[index, :, rng.integers(0, self.epochs) :] = np.nan
             finals[index] = -np.inf
 
+        @cache
         def expected_score(index: int) -> float:
-            normal = np.random.default_rng(0).standard_normal((500, 1 + self.epochs))
-            normal = sd[index] * np.concatenate([normal, -normal])  # antithetic, so that the mean luck is 0
+            normal = sd[index] * _normal(1 + self.epochs)
             runs = 0.1 + (finals[index] - 0.1 + normal[:, :1]) * rise[index] + normal[:, 1:] / 2
             return float(runs.max(axis=1).mean())
 
@@ -84,6 +84,13 @@ class World:
             return rng.standard_normal(n)
         distance = np.subtract.outer(np.arange(n), np.arange(n)) / self.neighbours
         return np.linalg.cholesky(np.exp(-(distance**2)) + 1e-6 * np.eye(n)) @ rng.standard_normal(n)
+
+
+@cache
+def _normal(n: int) -> np.ndarray:
+    """Normal numbers in antithetic pairs, so that each column's mean is 0; (500, n)."""
+    half = np.random.default_rng(0).standard_normal((250, n))
+    return np.concatenate([half, -half])
 
 
 @dataclass(frozen=True)
