@@ -306,18 +306,41 @@ def write_block(file: Path, bench: SearchBench) -> None:
     replace_block(file, MARKERS, to_markdown(bench))
 
 
+TABLES = (
+    ("best", "points_lost"),
+    ("level", "within"),
+    ("order", "wrongly_ordered"),
+    ("called_different", "covered"),
+    ("epochs", "wall_epochs"),
+)
+"""The figures of each cell of the tables in Markdown."""
+
+
 def to_markdown(bench: SearchBench) -> str:
-    """One table per world, with the columns that its question has."""
+    """For each question, tables with a row per policy and a column per world; a cell holds two figures."""
     lines = [
         f"Simulated by `{bench.command}` on {bench.date}: {bench.num_draws:,} sweeps each, mean ± standard error.",
         "",
         *(f"- {line}." for line in LEGEND),
     ]
-    for world, rows in itertools.groupby(bench.rows, key=lambda row: row.world):
-        table = list(rows)
-        names = [name for name in HEADINGS if any(name in row.figures for row in table)]
-        lines += ["", f"**{world}**", "", f"| policy | {' | '.join(HEADINGS[name] for name in names)} |"]
-        lines.append("|---|" + "--:|" * len(names))
-        for row in table:
-            lines.append(f"| {row.policy} | {' | '.join(_cell(name, row.figures.get(name)) for name in names)} |")
+    has_levels = {row.world: "level" in row.figures for row in bench.rows}
+    for question in (False, True):
+        rows = [row for row in bench.rows if has_levels[row.world] == question]
+        for names in TABLES:
+            if rows and any(names[0] in row.figures for row in rows):
+                lines += ["", *_pivot(rows, names)]
     return "\n".join([*lines, ""])
+
+
+def _pivot(rows: Sequence[PolicyRow], names: Sequence[str]) -> list[str]:
+    """A Markdown table: policies down, worlds across."""
+    found = {(row.policy, row.world): row.figures for row in rows}
+    policies, worlds = dict.fromkeys(row.policy for row in rows), dict.fromkeys(row.world for row in rows)
+    title = "; ".join(HEADINGS[name] for name in names)
+    lines = [f"| {title} | {' | '.join(worlds)} |", "|---|" + "--:|" * len(worlds)]
+    for policy in policies:
+        figures = [found.get((policy, world), {}) for world in worlds]
+        texts = ["; ".join(filter(None, (_cell(name, each.get(name)) for name in names))) for each in figures]
+        if any(texts):
+            lines.append(f"| {policy} | {' | '.join(texts)} |")
+    return lines
