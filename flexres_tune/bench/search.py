@@ -17,8 +17,8 @@ import numpy as np
 
 from flexres_tune.analysis.adaptive_intervals import AdaptiveIntervals
 from flexres_tune.bench.note import replace_block
-from flexres_tune.bench.search_policies import LEVEL_POLICIES, POLICIES, Policy, Run, Setup
-from flexres_tune.bench.search_worlds import WORLDS, Draw, RecordedWorld, World
+from flexres_tune.bench.search_policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Policy, Run, Setup
+from flexres_tune.bench.search_worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
 from flexres_tune.errors import FlexResError
 from flexres_tune.text import did_you_mean
 
@@ -31,7 +31,7 @@ CHUNK = 25  # sweeps that one process simulates at a time
 class Verdict:
     """One simulated sweep, judged: shares are fractions, and None means that the policy or the world has none."""
 
-    best: float  # whether the named configuration is the best one
+    best: float | None  # whether the named configuration is the best one; None: any might be
     points_lost: float | None  # by which it is worse than the best one; None: none is named, because all diverged
     epochs: float
     wall_epochs: float  # until the last trial has ended, in units of an epoch
@@ -119,7 +119,7 @@ def bench_search(
     Raises:
         FlexResError: there is no policy of that name.
     """
-    _check("--policy", policies, POLICIES | LEVEL_POLICIES)
+    _check("--policy", policies, POLICIES | SURFACE_POLICIES | LEVEL_POLICIES)
     tasks = [
         _Task(name, world, tuple(policies), min(CHUNK, num_draws - start), (seed, *name.encode(), start))
         for name, world in worlds.items()
@@ -142,6 +142,8 @@ def _check(option: str, names: Sequence[str], known: Mapping[str, Any]) -> None:
 
 def policies_of(world: World | RecordedWorld) -> Mapping[str, Policy]:
     """The policies that answer the question of a world."""
+    if isinstance(world, SurfaceWorld):
+        return SURFACE_POLICIES
     return LEVEL_POLICIES if world.num_levels > 1 else POLICIES
 
 
@@ -163,8 +165,11 @@ def _simulate(task: _Task) -> dict[str, list[Verdict]]:
     chosen = {key: each for key, each in policies_of(world).items() if key in (task.policies or (key,))}
     found: dict[str, list[Verdict]] = {key: [] for key in chosen}
     for _ in range(task.num_draws):
-        draw, order = world.draw(rng), rng.permutation(len(world.levels))
+        seed, order = rng.integers(2**63), rng.permutation(world.num_listed)
+        draw = world.draw(np.random.default_rng(seed))
         for key, policy in chosen.items():
+            if draw.add_config is not None:
+                draw = world.draw(np.random.default_rng(seed))  # without what the last policy has added
             found[key].append(judge(policy.run(setup, draw, order), draw, world.levels))
     return found
 
@@ -179,7 +184,7 @@ def judge(run: Run, draw: Draw, levels: np.ndarray) -> Verdict:
     if not means:
         return Verdict(0.0, None, run.epochs, run.wall_epochs, None, None, None, None, None, None)
     named = max(means, key=lambda index: (means[index], -index))
-    best = draw.finals.max()
+    best = draw.finals.max() if draw.optimum is None else draw.optimum
     intervals = _intervals(run, levels)
     different = None if intervals is None else _called_different(intervals, means, levels)
     wrong = [draw.finals[better] <= draw.finals[worse] for better, worse in different or ()]
@@ -194,7 +199,12 @@ def judge(run: Run, draw: Draw, levels: np.ndarray) -> Verdict:
         ranked = sorted(leaders, key=lambda each: -means[leaders[each]])
         order = float(ranked == sorted(range(num_levels), key=lambda each: -true[each]))
     return Verdict(
-        *(float(draw.finals[named] == best), 100 * (best - draw.finals[named]), run.epochs, run.wall_epochs),
+        *(
+            None if draw.optimum else float(draw.finals[named] == best),
+            100 * (best - draw.finals[named]),
+            run.epochs,
+            run.wall_epochs,
+        ),
         called_different=None if different is None else float(bool(different)),
         wrongly_ordered=None if different is None else sum(wrong) / max(1, num_compared),
         covered=None if intervals is None else _share_covered(intervals, run, draw),

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -18,12 +18,13 @@ import numpy as np
 from flexres_tune.bench.search_worlds import Draw
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.adaptive import AdaptiveConfirmation
-from flexres_tune.search.base import WAIT, Assignment, History, Outcome, PastTrial, Search
+from flexres_tune.search.base import WAIT, Assignment, History, Outcome, PastTrial, Search, Step
 from flexres_tune.search.confirmation import best_configs
 from flexres_tune.search.early_stopping import AshaRule, StoppingRule
 from flexres_tune.search.lists import ListSearch
 from flexres_tune.search.rungs import Candidate, Rung, RungSearch, make_asha_rungs, make_brackets, make_rungs
-from flexres_tune.spec import PlannedTrial
+from flexres_tune.search.tpe import TpeSearch
+from flexres_tune.spec import PlannedTrial, SweepSpec
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,6 @@ class Setup:
         screened = tuple(candidate(index, range(1)) for index in indices)
         fresh = tuple(candidate(index, range(1, 1 + num_fresh)) for index in indices)
         return cls(screened, fresh, epochs, slots)
-
-    @property
-    def group_sizes(self) -> Counter[Hashable]:
-        return Counter(each.group for each in self.candidates)
 
 
 @dataclass
@@ -143,6 +140,10 @@ class Run:
     wall_epochs: int
 
 
+_Screen = tuple[Search, StoppingRule | None]
+_ScreenFactory = Callable[[Setup, Sequence[Candidate], Draw], _Screen]
+
+
 @dataclass(frozen=True)
 class Policy:
     """A way to screen and a way to confirm.
@@ -153,7 +154,7 @@ class Policy:
     completed run of the screening counts in the mean that names the best, and in the allocation.
     """
 
-    screen: Callable[[Setup, Sequence[Candidate]], tuple[Search, StoppingRule | None]]
+    screen: _ScreenFactory
     pauses: bool = False
     top: int = 1
     num_runs: int = 0
@@ -163,7 +164,7 @@ class Policy:
     def run(self, setup: Setup, draw: Draw, order: Sequence[int]) -> Run:
         """One simulated sweep; `order`: in which configurations begin."""
         candidates = [setup.candidates[index] for index in order]
-        search, rule = self.screen(setup, candidates)
+        search, rule = self.screen(setup, candidates, draw)
         played = play(search, draw, setup.slots, rule)
         kept = [keys[: self.top] for keys in self._ranked(search, setup, candidates, played.history).values()]
         chosen = _interleave(kept)
@@ -190,7 +191,8 @@ class Policy:
         if self.pauses:
             return {group: [each.config_id for each in kept] for group, kept in search.survivors().items()}
         levels: dict[Hashable, list[str]] = {}
-        for key in best_configs([trial for each in candidates for trial in each.trials], history):
+        trials = [trial for each in setup.candidates for trial in each.trials]
+        for key in best_configs(trials, history):
             levels.setdefault(setup.candidates[int(key)].group, []).append(key)
         return levels
 
@@ -208,10 +210,11 @@ def _interleave(lists: Iterable[Sequence[str]]) -> list[str]:
     return [key for row in itertools.zip_longest(*lists) for key in row if key is not None]
 
 
-_Screen = tuple[Search, StoppingRule | None]
+def _sizes(candidates: Sequence[Candidate]) -> Counter[Hashable]:
+    return Counter(each.group for each in candidates)
 
 
-def _grid(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
+def _grid(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
     return ListSearch([trial for each in candidates for trial in each.trials]), None
 
 
@@ -219,54 +222,94 @@ def _grace(setup: Setup) -> int:
     return max(1, round(setup.epochs / 9))
 
 
-def _stopping(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
+def _stopping(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
     """ASHA, stopping form: one ladder for all levels, from epoch R / 9."""
-    return _grid(setup, candidates)[0], AshaRule(setup.epochs, _grace(setup), 3)
+    return _grid(setup, candidates, draw)[0], AshaRule(setup.epochs, _grace(setup), 3)
 
 
-def _promotion(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
+def _promotion(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
     """ASHA, promotion form: a ladder for each level, from epoch R / 9."""
-    rungs = {group: make_asha_rungs(n, _grace(setup), 3, setup.epochs) for group, n in setup.group_sizes.items()}
+    rungs = {group: make_asha_rungs(n, _grace(setup), 3, setup.epochs) for group, n in _sizes(candidates).items()}
     return RungSearch(candidates, rungs, setup.epochs, eager=True), None
 
 
-def _hyperband(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
+def _hyperband(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
     placed, rungs = make_brackets(candidates, _grace(setup), 3, setup.epochs, 3)
     return RungSearch(placed, rungs, setup.epochs, eager=True), None
 
 
-def _one_epoch(kept: int) -> Callable[[Setup, Sequence[Candidate]], _Screen]:
+def _one_epoch(kept: int) -> _ScreenFactory:
     """One epoch, keep the best: Egele et al. 2023, "Is One Epoch All You Need for Multi-Fidelity Hyperparameter
     Optimization?"."""
 
-    def screen(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
-        return RungSearch(candidates, {group: [Rung(1, kept)] for group in setup.group_sizes}, setup.epochs), None
+    def screen(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
+        return RungSearch(candidates, {group: [Rung(1, kept)] for group in _sizes(candidates)}, setup.epochs), None
 
     return screen
 
 
-def _halving(kept: int, eager: bool = False) -> Callable[[Setup, Sequence[Candidate]], _Screen]:
+def _halving(kept: int, eager: bool = False) -> _ScreenFactory:
     """Successive halving with the computed rungs, or its promotion form; those that are left run to the end."""
 
-    def screen(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
-        rungs = {group: make_rungs(n, kept, setup.epochs) for group, n in setup.group_sizes.items()}
+    def screen(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
+        rungs = {group: make_rungs(n, kept, setup.epochs) for group, n in _sizes(candidates).items()}
         return RungSearch(candidates, rungs, setup.epochs, eager), None
 
     return screen
 
 
-def _early_rungs(kept: int) -> Callable[[Setup, Sequence[Candidate]], _Screen]:
+def _early_rungs(kept: int) -> _ScreenFactory:
     """Halving with seven rungs before the half; those that are left pause there, and only fresh seeds count."""
 
-    def screen(setup: Setup, candidates: Sequence[Candidate]) -> _Screen:
+    def screen(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
         places = sorted({max(1, round(setup.epochs * (0.19 + 0.0433 * k))) for k in range(7)})
         rungs = {}
-        for group, n in setup.group_sizes.items():
+        for group, n in _sizes(candidates).items():
             share = (min(kept, n) / n) ** (1 / len(places))
             rungs[group] = [Rung(place, math.ceil(n * share ** (k + 1) - 1e-9)) for k, place in enumerate(places)]
         return RungSearch(candidates, rungs, None), None
 
     return screen
+
+
+class SimulatedTpe(Search):
+    """TpeSearch on a surface of known truth: its trials become those of configurations that are added to the draw."""
+
+    def __init__(self, setup: Setup, num_trials: int, draw: Draw):
+        self._setup, self._draw = setup, draw
+        lr = {"min": 1e-3, "max": 1.0, "distribution": "log_uniform_values"}
+        values = {
+            "name": "surface",
+            "method": "tpe",
+            "num_trials": num_trials,
+            "order_seed": int(draw.curves[0, 0, 0] * 1e9) % 2**31,
+            "base": {"model": "tiny", "dataset": "digits", "epochs": setup.epochs},
+            "parameters": [{"lr": lr, "mixup_alpha": {"min": 0.0, "max": 0.5}}],
+        }
+        self._search = TpeSearch(SweepSpec.model_validate(values))
+        self.work = self._search.work
+        self._asked: dict[str, Assignment] = {}  # by trial_id of the simulated trial
+
+    def ask(self) -> Assignment | Step:
+        step = self._search.ask()
+        if not isinstance(step, Assignment):
+            return step
+        config = step.trial.config
+        index = self._draw.add_config({"lr": config.lr, "mixup_alpha": config.mixup_alpha})
+        trial = self._setup.candidates[index].trials[0]
+        self._asked[trial.config.trial_id] = step
+        return Assignment(trial, step.until_epoch)
+
+    def tell(self, outcome: Outcome) -> None:
+        self._search.tell(replace(outcome, assignment=self._asked[outcome.assignment.trial.config.trial_id]))
+
+
+def _tpe(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
+    return SimulatedTpe(setup, len(candidates), draw), None
+
+
+def _stopping_tpe(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
+    return SimulatedTpe(setup, len(candidates), draw), _stopping(setup, candidates, draw)[1]
 
 
 _FIXED = {"top": 3, "num_runs": 15}
@@ -295,6 +338,19 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
     }
 )
 """The defaults of the sweep file are those of `halving, adaptive`."""
+
+SURFACE_POLICIES: Mapping[str, Policy] = MappingProxyType(
+    {
+        "TPE": Policy(_tpe),
+        "TPE, 3 x 5": Policy(_tpe, **_FIXED),
+        "TPE, adaptive": Policy(_tpe, **_COUNTED),
+        "TPE, stopping ASHA": Policy(_stopping_tpe),
+        "TPE, stopping ASHA, 3 x 5": Policy(_stopping_tpe, **_FIXED),
+        "TPE, stopping ASHA, adaptive": Policy(_stopping_tpe, **_COUNTED),
+        **{name: POLICIES[name] for name in ("full grid", "stopping ASHA, 3 x 5", "halving, adaptive")},
+    }
+)
+"""Policies of a world in which a search can learn where to look; the last ones have configurations drawn at random."""
 
 LEVEL_POLICIES: Mapping[str, Policy] = MappingProxyType(
     {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +26,8 @@ class Draw:
     finals: np.ndarray  # (configurations,) by which they are ranked; -inf for a configuration that diverges
     curves: np.ndarray
     expected_score: Callable[[int], float]  # of a full run of a configuration, the best of its epochs
+    optimum: float | None = None  # best final of all configurations that could be thought of; None: those listed
+    add_config: Callable[[Mapping[str, float]], int] | None = None  # by a search; its index
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class World:
 
     num_fresh = NUM_FRESH
 
+    @property
+    def num_listed(self) -> int:
+        """Configurations of the grid."""
+        return len(self.levels)
+
     @cached_property
     def levels(self) -> np.ndarray:
         """Level of each configuration, (configurations,)."""
@@ -57,9 +64,11 @@ class World:
 
     def draw(self, rng: np.random.Generator) -> Draw:
         """One sweep."""
-        n, at = len(self.levels), np.arange(1, self.epochs + 1)
         offsets = self.level_spread * rng.standard_normal(self.num_levels) if self.num_levels > 1 else np.zeros(1)
-        finals = 0.9 + offsets[self.levels] + self.spread * self._standard(n, rng)
+        return self._draw_curves(0.9 + offsets[self.levels] + self.spread * self._standard(len(self.levels), rng), rng)
+
+    def _draw_curves(self, finals: np.ndarray, rng: np.random.Generator) -> Draw:
+        n, at = len(finals), np.arange(1, self.epochs + 1)
         pace = 0.1 * self.epochs * (1 + self.crossing * rng.uniform(-1, 1, n))
         delay = np.where(rng.random(n) < self.plateaus, rng.uniform(0, self.epochs / 6, n), 0.0)
         sd = self.seed_sd * ((1 - finals) / 0.1 if self.shrinking else np.ones(n))
@@ -86,6 +95,49 @@ class World:
         return np.linalg.cholesky(np.exp(-(distance**2)) + 1e-6 * np.eye(n)) @ rng.standard_normal(n)
 
 
+@dataclass(frozen=True)
+class SurfaceWorld(World):
+    """Configurations whose finals are a function of two parameters, so that a search can learn where to look.
+
+    final = 0.9 - bend ((log10 lr - a)^2 / 2 + 10 (mixup_alpha - b)^2), with a and b drawn for each sweep: a standard
+    deviation of about 1 point over lr from 0.001 to 1 and mixup_alpha from 0 to 0.5. The listed configurations are
+    drawn at random; as many others have room that a search thinks of.
+    """
+
+    bend: float = 0.017
+
+    @property
+    def num_listed(self) -> int:
+        return self.num_configs
+
+    @cached_property
+    def levels(self) -> np.ndarray:
+        return np.zeros(2 * self.num_configs, int)
+
+    def draw(self, rng: np.random.Generator) -> Draw:
+        """One sweep. The others have the luck and noise of their place, and no curve before they are added."""
+        best_lr, best_mixup = rng.uniform(-2.5, -0.5), rng.uniform(0, 0.5)
+
+        def final(log_lr: float, mixup_alpha: float) -> float:
+            return 0.9 - self.bend * ((log_lr - best_lr) ** 2 / 2 + 10 * (mixup_alpha - best_mixup) ** 2)
+
+        n = len(self.levels)
+        finals = np.full(n, 0.9)
+        finals[: self.num_listed] = [final(*at) for at in rng.uniform([-3, 0], [0, 0.5], (self.num_listed, 2))]
+        draw = self._draw_curves(finals, rng)
+        rise = 1 - np.exp(-np.arange(1, self.epochs + 1) / (0.1 * self.epochs))
+        finals[self.num_listed :] = -np.inf
+        added = iter(range(self.num_listed, n))
+
+        def add_config(values: Mapping[str, float]) -> int:
+            index = next(added)
+            finals[index] = final(np.log10(values["lr"]), values["mixup_alpha"])
+            draw.curves[index] += (finals[index] - 0.9) * rise
+            return index
+
+        return replace(draw, optimum=0.9, add_config=add_config)
+
+
 @cache
 def _normal(n: int) -> np.ndarray:
     """Normal numbers in antithetic pairs, so that each column's mean is 0; (500, n)."""
@@ -103,6 +155,10 @@ class RecordedWorld:
     curves: np.ndarray  # (configurations, seeds, epochs)
     levels: np.ndarray  # (configurations,) what is compared, numbered from 0; zeros: the single best is asked for
     slots: int = 4
+
+    @property
+    def num_listed(self) -> int:
+        return len(self.levels)
 
     @property
     def num_levels(self) -> int:
@@ -174,6 +230,7 @@ WORLDS: Mapping[str, World] = MappingProxyType(
         "200 configurations": World(num_configs=200),
         "2 slots": World(slots=2),
         "64 slots": World(num_configs=200, slots=64),
+        "surface": SurfaceWorld(),
         "6 levels x 5": World(**_LEVELS),
         "6 levels x 5, crossing": World(**_LEVELS, crossing=0.1),
         "6 levels x 5, equal": World(**_LEVELS, spread=0.0, level_spread=0.0),

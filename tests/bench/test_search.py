@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from flexres_tune.bench.search import SearchBench, bench_search, judge, policies_of, to_markdown
-from flexres_tune.bench.search_policies import LEVEL_POLICIES, POLICIES, Run, Setup
-from flexres_tune.bench.search_worlds import WORLDS, Draw, RecordedWorld, World
+from flexres_tune.bench.search_policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Run, Setup
+from flexres_tune.bench.search_worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
 from flexres_tune.errors import FlexResError
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ def run_policy(policy, world, seed=0):
     rng = np.random.default_rng(seed)
     draw = world.draw(rng)
     setup = Setup.of(world.levels, world.num_fresh, world.epochs, world.slots)
-    return policy.run(setup, draw, rng.permutation(len(world.levels))), draw
+    return policy.run(setup, draw, rng.permutation(world.num_listed)), draw
 
 
 def test_full_grid_costs_all_epochs_and_its_slots_are_busy():
@@ -35,6 +35,14 @@ def test_every_policy_answers_in_worlds_with_diverging_and_late_curves(name):
     run, draw = run_policy(POLICIES[name], world)
     verdict = judge(run, draw, world.levels)
     assert np.isfinite(verdict.points_lost) and 0 < run.epochs <= 27 * (27 + 15)
+
+
+@pytest.mark.parametrize("name", ["TPE", "TPE, adaptive", "TPE, stopping ASHA", "full grid"])
+def test_tpe_is_played_on_a_surface(name):
+    run, draw = run_policy(SURFACE_POLICIES[name], SurfaceWorld())
+    verdict = judge(run, draw, np.zeros(54, int))
+    assert verdict.best is None and 0 <= verdict.points_lost < 5
+    assert (draw.finals[27:] > 0).all() == name.startswith("TPE")
 
 
 @pytest.mark.parametrize("name", LEVEL_POLICIES)
