@@ -87,7 +87,7 @@ def bench(
     policy: Annotated[
         list[str] | None, typer.Option(help="Policy to simulate; repeatable; all by default (search).")
     ] = None,
-    draws: Annotated[int, typer.Option(min=2, help="Number of simulated sweeps per world and policy (search).")] = 200,
+    draws: Annotated[int, typer.Option(min=2, help="Number of simulated sweeps per world and policy (search).")] = 150,
     seed: Annotated[int, typer.Option(min=0, help="Of the simulated sweeps (search).")] = 0,
     curves: Annotated[
         Path | None, typer.Option(help="Parquet file of recorded learning curves, which are replayed as well (search).")

@@ -329,7 +329,8 @@ TABLES = (
 def to_markdown(bench: SearchBench) -> str:
     """For each question, tables with a row per policy and a column per world; a cell holds two figures."""
     lines = [
-        f"Simulated by `{bench.command}` on {bench.date}: {bench.num_draws:,} sweeps each, mean ± standard error.",
+        f"Simulated by `{bench.command}` on {bench.date}: means of {bench.num_draws:,} sweeps each; the first figure of"
+        " each cell has its standard error.",
         "",
         *(f"- {line}." for line in LEGEND),
     ]
@@ -350,7 +351,12 @@ def _pivot(rows: Sequence[PolicyRow], names: Sequence[str]) -> list[str]:
     lines = [f"| {title} | {' | '.join(worlds)} |", "|---|" + "--:|" * len(worlds)]
     for policy in policies:
         figures = [found.get((policy, world), {}) for world in worlds]
-        texts = ["; ".join(filter(None, (_cell(name, each.get(name)) for name in names))) for each in figures]
+        texts = [_cell_of_two(each, names) for each in figures]
         if any(texts):
             lines.append(f"| {policy} | {' | '.join(texts)} |")
     return lines
+
+
+def _cell_of_two(figures: Mapping[str, Estimate], names: Sequence[str]) -> str:
+    texts = [_cell(name, figures[name]) for name in names if name in figures]
+    return "; ".join([*texts[:1], *(text.partition(" ±")[0] for text in texts[1:])])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flexres_tune.bench.search import SearchBench, bench_search, judge, policies_of, to_markdown
+from flexres_tune.bench.search import MARKERS, SearchBench, bench_search, judge, policies_of, to_markdown
 from flexres_tune.bench.search_policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Run, Setup
 from flexres_tune.bench.search_worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
 from flexres_tune.errors import FlexResError
@@ -123,3 +123,10 @@ def test_file_without_curves_is_refused(tmp_path):
             RecordedWorld.load(file)
     with pytest.raises(FlexResError, match="momentum"):
         RecordedWorld.load(CURVES, "momentum")
+
+
+def test_docs_have_the_table_of_the_recorded_run():
+    bench = SearchBench.from_json(json.loads((ROOT / "tests/data/bench_search.json").read_text()))
+    begin, end = MARKERS
+    block = (ROOT / "docs/performance.md").read_text().partition(f"{begin}\n")[2].partition(end)[0]
+    assert block == to_markdown(bench), "rewrite it with bench search --write docs/performance.md"
