@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,15 +33,27 @@ def read_image_size(table: ImageTable) -> int:
     return image.width
 
 
-def decode_images(table: ImageTable, size: int) -> np.ndarray:
-    """All images of the table as RGB: (N, 3, size, size) uint8.
+def decode_images(tables: Sequence[ImageTable], size: int) -> np.ndarray:
+    """All images of the tables as RGB, one table after the other: (N, 3, size, size) uint8.
 
     Raises:
         DataError: an image cannot be decoded or has another size; names the first such row.
     """
     import numpy as np
 
-    out = np.empty((len(table), 3, size, size), np.uint8)
+    out = np.empty((sum(map(len, tables)), 3, size, size), np.uint8)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        first = 0
+        for table in tables:
+            _decode_table(table, out[first : first + len(table)], pool)
+            first += len(table)
+    return out
+
+
+def _decode_table(table: ImageTable, out: np.ndarray, pool: ThreadPoolExecutor) -> None:
+    import numpy as np
+
+    size = out.shape[-1]
 
     def decode_chunk(first: int, encoded: list[bytes | None]) -> None:
         pixels = np.empty((len(encoded), size, size, 3), np.uint8)
@@ -49,13 +62,11 @@ def decode_images(table: ImageTable, size: int) -> np.ndarray:
         out[first : first + len(encoded)] = pixels.transpose(0, 3, 1, 2)
 
     row = 0
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for batch in table.iter_encoded():
-            chunks = [batch[i : i + _CHUNK] for i in range(0, len(batch), _CHUNK)]
-            for _ in pool.map(decode_chunk, range(row, row + len(batch), _CHUNK), chunks):
-                pass  # raises the error of the first chunk that has one
-            row += len(batch)
-    return out
+    for batch in table.iter_encoded():
+        chunks = [batch[i : i + _CHUNK] for i in range(0, len(batch), _CHUNK)]
+        for _ in pool.map(decode_chunk, range(row, row + len(batch), _CHUNK), chunks):
+            pass  # raises the error of the first chunk that has one
+        row += len(batch)
 
 
 def _open(path: Path, row: int, data: bytes | None) -> Image.Image:
@@ -85,7 +96,7 @@ def _decode(path: Path, row: int, data: bytes | None, size: int) -> Image.Image:
     image = _open(path, row, data)
     if image.size != (size, size):
         raise DataError(
-            f"{path}: row {row}: all images must be {size}x{size} as the first of train.parquet is, but this is "
+            f"{path}: row {row}: all images must be {size}x{size} as the first training image is, but this is "
             f"{image.width}x{image.height}; resize them"
         )
     try:

@@ -41,8 +41,11 @@ class ImageTable:
                 yield [image and image["bytes"] for image in batch.column(0).to_pylist()]
 
 
-def open_table(path: Path) -> ImageTable:
+def open_table(path: Path, label_column: str | None = None) -> ImageTable:
     """Open and check one file.
+
+    Args:
+        label_column: the column of labels; None: `label`, or else the only column of whole numbers.
 
     Raises:
         DataError: the file is not of this form; names file, rule, what was found and what to do.
@@ -52,9 +55,9 @@ def open_table(path: Path) -> ImageTable:
     with _readable(path), open_file(path) as source, pq.ParquetFile(source) as file:
         schema = file.schema_arrow
         image_column = _image_column(path, schema)
-        _check_label_column(path, schema)
-        labels = file.read(columns=["label"]).column("label")
-    return ImageTable(path, image_column, _label_array(path, labels), _class_names(schema.metadata or {}))
+        name = _label_column(path, schema, label_column)
+        labels = file.read(columns=[name]).column(name)
+    return ImageTable(path, image_column, _label_array(path, labels), _class_names(schema.metadata or {}, name))
 
 
 @contextlib.contextmanager
@@ -87,14 +90,20 @@ def _image_column(path: Path, schema: pa.Schema) -> str:
     return name
 
 
-def _check_label_column(path: Path, schema: pa.Schema) -> None:
+def _label_column(path: Path, schema: pa.Schema, wanted: str | None) -> str:
     import pyarrow as pa
 
-    if "label" not in schema.names:
-        raise DataError(f"{path}: must have a column label, but {_columns(schema, 'label')}")
-    kind = schema.field("label").type
+    whole = [field.name for field in schema if pa.types.is_integer(field.type)]
+    name = wanted or ("label" if "label" in schema.names or len(whole) != 1 else whole[0])
+    if name not in schema.names:
+        choices = f"; for example ?label_column={whole[0]} after the folder's name" if whole and not wanted else ""
+        raise DataError(f"{path}: must have a column {name}, but {_columns(schema, name)}{choices}")
+    kind = schema.field(name).type
     if not pa.types.is_integer(kind):
-        raise DataError(f"{path}: column label must be of integers 0 to K-1, but is {kind}; encode the classes as such")
+        raise DataError(
+            f"{path}: column {name} must be of integers 0 to K-1, but is {kind}; encode the classes as such"
+        )
+    return name
 
 
 def _columns(schema: pa.Schema, wanted: str) -> str:
@@ -120,10 +129,10 @@ def _label_array(path: Path, labels: pa.ChunkedArray) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def _class_names(metadata: dict[bytes, bytes]) -> tuple[str, ...] | None:
+def _class_names(metadata: dict[bytes, bytes], label_column: str) -> tuple[str, ...] | None:
     """Names from Hugging Face's `huggingface` entry, or from a comma-separated `classes` entry."""
     try:
-        names = parse_json(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+        names = parse_json(metadata[b"huggingface"])["info"]["features"][label_column]["names"]
     except (KeyError, ValueError, TypeError):
         names = metadata.get(b"classes", b"").decode(errors="replace").split(",")
     names = tuple(str(name).strip() for name in names) if isinstance(names, list) else ()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flexres_tune.datasets.parquet import list_files
 from flexres_tune.records import LabelRecord, PredictionRecord, TrialStatus
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
@@ -129,8 +129,8 @@ def _data_unchanged(dataset: str, since: datetime) -> bool:
     name, _, path = dataset.partition(":")
     if name != "parquet":
         return True
-    files = (Path(path).expanduser() / file for file in ("train.parquet", "test.parquet"))
     try:
-        return all(file.stat().st_mtime < since.timestamp() for file in files)
-    except OSError:
+        files = list_files(path)
+        return bool(files) and all(file.stat().st_mtime < since.timestamp() for file in files)
+    except (OSError, RuntimeError):
         return False

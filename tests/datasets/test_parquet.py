@@ -171,6 +171,71 @@ def test_a_missing_file_says_which_and_what_is_there(folder):
     assert "it holds train.parquet, validation.parquet; looked for test.parquet in" in both(folder)
 
 
+@pytest.fixture
+def hub_folder(tmp_path):
+    """A folder as Hugging Face's hub has it: data/, shards, a validation split, two columns of labels."""
+    names = {"fine_label": ["ant", "bee", "cow"], "coarse_label": ["small", "large"]}
+    features = {key: {"names": value, "_type": "ClassLabel"} for key, value in names.items()}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    path = tmp_path / "hub"
+    sizes = {
+        "train-00000-of-00002": 25,
+        "train-00001-of-00002": 15,
+        "validation-00000-of-00001": 9,
+        "test-00000-of-00001": 6,
+    }
+    for number, (name, size) in enumerate(sizes.items()):
+        table = pa.table(
+            {
+                "image": pa.array([{"bytes": encode(pixels_of(100 * number + i)), "path": None} for i in range(size)]),
+                "fine_label": pa.array([i % 3 for i in range(size)], pa.int64()),
+                "coarse_label": pa.array([int(i % 3 == 2) for i in range(size)], pa.int64()),
+            }
+        )
+        (path / "data").mkdir(parents=True, exist_ok=True)
+        pq.write_table(table.replace_schema_metadata(metadata), path / "data" / f"{name}.parquet")
+    return path
+
+
+def test_a_folder_of_the_hub_is_read_as_it_lies(hub_folder):
+    name = f"parquet:{hub_folder}?label_column=fine_label"
+    assert describe_dataset(name) == DataShape(8, 3, num_train=40, num_val=9, num_test=6)
+    data = load_dataset(name, CPU)
+    assert (len(data.train), len(data.val), len(data.test)) == (40, 9, 6)
+    assert data.class_names == ("ant", "bee", "cow")
+    assert data.train.images[25].permute(1, 2, 0).numpy().tolist() == pixels_of(100).tolist()  # of the second shard
+    assert data.val.labels.tolist() == [0, 1, 2] * 3
+    coarse = load_dataset(f"parquet:{hub_folder}?label_column=coarse_label", CPU)
+    assert coarse.class_names == ("small", "large") and coarse.train.labels.tolist() != data.train.labels.tolist()
+
+
+def test_labels_must_be_named_if_several_columns_may_be_them(hub_folder):
+    message = both(hub_folder)
+    assert "must have a column label" in message and "?label_column=fine_label after the folder's name" in message
+    assert "must have a column lbl" in both(f"{hub_folder}?label_column=lbl")
+
+
+def test_two_folders_with_the_same_split_are_not_mixed(hub_folder, folder):
+    (hub_folder / "other").mkdir()
+    (folder / "train.parquet").rename(hub_folder / "other" / "train.parquet")
+    assert "must have the files of train in one folder" in both(hub_folder)
+
+
+def test_a_damaged_row_of_a_shard_is_named_with_its_file(hub_folder):
+    path = hub_folder / "data" / "train-00001-of-00002.parquet"
+    table = pq.read_table(path)
+    column = pa.array(
+        [
+            {"bytes": b"no image" if i == 7 else row["bytes"].as_py(), "path": None}
+            for i, row in enumerate(table["image"])
+        ],
+        table.schema.field("image").type,
+    )
+    pq.write_table(table.set_column(0, table.schema.field(0), column), path)
+    with pytest.raises(DataError, match=r"train-00001-of-00002\.parquet: row 7: "):
+        load_dataset(f"parquet:{hub_folder}?label_column=fine_label", CPU)
+
+
 @pytest.mark.parametrize("keep", [0, 3, 1000])
 def test_a_file_that_was_cut_short_is_refused(folder, keep):
     path = folder / "train.parquet"
@@ -254,7 +319,7 @@ BAD = {
     "cut": (encode(pixels_of(0))[:-60], "the image must be a complete JPEG, PNG, WEBP, BMP file, but is damaged"),
     "empty": (b"", "the image must be stored in `bytes`, but that is empty"),
     "none": (None, "the image must be stored in `bytes`, but that is empty"),
-    "other size": (encode(pixels_of(0, 9)), "all images must be 8x8 as the first of train.parquet is, but this is 9x9"),
+    "other size": (encode(pixels_of(0, 9)), "all images must be 8x8 as the first training image is, but this is 9x9"),
     "large": (encode(np.zeros((8, 513, 3), np.uint8)), "images must be at most 512x512 pixels, but this is 513x8"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n", "but has another format"),
 }
