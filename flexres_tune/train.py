@@ -119,7 +119,7 @@ def run_trial(
     """
     import torch  # not above: --help and a wrong option need not wait for torch
 
-    from flexres_tune.datasets import load_dataset
+    from flexres_tune.datasets import load_trial_data
     from flexres_tune.training import Checkpointer, choose_execution, device, fit
     from flexres_tune.training.epoch import batch_sizes
 
@@ -127,7 +127,7 @@ def run_trial(
         torch.set_num_threads(num_threads)  # sums on a CPU may differ in the last digit between counts
     checkpointer = Checkpointer(checkpoint)
     execution = choose_execution(config, device.pick_device(device_name), checkpointer.precision(config.trial_id))
-    data = load_dataset(config.dataset, execution.device, config.num_train_images)
+    data = load_trial_data(config, execution.device)
     num_images = len(data.train.labels)
     print(
         f"{config.model.name}, {num_parameters:,} parameters, on {num_images:,} images of {config.dataset}; "

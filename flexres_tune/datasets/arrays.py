@@ -8,7 +8,7 @@ the training images is its first n.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +27,39 @@ class DataShape:
     num_train: int  # without the held-out validation images
     num_val: int
     num_test: int
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Which of the training rows are held out for validation, if they are not the source's own."""
+
+    split: str = "fixed"  # fixed | by_seed | k_fold, see TrialConfig.val_split
+    num_images: int | None = None  # None: as many as the source holds out
+    seed: int = 0  # of the trial
+
+    def __bool__(self) -> bool:
+        return self.split != "fixed" or self.num_images is not None
+
+    def subset(self, num_images: int, num_rows: int) -> str:
+        """Name of the images that `order` holds out, as in the tables."""
+        names = {"by_seed": f"seed {self.seed}", "k_fold": f"fold {self.fold(num_images, num_rows)}"}
+        name = names.get(self.split, "fixed")
+        return name if self.num_images is None else f"{name}, {num_images} images"
+
+    def fold(self, num_images: int, num_rows: int) -> int:
+        """Number of the fold, from 0; rows that remain after the last whole fold are always trained on."""
+        return self.seed % (num_rows // num_images)
+
+    def order(self, num_images: int, num_rows: int) -> np.ndarray:
+        """All rows, the held-out ones first; fold 0 is the fixed split."""
+        import numpy as np
+
+        if self.split == "by_seed":
+            seed = [_SPLIT_SEED, self.seed % 2**32, self.seed // 2**32]
+            return np.random.RandomState(seed).permutation(num_rows)
+        start = self.fold(num_images, num_rows) * num_images if self.split == "k_fold" else 0
+        rows = fixed_permutation(num_rows)
+        return np.concatenate([rows[start : start + num_images], rows[:start], rows[start + num_images :]])
 
 
 @dataclass(frozen=True)
@@ -65,6 +98,23 @@ def split_arrays(
         test_images=test_images,
         test_labels=test_labels,
         moments=channel_moments(train_images),
+    )
+
+
+def redraw(arrays: ImageArrays, rows: np.ndarray, num_val: int) -> ImageArrays:
+    """The same images with the first `num_val` of `rows` held out; rows are those of the source, as in fixed_permutation."""
+    import numpy as np
+
+    place = np.argsort(fixed_permutation(len(rows)))[rows]  # where each row is in validation followed by training
+    images = np.concatenate([arrays.val_images, arrays.train_images])[place]
+    labels = np.concatenate([arrays.val_labels, arrays.train_labels])[place]
+    return replace(
+        arrays,
+        val_images=images[:num_val],
+        val_labels=labels[:num_val],
+        train_images=images[num_val:],
+        train_labels=labels[num_val:],
+        moments=channel_moments(images[num_val:]),
     )
 
 

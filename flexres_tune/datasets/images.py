@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexres_tune.datasets.arrays import fixed_permutation
+from flexres_tune.datasets.arrays import HeldOut, ImageArrays, fixed_permutation, redraw
 from flexres_tune.datasets.sources import find_source
 from flexres_tune.errors import DataError
 from flexres_tune.spec.user_code import CodeName
@@ -47,12 +47,18 @@ class ImageData:
     subset: str = "fixed"  # which images are held out for validation
 
 
-def load_dataset(dataset: str, device: torch.device, num_train_images: int | None = None) -> ImageData:
-    """As `datasets.load_dataset`. On a CPU the tensors are the system's page cache, mapped copy-on-write."""
+def load_dataset(
+    dataset: str, device: torch.device, num_train_images: int | None = None, held_out: HeldOut = HeldOut()
+) -> ImageData:
+    """As `datasets.load_dataset`. On a CPU the tensors are the system's page cache, mapped copy-on-write.
+
+    Only the data set's own split is kept for the next trial of the process: another one is a copy of the images.
+    """
     device = torch.device(device)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())  # "cuda" and "cuda:0" share one copy
-    data = load_whole(dataset, device, dataset.source.digest if isinstance(dataset, CodeName) else "")
+    digest = dataset.source.digest if isinstance(dataset, CodeName) else ""
+    data = _load_held_out(dataset, device, held_out) if held_out else load_whole(dataset, device, digest)
     if num_train_images is None:
         return data
     if not 1 <= num_train_images <= len(data.train):
@@ -68,15 +74,39 @@ def load_whole(dataset: str, device: torch.device, digest: str = "") -> ImageDat
     """All images of a data set, read once per process, and again if the code that loads them has another digest."""
     source, path = find_source(dataset)
     arrays, class_names = source.read(path)
+    rows = fixed_permutation(len(arrays.val_labels) + len(arrays.train_labels))
+    return _on_device(dataset, device, arrays, class_names, rows)
+
+
+def _load_held_out(dataset: str, device: torch.device, held_out: HeldOut) -> ImageData:
+    source, path = find_source(dataset)
+    arrays, class_names = source.read(path)
+    num_rows = len(arrays.val_labels) + len(arrays.train_labels)
+    num_val = held_out.num_images or len(arrays.val_labels)
+    if num_val >= num_rows:
+        raise DataError(
+            f"validation.images must leave images to train on, but got {num_val:,} of the {num_rows:,} images of {dataset} "
+            "that are not for testing; use fewer"
+        )
+    rows = held_out.order(num_val, num_rows)
+    data = _on_device(dataset, device, redraw(arrays, rows, num_val), class_names, rows)
+    return replace(data, subset=held_out.subset(num_val, num_rows))
+
+
+def _on_device(
+    dataset: str, device: torch.device, arrays: ImageArrays, class_names: tuple[str, ...], rows: np.ndarray
+) -> ImageData:
+    """`rows`: numbers of the images of validation, followed by training."""
+    num_val = len(arrays.val_labels)
+    numbers = {
+        "val": rows[:num_val].astype(np.int32),
+        "train": rows[num_val:].astype(np.int32),
+        "test": np.arange(len(arrays.test_labels), dtype=np.int32),
+    }
 
     def split(name: str) -> Split:
         images, labels = getattr(arrays, f"{name}_images"), getattr(arrays, f"{name}_labels")
         return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), numbers[name])
-
-    num_val = len(arrays.val_labels)
-    order = fixed_permutation(num_val + len(arrays.train_labels)).astype(np.int32)
-    numbers = {"train": order[num_val:], "val": order[:num_val]}
-    numbers["test"] = np.arange(len(arrays.test_labels), dtype=np.int32)
 
     mean, std = torch.from_numpy(arrays.moments).to(device=device, dtype=torch.float32)
     return ImageData(

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flexres_tune.datasets import load_dataset
+from flexres_tune.datasets import load_trial_data
 from flexres_tune.datasets.images import ImageData
 from flexres_tune.errors import CheckpointError, StorageError, describe_os_error
 from flexres_tune.export.best import BestTrial
@@ -107,7 +107,7 @@ def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
         DataError: the data set's images, which the check needs, are missing.
         ResultsError: `out` cannot be written.
     """
-    data = load_dataset(best.config.dataset, torch.device("cpu"), best.config.num_train_images)
+    data = load_trial_data(best.config, torch.device("cpu"))
     payload = load_checkpoint(best.checkpoint, best.config.trial_id)
     if payload["epoch"] != best.config.epochs:
         raise CheckpointError(

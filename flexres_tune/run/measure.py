@@ -90,7 +90,7 @@ def _train(config: dict[str, Any], num_threads: int, barrier: Barrier, results: 
 def _seconds_per_epoch(config: TrialConfig, num_threads: int, barrier: Barrier) -> tuple[float, str]:
     import torch
 
-    from flexres_tune.datasets import load_dataset
+    from flexres_tune.datasets import load_trial_data
     from flexres_tune.datasets.images import Split
     from flexres_tune.training import choose_execution, fit
     from flexres_tune.training import device as devices
@@ -101,7 +101,7 @@ def _seconds_per_epoch(config: TrialConfig, num_threads: int, barrier: Barrier) 
     if device.type == "cpu":
         torch.set_num_threads(num_threads)
     execution = choose_execution(config, device)
-    data = load_dataset(config.dataset, device, config.num_train_images)
+    data = load_trial_data(config, device)
     times: list[float] = []
 
     def should_stop() -> bool:

@@ -27,6 +27,7 @@ from flexres_tune.spec.sweep import (
     Resources,
     RungSpec,
     SweepSpec,
+    Validation,
     Variant,
 )
 from flexres_tune.spec.trial import (
@@ -53,6 +54,7 @@ LEVELS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "rungs": (tuple(RungSpec.model_fields), "a rung"),
     "confirm": (tuple(Confirm.model_fields), "confirm"),
     "budget": (tuple(Budget.model_fields), "budget"),
+    "validation": (tuple(Validation.model_fields), "validation"),
     "resources_per_trial": (tuple(Resources.model_fields), "resources_per_trial"),
     "distribution": (("value", *Distribution.model_fields), "a parameter's distribution"),
     "trial": (TRIAL_KEYS, "a trial"),

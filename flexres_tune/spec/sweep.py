@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, f
 
 from flexres_tune.names import name_problem
 from flexres_tune.spec.document import Document, show
-from flexres_tune.spec.trial import Number, name_in, rule_error
+from flexres_tune.spec.trial import Number, ValSplit, name_in, rule_error
 from flexres_tune.spec.user_code import Source
 from flexres_tune.text import join_words
 
@@ -307,6 +307,20 @@ def _plain(value: Any) -> Any:
     return value.model_dump() if isinstance(value, BaseModel) else value
 
 
+class Validation(_Part):
+    """Which training images are held out for validation: short for val_images and val_split of `base`."""
+
+    images: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+        default=None, description="how many; the data set's own number if absent"
+    )
+    split: ValSplit = Field(default="fixed", description="fixed, by_seed or k_fold")
+
+    def fields(self) -> dict[str, Any]:
+        """The trial's fields that it stands for, without defaults."""
+        values = {"val_images": self.images, "val_split": self.split}
+        return {name: value for name, value in values.items() if value not in (None, "fixed")}
+
+
 class Confirm(_Part):
     """The best configurations run again on fresh seeds, for all their epochs."""
 
@@ -461,6 +475,9 @@ class SweepSpec(_Part):
     confirm: Confirm | None = Field(
         default=None, description="how many of the best run again, on which fresh seeds or in how many runs"
     )
+    validation: Validation | None = Field(
+        default=None, description="images held out for validation: {images: 5000, split: fixed | by_seed | k_fold}"
+    )
     predictions: Annotated[bool, PlainValidator(_switch)] = Field(
         default=True,
         description="on or off: store what each completed trial predicts for each validation and test image",
@@ -552,6 +569,17 @@ class SweepSpec(_Part):
         return value
 
     _distinct = field_validator("seeds")(_each_once)
+
+    @model_validator(mode="after")
+    def _validation_in_base(self) -> SweepSpec:
+        for name, value in (self.validation.fields() if self.validation else {}).items():
+            if self.base.get(name, value) != value:
+                raise rule_error(
+                    "validation",
+                    f"validation and base.{name} must agree, but got {show(value)} and {show(self.base[name])}; remove one",
+                )
+            object.__setattr__(self, "base", self.base | {name: value})
+        return self
 
     def resolved(self) -> dict[str, Any]:
         """The sweep as it will run, as plain JSON values that a sweep file could hold."""

@@ -51,6 +51,7 @@ DATASET_FORMS: tuple[str, ...] = ("digits", "cifar10", "parquet:PATH")
 
 OPTIMIZER_NAMES: tuple[str, ...] = tuple(OPTIMIZER_TRAITS)
 OWN_CODE_FIELDS = ("model", "optimizer", "lr_schedule", "augmentation", "dataset")  # whose values may name own code
+ValSplit = Literal["fixed", "by_seed", "k_fold"]
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 
@@ -98,6 +99,13 @@ class TrialConfig(BaseModel):
     num_train_images: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None,
         description="use only the first n training images; the validation images stay the same; all if absent",
+    )
+    val_images: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+        default=None, description="number of training images held out for validation; the data set's own if absent"
+    )
+    val_split: ValSplit = Field(
+        default="fixed",
+        description="which images are held out: fixed; by_seed, drawn from the seed; k_fold, fold number seed modulo k",
     )
     optimizer: Annotated[str, name_in(lambda: OPTIMIZER_TRAITS)] = Field(default="sgd", description="optimizer")
     lr: Annotated[Number, Field(gt=0)] = Field(default=0.1, description="learning rate; the peak of a schedule")

@@ -135,7 +135,7 @@ def _describe_failure(error: Exception) -> tuple[TrialStatus | None, str]:
 def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
     import torch  # not above: the driver imports this module without torch
 
-    from flexres_tune.datasets import load_dataset
+    from flexres_tune.datasets import load_trial_data
     from flexres_tune.spec import TrialConfig
     from flexres_tune.training import Checkpointer, choose_execution, final_predictions, fit
     from flexres_tune.training import device as devices
@@ -164,7 +164,7 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
         torch_version=torch.__version__,
         notice=_notice(facts.hostname, bool(job.num_gpus) and device.type == "cpu", no_mps),
     )
-    data = load_dataset(config.dataset, device, config.num_train_images)
+    data = load_trial_data(config, device)
     with StopCheck(job.stop_file) as must_stop:
         epochs = fit(config, data, execution, checkpointer, must_stop, job.until_epoch)
         for metrics in epochs:

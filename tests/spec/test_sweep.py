@@ -3,9 +3,10 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from helpers.factories import make_sweep
 from pydantic import ValidationError
 
-from flexres_tune.spec import Distribution
+from flexres_tune.spec import Distribution, SweepSpec
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,12 @@ def test_draws_stay_within_and_read_back(written):
 def test_a_distribution_is_frozen():
     with pytest.raises(ValidationError):
         Distribution.model_validate({"value": 1}).min = 3
+
+
+def test_validation_is_short_for_two_fields_of_base():
+    spec = make_sweep(validation={"images": 100, "split": "by_seed"})
+    assert spec.base["val_images"] == 100 and spec.base["val_split"] == "by_seed"
+    assert make_sweep(validation={"split": "fixed"}).base == make_sweep().base, "ids of old trials stay"
+    assert SweepSpec.model_validate(spec.resolved()).base == spec.base
+    with pytest.raises(ValidationError, match="validation and base.val_split must agree"):
+        make_sweep(base={"val_split": "k_fold"}, validation={"split": "by_seed"})

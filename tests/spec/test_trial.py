@@ -65,6 +65,8 @@ def test_a_default_written_out_has_the_same_id(spelling):
         {"normalize": False},
         {"augmentation": ["flip", "crop"]},
         {"num_train_images": 100},
+        {"val_images": 100},
+        {"val_split": "by_seed"},
         {"precision": "fp32"},
         {"compile": "off"},
     ],
