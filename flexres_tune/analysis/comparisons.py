@@ -63,27 +63,68 @@ def compare_with_leader(leader: Mapping[int, float], others: Sequence[Mapping[in
     all have the same seeds, the seed is a block: what a seed adds to every configuration is taken out. Those with one
     seed are not compared.
     """
-    import numpy as np
 
     alone = [LeaderComparison(_mean(leader) - _mean(other), None, None, None, "none") for other in others]
     compared = [index for index, other in enumerate(others) if len(other) > 1]
     if len(leader) < 2 or not compared:
         return alone
     samples = [leader, *(others[index] for index in compared)]
-    is_paired = all(sample.keys() == leader.keys() for sample in samples)
-    values = np.full((len(samples), max(map(len, samples))), np.nan)
-    for row, sample in zip(values, samples, strict=True):
-        row[: len(sample)] = [sample[seed] for seed in sorted(sample)]
-    found = moments(values, is_paired)
-    if is_paired and found.variance.max() < _NO_SPREAD:
-        is_paired, found = False, moments(values, False)
-    if found.variance.max() < _NO_SPREAD:
-        measured = _without_spread(samples)
-    else:
-        measured = _with_spread(gaps(found, 0), "paired" if is_paired else "unpaired")
+    found, design = _measure(samples)
+    measured = _without_spread(samples) if found is None else _with_spread(gaps(found, 0), design)
     for index, comparison in zip(compared, measured, strict=True):
         alone[index] = comparison
     return alone
+
+
+def least_differences(samples: Sequence[Mapping[int, float]], chosen: Sequence[int]) -> np.ndarray:
+    """(c, c) lower ends of the 95 % intervals of mean i less mean j, which hold for all pairs of samples together.
+
+    `chosen` are the indices of c samples. NaN if a sample of the pair has one seed, or if no sample has a spread.
+    """
+    import numpy as np
+
+    found = np.full((len(chosen), len(chosen)), np.nan)
+    pool = [index for index, sample in enumerate(samples) if len(sample) > 1]
+    places = {index: place for place, index in enumerate(pool)}
+    rows = [row for row, index in enumerate(chosen) if index in places]
+    if len(pool) < 2 or not rows:
+        return found
+    measured, _ = _measure([samples[index] for index in pool])
+    if measured is None:
+        return found
+    columns = [places[chosen[row]] for row in rows]
+    for row in rows:
+        gap = gaps(measured, places[chosen[row]])
+        widths = critical_ranges(len(pool), gap.freedom[columns]) / math.sqrt(2) * gap.error[columns]
+        found[row, rows] = gap.difference[columns] - widths
+    return found
+
+
+def critical_ranges(num: int, freedom: np.ndarray) -> np.ndarray:
+    """The studentized range of `num` values that is exceeded by chance in 5 % of cases, by bisection; (m,)."""
+    import numpy as np
+
+    low, high = np.full(len(freedom), 0.5), np.full(len(freedom), 500.0)
+    for _ in range(24):  # to 1e-6 of the value
+        middle = np.sqrt(low * high)
+        is_low = range_p_values(middle, np.full(len(freedom), num), freedom) > 1 - LEVEL
+        low, high = np.where(is_low, middle, low), np.where(is_low, high, middle)
+    return high
+
+
+def _measure(samples: Sequence[Mapping[int, float]]) -> tuple[Moments | None, str]:
+    """Moments of samples with two seeds or more, and the design; None if no sample has a spread."""
+    import numpy as np
+
+    values = np.full((len(samples), max(map(len, samples))), np.nan)
+    for row, sample in zip(values, samples, strict=True):
+        row[: len(sample)] = [sample[seed] for seed in sorted(sample)]
+    if all(sample.keys() == samples[0].keys() for sample in samples):
+        found = moments(values, True)
+        if found.variance.max() > _NO_SPREAD:
+            return found, "paired"
+    found = moments(values, False)
+    return (found, "unpaired") if found.variance.max() > _NO_SPREAD else (None, "exact")
 
 
 def moments(values: np.ndarray, is_paired: bool) -> Moments:

@@ -26,6 +26,7 @@ from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import architecture_columns, table_schema
 from flexres_tune.results.sql import run_sql
 from flexres_tune.spec.trial import OWN_CODE_FIELDS
+from flexres_tune.text import plural
 
 OUTCOMES = (
     TrialStatus.COMPLETED,
@@ -96,12 +97,18 @@ class BoardRow:
         "adjusted for all comparisons made, and for the leader's being picked by the values", default=None
     )
     compared_by: str | None = column("paired | unpaired | exact | none: see statistics.Comparison", default=None)
+    num_seeds_begun: int = 0  # of its stage, whether they ran to the end or not
     scores: Mapping[int, float] = field(default_factory=dict)  # the metric by seed, higher is better; those that count
 
     @property
     def num_trials(self) -> int:
         """All its trials, whatever their status: those that device_seconds is the sum of."""
         return sum(getattr(self, f"num_{status}") for status in OUTCOMES)
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether some of its seeds ran to the end and others did not."""
+        return self.rank is None and self.num_completed > 0 and self.num_seeds < self.num_seeds_begun
 
 
 @dataclass(frozen=True)
@@ -297,6 +304,7 @@ def _board_query(parameters: Sequence[str]) -> str:
                 max(severity) FILTER (is_of_stage) AS worst,
                 CASE WHEN bool_or(is_confirmed) THEN '{Stage.CONFIRM}' ELSE '{Stage.SCREEN}' END AS stage,
                 count(DISTINCT seed) FILTER (counts) AS num_seeds,
+                count(DISTINCT seed) FILTER (is_of_stage) AS num_seeds_begun,
                 {means},
                 median(best_epoch) FILTER (counts) AS best_epoch,
                 string_agg(DISTINCT precision_used, ', ' ORDER BY precision_used) FILTER (counts) AS precision_used,
@@ -360,6 +368,13 @@ def verdict(comparison: Comparison, num_seeds: int) -> str:
     if comparison.p_value < ALPHA and comparison.difference > 0:
         return "yes"
     return f"{num_seeds} {TOO_FEW_SEEDS}" if num_seeds == 2 or comparison.test == "exact" else "no"
+
+
+def seeds_text(row: BoardRow) -> str:
+    """Seeds that count, of those of its stage that were begun if some did not run to the end: "2 of 3 seeds"."""
+    if not row.is_incomplete:
+        return plural(row.num_seeds, "seed")
+    return f"{row.num_seeds} of {plural(row.num_seeds_begun, 'seed')}"
 
 
 def comparison_problems(board: Board) -> list[str]:

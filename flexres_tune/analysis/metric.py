@@ -46,6 +46,21 @@ class RankingMetric:
         """The ends of an interval, without values that the metric cannot have."""
         return max(0.0, mean - half_width), min(self.largest, mean + half_width)
 
+    def interval(self, low: float | None, high: float | None) -> str | None:
+        """The ends of an interval: "97.1 to 97.5 %"; None without one."""
+        if low is None or high is None:
+            return None
+        digits = self.decimals((high - low) / 4)  # it spans about four standard errors
+        return f"{self.factor * low:.{digits}f} to {self.factor * high:.{digits}f}{self.suffix}"
+
+    def gap(self, difference: float) -> str:
+        """A difference of two values: "0.86"."""
+        return f"{self.factor * difference:z.{self.decimals(None) + 1}f}"
+
+    def gap_interval(self, low: float | None, high: float | None) -> str | None:
+        """The ends of a difference's interval: "0.72 to 1.00"; None without one."""
+        return None if low is None or high is None else f"{self.gap(low)} to {self.gap(high)}"
+
     @property
     def axis_title(self) -> str:
         return f"{self.words} ({self.suffix.strip() or self.unit})"

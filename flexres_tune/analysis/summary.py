@@ -70,13 +70,18 @@ def _cannot_show(row: BoardRow) -> str:
 
 
 def configuration_name(parameters: Mapping[str, Any], config_id: str) -> str:
-    """Such as "adamw lr=0.003": words as they are, numbers with their parameter; the config_id if nothing varies."""
+    """Such as "adamw lr=0.003"; the config_id if nothing varies."""
+    return parameters_text(parameters) or f"configuration {config_id}"
+
+
+def parameters_text(parameters: Mapping[str, Any]) -> str:
+    """Words as they are, numbers with their parameter; those without a value are left out."""
     parts = []
     for key, value in parameters.items():
         if value is not None:
             text = format_value(value)
             parts.append(text if key in ("optimizer", "model", "lr_schedule") else f"{key}={text}")
-    return " ".join(parts) or f"configuration {config_id}"
+    return " ".join(parts)
 
 
 def _reason_without_ranks(rows: Sequence[BoardRow]) -> str:

@@ -160,6 +160,7 @@ def _add_command(name: str, module: str, answer: str, help: str) -> None:
         context.obj.answer(getattr(importlib.import_module(f"flexres_tune.query.{module}"), answer))
 
 
+_add_command("answer", "answers", "answer_answer", "The best of each level of compare, and which levels differ.")
 _add_command("leaderboard", "views", "answer_leaderboard", "Configurations ranked by mean validation accuracy.")
 _add_command("trials", "views", "answer_trials", "All trials, best first.")
 _add_command("curves", "views", "answer_curves", "Validation accuracy of each trial over its epochs.")

@@ -82,7 +82,7 @@ def _effect_table(effects: Sequence[Effect], parameter: str, metric: RankingMetr
     columns += ["num_failed"] if any(effect.num_failed for effect in effects) else []
     precisions = distinct(effect.precision_used for effect in effects)
     columns += ["precision_used"] if len(precisions) > 1 else []
-    intervals = [_interval(effect, metric) for effect in effects]
+    intervals = [metric.interval(effect.best_low, effect.best_high) for effect in effects]
     table = table.select([parameter, *columns])
     return table.add_column(3, "interval_95_%", pa.array(intervals, pa.string()))
 
@@ -120,14 +120,6 @@ def _effect_notes(effects: Sequence[Effect], by: str | None) -> tuple[str, ...]:
 def _best(effects: Sequence[Effect], metric: RankingMetric) -> int | None:
     known = [index for index, effect in enumerate(effects) if effect.best_mean is not None]
     return max(known, key=lambda index: metric.score(effects[index].best_mean), default=None)
-
-
-def _interval(effect: Effect, metric: RankingMetric) -> str | None:
-    low, high = effect.best_low, effect.best_high
-    if low is None or high is None:
-        return None
-    decimals = metric.decimals((high - low) / 4)  # an interval spans about four standard errors
-    return f"{metric.factor * low:.{decimals}f} to {metric.factor * high:.{decimals}f}{metric.suffix}"
 
 
 def answer_equal_cost(results: Results, sweep: str | None, limit: int | None) -> Answer:

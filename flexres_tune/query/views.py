@@ -19,6 +19,7 @@ from flexres_tune.analysis.leaderboard import (
     comparison_problems,
     distinguishing_columns,
     leaderboards,
+    seeds_text,
 )
 from flexres_tune.analysis.published import reference_note
 from flexres_tune.analysis.rows import concatenate, to_table
@@ -83,6 +84,7 @@ def _board_section(board: Board, table: pa.Table) -> Section:
             "comparable"
         )
     notes += comparison_problems(board)
+    table = _with_incomplete_seeds(board, table)
     if "separable_from_leader" in table.column_names:
         table, note = _shorten_verdicts(table)
         notes += note
@@ -96,6 +98,14 @@ def _board_section(board: Board, table: pa.Table) -> Section:
         notes=tuple(notes),
         least_important=(*_BOARD_LEAST_IMPORTANT, *reversed(parameters)),
     )
+
+
+def _with_incomplete_seeds(board: Board, table: pa.Table) -> pa.Table:
+    """`2 of 3` in place of 2 if one of a configuration's three seeds did not run to the end."""
+    if not any(row.is_incomplete for row in board.rows):
+        return table
+    cells = [seeds_text(row).removesuffix("s").removesuffix(" seed") for row in board.rows]
+    return table.set_column(table.column_names.index("num_seeds"), "num_seeds", pa.array(cells, pa.string()))
 
 
 def _shorten_verdicts(board: pa.Table) -> tuple[pa.Table, list[str]]:

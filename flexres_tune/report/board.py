@@ -1,4 +1,4 @@
-"""Board: the leaderboard as an HTML table that the reader can sort."""
+"""The leaderboard and the answer as HTML tables; the reader can sort the leaderboard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from datetime import datetime
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import OUTCOMES
+from flexres_tune.analysis.answer import answer_cells
+from flexres_tune.analysis.leaderboard import OUTCOMES, seeds_text
 from flexres_tune.display.format import NOTHING, display_columns
 from flexres_tune.report.data import ReportData, spaced
 from flexres_tune.text import escape_html, plural
@@ -15,6 +16,23 @@ _HIDDEN = {"sweep", "dataset", "config_id", "behind_leader_low", "behind_leader_
 _HIDDEN |= {f"num_{status}" for status in OUTCOMES}
 _MOST_ROWS = 400
 _NUM_SHOWN = 15  # rows that are visible until the reader clicks "Show all"
+
+
+def answer_html(data: ReportData) -> str:
+    """A row per level of `compare`; "" without it."""
+    answer = data.answer
+    if not answer.rows:
+        return ""
+    names, rows = answer_cells(answer)
+    heads = "".join(f'<th scope="col">{escape_html(spaced(name))}</th>' for name in names)
+    body = "".join(f"<tr>{''.join(f'<td>{escape_html(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    compared = " and ".join(map(spaced, answer.compare))
+    return (
+        f"<div class=scroll tabindex=0><table id=answer><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+        f"</div><p class=note>The best configuration of each {escape_html(compared)}: mean ± standard deviation over "
+        "seeds. Intervals are for one mean or difference alone; p is adjusted for all comparisons of the leaderboard, "
+        "and with that for the choice of each best one. Device time is of all trials of the row.</p>"
+    )
 
 
 def leaderboard_html(data: ReportData) -> str:
@@ -45,6 +63,8 @@ def leaderboard_html(data: ReportData) -> str:
         if name == "behind_leader":
             digits = metric.decimals(None) + 1
             cells = [NOTHING if value is None else f"{data.shown(value):z.{digits}f}" for value in values]
+        if name == "num_seeds":
+            cells = [seeds_text(row).removesuffix("s").removesuffix(" seed") for row in data.board.rows[:_MOST_ROWS]]
         kind = " class=n" if column.is_number else ""
         direction = "ascending" if name == "rank" else "none"
         title = titles.get(column.name, spaced(column.name))

@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flexres_tune.analysis.answer import Answer, answer_of
 from flexres_tune.analysis.leaderboard import Board, by_dataset, leaderboards, trials_with_metric
-from flexres_tune.analysis.summary import configuration_name, sentence_of
+from flexres_tune.analysis.summary import configuration_name
 from flexres_tune.display.format import format_value
 from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.results.lock import find_holder
@@ -91,9 +92,9 @@ class ReportData:
         return self.plan.description.strip() if self.plan else ""
 
     @cached_property
-    def answer(self) -> str:
-        """The sweep's answer in one sentence."""
-        return sentence_of(self.board)
+    def answer(self) -> Answer:
+        """The answer to the sweep's question."""
+        return answer_of(self.results, self.sweep, [self.board])
 
     def shown(self, value: float) -> float:
         """A value of the metric as plots show it: an accuracy in percent."""

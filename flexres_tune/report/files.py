@@ -77,7 +77,7 @@ def _row(results: Results, sweep: str) -> tuple[str, str]:
     cells = [  # (sort key, text)
         (data.description, data.description),
         (data.extent, data.extent),
-        (data.answer, data.answer),
+        (data.answer.sentence, data.answer.sentence),
         (moment, f"{last:%Y-%m-%d %H:%M}" if last else "–"),
         (len(data.trials), f"{len(data.trials):,}"),
         (seconds, format_duration(seconds)),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flexres_tune.report.board import leaderboard_html
+from flexres_tune.report.board import answer_html, leaderboard_html
 from flexres_tune.report.data import ReportData
 from flexres_tune.report.facts import facts_html, failures_html, reproduce_html
 from flexres_tune.report.page import Part, page_html
+from flexres_tune.report.plots.answer import plot_answer
 from flexres_tune.report.plots.cost import plot_cost
 from flexres_tune.report.plots.curves import plot_curves
 from flexres_tune.report.plots.effects import plot_effects
@@ -21,6 +22,7 @@ from flexres_tune.report.plots.timeline import plot_timeline
 from flexres_tune.text import escape_html
 
 PLOTS: dict[str, Callable[[ReportData], list[Plot]]] = {
+    "Answer": plot_answer,
     "Leaderboard": plot_ranking,
     "Learning curves": plot_curves,
     "Best so far": plot_progress,
@@ -48,7 +50,7 @@ def report_html(data: ReportData, root: str, version: str = "") -> str:
     """
     parts = []
     for name, make in PLOTS.items():
-        table = leaderboard_html(data) if name == "Leaderboard" else ""
+        table = {"Answer": answer_html, "Leaderboard": leaderboard_html}.get(name, lambda data: "")(data)
         parts.append(Part(name, plots=make(data), html_after=table))
     parts.append(Part("Failures", failures_html(data)))
     parts.append(Part("How to reproduce it", reproduce_html(data, root)))
@@ -56,7 +58,7 @@ def report_html(data: ReportData, root: str, version: str = "") -> str:
     ran = f"<p class=note>Ran: {escape_html(data.extent)}.</p>" if data.extent else ""
     head = (
         f"<p class=kind>sweep {escape_html(data.sweep)}</p><h1>{escape_html(question)}</h1>"
-        f"{ran}<p class=answer>{escape_html(data.answer)}</p>{facts_html(data)}"
+        f"{ran}<p class=answer>{escape_html(data.answer.sentence)}</p>{facts_html(data)}"
     )
     foot = f"Written by flexres_tune. Rankings are by {data.board.metric.words}; no ranking uses the test set."
     return page_html(f"{data.sweep}: report", head, parts, foot, version)

@@ -273,8 +273,9 @@ def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> Non
 
     The report is written if there are new rows or no report exists.
     """
-    from flexres_tune.analysis.summary import answer_sentence
+    from flexres_tune.analysis.answer import answer_of
     from flexres_tune.display.render import print_section
+    from flexres_tune.query.answers import answer_section
     from flexres_tune.query.views import answer_leaderboard
     from flexres_tune.report.files import try_report
     from flexres_tune.results import open_results
@@ -285,7 +286,11 @@ def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> Non
     is_current = not has_new_rows and paths.report.exists()
     _print_line(console, f"report: {paths.report}" if is_current else try_report(paths))
     _print_line(console, f"next:   {leaderboard_command(paths)}")
-    _print_line(console, answer_sentence(open_results(paths.root), paths.sweep))
+    answer = answer_of(open_results(paths.root), paths.sweep)
+    if answer.rows:
+        print_section(answer_section(answer), console)
+    else:
+        _print_line(console, answer.sentence)
 
 
 def _print_line(console: Console, text: str) -> None:

@@ -25,8 +25,8 @@ if __name__ == "__main__":
 
 from helpers.factories import make_metrics
 
-from flexres_tune.analysis.comparisons import compare_with_leader, gaps, moments, range_p_values
-from flexres_tune.analysis.leaderboard import ALPHA, verdict
+from flexres_tune.analysis.comparisons import compare_with_leader, critical_ranges, gaps, moments
+from flexres_tune.analysis.leaderboard import verdict
 from flexres_tune.analysis.statistics import compare, half_width
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.records import TrialRecord, TrialStatus, Versions
@@ -283,16 +283,11 @@ def share_separable(boards: Boards, repeats: int, seed: int = 0) -> float:
 @cache
 def _table_of_critical_values(num: int) -> tuple[np.ndarray, np.ndarray]:
     freedom = 1 / np.linspace(1, 1e-4, 60)
-    low, high = np.full(len(freedom), 0.5), np.full(len(freedom), 500.0)
-    for _ in range(35):
-        middle = np.sqrt(low * high)
-        is_low = range_p_values(middle, np.full(len(freedom), num), freedom) > ALPHA
-        low, high = np.where(is_low, middle, low), np.where(is_low, high, middle)
-    return 1 / freedom[::-1], np.log(high)[::-1]
+    return 1 / freedom[::-1], np.log(critical_ranges(num, freedom))[::-1]
 
 
 def critical_values(num: int, freedom: np.ndarray) -> np.ndarray:
-    """The studentized range of `num` values that is exceeded by chance in ALPHA of cases; interpolated."""
+    """The studentized range of `num` values that is exceeded by chance in 5 % of cases; interpolated."""
     return np.exp(np.interp(1 / freedom, *_table_of_critical_values(num)))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from flexres_tune.analysis.leaderboard import TOO_FEW_SEEDS, BoardRow
 from flexres_tune.report.data import ReportData
 from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, category_axis, error_bars, figure, focus, scatter
@@ -12,9 +15,20 @@ _MOST_ROWS = 12  # a screen does not show more rows with their labels
 
 def plot_ranking(data: ReportData) -> list[Plot]:
     """Mean ± t interval of the metric over the trials that count; no plot for fewer than two ranked rows."""
-    rows, metric = [row for row in data.board.ranked if row.best_mean is not None][:_MOST_ROWS], data.board.metric
+    rows = [row for row in data.board.ranked if row.best_mean is not None][:_MOST_ROWS]
     if len(rows) < 2:
         return []
+    labels = [escape_html(data.label(row.config_id)) for row in rows]
+    plot = rows_plot(data, "ranking", rows, labels, _finding(data, rows[0]))
+    if left_out := len(data.board.ranked) - len(rows):
+        note = f"The {plural(left_out, 'configuration')} ranked below are in the table only."
+        plot = replace(plot, notes=(*plot.notes, note))
+    return [plot]
+
+
+def rows_plot(data: ReportData, name: str, rows: Sequence[BoardRow], labels: Sequence[str], finding: str) -> Plot:
+    """A point per seed, and the mean of each row with its interval, the label above it."""
+    metric = data.board.metric
     seeds = [(at, trial) for at, row in enumerate(rows) for trial in data.counted(row.config_id)]
     values = [data.shown(trial.metric) for _, trial in seeds]
     means = [data.shown(row.best_mean) for row in rows]
@@ -49,21 +63,19 @@ def plot_ranking(data: ReportData) -> list[Plot]:
         traces,
         height=110 + 44 * len(rows),
         xaxis=axis(f"best {metric.axis_title}", range=limits),
-        yaxis=category_axis("rank", [str(row.rank) for row in rows], range=[len(rows) - 0.5, -0.75]),
+        yaxis=category_axis("rank", [str(at) for at in range(1, len(rows) + 1)], range=[len(rows) - 0.5, -0.75]),
     )
-    for at, (row, mean) in enumerate(zip(rows, means, strict=True)):
+    for at, (row, mean, label) in enumerate(zip(rows, means, labels, strict=True)):
         off = f" ◂ {metric.text(row.best_mean)}" if mean < limits[0] else ""
         off = f" ▸ {metric.text(row.best_mean)}" if mean > limits[1] else off
         drawn.add_annotation(  # above its row: to the left of it, a phone has no room for the plot
             x=0, xref="paper", xanchor="left", y=at, yshift=13, showarrow=False, font={"size": 12},
-            text=escape_html(data.label(row.config_id)) + off,
+            text=label + off,
         )  # fmt: skip
     notes = ["Points are seeds. Intervals: Student's t over seeds; a configuration with one seed has none."]
     if any(low is not None and (low < limits[0] or high > limits[1]) for low, high in ends):
         notes.append("Intervals that extend beyond the plot come from too few seeds to be informative.")
-    if left_out := len(data.board.ranked) - len(rows):
-        notes.append(f"The {plural(left_out, 'configuration')} ranked below are in the table only.")
-    return [Plot("ranking", _finding(data, rows[0]), drawn, tuple(notes))]
+    return Plot(name, finding, drawn, tuple(notes))
 
 
 def _finding(data: ReportData, leader: BoardRow) -> str:

@@ -1,0 +1,18 @@
+"""Answer: one row per level of `compare`, with the seeds of its best configuration and the mean with its interval."""
+
+from __future__ import annotations
+
+from flexres_tune.report.data import ReportData
+from flexres_tune.report.plots.ranking import rows_plot
+from flexres_tune.report.plots.style import Plot
+from flexres_tune.text import escape_html
+
+
+def plot_answer(data: ReportData) -> list[Plot]:
+    """The levels that are compared; no plot without `compare`, or for fewer than two of them."""
+    rows = [row for row in data.answer.rows if row.row is not None and row.problem is None]
+    if len(rows) < 2:
+        return []
+    labels = [escape_html(row.name) for row in rows]
+    finding = data.answer.sentence.partition(". ")[0]
+    return [rows_plot(data, "answer", [row.row for row in rows], labels, finding)]

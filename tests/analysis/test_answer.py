@@ -1,0 +1,116 @@
+"""The answer to the question of a sweep: a row per level, and a sentence that claims no more than the tests."""
+
+from dataclasses import replace
+
+import pytest
+from helpers.factories import make_sweep
+
+from flexres_tune.analysis.answer import answer_of
+from flexres_tune.query.answers import answer_answer
+from flexres_tune.results import open_results
+from flexres_tune.results.plan import make_plan, write_plan
+from flexres_tune.results.writer import SweepWriter
+
+
+@pytest.fixture
+def ask(paths, make_config, make_trial):
+    """Writes [(configuration, stage, values by seed)], None for a stopped trial; the answer."""
+
+    def make(*groups, compare=("optimizer",), planned=(), baseline=None):
+        with SweepWriter(paths) as writer:
+            for values, stage, scores in groups:
+                for seed, best in scores.items():
+                    config = make_config(**values, seed=seed)
+                    status = "stopped" if best is None else "completed"
+                    writer.add_trial(make_trial(config, status, best or 0.5, stage=stage), config)
+        spec = {"compare": list(compare), "base": {}, "parameters": [{"optimizer": {"values": list(planned)}}]}
+        spec |= {"baseline": baseline} if baseline else {}
+        write_plan(paths, replace(make_plan(make_sweep(), [], "the command", {}), spec=spec))
+        return answer_of(open_results(paths.root), "demo")
+
+    return make
+
+
+def opt(name, lr=0.1):
+    return {"optimizer": name, "lr": lr}
+
+
+def seeds(*values, first=10):
+    return dict(enumerate(values, first))
+
+
+SGD = (opt("sgd"), "confirm", seeds(0.971, 0.975, 0.969, 0.974, 0.972))
+NESTEROV = (opt("nesterov", 0.03), "confirm", seeds(0.972, 0.973, 0.970, 0.973, 0.971))
+ADAMW = (opt("adamw", 0.003), "confirm", seeds(0.951, 0.954, 0.950, 0.955, 0.950))
+
+
+def test_sentence_names_what_is_not_separable_and_what_is_beaten(ask):
+    answer = ask(SGD, NESTEROV, ADAMW, (opt("sgd", 0.3), "screen", {0: 0.96}), planned=["sgd", "nesterov", "adamw"])
+    assert [row.name for row in answer.rows] == ["sgd (lr=0.1)", "nesterov (lr=0.03)", "adamw (lr=0.003)"]
+    assert answer.sentence.startswith(
+        "sgd (lr=0.1) and nesterov (lr=0.03) are not separable; both beat adamw (lr=0.003) by at least 1."
+    )
+    assert "over 5 fresh seeds" in answer.sentence
+    assert [row.num_configs for row in answer.rows] == [2, 1, 1]
+    assert [row.separable_from_leader for row in answer.rows] == ["leader", "no", "yes"]
+
+
+def test_levels_without_a_result_say_why(ask):
+    answer = ask(
+        SGD,
+        ADAMW,
+        (opt("adam"), "screen", {0: None, 1: None}),
+        (opt("adagrad"), "screen", {0: 0.95, 1: None, 2: 0.96}),
+        (opt("nesterov"), "screen", {0: 0.99}),
+        planned=["sgd", "adamw", "adam", "adagrad", "nesterov", "adadelta"],
+    )
+    problems = {row.parameters["optimizer"]: row.problem for row in answer.rows}
+    assert problems == {
+        "sgd": None,
+        "adamw": None,
+        "adam": "no trial ran to the end: 2 stopped early",
+        "adagrad": "2 of 3 seeds ran to the end",
+        "nesterov": "it was not confirmed",
+        "adadelta": "none of its trials has ended",
+    }
+    assert answer.sentence.startswith("sgd (lr=0.1) is best: it beats adamw (lr=0.003) by at least")
+    assert "Not compared: " in answer.sentence and "adagrad (2 of 3 seeds ran to the end)" in answer.sentence
+
+
+def test_one_seed_and_two_seeds_claim_nothing(ask):
+    sentence = ask((opt("sgd"), "screen", {0: 0.98}), (opt("adam"), "screen", {0: 0.70})).sentence
+    assert "with one seed there is no interval" in sentence and "best" not in sentence and "beat" not in sentence
+
+
+def test_two_seeds_say_that_they_cannot_show_it(ask):
+    sentence = ask((opt("sgd"), "confirm", seeds(0.96, 0.98)), (opt("adam"), "confirm", seeds(0.95, 0.98))).sentence
+    assert sentence.startswith("2 seeds cannot show which of sgd and adam is best.")
+    assert "separable" not in sentence
+
+
+def test_levels_are_combinations_of_several_parameters(ask):
+    groups = [
+        ({"optimizer": name, "batch_size": size}, "confirm", seeds(*(0.9 + step + i / 1000 for i in (0, 2, 1))))
+        for step, (name, size) in enumerate([("sgd", 32), ("sgd", 64), ("adam", 32)])
+        for step in [step / 100]
+    ]
+    answer = ask(*groups, compare=("optimizer", "batch_size"))
+    assert [tuple(row.parameters.values()) for row in answer.rows] == [("adam", 32), ("sgd", 64), ("sgd", 32)]
+
+
+def test_without_compare_the_sentence_is_the_summary(ask, paths):
+    answer = ask(SGD, ADAMW, compare=())
+    assert answer.rows == () and answer.sentence.startswith("sgd lr=0.1 is best: ")
+    [section] = answer_answer(open_results(paths.root), None, None).sections
+    assert section.notes == (answer.sentence,)
+
+
+def test_printed_table_has_a_row_per_level(ask, paths):
+    ask(SGD, NESTEROV, ADAMW, (opt("adam"), "screen", {0: None}))
+    printed = answer_answer(open_results(paths.root), "demo", None)
+    [section] = printed.sections
+    rows = section.table.to_pylist()
+    assert [row["optimizer"] for row in rows] == ["sgd", "nesterov", "adamw", "adam"]
+    assert rows[2]["separable"] == "yes" and rows[2]["p_adjusted"] == "< 0.001"
+    assert rows[3]["problem"] == "no trial ran to the end: 1 stopped early"
+    assert printed.table["p_value"].to_pylist()[0] is None and printed.table.num_rows == 4
