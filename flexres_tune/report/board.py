@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -59,12 +60,8 @@ def leaderboard_html(data: ReportData) -> str:
     titles |= {"p_value": "p, adjusted", "precision_used": "precision"}
     for column in display_columns(table):
         name = column.name if column.name in order else f"{column.name}_mean"  # display_columns() joins mean and sd
-        values, cells = table[name].to_pylist(), column.cells
-        if name == "behind_leader":
-            digits = metric.decimals(None) + 1
-            cells = [NOTHING if value is None else f"{data.shown(value):z.{digits}f}" for value in values]
-        if name == "num_seeds":
-            cells = [seeds_text(row).removesuffix("s").removesuffix(" seed") for row in data.board.rows[:_MOST_ROWS]]
+        values = table[name].to_pylist()
+        cells = _cells(data, name, values) or column.cells
         kind = " class=n" if column.is_number else ""
         direction = "ascending" if name == "rank" else "none"
         title = titles.get(column.name, spaced(column.name))
@@ -96,6 +93,16 @@ def leaderboard_html(data: ReportData) -> str:
         "<p class=note>One row per configuration: mean ± standard deviation over seeds. Click a column's name to sort."
         f"{rest}</p>{note}"
     )
+
+
+def _cells(data: ReportData, name: str, values: Sequence[Any]) -> list[str] | None:
+    """Texts of the columns that are not shown as everywhere else; None for the others."""
+    if name == "num_seeds":
+        return [seeds_text(row).removesuffix("s").removesuffix(" seed") for row in data.board.rows[: len(values)]]
+    if name == "behind_leader":
+        digits = data.board.metric.decimals(None) + 1
+        return [NOTHING if value is None else f"{data.shown(value):z.{digits}f}" for value in values]
+    return None
 
 
 def _sort_key(value: Any) -> str:
