@@ -14,6 +14,7 @@ from flexres_tune.spec import Resources
 from flexres_tune.spec.yaml_reader import read_yaml
 
 KIND = "accelerator_type:"
+ROOT = Path("/")
 AUTOSCALER_CONFIG = Path("~/ray_bootstrap_config.yaml")  # as in `ray start --autoscaling-config` in cluster/*.yaml
 
 
@@ -194,7 +195,7 @@ def num_visible_gpus() -> int | None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([part for part in visible.split(",") if part.strip() not in ("", "-1", "NoDevFiles")])
-    return _num_listed_gpus(Path("/")) or _num_gpus_of_driver() or None
+    return _num_listed_gpus(ROOT) or _num_gpus_of_driver() or None
 
 
 def _num_listed_gpus(root: Path) -> int:

@@ -1,3 +1,6 @@
+from importlib.metadata import PackageNotFoundError, version
+
+from flexres_tune.bench import figures
 from flexres_tune.bench.figures import Figure, describe_machine, ratios
 
 
@@ -13,3 +16,13 @@ def test_machine_names_its_device_and_versions():
     text = describe_machine()
     for word in ("torch", "ray", "Python"):
         assert word in text
+
+
+def test_machine_without_ray_has_a_name_too(monkeypatch):
+    def find(name):
+        if name == "ray":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(figures, "version", find)
+    assert "ray" not in describe_machine() and "torch" in describe_machine()

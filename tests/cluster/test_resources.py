@@ -1,15 +1,18 @@
 """How many trials a cluster runs at once: counted per node, and with the nodes that it may still start."""
 
+import ctypes
 from pathlib import Path
 
 import pytest
 import yaml
 
+from flexres_tune.cluster import resources
 from flexres_tune.cluster.resources import (
     ClusterResources,
     NodeResources,
     TrialResources,
     max_nodes,
+    num_visible_gpus,
     read_autoscaler_config,
     trial_resources,
 )
@@ -116,3 +119,37 @@ def test_cluster_file_of_a_head_is_read_as_ray_writes_it(tmp_path):
     file = tmp_path / "ray_bootstrap_config.yaml"
     file.write_text('{"cluster_name": "c", "max_workers": 2, "provider": {"type": "aws"}, "date": "2026-99-99"}')
     assert read_autoscaler_config(file)["max_workers"] == 2
+
+
+def test_gpus_are_counted_from_device_files_if_the_driver_lists_none(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(resources, "ROOT", tmp_path)
+    monkeypatch.setattr(ctypes, "CDLL", missing_library)
+    assert num_visible_gpus() is None
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / "dev" / name).touch()
+    assert num_visible_gpus() == 2
+    (tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0").mkdir(parents=True)
+    assert num_visible_gpus() == 1
+
+
+def missing_library(name):
+    raise OSError(f"{name}: cannot open shared object file")
+
+
+def test_gpus_are_counted_by_the_management_library_if_there_are_no_device_files(tmp_path, monkeypatch):
+    class Library:
+        def nvmlInit_v2(self):
+            return 0
+
+        def nvmlDeviceGetCount_v2(self, count):
+            count._obj.value = 3
+            return 0
+
+        nvmlShutdown = nvmlInit_v2
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(resources, "ROOT", tmp_path)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
+    assert num_visible_gpus() == 3

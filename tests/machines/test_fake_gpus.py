@@ -9,8 +9,9 @@ import torch
 from helpers.factories import make_sweep_yaml
 from helpers.witness import most_at_once, run_witnesses
 
+from flexres_tune.cluster.packing import NotMeasuredError, measure_with_ray
 from flexres_tune.results import open_results
-from flexres_tune.spec import Resources
+from flexres_tune.spec import Resources, TrialConfig
 
 pytestmark = pytest.mark.cluster
 
@@ -41,6 +42,17 @@ def test_no_gpu_has_more_trials_than_fit_on_it(cluster, tmp_path, gpu, num_at_on
     assert most_at_once(notes) == num_at_once
     for held in devices.values():
         assert most_at_once(held) == int(1 / gpu)
+
+
+def test_trials_that_are_measured_together_share_one_node_and_do_not_wait_for_ever(cluster, tmp_path, monkeypatch):
+    """On two nodes each of four trials could have a device to itself; five CPUs on a GPU are on one node only."""
+    monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path))
+    monkeypatch.setattr("flexres_tune.cluster.packing.MEASURE_S", 0.1)
+    measure = measure_with_ray(TrialConfig(model="tiny", dataset="digits", epochs=1, compile="off"), {})
+    assert len(measure(1.25, 0.25, 4)) == 4
+    monkeypatch.setattr("flexres_tune.cluster.packing.TIMEOUT_S", 2.0)
+    with pytest.raises(NotMeasuredError, match="3 trials did not train within 2 s"):
+        measure(3.0, 0.25, 3)  # 12 CPUs in all, but on no node nine
 
 
 SWEEP = make_sweep_yaml(

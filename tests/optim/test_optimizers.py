@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from flexres_tune.optim import OPTIMIZERS, build_optimizer, set_learning_rate
+from flexres_tune.optim import (
+    OPTIMIZERS,
+    build_optimizer,
+    learning_rate_on_device,
+    load_optimizer_state,
+    optimizer_state,
+    set_learning_rate,
+)
+from flexres_tune.optim.optimizers import has_fused_kernel
 from flexres_tune.spec.trial import OPTIMIZER_NAMES, TrialConfig
 
 LEARNING_RATES = {"sgd": 0.05, "nesterov": 0.05, "adam": 0.05, "adamw": 0.05, "adadelta": 1.0, "adagrad": 0.1}
@@ -71,3 +79,33 @@ def test_nesterov_without_momentum_is_refused_before_torch_sees_it():
         ValueError, match="momentum must be above 0 with optimizer nesterov, but got 0; use optimizer: sgd"
     ):
         config(optimizer="nesterov", momentum=0)
+
+
+def test_adagrad_has_no_fused_kernel_on_cuda_in_every_version_of_torch():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert not has_fused_kernel(torch.optim.Adagrad, cuda)
+    assert has_fused_kernel(torch.optim.Adagrad, cpu) and has_fused_kernel(torch.optim.SGD, cuda)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_state_of_another_device_keeps_this_ones_way_of_running(name):
+    def make():
+        return build_optimizer([nn.Parameter(torch.ones(3))], config(optimizer=name, lr=0.5))
+
+    saved = optimizer_state(make())
+    for group in saved["param_groups"]:
+        group |= {key: True for key in ("fused", "capturable") if key in group}
+    optimizer = make()
+    before = {**optimizer.param_groups[0]}
+    before["fused"] = optimizer.param_groups[0]["fused"] = None
+    load_optimizer_state(optimizer, saved)
+    after = optimizer.param_groups[0]
+    assert {key: after[key] for key in after if key != "params"} == {k: v for k, v in before.items() if k != "params"}
+
+
+def test_learning_rate_on_the_device_is_a_number_in_a_checkpoint():
+    optimizer = build_optimizer([nn.Parameter(torch.ones(3))], config(optimizer="sgd", lr=0.5))
+    lr = learning_rate_on_device(optimizer)
+    set_learning_rate(optimizer, 0.25)
+    assert lr.item() == 0.25 and optimizer.param_groups[0]["lr"] is lr
+    assert optimizer_state(optimizer)["param_groups"][0]["lr"] == 0.25

@@ -4,6 +4,8 @@ import importlib.abc
 import pickle
 import sys
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,8 +16,10 @@ from flexres_tune.models import build_model
 from flexres_tune.spec import TrialConfig
 from flexres_tune.storage import make_path
 from flexres_tune.sweep.worker import TRIAL_HOOK, StopCheck, TrialJob, run_job
+from flexres_tune.training import Execution
 from flexres_tune.training.checkpoint import load_checkpoint
 from flexres_tune.training.device import device_name
+from flexres_tune.training.graph import CaptureError
 
 REMOTE_FILE = "s3://bucket/results/.stop-1"
 
@@ -98,6 +102,25 @@ def test_trial_without_a_gpu_trains_on_the_cpu_of_a_machine_that_has_one(monkeyp
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     *_, last = run_job(make_job(num_gpus=0.0))
     assert (last.status, last.facts.device) == ("completed", device_name(torch.device("cpu"))), last.error
+
+
+def test_trial_whose_graph_cannot_be_captured_runs_eagerly_and_its_row_says_so(monkeypatch):
+    """Without a GPU CUDA's recorder cannot be made, so that a stand-in fails as a capture does."""
+
+    class Recorder:
+        def eager(self):
+            return nullcontext()
+
+        def record(self, function):
+            raise CaptureError("the step cannot be captured as a CUDA graph: no")
+
+    monkeypatch.setattr("flexres_tune.training.step.CudaRecorder", lambda device, generators: Recorder())
+    execution = Execution(torch.device("cpu"), "fp32", graph="step")
+    monkeypatch.setattr("flexres_tune.training.choose_execution", lambda *args: execution)
+    job = make_job()
+    *_, last = run_job(replace(job, config=job.config | {"batch_size": 8}))
+    assert (last.status, last.facts.execution) == ("completed", "fp32 channels-last"), last.error
+    assert "the step cannot be captured as a CUDA graph: no; trials train eagerly there" in last.facts.notice
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU here")
