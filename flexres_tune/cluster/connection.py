@@ -117,6 +117,11 @@ class RayConnection:
         self._cluster: ClusterResources | None = None
 
     @property
+    def address(self) -> str | None:
+        """Of the cluster to join; None: Ray is started on this machine."""
+        return self._address
+
+    @property
     def is_connected(self) -> bool:
         return self._cluster is not None
 

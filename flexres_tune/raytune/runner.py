@@ -45,6 +45,7 @@ from flexres_tune.sweep.options import RunOptions
 from flexres_tune.sweep.signals import REMOTE_SAVE_S, SAVE_S, WIND_DOWN_S, Signals
 from flexres_tune.sweep.steering import Inbox, identity
 from flexres_tune.sweep.worker import TrialJob
+from flexres_tune.text import plural
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 
@@ -113,10 +114,17 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     attempts = past.num_attempts(run.history)
     callback = JournalCallback(journal, searcher, watchdog, attempts, on_change, run.display.message)
     loggers = [make_logger(name, run.paths, run.display.message) for name in run.options.loggers]
+
+    def say_stopping() -> None:
+        running = sum(state.record is None for state in list(journal.states.values()))
+        run.display.message(f"stopping: saving {plural(running, 'trial')} ...")
+
     inbox = Inbox(run.paths, identity(find_holder(run.paths) or Holder()))
     steering = SteeringCallback(inbox, journal, run.search, run.signals, run.check_reload, run.display.message)
     with backpressure, machine, inbox:
-        error = _run_tuner(run, JournalScheduler(journal), searcher, [callback, steering, *loggers], stop_file)
+        error = _run_tuner(
+            run, JournalScheduler(journal), searcher, [callback, steering, *loggers], stop_file, say_stopping
+        )
     for state in journal.close():
         on_change(state)
     backpressure.finish(run.signals)
@@ -152,10 +160,11 @@ def _run_tuner(
     searcher: SearchAdapter,
     callbacks: Sequence[tune.Callback],
     stop_file: AnyPath,
+    on_signal: Callable[[], None],
 ) -> FlexResError | None:
     """Tuner.fit in a thread of its own, because in the main thread Ray would replace the signal handlers.
 
-    Returns why the sweep ended early, None if it did not: the caller raises it after all rows are written.
+    `on_signal` is called within 0.1 s of a signal. Returns why the sweep ended early, None if it did not: the caller raises it after all rows are written.
 
     The thread is left behind if it does not end WIND_DOWN_S after a signal, or if Ray's own processes died: it may wait
     for an answer that never comes. The journal, which is closed then, ignores what the thread still does.
@@ -179,11 +188,14 @@ def _run_tuner(
 
     thread = threading.Thread(target=fit, name=TUNE_THREAD, daemon=True)
     thread.start()
-    has_stop_file = False
+    has_stop_file = has_answered = False
     try:
         with ConcurrencyUpdater(limiter, run.measure_slots, run.display.message):
             while thread.is_alive() and run.signals.seconds_since < WIND_DOWN_S and not dead_ray_processes():
                 thread.join(0.1)
+                if run.signals.requested and not has_answered:
+                    has_answered = True
+                    on_signal()
                 if run.signals.requested and not has_stop_file:
                     with contextlib.suppress(OSError):  # a full disk: StopAll stops the trials, without a checkpoint
                         stop_file.touch()

@@ -14,6 +14,7 @@ import typer
 from flexres_tune import cli
 from flexres_tune.errors import FlexResError
 from flexres_tune.records import TrialStatus
+from flexres_tune.text import escape
 
 EPILOG = """
 Examples:
@@ -99,6 +100,7 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own messages too.")] = False,
 ) -> None:
     """Run the trials of a sweep that are not in the tables yet."""
+    _say_on_terminal(f"reading {escape(str(sweep))} ...\r")  # the imports below take a second
     from flexres_tune.cluster.ray_processes import RayLostError
     from flexres_tune.run.restart import ReloadRequested, reload_command, restart_command
     from flexres_tune.run.session import Session
@@ -120,6 +122,7 @@ def run(
         allow_code=allow_code,
         verbose=verbose,
     )
+    _say_on_terminal("\x1b[2K")
     session = Session(sweep, options)
     if measure and not dry_run:
         raise FlexResError("--measure belongs to --dry-run; add --dry-run, or leave out --measure")
@@ -133,6 +136,13 @@ def run(
         restart_command(error)
     except ReloadRequested as request:
         reload_command(request)
+
+
+def _say_on_terminal(text: str) -> None:
+    """Show text that the next line overwrites; nothing in a file."""
+    if sys.stdout.isatty():
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def check_logger(name: LoggerName) -> None:

@@ -27,6 +27,7 @@ from flexres_tune.run.estimate import (
     estimate,
     trials_to_estimate,
 )
+from flexres_tune.run.progress import waiting
 from flexres_tune.run.speeds import read_speeds, shape_of
 from flexres_tune.search.base import History, Workload
 from flexres_tune.search.budget import BudgetedSearches, make_budgeted_searches
@@ -284,7 +285,9 @@ def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> Non
         print_section(section, console)
     _print_line(console, f"tables: {paths.folder}")
     is_current = not has_new_rows and paths.report.exists()
-    _print_line(console, f"report: {paths.report}" if is_current else try_report(paths))
+    with waiting(console, "writing the report"):
+        report = f"report: {paths.report}" if is_current else try_report(paths)
+    _print_line(console, report)
     _print_line(console, f"next:   {leaderboard_command(paths)}")
     answer = answer_of(open_results(paths.root), paths.sweep)
     if answer.rows:

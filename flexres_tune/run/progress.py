@@ -1,16 +1,29 @@
-"""Live progress of a sweep: a bar and lines on a terminal, only lines in a file. No ray."""
+"""Live progress of a sweep: running trials and a bar on a terminal, only lines in a file. No ray."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from flexres_tune.display.terminal import escape_for_console
 from flexres_tune.records import TrialStatus
+from flexres_tune.search.base import History
+from flexres_tune.spec import Metric, PlannedTrial
 from flexres_tune.sweep.journal import TrialState
-from flexres_tune.text import format_duration, shorten
+from flexres_tune.text import escape, format_duration, shorten
+
+MAX_RUNNING_LINES = 8  # running trials that are shown; on a cluster there may be hundreds
+SAY_AFTER_S = 3.0  # a wait that takes longer says what it is, also in a file
+REFRESH_PER_S = 4
 
 STYLES = {
     TrialStatus.COMPLETED: "green",
@@ -23,36 +36,58 @@ STYLES = {
 }
 
 
+@dataclass(frozen=True)
+class Best:
+    """The best value of the metric so far, and the trial that reached it."""
+
+    score: float  # higher is better
+    trial: str
+
+
 class SweepProgress:
     """Progress over the epochs of all trials, so that the bar moves before a long trial ends.
 
     A stopped trial's remaining epochs count as done. Time left = elapsed time * epochs left / epochs done.
+
+    Args:
+        title: the stage, such as `optim: confirm`.
+        best: of earlier runs of the command.
     """
 
-    def __init__(self, console: Console, num_trials: int, num_epochs: int):
-        self._console = console
+    def __init__(
+        self,
+        console: Console,
+        num_trials: int,
+        num_epochs: int,
+        title: str = "",
+        metric: Metric | None = None,
+        best: Best | None = None,
+    ):
+        self._console, self._title, self._metric = console, title, metric or Metric()
         self._num_trials, self._num_epochs = num_trials, max(num_epochs, 1)
         self._done_epochs: dict[str, int] = {}
         self._num_done = 0  # sum of the above, maintained: adding up thousands of trials at every epoch is slow
         self._finished: set[str] = set()
         self._paused: set[str] = set()
-        self._best: tuple[float, str] | None = None
+        self._running: dict[str, TrialState] = {}
+        self._best = best
         self._started_at = time.monotonic()
-        self._bar = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[text]}"),
+        self._live = Live(
+            get_renderable=self._render,
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            refresh_per_second=REFRESH_PER_S,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
-        self._task = self._bar.add_task("", total=self._num_epochs, text="starting Ray and the trial processes")
 
     def __enter__(self) -> SweepProgress:
-        self._bar.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *exc_info) -> None:
-        self._bar.stop()
+        self._live.stop()
 
     def message(self, text: str) -> None:
         """Print one line above the bar."""
@@ -63,12 +98,15 @@ class SweepProgress:
         trial_id, epochs = state.trial_id, state.planned.config.epochs
         if state.history:
             self._count(trial_id, max(state.history))
-            accuracy = max(metrics.val_accuracy for metrics in state.history.values())
-            if self._best is None or accuracy > self._best[0]:
-                self._best = (accuracy, describe(state))
+            score = state.score(self._metric)
+            if score is not None and (self._best is None or score > self._best.score):
+                self._best = Best(score, describe(state.planned))
         if state.record is None:
             self._paused.discard(trial_id)
-        elif state.record.status == TrialStatus.PAUSED:
+            self._running[trial_id] = state
+            return
+        self._running.pop(trial_id, None)
+        if state.record.status == TrialStatus.PAUSED:
             self._paused.add(trial_id)
             self._print_finished(state)
         elif trial_id not in self._finished:
@@ -76,7 +114,6 @@ class SweepProgress:
             if state.record.status != TrialStatus.INTERRUPTED:
                 self._count(trial_id, epochs)
             self._print_finished(state)
-        self._bar.update(self._task, completed=self._num_done, text=escape_for_console(self._text()))
 
     def _count(self, trial_id: str, num_epochs: int) -> None:
         before = self._done_epochs.get(trial_id, 0)
@@ -87,15 +124,49 @@ class SweepProgress:
         """Trials that have ended or are paused now."""
         return len(self._finished | self._paused)
 
-    def _text(self) -> str:
+    def _render(self) -> RenderableType:
+        """A line per running trial, and below them the bar with the sweep's figures, at most as wide as the terminal."""
+        running = list(self._running.values())  # a copy: Tune's thread changes it
+        lines: list[RenderableType] = [self._running_line(state) for state in running[:MAX_RUNNING_LINES]]
+        if len(running) > MAX_RUNNING_LINES:
+            lines.append(Text(f"  and {len(running) - MAX_RUNNING_LINES} more running trials", style="dim"))
+        bar = Table.grid(padding=(0, 1))
+        bar.add_column(width=min(16, self._console.width // 6))
+        bar.add_column(no_wrap=True, overflow="ellipsis")
+        figures = Text(self._figures(), no_wrap=True, overflow="ellipsis")
+        bar.add_row(ProgressBar(total=self._num_epochs, completed=self._num_done), figures)
+        lines.append(bar)
+        if self._best is not None:
+            best = f"best {self._show(self._best.score)} ({escape(self._best.trial)})"
+            lines.append(Text(best, no_wrap=True, overflow="ellipsis"))
+        return Group(*lines)
+
+    def _running_line(self, state: TrialState) -> Text:
+        """`  epoch 3/20  val  81.20%  1,234 images/s  lr=0.1 seed=0`: what may be cut stands last."""
+        epochs = state.planned.config.epochs
+        last = state.history[max(state.history)] if state.history else None
+        if last is None:
+            text = f"  starting{'':<{2 * len(str(epochs))}}  {'':<28}"
+        else:
+            value = self._show(self._metric.score(getattr(last, self._metric.name)))
+            place = f"{last.epoch:>{len(str(epochs))}}/{epochs}"
+            text = f"  epoch {place}  val {value:>7}  {last.images_per_second:>7,.0f} images/s"
+        return Text(f"{text}  {escape(describe(state.planned))}", style="cyan", no_wrap=True, overflow="ellipsis")
+
+    def _figures(self) -> str:
         parts = [f"{self._num_ended()}/{self._num_trials} trials"]
+        elapsed = time.monotonic() - self._started_at
+        parts.append(f"{format_duration(elapsed)} elapsed")
         if self._num_done:
-            elapsed = time.monotonic() - self._started_at
             left = elapsed * (self._num_epochs - self._num_done) / self._num_done
             parts.append(f"{format_duration(left)} left")
-        if self._best:
-            parts.append(f"best {self._best[0]:.2%} ({self._best[1]})")
-        return " · ".join(parts)
+        elif not self._running:
+            parts.append("starting the trials' processes")
+        return " · ".join([*([escape(self._title)] if self._title else []), *parts])
+
+    def _show(self, score: float) -> str:
+        value = self._metric.score(score)
+        return f"{value:.2%}" if self._metric.name == "val_accuracy" else f"{value:.4f}"
 
     def _print_finished(self, state: TrialState) -> None:
         record = state.record
@@ -104,7 +175,7 @@ class SweepProgress:
         line = (
             f"{self._num_ended():>{width}}/{self._num_trials}  {record.status:<11}  {accuracy:<12}  "
             f"{record.epochs_run:>3}/{state.planned.config.epochs} epochs  {format_duration(record.train_seconds):>7}  "
-            f"{describe(state)}"
+            f"{describe(state.planned)}"
         )
         style = STYLES[TrialStatus(record.status)]
         self._console.print(f"[{style}]{escape_for_console(line)}[/]", highlight=False, soft_wrap=True)
@@ -113,7 +184,34 @@ class SweepProgress:
             self._console.print(f"    {escape_for_console(last[:300])}", style="red", highlight=False, soft_wrap=True)
 
 
-def describe(state: TrialState) -> str:
+def describe(planned: PlannedTrial) -> str:
     """What distinguishes this trial from the others: `optimizer=sgd lr=0.1 seed=0`."""
-    varied = [f"{key}={shorten(str(value), 36)}" for key, value in state.planned.varied.items()]
-    return " ".join([*varied, f"seed={state.planned.config.seed}"])
+    varied = [f"{key}={shorten(str(value), 36)}" for key, value in planned.varied.items()]
+    return " ".join([*varied, f"seed={planned.config.seed}"])
+
+
+def best_of(trials: Iterable[PlannedTrial], history: History) -> Best | None:
+    """The best of these trials in earlier runs."""
+    found = [
+        Best(past.score, describe(trial))
+        for trial in trials
+        if (past := history.trials.get(trial.config.trial_id)) is not None and past.score is not None
+    ]
+    return max(found, key=lambda best: best.score, default=None)
+
+
+@contextlib.contextmanager
+def waiting(console: Console, text: str) -> Iterator[None]:
+    """Context of a step that may take long: a terminal shows `text` meanwhile, a file says it after SAY_AFTER_S."""
+    if console.is_terminal:
+        with console.status(escape_for_console(f"{text} ...")):
+            yield
+        return
+    line = escape_for_console(f"{text} ...")
+    timer = threading.Timer(SAY_AFTER_S, lambda: console.print(line, soft_wrap=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

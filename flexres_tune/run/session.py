@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from flexres_tune.results.paths import SweepPaths, steer_command
 from flexres_tune.results.plan import make_plan, plan_or_none, write_plan
 from flexres_tune.results.writer import check_writable, compact_if_needed
 from flexres_tune.run.printout import describe_spending, print_ending, print_estimate, print_listing
-from flexres_tune.run.progress import SweepProgress
+from flexres_tune.run.progress import SweepProgress, best_of, waiting
 from flexres_tune.run.restart import ReloadRequested
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.budget import BudgetedSearches, make_budgeted_searches
@@ -86,9 +87,10 @@ class Session:
         address = find_address(self.options.address, self.options.local)
         with Signals() as signals, RayConnection(address, self.options.verbose) as ray:
             if address:  # only a process in the cluster sees its GPUs
-                spec = self._load(lambda: _connect(ray, signals).num_gpus > 0)
+                spec = self._load(lambda: _connect(ray, signals, self.console).num_gpus > 0)
             else:
-                spec = self._load(has_nvidia_gpu)
+                with waiting(self.console, f"reading {self.file}"):
+                    spec = self._load(has_nvidia_gpu)
             return _SweepRun(self, spec, ray, signals).run()
 
     def print(self, text: str) -> None:
@@ -155,8 +157,9 @@ class _SweepRun:
 
     def run(self) -> int:
         """Run the stages that have something to do; returns the exit status."""
-        searches = self._read_work()[1]
         self._session.print_profile(self._spec)
+        with waiting(self._session.console, "reading the tables"):
+            searches = self._read_work()[1]
         self._session.print_code(self._spec)
         if self._options.stage == "confirm":
             self._check_can_confirm(searches[Stage.SCREEN])
@@ -209,16 +212,18 @@ class _SweepRun:
         """Train what is missing in a stage; several passes, because Ray may lose a trial."""
         for _ in range(MAX_PASSES):
             history, searches = self._read_work()
-            while self._copy_rows_of_other_sweeps(stage, searches[stage].work.missing):
-                history, searches = self._read_work()
+            with waiting(self._session.console, "looking for the missing trials in other sweeps"):
+                while self._copy_rows_of_other_sweeps(stage, searches[stage].work.missing):
+                    history, searches = self._read_work()
             search = searches[stage]
             if search.work.num_todo == 0 or self._signals.requested or self._fail_fast.error is not None:
                 return
             if not self._ray.is_connected:
-                with self._signals.exit_on_first(_interrupted()):  # a download may take minutes
+                with self._exit_on_signal("checking the images, which are decoded once per machine"):
                     self._verify_data(search.work.missing)
-            cluster = _connect(self._ray, self._signals)
-            require_shared_storage(self._paths.root, cluster)
+            cluster = _connect(self._ray, self._signals, self._session.console)
+            with waiting(self._session.console, "checking that all nodes share the results folder"):
+                require_shared_storage(self._paths.root, cluster)
             listed = search.work.trials
             if stage is Stage.CONFIRM:
                 listed = searches[Stage.SCREEN].work.trials + listed
@@ -262,7 +267,10 @@ class _SweepRun:
         from flexres_tune.raytune.concurrency import measure_slots
         from flexres_tune.raytune.runner import TuneRun, run_trials
 
-        with SweepProgress(self._session.console, search.work.num_todo, search.work.num_epochs) as progress:
+        name, work = self._name_of(stage), search.work
+        best = best_of(work.trials, history)
+        metric, counts = self._spec.metric, (work.num_todo, work.num_epochs)
+        with SweepProgress(self._session.console, *counts, name, metric, best) as progress:
             run = TuneRun(
                 spec=self._spec,
                 search=search,
@@ -312,25 +320,34 @@ class _SweepRun:
                 lambda: call_with_resources(trial.cpu, trial.gpu, measure_precision, *arguments)
             )
 
-        with self._signals.exit_on_first(_interrupted()):  # steps are measured, no trial runs
+        with self._exit_on_signal("measuring which precision is faster"):
             self._precisions, reason = decide_precisions(self._spec, trials, measure)
         if reason:
             self._print(f"{self._spec.name}: precision {reason}")
+
+    @contextlib.contextmanager
+    def _exit_on_signal(self, text: str) -> Iterator[None]:
+        """Context of a step before the first trial, such as a download: the first signal ends the command at once."""
+        with self._signals.exit_on_first(_interrupted()), waiting(self._session.console, text):
+            yield
 
     def _choose_resources(
         self, missing: Sequence[PlannedTrial], cluster: ClusterResources
     ) -> tuple[TrialResources, str]:
         """What each trial takes of the cluster, and why; `auto` may be measured on it."""
         requested = self._spec.resources_per_trial
-        with self._signals.exit_on_first(_interrupted()):  # steps are measured, no trial runs
+        with self._exit_on_signal("measuring how many trials share a device best"):
             requested, measured = call_unless_ray_died(
                 lambda: resolve_auto_resources(requested, cluster, missing, self._precisions)
             )
         resources = trial_resources(requested, cluster, self._options.max_concurrent)
         return resources, resources.reason + (f"; {measured}" if measured else "")
 
+    def _name_of(self, stage: Stage) -> str:
+        return self._spec.name if stage is Stage.SCREEN else f"{self._spec.name}: confirm"
+
     def _print_start(self, stage: Stage, search: Search, reason: str) -> None:
-        name = self._spec.name if stage is Stage.SCREEN else f"{self._spec.name}: confirm"
+        name = self._name_of(stage)
         for logger in self._options.loggers if is_remote(self._paths.root) else ():
             self._print(f"--logger {logger}: its files are written on this machine, to {self._paths.logs(logger)}")
         done = f", {search.work.num_done} already done" if search.work.num_done else ""
@@ -382,10 +399,11 @@ def _read_scores(
     return read_history(paths, spec, retry, tried, with_scores, with_curves=pauses)
 
 
-def _connect(ray: RayConnection, signals: Signals) -> ClusterResources:
+def _connect(ray: RayConnection, signals: Signals, console: Console) -> ClusterResources:
     """The cluster, started or joined if it is not; a signal meanwhile ends the command, because no trial runs yet."""
     if not ray.is_connected:
-        with signals.exit_on_first(_interrupted()):
+        text = f"connecting to Ray at {ray.address}" if ray.address else "starting Ray on this machine"
+        with signals.exit_on_first(_interrupted()), waiting(console, text):
             try:
                 ray.connect()
             except SystemExit:  # raised by the handler that Ray installs for SIGTERM while it starts

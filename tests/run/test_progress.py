@@ -1,12 +1,16 @@
 import io
+import re
+import time
 from datetime import UTC, datetime
 
 import pytest
 from helpers.factories import make_metrics, make_planned, make_trial
 from rich.console import Console
 
-from flexres_tune.run.progress import SweepProgress, describe
-from flexres_tune.spec import TrialConfig
+from flexres_tune.records import TrialStatus
+from flexres_tune.run.progress import Best, SweepProgress, best_of, describe, waiting
+from flexres_tune.search.base import History, PastTrial
+from flexres_tune.spec import Metric, TrialConfig
 from flexres_tune.sweep.journal import TrialState
 
 
@@ -34,15 +38,61 @@ def test_terminal_shows_trials_time_left_and_the_best_trial(make_state):
         progress.update(make_state(status="completed"))
     text = output.getvalue()
     assert "1/2 trials" in text
-    assert "left" in text
+    assert "elapsed" in text and "left" in text
     assert "best 90.00% (lr=0.1 seed=3)" in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_running_trials_have_a_line_each_and_no_line_is_wider_than_the_terminal(make_state, width):
+    output = io.StringIO()
+    console = Console(file=output, width=width, force_terminal=True, color_system=None)
+    best = Best(0.95, "optimizer=sgd lr=0.3 label_smoothing=0.1 batch_size=128 mixup_alpha=0.2 epochs=30 seed=1")
+    with SweepProgress(console, 2, 4, "optim: confirm", best=best) as progress:
+        progress.update(make_state(status=None))
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9?]*[a-zA-Z]", "", output.getvalue()).splitlines()]
+    assert "  epoch 2/2  val  90.00%    1,000 images/s  lr=0.1 seed=3" in lines
+    assert any("optim: confirm · 0/2 trials" in line and "left" in line for line in lines)
+    assert any(line.startswith("best 95.00% (optimizer=sgd lr=0.3") for line in lines), "of an earlier run"
+    assert max(map(len, lines)) <= width
+
+
+def test_other_metric_is_shown_as_what_it_is(make_state):
+    output = io.StringIO()
+    console = Console(file=output, width=120, force_terminal=True, color_system=None)
+    with SweepProgress(console, 2, 4, metric=Metric(name="val_loss")) as progress:
+        progress.update(make_state(status=None))
+    assert "best 1.4000 (lr=0.1 seed=3)" in output.getvalue()
+
+
+def test_best_of_earlier_runs_is_that_of_the_sweeps_trials(make_state):
+    planned = make_state(status=None).planned
+    scores = {planned.config.trial_id: 0.8, "other-0": 0.9}
+    trials = {
+        key: PastTrial(key, "c", 0, "screen", TrialStatus.COMPLETED, 1, 0.0, s, True) for key, s in scores.items()
+    }
+    assert best_of([planned], History(trials)) == Best(0.8, "lr=0.1 seed=3")
+    assert best_of([planned], History()) is None
+
+
+def test_long_wait_says_in_a_file_what_it_is_and_a_short_one_nothing(monkeypatch):
+    monkeypatch.setattr("flexres_tune.run.progress.SAY_AFTER_S", 0.05)
+    output = io.StringIO()
+    with waiting(Console(file=output, width=80), "starting [Ray]"):
+        until = time.monotonic() + 5
+        while not output.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+    assert output.getvalue() == "starting [Ray] ...\n"
+    monkeypatch.setattr("flexres_tune.run.progress.SAY_AFTER_S", 60)
+    with waiting(Console(file=output, width=80), "reading"):
+        pass
+    assert output.getvalue() == "starting [Ray] ...\n"
 
 
 def test_long_values_are_cut_in_the_middle(make_state):
     state = make_state(status=None)
     state.planned.varied["dataset"] = "parquet:" + "x" * 300
-    assert "…" in describe(state)
-    assert len(describe(state)) < 80
+    assert "…" in describe(state.planned)
+    assert len(describe(state.planned)) < 80
 
 
 @pytest.fixture
