@@ -30,6 +30,10 @@ WIND_DOWN_S = 6.0  # > REMOTE_SAVE_S; leaves time to write the rows within the 1
 # All rows are written. The report is written only if this time has not passed, so that the command ends in time:
 REPORT_WITHIN_S = 5.0  # < WIND_DOWN_S: no report if Tune did not end by itself
 
+# Python runs a handler only when the main thread is between two of its instructions. If it is inside C for so long, a
+# thread does what the handler would have done, in steps that end with the first signal:
+STUCK_S = 0.2
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C; Slurm, Kubernetes, spot machines; a lost terminal
 _SHOW_CURSOR = "\x1b[?25h\x1b[0m\n"
 
@@ -41,6 +45,7 @@ class Signals:
         self._event = threading.Event()
         self._requested_at = 0.0
         self._old: dict[int, object] = {}
+        self._wakeup: tuple[int, int] | None = None  # a pipe into which Python writes each signal's number at once
         self.must_reload = False  # the request is a person's, to read the sweep file again
         self._message: str | None = None  # None: the first signal does not end the process
 
@@ -69,6 +74,10 @@ class Signals:
         return self
 
     def __exit__(self, *exc_info) -> None:
+        if self._wakeup is not None:
+            signal.set_wakeup_fd(-1)
+            os.close(self._wakeup[1])  # the thread reads the end of the pipe
+            self._wakeup = None
         for number, handler in self._old.items():
             signal.signal(number, handler)
         self._old = {}
@@ -82,6 +91,19 @@ class Signals:
                 continue  # under nohup the sweep must outlive the terminal
             old = signal.signal(number, self._handle)
             self._old.setdefault(number, old)
+        if self._wakeup is None:
+            self._wakeup = os.pipe()
+            os.set_blocking(self._wakeup[1], False)
+            signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
+            threading.Thread(target=self._watch, args=[self._wakeup[0]], name="signals", daemon=True).start()
+
+    def _watch(self, pipe: int) -> None:
+        """End the process if a signal must do so, and the main thread, which is inside C, does not."""
+        while numbers := os.read(pipe, 100):
+            time.sleep(STUCK_S)
+            if self._message is not None and set(numbers) & set(SIGNALS):
+                self.exit_now()
+        os.close(pipe)
 
     @contextlib.contextmanager
     def exit_on_first(self, message: str) -> Iterator[None]:

@@ -36,6 +36,19 @@ def test_first_signal_ends_a_step_that_cannot_be_interrupted_and_prints_the_mess
     assert (done.returncode, done.stdout) == (EXIT_INTERRUPTED, "interrupted\n")
 
 
+def test_first_signal_ends_a_step_even_if_the_main_thread_never_returns_from_c():
+    """Ray waits in C for its processes while it starts."""
+    code = (
+        "import ctypes, os, signal, threading\nfrom flexres_tune.sweep.signals import Signals\n"
+        "with Signals() as signals, signals.exit_on_first('interrupted'):\n"
+        "    libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(128)\n"
+        "    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()\n"
+        "    libc.pthread_mutex_lock(mutex)\n    libc.pthread_mutex_lock(mutex)\n    print('not reached')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (EXIT_INTERRUPTED, "interrupted\n")
+
+
 def test_second_signal_ends_the_process_at_once():
     code = (
         "import os, signal\nfrom flexres_tune.sweep.signals import Signals\n"
