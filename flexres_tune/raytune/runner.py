@@ -114,17 +114,11 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     attempts = past.num_attempts(run.history)
     callback = JournalCallback(journal, searcher, watchdog, attempts, on_change, run.display.message)
     loggers = [make_logger(name, run.paths, run.display.message) for name in run.options.loggers]
-
-    def say_stopping() -> None:
-        running = sum(state.record is None for state in list(journal.states.values()))
-        run.display.message(f"stopping: saving {plural(running, 'trial')} ...")
-
     inbox = Inbox(run.paths, identity(find_holder(run.paths) or Holder()))
     steering = SteeringCallback(inbox, journal, run.search, run.signals, run.check_reload, run.display.message)
+    callbacks = [callback, steering, *loggers]
     with backpressure, machine, inbox:
-        error = _run_tuner(
-            run, JournalScheduler(journal), searcher, [callback, steering, *loggers], stop_file, say_stopping
-        )
+        error = _run_tuner(run, journal, searcher, callbacks, stop_file)
     for state in journal.close():
         on_change(state)
     backpressure.finish(run.signals)
@@ -134,6 +128,11 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     if error is not None and not run.signals.requested:
         raise error
     return journal.states
+
+
+def _say_stopping(run: TuneRun, journal: Journal) -> None:
+    running = sum(state.record is None for state in list(journal.states.values()))
+    run.display.message(f"stopping: saving {plural(running, 'trial')} ...")
 
 
 def _make_job(run: TuneRun, assignment: Assignment, stop_file: AnyPath) -> TrialJob:
@@ -156,15 +155,14 @@ def _make_job(run: TuneRun, assignment: Assignment, stop_file: AnyPath) -> Trial
 
 def _run_tuner(
     run: TuneRun,
-    scheduler: JournalScheduler,
+    journal: Journal,
     searcher: SearchAdapter,
     callbacks: Sequence[tune.Callback],
     stop_file: AnyPath,
-    on_signal: Callable[[], None],
 ) -> FlexResError | None:
     """Tuner.fit in a thread of its own, because in the main thread Ray would replace the signal handlers.
 
-    `on_signal` is called within 0.1 s of a signal. Returns why the sweep ended early, None if it did not: the caller raises it after all rows are written.
+    Returns why the sweep ended early, None if it did not: the caller raises it after all rows are written.
 
     The thread is left behind if it does not end WIND_DOWN_S after a signal, or if Ray's own processes died: it may wait
     for an answer that never comes. The journal, which is closed then, ignores what the thread still does.
@@ -176,7 +174,7 @@ def _run_tuner(
     folder = tempfile.mkdtemp(prefix="flexres_tune_ray_")  # Ray requires one; we read nothing in it
     limiter = ConcurrencyLimiter(searcher, run.resources.num_concurrent)
     stopper = StopAll(run.signals, REMOTE_SAVE_S if is_remote(stop_file) else SAVE_S)
-    tuner = _make_tuner(run, scheduler, limiter, callbacks, stopper, folder)
+    tuner = _make_tuner(run, JournalScheduler(journal), limiter, callbacks, stopper, folder)
     errors: list[FlexResError] = []
 
     def fit() -> None:
@@ -195,7 +193,7 @@ def _run_tuner(
                 thread.join(0.1)
                 if run.signals.requested and not has_answered:
                     has_answered = True
-                    on_signal()
+                    _say_stopping(run, journal)
                 if run.signals.requested and not has_stop_file:
                     with contextlib.suppress(OSError):  # a full disk: StopAll stops the trials, without a checkpoint
                         stop_file.touch()
