@@ -178,12 +178,22 @@ def _parse_statuses(text: str | None) -> tuple[TrialStatus, ...]:
     return tuple(map(TrialStatus, names))
 
 
+def _is_keyboard_interrupt(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def main() -> None:
     """Entry point. After an interruption all rows are written; Python's own exit would wait for Ray's threads."""
     try:
         cli.main(app)
     except SystemExit as end:
         if end.code == cli.EXIT_INTERRUPTED:
+            if _is_keyboard_interrupt(end):  # Ctrl-C before the session handles signals
+                from flexres_tune.run.restart import interrupted_line
+
+                print(interrupted_line())
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(cli.EXIT_INTERRUPTED)

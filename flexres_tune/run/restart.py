@@ -6,6 +6,7 @@ A process cannot start Ray a second time, and trials resume from their checkpoin
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import NoReturn
 
@@ -19,6 +20,16 @@ class ReloadRequested(Exception):
 
 MAX_RESTARTS = 3
 NUM_RESTARTS = "FLEXRES_TUNE_RAY_LOSSES"  # environment variable that counts them, from one process to the next
+
+
+def typed_command() -> str:
+    """What the user has typed; typing it again resumes the sweep."""
+    return shlex.join(["python", "-m", "flexres_tune.run", *sys.argv[1:]])
+
+
+def interrupted_line() -> str:
+    """The last line of a command that a signal has ended."""
+    return f"interrupted; to resume: {typed_command()}"
 
 
 def restart_command(error: RayLostError) -> NoReturn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,7 @@ from flexres_tune.results.plan import make_plan, plan_or_none, write_plan
 from flexres_tune.results.writer import check_writable, compact_if_needed
 from flexres_tune.run.printout import describe_spending, print_ending, print_estimate, print_listing
 from flexres_tune.run.progress import SweepProgress, best_of, waiting
-from flexres_tune.run.restart import ReloadRequested
+from flexres_tune.run.restart import ReloadRequested, interrupted_line, typed_command
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.budget import BudgetedSearches, make_budgeted_searches
 from flexres_tune.search.confirmation import make_confirmation
@@ -185,7 +184,7 @@ class _SweepRun:
                 from flexres_tune.report.files import try_report
 
                 self._print(try_report(self._paths))
-            self._print(_interrupted())
+            self._print(interrupted_line())
             return EXIT_INTERRUPTED
         print_ending(self._session.console, self._paths, has_new_rows=True)
         self._print_budget()
@@ -229,7 +228,7 @@ class _SweepRun:
                 listed = searches[Stage.SCREEN].work.trials + listed
             self._decide_precisions(listed, cluster)
             resources, reason = self._choose_resources(search.work.missing, cluster)
-            plan = make_plan(self._spec, listed, _command(), self._precisions)
+            plan = make_plan(self._spec, listed, typed_command(), self._precisions)
             plan = replace(plan, device_share=resources.device_share(cluster))
             if self._budgeted is not None:
                 self._budgeted.account.device_share = plan.device_share
@@ -328,7 +327,7 @@ class _SweepRun:
     @contextlib.contextmanager
     def _exit_on_signal(self, text: str) -> Iterator[None]:
         """Context of a step before the first trial, such as a download: the first signal ends the command at once."""
-        with self._signals.exit_on_first(_interrupted()), waiting(self._session.console, text):
+        with self._signals.exit_on_first(interrupted_line()), waiting(self._session.console, text):
             yield
 
     def _choose_resources(
@@ -403,7 +402,7 @@ def _connect(ray: RayConnection, signals: Signals, console: Console) -> ClusterR
     """The cluster, started or joined if it is not; a signal meanwhile ends the command, because no trial runs yet."""
     if not ray.is_connected:
         text = f"connecting to Ray at {ray.address}" if ray.address else "starting Ray on this machine"
-        with signals.exit_on_first(_interrupted()), waiting(console, text):
+        with signals.exit_on_first(interrupted_line()), waiting(console, text):
             try:
                 ray.connect()
             except SystemExit:  # raised by the handler that Ray installs for SIGTERM while it starts
@@ -412,14 +411,6 @@ def _connect(ray: RayConnection, signals: Signals, console: Console) -> ClusterR
     return ray.cluster
 
 
-def _command() -> str:
-    return shlex.join(["python", "-m", "flexres_tune.run", *sys.argv[1:]])
-
-
 def _retry_command() -> str:
     has_retry = any(each == "--retry" or each.startswith("--retry=") for each in sys.argv)
-    return _command() if has_retry else f"{_command()} --retry failed"
-
-
-def _interrupted() -> str:
-    return f"interrupted; to resume: {_command()}"
+    return typed_command() if has_retry else f"{typed_command()} --retry failed"

@@ -28,7 +28,7 @@ def test_dry_run_lists_the_trials_in_under_a_second_of_processor_time():
     done = run("sweeps/optim.yaml", "--profile", "none", "--dry-run")
     used = os.times()
     assert done.returncode == 0, done.stderr
-    assert "54 trials" in done.stdout
+    assert "18 trials" in done.stdout
     assert "4,922,826" in done.stdout
     assert "disk: at most" in done.stdout
     seconds = used.children_user + used.children_system - started.children_user - started.children_system
@@ -122,3 +122,15 @@ def test_ctrl_c_writes_interrupted_rows_and_the_same_command_goes_on(tmp_path):
     expected = {(row["trial_id"], "test"): row["test_accuracy"] for row in results.trials("lr").to_pylist()}
     expected |= {(row["trial_id"], "val"): row["last_val_accuracy"] for row in results.trials("lr").to_pylist()}
     assert {(row["trial_id"], row["split"]): row["accuracy"] for row in found} == pytest.approx(expected)
+
+
+def test_ctrl_c_before_the_session_handles_signals_prints_the_resume_line():
+    code = (
+        "import sys\nfrom flexres_tune import storage\nfrom flexres_tune.run import __main__ as command\n"
+        "def interrupt(*arguments): raise KeyboardInterrupt\n"
+        "sys.argv = ['run', 'x.yaml', '--retry', 'failed']\n"
+        "storage.make_path = interrupt\ncommand.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 130
+    assert done.stdout == "interrupted; to resume: python -m flexres_tune.run x.yaml --retry failed\n"
