@@ -53,7 +53,8 @@ class BoardRow:
 
     Means and standard deviations (n - 1; None for one seed) are over the trials that count: the confirm trials if the
     configuration was confirmed, because fresh seeds carry none of the luck that had it chosen; else those that ran to
-    the end.
+    the end. Only the order of confirmed configurations is by the mean of all their completed trials, those of the
+    screening included: `bench search` found that this names the best one more often.
     """
 
     rank: int | None = column("place on its board; null unless all its trials ran to the end")
@@ -305,7 +306,7 @@ def _board_query(parameters: Sequence[str]) -> str:
                 CASE WHEN bool_or(is_confirmed) THEN '{Stage.CONFIRM}' ELSE '{Stage.SCREEN}' END AS stage,
                 count(DISTINCT seed) FILTER (counts) AS num_seeds,
                 count(DISTINCT seed) FILTER (is_of_stage) AS num_seeds_begun,
-                {means},
+                {means}, avg(metric) FILTER (severity = 1) AS mean_of_all,
                 median(best_epoch) FILTER (counts) AS best_epoch,
                 string_agg(DISTINCT precision_used, ', ' ORDER BY precision_used) FILTER (counts) AS precision_used,
                 string_agg(DISTINCT device, ', ' ORDER BY device) FILTER (counts) AS device,
@@ -317,11 +318,11 @@ def _board_query(parameters: Sequence[str]) -> str:
         ), placed AS (
             SELECT *, row_number() OVER (
                 PARTITION BY board
-                ORDER BY worst, stage = '{Stage.CONFIRM}' DESC, sign * best_mean DESC NULLS LAST,
+                ORDER BY worst, stage = '{Stage.CONFIRM}' DESC, sign * coalesce(mean_of_all, best_mean) DESC NULLS LAST,
                     num_parameters, config_id
             ) AS place FROM board
         )
-        SELECT * EXCLUDE (worst, place, sign),
+        SELECT * EXCLUDE (worst, place, mean_of_all, sign),
             CASE WHEN worst = 1 THEN place END AS rank,
             coalesce(list_extract([{statuses}], worst), 'unknown') AS outcome
         FROM placed ORDER BY board, place

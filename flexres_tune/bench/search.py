@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import statistics
@@ -15,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from flexres_tune.analysis.adaptive_intervals import AdaptiveIntervals
+from flexres_tune.analysis.comparisons import compare_with_leader
+from flexres_tune.analysis.statistics import half_width
 from flexres_tune.bench.note import replace_block
 from flexres_tune.bench.search_policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Policy, Run, Setup
 from flexres_tune.bench.search_worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
@@ -35,7 +35,7 @@ class Verdict:
     points_lost: float | None  # by which it is worse than the best one; None: none is named, because all diverged
     epochs: float
     wall_epochs: float  # until the last trial has ended, in units of an epoch
-    called_different: float | None  # whether any two configurations, or levels, that are compared are called different
+    called_different: float | None  # whether any configuration, or level, is called different from the leading one
     wrongly_ordered: float | None  # share of compared pairs that are called different, but are equal or the other way
     covered: float | None  # share of the 95 % intervals of confirmed configurations that hold the expected score
     level: float | None  # whether the best level is named
@@ -177,21 +177,19 @@ def _simulate(task: _Task) -> dict[str, list[Verdict]]:
 def judge(run: Run, draw: Draw, levels: np.ndarray) -> Verdict:
     """Compare the answer of a simulated sweep with the truth.
 
-    The configuration with the best mean is named. Two configurations (of levels: the leaders of two levels) are called
-    different if their gap is larger than the critical value of analysis.adaptive_intervals.
+    The configuration with the best mean is named, as the leaderboard does; what differs from it, and the intervals, are
+    the leaderboard's as well.
     """
     means = {index: _mean(run, index) for index in run.fresh.keys() | run.screened.keys()}
     if not means:
         return Verdict(0.0, None, run.epochs, run.wall_epochs, None, None, None, None, None, None)
     named = max(means, key=lambda index: (means[index], -index))
     best = draw.finals.max() if draw.optimum is None else draw.optimum
-    intervals = _intervals(run, levels)
-    different = None if intervals is None else _called_different(intervals, means, levels)
-    wrong = [draw.finals[better] <= draw.finals[worse] for better, worse in different or ()]
+    comparisons = _called_different(run, means, levels)
+    wrong = [is_different and draw.finals[one] <= draw.finals[other] for is_different, one, other in comparisons]
     level = within = order = None
-    num_levels, num_compared = int(levels.max()) + 1, len(means) - 1
+    num_levels = int(levels.max()) + 1
     if num_levels > 1:
-        num_compared = math.comb(num_levels, 2)
         leaders = _leaders(means, levels)
         true = [draw.finals[levels == each].max() for each in range(num_levels)]
         level = float(levels[named] == np.argmax(true))
@@ -205,9 +203,9 @@ def judge(run: Run, draw: Draw, levels: np.ndarray) -> Verdict:
             run.epochs,
             run.wall_epochs,
         ),
-        called_different=None if different is None else float(bool(different)),
-        wrongly_ordered=None if different is None else sum(wrong) / max(1, num_compared),
-        covered=None if intervals is None else _share_covered(intervals, run, draw),
+        called_different=float(any(each[0] for each in comparisons)) if comparisons else None,
+        wrongly_ordered=statistics.fmean(wrong) if comparisons else None,
+        covered=_share_covered(run, draw),
         level=level,
         within=within,
         order=order,
@@ -228,30 +226,30 @@ def _leaders(means: Mapping[int, float], levels: np.ndarray) -> dict[int, int]:
     return leaders
 
 
-def _intervals(run: Run, levels: np.ndarray) -> AdaptiveIntervals | None:
-    """Intervals of the confirmed configurations; None if there are too few seeds."""
-    fresh = {index: run.fresh.get(index, ()) for index in run.fresh.keys() | run.screened.keys()}
-    groups = {index: levels[index] for index in fresh} if levels.max() > 0 else None
-    intervals = AdaptiveIntervals(fresh, groups, bool(run.screened))
-    return None if intervals.deviation is None else intervals
+def _called_different(run: Run, means: Mapping[int, float], levels: np.ndarray) -> list[tuple[bool, int, int]]:
+    """(whether the leaderboard calls them different, leader, other) of each comparison that has enough seeds.
+
+    The others are all that were confirmed; of levels, the leaders of the other levels.
+    """
+    compared = _leaders(means, levels).values() if levels.max() > 0 else sorted(means, key=lambda i: (-means[i], i))
+    leader, *others = [index for index in compared if run.fresh.get(index)] or [None]
+    scores = {index: dict(enumerate(run.fresh[index])) for index in (leader, *others) if index is not None}
+    found = compare_with_leader(scores[leader], [scores[i] for i in others]) if others else []
+    return [
+        (each.p_value < ALPHA and each.difference > 0, leader, other)
+        for each, other in zip(found, others, strict=True)
+        if each.p_value is not None
+    ]
 
 
-def _called_different(
-    intervals: AdaptiveIntervals, means: Mapping[int, float], levels: np.ndarray
-) -> list[tuple[int, int]]:
-    """(better, worse) of the pairs that are called different: the leader with another, or two leaders of levels."""
-    if intervals.groups is not None:
-        pairs = itertools.combinations(_leaders(means, levels).values(), 2)
-    else:
-        leader, *others = sorted(means, key=lambda index: (-means[index], index))
-        pairs = ((leader, index) for index in others)
-    found = [(pair, gap) for pair in pairs if (gap := intervals.compare(*pair)) is not None and gap.p_value < ALPHA]
-    return [pair if gap.difference > 0 else pair[::-1] for pair, gap in found]
-
-
-def _share_covered(intervals: AdaptiveIntervals, run: Run, draw: Draw) -> float:
-    misses = {index: statistics.fmean(scores) - draw.expected_score(index) for index, scores in run.fresh.items()}
-    return statistics.fmean(abs(miss) <= intervals.half_width(index) for index, miss in misses.items())
+def _share_covered(run: Run, draw: Draw) -> float | None:
+    """Share of the leaderboard's intervals that hold the truth; None: no configuration has two seeds."""
+    is_right = [
+        abs(statistics.fmean(scores) - draw.expected_score(index)) <= half_width(statistics.stdev(scores), len(scores))
+        for index, scores in run.fresh.items()
+        if len(scores) > 1
+    ]
+    return statistics.fmean(is_right) if is_right else None
 
 
 def _row(world: str, policy: str, verdicts: Sequence[Verdict]) -> PolicyRow:
@@ -282,8 +280,8 @@ LEGEND = (
     "best level: it is of the best level",
     "within 0.1: share of the levels whose named configuration is at most 0.1 points below the level's best",
     "points lost: by how many points of accuracy the named configuration is worse than the best",
-    "called different: sweeps in which any of the compared pairs is called different, at 5 %",
-    "wrong pairs: share of the compared pairs that are called different, but are equal or the other way round",
+    "called different: sweeps in which any configuration (or level) is called different from the leading one, at 5 %",
+    "wrong pairs: share of these comparisons that are called different, but are equal or the other way round",
     "intervals right: 95 % intervals of confirmed configurations that hold the expected score of a full run",
     "epochs: trained by all trials; wall-clock: until the last trial ends, in units of an epoch",
 )

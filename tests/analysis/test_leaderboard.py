@@ -107,6 +107,22 @@ def test_confirmed_configuration_is_measured_by_its_fresh_seeds_alone(board):
     assert rows[0]["best_val_accuracy_mean"] == pytest.approx(0.81) and rows[0]["num_stopped"] == 1
 
 
+def test_confirmed_configurations_are_ordered_by_all_their_completed_runs(board):
+    confirm = {"stage": "confirm"}
+    rows = board(
+        [
+            ({"lr": 0.1, "seed": 0}, "completed", 0.90, {}),
+            ({"lr": 0.1, "seed": 10}, "completed", 0.84, confirm),
+            ({"lr": 0.2, "seed": 0}, "completed", 0.82, {}),
+            ({"lr": 0.2, "seed": 10}, "completed", 0.85, confirm),
+        ]
+    )
+    assert [(row["lr"], row["best_val_accuracy_mean"], row["num_seeds"]) for row in rows] == [
+        (0.1, 0.84, 1),
+        (0.2, 0.85, 1),
+    ]
+
+
 def test_interrupted_trial_that_was_finished_later_counts_once(board):
     [row] = board([({}, "interrupted", 0.2, {}), ({}, "completed", 0.9, {"attempt": 2})])
     assert row["rank"] == 1 and row["num_completed"] == 1 and row["num_interrupted"] == 0

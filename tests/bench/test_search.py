@@ -58,7 +58,7 @@ def make_draw(*finals):
 
 
 def test_answer_is_judged_by_the_truth():
-    run = Run({0: [0.91, 0.92, 0.915], 1: [0.90, 0.89, 0.895]}, {}, 10, 5)
+    run = Run({0: [0.914, 0.916, 0.915], 1: [0.896, 0.895, 0.894]}, {}, 10, 5)
     right = judge(run, make_draw(0.915, 0.895, 0.85), np.zeros(3, int))
     assert (right.best, right.points_lost, right.called_different, right.wrongly_ordered) == (1, 0, 1, 0)
     assert right.covered == 1
@@ -67,7 +67,7 @@ def test_answer_is_judged_by_the_truth():
 
 
 def test_levels_are_judged_by_their_best_configurations():
-    run = Run({0: [0.91, 0.92, 0.915], 3: [0.90, 0.89, 0.895]}, {}, 10, 5)
+    run = Run({0: [0.914, 0.916, 0.915], 3: [0.896, 0.895, 0.894]}, {}, 10, 5)
     verdict = judge(run, make_draw(0.9145, 0.915, 0.9, 0.95), np.array([0, 0, 1, 1]))
     assert (verdict.level, verdict.within, verdict.order, verdict.wrongly_ordered) == (0, 1, 0, 1)
 
