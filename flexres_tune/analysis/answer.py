@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -25,8 +25,9 @@ from flexres_tune.analysis.leaderboard import (
     seeds_text,
 )
 from flexres_tune.analysis.rows import to_table
-from flexres_tune.analysis.summary import ADD_CONFIRM, parameters_text, sentence_of
+from flexres_tune.analysis.summary import ADD_CONFIRM, configuration_name, gap_text, parameters_text, sentence_of
 from flexres_tune.display.format import NOTHING, format_value
+from flexres_tune.errors import FlexResError
 from flexres_tune.records import Stage, column
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import plan_or_none
@@ -99,8 +100,9 @@ def answer_of(results: Results, sweep: str, boards: Sequence[Board] | None = Non
     spec = plan.spec if plan else {}
     trials = results.trials(sweep)
     compare = tuple(name for name in spec.get("compare") or () if name in trials.column_names)
+    over_baseline = _over_baseline(board, spec)
     if not compare or not board.rows:
-        return Answer(board, (), (), sentence_of(board))
+        return Answer(board, (), (), sentence_of(board) + over_baseline)
     values = {row.pop("config_id"): row for row in trials.select(["config_id", *compare]).to_pylist()}
     groups: dict[str, list[BoardRow]] = {_key(level): [] for level in _planned_levels(spec, compare)}
     levels = {_key(level): level for level in _planned_levels(spec, compare)}
@@ -111,7 +113,37 @@ def answer_of(results: Results, sweep: str, boards: Sequence[Board] | None = Non
     rows = [_level_row(board, levels[key], group) for key, group in groups.items()]
     places = {row.config_id: place for place, row in enumerate(board.rows)}
     rows.sort(key=lambda each: len(places) if each.config_id is None else places[each.config_id])
-    return Answer(board, compare, tuple(rows), _sentence(board, rows))
+    return Answer(board, compare, tuple(rows), _sentence(board, rows) + over_baseline)
+
+
+def _over_baseline(board: Board, spec: Mapping[str, Any]) -> str:
+    """What the leader gains over the baseline of the sweep file, as a sentence; "" without a baseline."""
+    if not spec.get("baseline") or not board.ranked:
+        return ""
+    config_id = _baseline_id(spec)
+    row = next((row for row in board.rows if row.config_id == config_id), None)
+    name = parameters_text(spec["baseline"])
+    leader = board.ranked[0]
+    if row is None or not row.num_completed:
+        return f" The baseline, {name}, has no result."
+    if row is leader:
+        return f" The baseline, {name}, leads itself: nothing is known to be better."
+    if row.behind_leader is None:
+        return f" The baseline, {name}, is not compared: it did not run to the end, or was not confirmed."
+    gain = gap_text(replace(row, parameters=spec["baseline"]), board.metric)
+    shown = "" if row.separable_from_leader == "yes" else ", which may be chance"
+    return f" Over the baseline: {configuration_name(leader.parameters, leader.config_id)} is {gain}{shown}."
+
+
+def _baseline_id(spec: Mapping[str, Any]) -> str | None:
+    """config_id of the baseline; None if this version of the package cannot read the plan."""
+    from flexres_tune.spec import SweepSpec
+    from flexres_tune.spec.expand import baseline_trial
+
+    try:
+        return baseline_trial(SweepSpec.model_validate(spec), lambda dataset: None).config.config_id
+    except (FlexResError, ValueError):
+        return None
 
 
 def _key(level: Mapping[str, Any]) -> str:

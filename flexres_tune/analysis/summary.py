@@ -51,7 +51,7 @@ def _answer(board: Board) -> str:
         )
     equals = [row for row in rivals if row.separable_from_leader != "yes"]
     closest = (equals or rivals)[0]
-    gap = f"it is {_gap(closest, board.metric)}"
+    gap = f"it is {gap_text(closest, board.metric)}"
     if leader.stage != Stage.CONFIRM:
         gap += f"; it was chosen by these same seeds, so {ADD_CONFIRM} to measure it on fresh ones"
     if not equals:
@@ -107,7 +107,7 @@ def _measured(row: BoardRow, metric: RankingMetric) -> str:
     return f"{metric.text(mean, sd)} {metric.words} over {row.num_seeds} {seeds}{precision}"
 
 
-def _gap(row: BoardRow, metric: RankingMetric) -> str:
+def gap_text(row: BoardRow, metric: RankingMetric) -> str:
     """The leader's lead over a row: "0.8 points above sgd lr=0.1 (95 % interval 0.2 to 1.4, adjusted p = 0.01)"."""
     low, high = row.behind_leader_low, row.behind_leader_high
     has_interval = low is not None and high is not None

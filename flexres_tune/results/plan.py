@@ -66,7 +66,9 @@ def make_plan(
     num_screened = num_drawn or sum(trial.stage == Stage.SCREEN for trial in trials)
     num_confirmed = 0
     if spec.confirm is not None:
-        num_confirmed = spec.confirm.num_runs or spec.confirm.top * len(spec.confirm.seeds) * len(list_levels(spec))
+        num_candidates = spec.confirm.top * len(list_levels(spec)) + (spec.baseline is not None)
+        num_chosen = sum(trial.stage == Stage.CONFIRM for trial in trials)  # fewer if the baseline is one of the best
+        num_confirmed = spec.confirm.num_runs or num_chosen or num_candidates * len(spec.confirm.seeds)
     return Plan(
         sweep=spec.name,
         description=spec.description,

@@ -127,7 +127,8 @@ def _totals(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:
             runs = (
                 f"in {plural(spec.confirm.num_runs, 'run')} on fresh seeds, each for the comparison that needs it most"
             )
-        text += f"; then the best {spec.confirm.top}{of_each} again {runs}"
+        baseline = " and the baseline" if spec.baseline is not None else ""
+        text += f"; then the best {spec.confirm.top}{of_each}{baseline} again {runs}"
     return text
 
 

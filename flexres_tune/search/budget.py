@@ -238,7 +238,7 @@ def num_confirmation_runs(spec: SweepSpec) -> int:
         return 0
     if spec.confirm.seeds is None:
         return spec.confirm.num_runs
-    return spec.confirm.top * len(list_levels(spec)) * len(spec.confirm.seeds)
+    return (spec.confirm.top * len(list_levels(spec)) + (spec.baseline is not None)) * len(spec.confirm.seeds)
 
 
 def _reserve(spec: SweepSpec, trials: Sequence[PlannedTrial], account: Account) -> float:

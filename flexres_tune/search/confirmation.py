@@ -7,12 +7,14 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.search.adaptive import AdaptiveConfirmation
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.lists import ListSearch
 from flexres_tune.search.rungs import Candidate
 from flexres_tune.spec import PlannedTrial, SweepSpec
+from flexres_tune.spec.expand import baseline_trial
 from flexres_tune.spec.levels import level_of
 
 FIRST_FRESH_SEED = 1000  # of `confirm.num_runs`: far from the seeds that people write, so that these may grow later
@@ -29,13 +31,19 @@ def make_confirmation(spec: SweepSpec, screened: Sequence[PlannedTrial], history
     by_config = {trial.config.config_id: trial for trial in screened}
     levels = _best_per_level(spec, screened, history)
     chosen = [by_config[config_id] for config_id in _interleave(ids[: spec.confirm.top] for ids in levels)]
+    baseline = baseline_trial(spec, describe_dataset)
+    is_extra = baseline is not None and all(trial.config.config_id != baseline.config.config_id for trial in chosen)
+    chosen += [baseline] if is_extra and chosen else []
     if spec.confirm.seeds is not None:
         return ListSearch([_confirm(trial, seed) for trial in chosen for seed in spec.confirm.seeds], history)
     num_seeds = max(1, spec.confirm.num_runs - len(chosen) + 1)
     seeds = list(itertools.islice(fresh_seeds(spec), num_seeds))
     candidates = [
         Candidate(
-            trial.config.config_id, tuple(_confirm(trial, seed) for seed in seeds), level_of(spec, trial.varied) or None
+            trial.config.config_id,
+            tuple(_confirm(trial, seed) for seed in seeds),
+            # A group of its own is compared with the best configuration of all, and gets a fresh run in any case.
+            "baseline" if is_extra and trial is baseline else level_of(spec, trial.varied) or None,
         )
         for trial in chosen
     ]

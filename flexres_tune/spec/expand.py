@@ -102,6 +102,20 @@ def trial_from_assignment(
     return replace(trial, config=trial.config.model_copy(update={"seed": seed}))
 
 
+def baseline_trial(spec: SweepSpec, describe: Describe) -> PlannedTrial | None:
+    """The configuration of `baseline`: base with its values; None without a baseline.
+
+    Raises:
+        SpecError: the values contradict each other, the model is over the budget, or the trial is excluded.
+    """
+    if spec.baseline is None:
+        return None
+    try:
+        return trial_from_assignment(spec, spec.baseline, spec.seeds[0], describe)
+    except SpecError as error:
+        raise SpecError([spec.document.problem(("baseline",), each.message) for each in error.problems]) from None
+
+
 @dataclass(frozen=True)
 class _Cell:
     """One configuration before it is checked: the index of its grid in `parameters`, and its values there."""
@@ -122,6 +136,10 @@ def _expand(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], li
     else:
         one_each, found = _draws(spec, describe)
     problems = [spec.document.problem(path, message) for path, message in found]
+    try:
+        baseline_trial(spec, describe)
+    except SpecError as error:
+        problems += error.problems
     trials = [
         trial
         if seed == spec.seeds[0]

@@ -19,7 +19,17 @@ from flexres_tune.spec.sweep import NOT_IN_A_FILE, SweepSpec
 from flexres_tune.spec.user_code import Source
 from flexres_tune.spec.yaml_reader import read_yaml
 
-TRIAL_MAKING_KEYS = {"method", "max_parameters", "seeds", "base", "parameters", "exclude", "num_trials", "order_seed"}
+TRIAL_MAKING_KEYS = {
+    "method",
+    "max_parameters",
+    "seeds",
+    "base",
+    "parameters",
+    "exclude",
+    "num_trials",
+    "order_seed",
+    "baseline",
+}
 MAX_CHECKED_TRIALS = 2_000  # of a sweep that has other problems already
 LAPTOP = "laptop"  # the profile that `auto` chooses if there is no GPU
 

@@ -103,6 +103,7 @@ EXAMPLES: Mapping[str, str] = {
     "rungs": "[{epochs: 9, keep: 8}]",
     "keep": "8",
     "compare": "optimizer",
+    "baseline": "{optimizer: sgd, lr: 0.1}",
     "confirm": "{top: 3, seeds: [10, 11, 12]}",
     "top": "3",
     "num_runs": "15",

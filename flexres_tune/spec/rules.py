@@ -30,7 +30,8 @@ def check_rules(spec: SweepSpec, bad_keys: frozenset[str]) -> Iterator[Finding]:
 def check_values(data: Mapping[str, Any], code: Code) -> Iterator[Finding]:
     """Problems of single values in base, parameters and exclude, whatever else is wrong."""
     own = own_fields(find_references(data), code)
-    for path, values in (("base",), data.get("base")), *_entries("exclude", data.get("exclude")):
+    shared = ((("base",), data.get("base")), (("baseline",), data.get("baseline")))
+    for path, values in (*shared, *_entries("exclude", data.get("exclude"))):
         for key, value in _items(values):
             yield from _check(path, key, [((), value)], code, own)
     grids = data.get("parameters")
@@ -199,12 +200,23 @@ def _compares_levels(spec: SweepSpec) -> Iterator[Finding]:
         message = f"must have at least two levels, but has only {levels[0]}; add values, or remove compare"
         yield ("compare",), message
     confirm = spec.confirm
-    if confirm and confirm.num_runs is not None and confirm.num_runs < confirm.top * len(levels):
+    least = confirm.top * len(levels) + (spec.baseline is not None) if confirm else 0
+    if confirm and confirm.num_runs is not None and confirm.num_runs < least:
         product = f"top {confirm.top}"
         if spec.compare:
             product += f" x {len(levels)} levels = {confirm.top * len(levels)}"
+        product += " and 1 for the baseline" if spec.baseline is not None else ""
         message = f"num_runs must give each candidate a run, {product}, but got {confirm.num_runs}; raise num_runs, or lower top"
         yield ("confirm", "num_runs"), message
+
+
+def _baseline_is_confirmed(spec: SweepSpec) -> Iterator[Finding]:
+    if spec.baseline is not None and spec.confirm is None:
+        message = (
+            f"a baseline must have confirm, because it is confirmed with the best, but got {show(spec.baseline)} without "
+            "confirm; add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]}, or remove baseline"
+        )
+        yield ("baseline",), message
 
 
 def _enough_are_kept(spec: SweepSpec) -> Iterator[Finding]:
@@ -242,6 +254,7 @@ _RULES: Sequence[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Finding]]
     (("early_terminate", "base", "parameters"), _a_trial_can_be_stopped),
     (("early_terminate", "method"), _pauses_what_is_listed),
     (("compare", "method", "base", "parameters"), _compares_what_varies),
-    (("compare", "method", "confirm", "base", "parameters"), _compares_levels),
+    (("compare", "method", "confirm", "base", "parameters", "baseline"), _compares_levels),
     (("early_terminate", "confirm"), _enough_are_kept),
+    (("baseline", "confirm"), _baseline_is_confirmed),
 )

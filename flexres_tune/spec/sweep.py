@@ -472,6 +472,9 @@ class SweepSpec(_Part):
     compare: tuple[Annotated[str, Field(strict=True)], ...] = Field(
         default=(), max_length=20, description="the question: parameters whose values are compared, each at its best"
     )
+    baseline: Annotated[dict[str, Any], Field(min_length=1)] | None = Field(
+        default=None, description="values of the configuration that the winner is held against; always confirmed"
+    )
     confirm: Confirm | None = Field(
         default=None, description="how many of the best run again, on which fresh seeds or in how many runs"
     )
@@ -586,6 +589,7 @@ class SweepSpec(_Part):
         values = self.model_dump(mode="json", exclude={"profiles", "parameters", *NOT_IN_A_FILE}, exclude_none=True)
         values["base"] = self.base  # a null in it is a value
         values["exclude"] = list(self.exclude)
+        values |= {} if self.baseline is None else {"baseline": self.baseline}
         values["parameters"] = [
             {key: distribution.as_written() for key, distribution in grid.items()} for grid in self.parameters
         ]

@@ -16,14 +16,16 @@ from flexres_tune.results.writer import SweepWriter
 def ask(paths, make_config, make_trial):
     """Writes [(configuration, stage, values by seed)], None for a stopped trial; the answer."""
 
-    def make(*groups, compare=("optimizer",), planned=(), baseline=None):
+    def make(*groups, compare=("optimizer",), planned=("sgd", "adamw"), baseline=None):
         with SweepWriter(paths) as writer:
             for values, stage, scores in groups:
                 for seed, best in scores.items():
                     config = make_config(**values, seed=seed)
                     status = "stopped" if best is None else "completed"
                     writer.add_trial(make_trial(config, status, best or 0.5, stage=stage), config)
-        spec = {"compare": list(compare), "base": {}, "parameters": [{"optimizer": {"values": list(planned)}}]}
+        base = {"model": "tiny", "dataset": "digits", "lr": 0.1}
+        spec = {"name": "demo", "compare": list(compare), "base": base}
+        spec["parameters"] = [{"optimizer": {"values": list(planned)}}]
         spec |= {"baseline": baseline} if baseline else {}
         write_plan(paths, replace(make_plan(make_sweep(), [], "the command", {}), spec=spec))
         return answer_of(open_results(paths.root), "demo")
@@ -114,3 +116,22 @@ def test_printed_table_has_a_row_per_level(ask, paths):
     assert rows[2]["separable"] == "yes" and rows[2]["p_adjusted"] == "< 0.001"
     assert rows[3]["problem"] == "no trial ran to the end: 1 stopped early"
     assert printed.table["p_value"].to_pylist()[0] is None and printed.table.num_rows == 4
+
+
+def test_gain_over_the_baseline_has_an_interval(ask):
+    sentence = ask(SGD, NESTEROV, ADAMW, compare=(), baseline={"optimizer": "adamw", "lr": 0.003}).sentence
+    assert (
+        "Over the baseline: sgd lr=0.1 is 2.0" in sentence and "points above adamw lr=0.003 (95 % interval" in sentence
+    )
+    assert "chance" not in sentence
+
+
+def test_gain_that_seeds_could_explain_is_not_claimed(ask):
+    sentence = ask(SGD, NESTEROV, baseline={"optimizer": "nesterov", "lr": 0.03}).sentence
+    assert sentence.endswith("which may be chance.") and "Over the baseline: sgd lr=0.1 is" in sentence
+
+
+def test_baseline_that_leads_or_has_no_result_says_so(ask):
+    assert "The baseline, optimizer" not in ask(SGD, ADAMW).sentence
+    assert "The baseline, sgd lr=0.1, leads itself" in ask(SGD, baseline={"optimizer": "sgd", "lr": 0.1}).sentence
+    assert "The baseline, adam, has no result." in ask(SGD, baseline={"optimizer": "adam"}).sentence
