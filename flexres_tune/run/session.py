@@ -395,7 +395,8 @@ def _read_scores(
     """The history, with as much as the searches of the sweep read of it."""
     pauses = spec.early_terminate.pauses
     with_scores = pauses or spec.method == "tpe" or spec.confirm is not None
-    return read_history(paths, spec, retry, tried, with_scores, with_curves=pauses)
+    gives_runs = spec.confirm is not None and spec.confirm.num_runs is not None
+    return read_history(paths, spec, retry, tried, with_scores, with_curves=pauses or gives_runs)
 
 
 def _connect(ray: RayConnection, signals: Signals, console: Console) -> ClusterResources:

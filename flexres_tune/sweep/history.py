@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.records import Decision, TrialStatus
+from flexres_tune.records import Decision, Stage, TrialStatus
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
@@ -52,8 +52,9 @@ def read_history(
         tried: trial_ids that have been retried already, and count as done.
         with_scores: False leaves out the scores of a metric other than val_accuracy, for which all epochs must be read.
             There may be a million of them, and a sweep with nothing to do must say so at once.
-        with_curves: read the score of every epoch and until_epoch, which a search that pauses trials needs. They may
-            reach beyond the epoch of a paused trial's row, if the driver was killed after the trial had continued.
+        with_curves: read the score of every epoch, and what was decided, which a search that pauses trials or gives
+            runs one by one needs. The scores may reach beyond the epoch of a paused trial's row, if the driver was
+            killed after the trial had continued.
     """
     if (results := _open(paths)) is None:
         return History()
@@ -64,8 +65,9 @@ def read_history(
     rows = [row for row in results.trials(paths.sweep).select(columns).to_pylist() if row["status"] in known]
     best = _best_values(results, paths.sweep, spec.metric, rows) if with_scores else {}
     curves = _curves(results, paths.sweep, spec.metric) if with_curves else {}
-    until = _until_epochs(results, paths.sweep) if with_curves else {}
-    trials = {}
+    decisions = results.decisions(paths.sweep).to_pylist() if with_curves else []
+    until = _until_epochs(decisions)
+    trials = _allocated(decisions)
     for row in rows:
         trial_id, status = row["trial_id"], TrialStatus(row["status"])
         if not trial_id:
@@ -151,10 +153,26 @@ def _curves(results: Results, sweep: str, metric: Metric) -> dict[str, dict[int,
     return curves
 
 
-def _until_epochs(results: Results, sweep: str) -> dict[str, int]:
+def _allocated(decisions: Iterable[Mapping[str, Any]]) -> dict[str, PastTrial]:
+    """Runs that were given to a configuration: a driver that was killed has left no other row of those that ran."""
+    trials = {}
+    for row in decisions:
+        config_id, _, seed = row["trial_id"].rpartition("-")
+        if row["action"] == "allocate" and seed.isdecimal():
+            trials[row["trial_id"]] = PastTrial(
+                *(row["trial_id"], config_id, int(seed), Stage.CONFIRM, TrialStatus.INTERRUPTED),
+                attempt=0,
+                best_val_accuracy=None,
+                score=None,
+                is_done=False,
+            )
+    return trials
+
+
+def _until_epochs(decisions: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """The epoch up to which each promoted trial trains or trained, by trial_id; the latest one."""
     until: dict[str, int] = {}
-    for row in results.decisions(sweep).to_pylist():
+    for row in decisions:
         if row["action"] == "promote" and (epoch := row.get("until_epoch")) is not None:
             until[row["trial_id"]] = max(epoch, until.get(row["trial_id"], 0))
     return until

@@ -2,6 +2,7 @@
 
 import copy
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.adaptive import AdaptiveConfirmation
 from flexres_tune.search.base import Assignment, History, Outcome, PastTrial
-from flexres_tune.search.rungs import Candidate, Rung, RungSearch
+from flexres_tune.search.lists import FirstSeedSearch, ListSearch
+from flexres_tune.search.rungs import Candidate, Rung, RungSearch, make_brackets, make_rungs
 from flexres_tune.spec import PlannedTrial, TrialConfig
 
 EPOCHS = 27
@@ -26,15 +28,29 @@ def make_candidate(index, num_seeds, group=None):
 
 PAIRS = [make_candidate(i, 2, i % 2) for i in range(8)]
 ALONE = [Candidate(each.config_id, each.trials[:1]) for each in PAIRS]
+LEVELS = [Candidate(each.config_id, each.trials[:1], each.group) for each in PAIRS]
 MANY = [make_candidate(i, 9, i % 2) for i in range(4)]
+TRIALS = [trial for each in PAIRS for trial in each.trials]
+NAMES = {0: "zero", 1: "one", None: "all"}
+BRACKETS = make_brackets(LEVELS, 2, 3, EPOCHS, 2)
 SEARCHES = {
+    "list": lambda history: ListSearch(TRIALS, history),
+    "first seeds": lambda history: FirstSeedSearch(TRIALS, 0, history),
     "halving": lambda history: RungSearch(
-        PAIRS, {0: [Rung(8, 3), Rung(12, 2)], 1: [Rung(8, 2, num_seeds=1), Rung(12, 1)]}, EPOCHS, history=history
+        PAIRS, {0: [Rung(8, 3), Rung(12, 2)], 1: [Rung(8, 2, num_seeds=1), Rung(12, 1)]}, EPOCHS, False, history, NAMES
     ),
-    "promotion": lambda history: RungSearch(
-        ALONE, {None: [Rung(8, 4), Rung(12, 2)]}, EPOCHS, eager=True, history=history
+    "promotion": lambda history: RungSearch(ALONE, {None: [Rung(8, 4), Rung(12, 2)]}, EPOCHS, True, history, NAMES),
+    "promotion in levels": lambda history: RungSearch(
+        LEVELS, dict.fromkeys((0, 1), [Rung(6, 2), Rung(11, 1)]), EPOCHS, True, history, NAMES
     ),
+    "promotion of pairs": lambda history: RungSearch(
+        PAIRS, dict.fromkeys((0, 1), make_rungs(4, 1, EPOCHS)), EPOCHS, True, history, NAMES
+    ),
+    "hyperband": lambda history: RungSearch(*BRACKETS, EPOCHS, True, history, dict.fromkeys(BRACKETS[1], "bracket")),
     "adaptive": lambda history: AdaptiveConfirmation(MANY, 14, history),
+    "adaptive after a screening": lambda history: AdaptiveConfirmation(
+        MANY, 9, history, {each.config_id: 0.5 + 0.01 * k for k, each in enumerate(MANY)}
+    ),
 }
 
 
@@ -52,26 +68,55 @@ def name(step):
     return (step.trial.config.trial_id, step.until_epoch) if isinstance(step, Assignment) else step
 
 
+class Tables:
+    """The rows that a driver writes. One that is killed leaves no row of what runs, but the decisions about it."""
+
+    def __init__(self, leaves_rows):
+        self.leaves_rows = leaves_rows
+        self.rows, self.scores, self.until = {}, {}, {}
+
+    def decide(self, search):
+        for row in search.take_decisions():
+            if row.action == "promote":
+                self.until[row.trial_id] = row.until_epoch
+                self.rows[row.trial_id] = replace(self.rows[row.trial_id], until_epoch=row.until_epoch)
+
+    def start(self, step):
+        trial_id = step.trial.config.trial_id
+        if self.leaves_rows:
+            scores = self.scores.get(trial_id, {})
+            self.rows[trial_id] = past(step.trial, TrialStatus.INTERRUPTED, scores, self.until.get(trial_id))
+
+    def end(self, step, value):
+        trial_id = step.trial.config.trial_id
+        status = TrialStatus.COMPLETED if step.until_epoch == EPOCHS else TrialStatus.PAUSED
+        self.scores.setdefault(trial_id, {})[step.until_epoch] = value
+        self.rows[trial_id] = past(step.trial, status, self.scores[trial_id], self.until.get(trial_id))
+        return Outcome(step, status, max(self.scores[trial_id].values()), value)
+
+
+def first_steps(search, number):
+    return [name(search.ask()) for _ in range(number)]
+
+
 @pytest.mark.parametrize("make", SEARCHES.values(), ids=SEARCHES)
-@settings(deadline=None, max_examples=15)
-@given(seed=st.integers(0, 10_000), slots=st.integers(1, 5))
-def test_a_search_that_is_killed_after_any_event_continues_as_it_would_have(make, seed, slots):
+@settings(deadline=None, max_examples=12)
+@given(seed=st.integers(0, 10_000), slots=st.integers(1, 5), kills_at_once=st.booleans())
+def test_a_search_that_is_killed_after_any_event_continues_as_it_would_have(make, seed, slots, kills_at_once):
     generator, search, running = random.Random(seed), make(None), []
-    rows, scores = {}, {}
+    tables = Tables(not kills_at_once or isinstance(search, AdaptiveConfirmation))
     while True:
         while len(running) < slots and isinstance(step := search.ask(), Assignment):
             running.append(step)
-            trial_id = step.trial.config.trial_id
-            rows[trial_id] = past(step.trial, TrialStatus.INTERRUPTED, scores.get(trial_id, {}), step.until_epoch)
-        killed, rebuilt = copy.deepcopy(search), make(History(dict(rows)))
-        again = [name(rebuilt.ask()) for _ in running]
-        assert sorted(again) == sorted(map(name, running))
-        assert [name(rebuilt.ask()) for _ in range(3)] == [name(killed.ask()) for _ in range(3)]
+            tables.decide(search)
+            tables.start(step)
+        killed, rebuilt = copy.deepcopy(search), make(History(dict(tables.rows)))
+        expected, found = [*map(name, running)], first_steps(rebuilt, len(running) + 3)
+        if not kills_at_once:  # what was interrupted comes first
+            assert sorted(found[: len(running)]) == sorted(expected)
+        assert sorted(map(str, found)) == sorted(map(str, expected + first_steps(killed, 3)))
         if not running:
             return
         done = running.pop(generator.randrange(len(running)))
-        trial_id, value = done.trial.config.trial_id, generator.gauss(0.5, 0.1)
-        status = TrialStatus.COMPLETED if done.until_epoch == EPOCHS else TrialStatus.PAUSED
-        scores.setdefault(trial_id, {})[done.until_epoch] = value
-        rows[trial_id] = past(done.trial, status, scores[trial_id], done.until_epoch)
-        search.tell(Outcome(done, status, max(scores[trial_id].values()), value))
+        search.tell(tables.end(done, generator.gauss(0.5, 0.1)))
+        tables.decide(search)
