@@ -101,12 +101,15 @@ def test_killed_driver_leaves_readable_tables_and_the_same_command_resumes(sweep
 @pytest.mark.slow
 def test_killed_driver_of_a_sweep_with_pauses_ends_with_the_tables_of_an_undisturbed_one(sweep, tmp_path):
     """One trial at a time: with more, which configuration a promotion chooses depends on the order of arrival."""
-    settings = ("early_terminate={type: asha, grace_period: 2}", "confirm={top: 2, num_runs: 5}")
+    settings = (
+        *("early_terminate={type: asha, grace_period: 2}", "confirm={top: 2, num_runs: 5}"),
+        *("base.batch_size=128", "base.augmentation=[]"),
+    )
     options = [text for each in settings for text in ("--set", each)]
     values, env = "[0.02, 0.1, 0.05, 0.01, 0.2]", faults(tmp_path / "notes", slow=ALL)
     (tmp_path / "calm").mkdir()
     calm = sweep(values, 5, *options, "--max-concurrent", "1", folder=tmp_path / "calm")
-    assert calm.wait() == 0, calm.text()
+    assert calm.wait(400) == 0, calm.text()
 
     killed = sweep(values, 5, *options, "--max-concurrent", "1", env=env)
     killed.wait_for(lambda: num_epochs(tmp_path) and "promote" in set(table(tmp_path, "decisions")["action"]))
@@ -114,7 +117,7 @@ def test_killed_driver_of_a_sweep_with_pauses_ends_with_the_tables_of_an_undistu
     killed.wait()
     assert "interrupted" not in set(table(tmp_path, "trials")["status"]), "it had no time to write rows"
     again = sweep(values, 5, *options, "--max-concurrent", "1")
-    assert again.wait() == 0, again.text()
+    assert again.wait(400) == 0, again.text()
 
     columns = {
         "trials": ["trial_id", "stage", "status", "epochs_run", "best_val_accuracy", "test_accuracy"],

@@ -129,9 +129,17 @@ class JournalScheduler(DriverSide, FIFOScheduler):
     their state in no table, so that they would decide differently after a restart.
     """
 
-    def __init__(self, journal: Journal):
+    def __init__(self, journal: Journal, num_idle: int = 0):
+        """`num_idle`: processes that are kept while the search waits, to be used again by the trials that follow."""
         super().__init__()
         self._journal = journal
+        self._num_idle = num_idle
+
+    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
+        """Tune keeps only one idle process while no trial is pending, and a new one takes seconds to start."""
+        if self._num_idle:
+            tune_controller._actor_cache.increase_max(trial.placement_group_factory, by=self._num_idle)
+            self._num_idle = 0
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict) -> str:
         report = result.get(REPORT_KEY)

@@ -174,7 +174,8 @@ def _run_tuner(
     folder = tempfile.mkdtemp(prefix="flexres_tune_ray_")  # Ray requires one; we read nothing in it
     limiter = ConcurrencyLimiter(searcher, run.resources.num_concurrent)
     stopper = StopAll(run.signals, REMOTE_SAVE_S if is_remote(stop_file) else SAVE_S)
-    tuner = _make_tuner(run, JournalScheduler(journal), limiter, callbacks, stopper, folder)
+    num_idle = run.resources.num_concurrent if run.spec.early_terminate.pauses else 0
+    tuner = _make_tuner(run, JournalScheduler(journal, num_idle), limiter, callbacks, stopper, folder)
     errors: list[FlexResError] = []
 
     def fit() -> None:

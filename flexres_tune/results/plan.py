@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,6 +84,17 @@ def make_plan(
         spec=spec.resolved(),
         precisions=dict(precisions),
     )
+
+
+def closed_plan(plan: Plan, trial_ids: Collection[str]) -> Plan:
+    """The plan of a sweep that has nothing left to do, without trials that never started.
+
+    These are further seeds of configurations that were stopped, and runs that an adaptive confirmation did not need.
+    """
+    trials = tuple(row for row in plan.trials if row.trial_id in trial_ids)
+    num_unlisted = len(set(trial_ids) - {row.trial_id for row in trials})
+    num_drawn = max(0, plan.num_trials - len(plan.trials))
+    return dataclasses.replace(plan, trials=trials, num_trials=len(trials) + min(num_unlisted, num_drawn))
 
 
 def write_plan(paths: SweepPaths, plan: Plan) -> None:

@@ -24,7 +24,7 @@ from flexres_tune.errors import FlexResError, ResultsError, SpecError
 from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.results.lock import find_holder, sweep_lock
 from flexres_tune.results.paths import SweepPaths, steer_command
-from flexres_tune.results.plan import make_plan, plan_or_none, write_plan
+from flexres_tune.results.plan import closed_plan, make_plan, plan_or_none, write_plan
 from flexres_tune.results.writer import check_writable, compact_if_needed
 from flexres_tune.run.printout import describe_spending, print_ending, print_estimate, print_listing
 from flexres_tune.run.progress import SweepProgress, best_of, waiting
@@ -177,6 +177,7 @@ class _SweepRun:
             check_writable(self._paths)
             for stage in self._stages:
                 self._run_stage(stage)
+            self._close_plan()
         if self._signals.must_reload:
             raise ReloadRequested(f"{self._spec.name}: reading {self._session.file} again, and continuing")
         if self._signals.requested:
@@ -206,6 +207,13 @@ class _SweepRun:
         screen = make_search(spec, self._trials, history)
         confirm = make_confirmation(spec, screen.work.trials, history)
         return history, {Stage.SCREEN: screen, Stage.CONFIRM: confirm}
+
+    def _close_plan(self) -> None:
+        """If nothing is left to do, no trial of the plan is missing any more."""
+        history, searches = self._read_work()
+        plan = plan_or_none(self._paths)
+        if plan is not None and not any(search.work.num_todo for search in searches.values()):
+            write_plan(self._paths, closed_plan(plan, {key for key, past in history.trials.items() if past.attempt}))
 
     def _run_stage(self, stage: Stage) -> None:
         """Train what is missing in a stage; several passes, because Ray may lose a trial."""

@@ -6,7 +6,7 @@ import pytest
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import Versions
-from flexres_tune.results.plan import Plan, PlanRow, read_plan, write_plan
+from flexres_tune.results.plan import Plan, PlanRow, closed_plan, read_plan, write_plan
 
 PLAN = Plan(
     sweep="demo",
@@ -30,6 +30,14 @@ def test_plan_is_read_back_as_written(paths):
     write_plan(paths, dataclasses.replace(PLAN, num_trials=2))
     assert read_plan(paths).num_trials == 2
     assert [path.name for path in paths.folder.iterdir()] == ["plan.json"]
+
+
+def test_finished_sweep_has_no_missing_trials():
+    rows = tuple(PlanRow(f"{config}-{seed}", config, seed, "screen") for config in "ab" for seed in (0, 1))
+    plan = dataclasses.replace(PLAN, trials=rows, num_trials=4 + 3)
+    closed = closed_plan(plan, {"a-0", "a-1", "b-0", "a-1000"})
+    assert [row.trial_id for row in closed.trials] == ["a-0", "a-1", "b-0"], "b was stopped, so b-1 never started"
+    assert closed.num_trials == 4, "one run of the confirmation, not listed, was enough"
 
 
 def test_sweep_without_a_plan_has_none(paths):
