@@ -222,9 +222,8 @@ class StepBenchmark:
         from flexres_tune.training import choose_execution
         from flexres_tune.training import device as devices
         from flexres_tune.training.execution import precision_in_sweep
-        from flexres_tune.training.graph import NUM_EAGER_STEPS
         from flexres_tune.training.mps import use_mps
-        from flexres_tune.training.stopwatch import Stepper
+        from flexres_tune.training.stopwatch import RHYTHMS, Stepper
 
         os.chdir(folder)
         parsed = TrialConfig.model_validate(config)
@@ -240,7 +239,9 @@ class StepBenchmark:
         devices.release_memory(self._device)  # of the executions that were measured
         devices.reset_peak_memory(self._device)
         self._stepper = Stepper(parsed, shape, execution)
-        self._stepper.run(NUM_EAGER_STEPS + 2)
+        rhythm = RHYTHMS[self._device.type]
+        self._num_steps = rhythm.num_steps  # until the host waits for the device
+        self._stepper.run(max(2, rhythm.num_first))
 
     def run(self, seconds: float) -> StepRate:
         """Train for this time while the others do, too."""
@@ -248,8 +249,8 @@ class StepBenchmark:
 
         started, num_steps = time.perf_counter(), 0
         while num_steps < 2 or time.perf_counter() - started < seconds:
-            self._stepper.run(1)
-            num_steps += 1
+            self._stepper.run(self._num_steps)
+            num_steps += self._num_steps
         rate = num_steps * self._batch_size / (time.perf_counter() - started)
         if self._device.type != "cuda":
             return StepRate(rate, 0, 0)

@@ -113,7 +113,8 @@ def limit_memory(device: torch.device, share: float) -> None:
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         fraction = 1.0 if share >= 1 else max(0.0, share - CUDA_BYTES / total)
-        torch.cuda.set_per_process_memory_fraction(fraction, device)
+        index = torch.cuda.current_device() if device.index is None else device.index  # torch takes no "cuda" here
+        torch.cuda.set_per_process_memory_fraction(fraction, index)
 
 
 def release_memory(device: torch.device) -> None:

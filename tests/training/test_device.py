@@ -1,4 +1,5 @@
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from flexres_tune.training.device import (
     device_name,
     is_device_broken,
     is_out_of_memory,
+    limit_memory,
     on_device,
     peak_memory_bytes,
     pick_device,
@@ -57,6 +59,17 @@ def test_context_of_a_gpu_makes_it_the_current_one_and_sets_its_kernels(monkeypa
     monkeypatch.setattr(cudnn, "deterministic", False)
     assert entered == [torch.device("cuda", 1)] * 4
     assert (cudnn.allow_tf32, matrices.allow_tf32, cudnn.benchmark) == before
+
+
+def test_trial_takes_no_more_than_its_share_of_a_gpus_memory(monkeypatch):
+    limits = []
+    properties = SimpleNamespace(total_memory=100 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *args: limits.append(args))
+    for device, share in ((torch.device("cuda"), 0.25), (torch.device("cuda", 1), 1.0), (CPU, 0.25)):
+        limit_memory(device, share)
+    assert limits == [(0.245, 0), (1.0, 1)], "CUDA itself takes half a GiB of the 25"
 
 
 def test_cpu_has_its_makers_name():
