@@ -134,6 +134,23 @@ def test_killed_driver_of_a_sweep_with_pauses_ends_with_the_tables_of_an_undistu
 
 
 @pytest.mark.slow
+def test_export_works_and_a_signal_is_heeded_while_a_sweep_runs_beside_a_pipe_among_its_parts(sweep, tmp_path):
+    driver = sweep("[0.1, 0.05, 0.02]", 12, "--max-concurrent", "1", env=faults(tmp_path / "notes", slow=ALL))
+    trials = tmp_path / "results" / "test" / "trials"
+    driver.wait_for(lambda: list(trials.glob("part-*")) and "completed" in list(table(tmp_path, "trials")["status"]))
+    os.mkfifo(trials / "part-90000000-90000000.parquet")
+    command = [sys.executable, "-m", "flexres_tune.export", "best", "--sweep", "test", "--out", tmp_path / "model"]
+    exported = subprocess.run([*command, "--results", tmp_path / "results"], capture_output=True, text=True, cwd=ROOT)
+    assert exported.returncode == 0, exported.stderr
+    assert (tmp_path / "model" / "model.safetensors").exists()
+    assert driver.process.poll() is None, driver.text()
+    os.killpg(driver.process.pid, signal.SIGTERM)
+    asked = time.monotonic()
+    assert driver.wait() == 130, driver.text()
+    assert time.monotonic() - asked < 20 and "Traceback" not in driver.text()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_to_the_whole_group_lets_trials_save_checkpoints(sweep, tmp_path, number):
     """As a terminal, Slurm and a lost connection send it: to Ray's own processes, too."""

@@ -124,6 +124,9 @@ def _run(connection: duckdb.DuckDBPyConnection, query: str, tables: Mapping[str,
             raise ResultsError("the query has no result: it must end with a SELECT, such as SELECT * FROM trials")
         table = relation.to_arrow_table()
         return table.rename_columns(_distinct(table.column_names))
+    except duckdb.OutOfMemoryException as error:
+        first = str(error).strip().splitlines()[0]
+        raise ResultsError(f"{first}; raise `ulimit -v`, or ask for less, such as one sweep with --sweep") from None
     except (duckdb.Error, UnicodeError) as error:
         raise ResultsError(f"{str(error).strip()}{_hint(str(error), query, tables)}") from None
 

@@ -227,6 +227,22 @@ def test_query_reads_only_the_tables_it_names_unless_that_cannot_be_told(results
     assert read == tables
 
 
+def test_query_without_enough_memory_says_so_in_one_line():
+    code = """
+import psutil, resource
+from flexres_tune.errors import ResultsError
+from flexres_tune.results.sql import run_sql
+run_sql("SELECT 1", {})
+resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 100_000_000,) * 2)
+try:
+    run_sql("SELECT list(i) FROM range(100000000) t(i)", {})
+except ResultsError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "raise `ulimit -v`, or ask for less" in done.stdout and done.stdout.count("\n") == 1, done.stderr
+
+
 def test_what_a_query_drops_is_back_in_the_next(results):
     results.sql("DROP VIEW trials; SELECT 1")
     assert results.sql("SELECT count(*) AS n FROM trials").to_pylist() == [{"n": 4}]
