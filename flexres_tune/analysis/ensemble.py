@@ -30,6 +30,10 @@ class EnsembleAccuracy:
     num_members: int = column("best trials that are averaged", "trials")
     added_trial_id: str = column("the trial that this row adds")
     member_accuracy: float = column("accuracy of that trial alone", "fraction")
+    ensemble_accuracy: float = column(
+        "accuracy of the average, if the probability that is not stored is spread evenly over the other classes",
+        "fraction",
+    )
     ensemble_accuracy_low: float = column("accuracy of the average, if all undecided images are wrong", "fraction")
     ensemble_accuracy_high: float = column("accuracy of the average, if all undecided images are right", "fraction")
     num_undecided: int = column("images for which three stored probabilities per trial do not suffice", "images")
@@ -67,7 +71,7 @@ def ensemble_accuracies(results: Results, sweep: str, top: int, split: str) -> l
 def _grow(group: PredictedTrials, order: list[int], columns: list[str]) -> list[EnsembleAccuracy]:
     """Add one trial after another."""
     num_images, num_classes = len(group.labels), len(group.class_names)
-    low, slack = np.zeros((num_images, num_classes)), np.zeros((num_images, num_classes))
+    low, even, slack = (np.zeros((num_images, num_classes)) for _ in range(3))
     each = np.arange(num_images)
     rows = []
     for size, index in enumerate(order, 1):
@@ -79,6 +83,7 @@ def _grow(group: PredictedTrials, order: list[int], columns: list[str]) -> list[
             low[each, classes] += smallest
             unknown[each, classes] = False
             total += smallest
+        even += unknown * (np.clip(1 - total, 0, 1) / max(1, num_classes - len(columns) // 2))[:, None]
         slack += unknown * np.minimum(smallest, np.clip(1 - total, 0, 1) + _ROUNDING)[:, None]
         is_right, is_wrong = _decide(low, low + slack, group.labels)
         num_undecided = int((~is_right & ~is_wrong).sum())
@@ -89,6 +94,7 @@ def _grow(group: PredictedTrials, order: list[int], columns: list[str]) -> list[
                 num_members=size,
                 added_trial_id=group.trials[index]["trial_id"],
                 member_accuracy=float((group.columns["predicted"][index] == group.labels).mean()),
+                ensemble_accuracy=float(((low + even).argmax(axis=1) == group.labels).mean()),
                 ensemble_accuracy_low=float(is_right.mean()),
                 ensemble_accuracy_high=float(1 - is_wrong.mean()),
                 num_undecided=num_undecided,
@@ -111,4 +117,6 @@ def _decide(low: np.ndarray, high: np.ndarray, labels: np.ndarray) -> tuple[np.n
 
 def _alone(row: EnsembleAccuracy) -> EnsembleAccuracy:
     exact = row.member_accuracy
-    return replace(row, ensemble_accuracy_low=exact, ensemble_accuracy_high=exact, num_undecided=0)
+    return replace(
+        row, ensemble_accuracy=exact, ensemble_accuracy_low=exact, ensemble_accuracy_high=exact, num_undecided=0
+    )

@@ -78,6 +78,11 @@ def cached_arrays(key: str, make: Callable[[], ImageArrays]) -> ImageArrays:
         return mapped
 
 
+def stored_arrays(key: str) -> ImageArrays | None:
+    """The arrays stored under `key`; None if there are none, or if they cannot be read."""
+    return _read(DataPaths.from_environment().entry(key))
+
+
 def is_damaged(entry: Path) -> bool:
     """Whether a file of the entry differs from what was written. An entry without sums, of an older version, passes."""
     try:

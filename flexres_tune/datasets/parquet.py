@@ -118,6 +118,12 @@ def read(path: str) -> tuple[ImageArrays, tuple[str, ...]]:
     return cached_arrays(_cache_key(path, folder, splits), decode), folder.class_names
 
 
+def cache_key(path: str) -> str:
+    """Key under which the decoded images of the folder `path` are stored. Raises as read()."""
+    folder = _open(path)
+    return _cache_key(path, folder, [split for split in (folder.train, folder.val, folder.test) if split])
+
+
 def _cache_key(path: str, folder: _Folder, splits: Sequence[_Split]) -> str:
     """By content: a folder that was moved is not decoded again, and one that was changed is."""
     key = "-".join(split.digest() for split in splits)

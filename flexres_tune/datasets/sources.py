@@ -22,12 +22,13 @@ class Source:
     describe: Callable[[str], DataShape]
     read: Callable[[str], tuple[ImageArrays, tuple[str, ...]]]
     needs_path: bool = False
+    cache_key: Callable[[str], str] | None = None  # of the decoded images of a PATH; None: they are not stored
 
 
 SOURCES: Mapping[str, Source] = {
-    "digits": Source(digits.describe, digits.read),
-    "cifar10": Source(cifar10.describe, cifar10.read),
-    "parquet": Source(parquet.describe, parquet.read, needs_path=True),
+    "digits": Source(digits.describe, digits.read, cache_key=lambda _: "digits"),
+    "cifar10": Source(cifar10.describe, cifar10.read, cache_key=lambda _: "cifar10"),
+    "parquet": Source(parquet.describe, parquet.read, needs_path=True, cache_key=parquet.cache_key),
 }
 
 

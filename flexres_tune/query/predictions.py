@@ -182,7 +182,7 @@ def answer_ensemble(results: Results, sweep: str | None, top: int, split: str, l
         if any(row.num_undecided for row in rows):
             notes.append(
                 "the tables have the three highest probabilities per image: a range means that they do not decide "
-                f"{max(row.num_undecided for row in rows)} images"
+                f"up to {max(row.num_undecided for row in rows):,} images; the number before it spreads the rest evenly"
             )
         sections.append(Section(shown, title=f"ensembles of {name}, {split}", notes=tuple(notes)))
     return Answer(concatenate(tables).slice(0, limit), sections)
@@ -190,4 +190,5 @@ def answer_ensemble(results: Results, sweep: str | None, top: int, split: str, l
 
 def _range(row: EnsembleAccuracy) -> str:
     low, high = format_percent(row.ensemble_accuracy_low), format_percent(row.ensemble_accuracy_high)
-    return low if low == high else f"{low} to {high}"
+    about = format_percent(row.ensemble_accuracy)
+    return about if low == high else f"{about} ({low} to {high})"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from flexres_tune.report.board import answer_html, leaderboard_html
 from flexres_tune.report.data import ReportData
 from flexres_tune.report.facts import facts_html, failures_html, reproduce_html
+from flexres_tune.report.hardest import hardest_html
 from flexres_tune.report.page import Part, page_html
 from flexres_tune.report.plots.answer import plot_answer
 from flexres_tune.report.plots.cost import plot_cost
@@ -15,6 +16,7 @@ from flexres_tune.report.plots.effects import plot_effects
 from flexres_tune.report.plots.heatmap import plot_heatmap
 from flexres_tune.report.plots.importance import plot_importance
 from flexres_tune.report.plots.parallel import plot_parallel
+from flexres_tune.report.plots.predictions import plot_predictions
 from flexres_tune.report.plots.progress import plot_progress
 from flexres_tune.report.plots.ranking import plot_ranking
 from flexres_tune.report.plots.style import Plot
@@ -30,6 +32,7 @@ PLOTS: dict[str, Callable[[ReportData], list[Plot]]] = {
     "Effect of each parameter": plot_effects,
     "Two parameters": plot_heatmap,
     "Importance": plot_importance,
+    "Classes": plot_predictions,
     "Accuracy and cost": plot_cost,
     "Timeline": plot_timeline,
 }
@@ -52,6 +55,7 @@ def report_html(data: ReportData, root: str, version: str = "") -> str:
     for name, make in PLOTS.items():
         table = {"Answer": answer_html, "Leaderboard": leaderboard_html}.get(name, lambda data: "")(data)
         parts.append(Part(name, plots=make(data), html_after=table))
+    parts.append(Part("Hardest images", hardest_html(data)))
     parts.append(Part("Failures", failures_html(data)))
     parts.append(Part("How to reproduce it", reproduce_html(data, root)))
     question = data.description or f"Results of sweep {data.sweep}"

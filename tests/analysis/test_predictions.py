@@ -150,6 +150,7 @@ def test_accuracy_of_an_ensemble_is_between_its_bounds(write, paths, labels):
         mean = np.mean([values[trial_id] for trial_id in order[: row.num_members]], axis=0)
         exact = (mean.argmax(axis=1) == labels).mean()
         assert row.ensemble_accuracy_low <= exact <= row.ensemble_accuracy_high
+        assert row.ensemble_accuracy_low <= row.ensemble_accuracy <= row.ensemble_accuracy_high
         assert row.ensemble_accuracy_high - row.ensemble_accuracy_low == pytest.approx(row.num_undecided / NUM_IMAGES)
     assert rows[0].num_undecided == 0 and rows[-1].num_undecided < NUM_IMAGES / 4
 

@@ -30,8 +30,8 @@ def headings(html):
 
 
 def test_sections_are_in_order(data):
-    with_compare = {"Answer"}
-    expected = [name for name in PLOTS if name not in with_compare]
+    of_others = {"Answer", "Classes"}  # of sweeps with `compare`, and of those with predictions
+    expected = [name for name in PLOTS if name not in of_others]
     assert headings(report_html(data, "results")) == [*expected, "Failures", "How to reproduce it"]
 
 

@@ -1,0 +1,141 @@
+"""What the best configurations predict: the winner's confusion matrix, and accuracy per class of the first two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flexres_tune.analysis.predictions import (
+    ClassAccuracy,
+    class_accuracies,
+    confusion_matrix,
+    find_configuration,
+    read_predictions,
+)
+from flexres_tune.errors import ResultsError
+from flexres_tune.report.data import ReportData
+from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, category_axis, figure
+from flexres_tune.text import escape_html, plural, shorten
+
+SPLIT = "val"  # the images on which configurations are chosen; the test set stays for the end
+_MOST_CLASSES = 20  # with more, neither a matrix nor bars can be read
+_NAME = 16  # characters of a class
+
+
+def plot_predictions(data: ReportData) -> list[Plot]:
+    """The two plots; none if the winner has no predictions, or while the sweep runs, because they take a second."""
+    ranked = data.board.ranked
+    if data.is_running or not ranked:
+        return []
+    try:
+        groups = [g for g in read_predictions(data.results, data.sweep, SPLIT) if g.dataset == data.board.dataset]
+        if not groups or len(groups[0].class_names) > _MOST_CLASSES:
+            return []
+        winner = ranked[0].config_id
+        _, members = find_configuration(groups, winner)
+        rows, _ = class_accuracies(data.results, data.sweep, SPLIT)
+    except ResultsError:  # of the sweep, or of its winner
+        return []
+    num_seeds = sum(len(indices) for _, indices in members)
+    names = [shorten(name, _NAME) for name in groups[0].class_names]
+    both = [[row for row in rows if row.config_id == each.config_id] for each in ranked[:2]]
+    return [
+        _classes(data, [of_config for of_config in both if of_config], names),
+        _confusion(data.label(winner), confusion_matrix(members), names, num_seeds),
+    ]
+
+
+def _classes(data: ReportData, configs: Sequence[Sequence[ClassAccuracy]], names: Sequence[str]) -> Plot:
+    import plotly.graph_objects as go
+
+    bars = []
+    for rows, color, pattern in zip(configs, PALETTE, ("", "/"), strict=False):
+        values = [100 * row.class_accuracy for row in rows]
+        bars.append(
+            go.Bar(
+                orientation="h",
+                name=escape_html(data.label(rows[0].config_id)),
+                x=values,
+                y=list(range(len(names))),
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [100 * row.class_accuracy_high - value for row, value in zip(rows, values, strict=True)],
+                    "arrayminus": [
+                        value - 100 * row.class_accuracy_low for row, value in zip(rows, values, strict=True)
+                    ],
+                    "width": 3,
+                    "thickness": 1.5,
+                    "color": GREY,
+                },
+                marker={"color": color, "pattern": {"shape": pattern, "solidity": 0.2}},
+                customdata=[escape_html(name) for name in names],
+                hovertemplate="%{customdata}: %{x:.1f} %<extra></extra>",
+            )
+        )
+    drawn = figure(
+        bars,
+        height=120 + 22 * len(names) * len(configs),
+        xaxis=axis("validation accuracy (%)", rangemode="tozero"),
+        yaxis=category_axis("class", map(escape_html, names), autorange="reversed"),
+        barmode="group",
+    )
+    first = configs[0]
+    worst = min(first, key=lambda row: row.class_accuracy)
+    best = max(first, key=lambda row: row.class_accuracy)
+    finding = (
+        f"{data.label(first[0].config_id)} is best on {names[best.class_number]}, {100 * best.class_accuracy:.0f} %, and "
+        f"worst on {names[worst.class_number]}, {100 * worst.class_accuracy:.0f} %"
+    )
+    notes = (
+        f"Weights after the last epoch, mean over {plural(first[0].num_seeds, 'seed')}. Lines: 95 % Wilson intervals over "
+        f"the images of a class, {min(row.num_images for row in first):,} or more.",
+    )
+    return Plot("classes", finding, drawn, notes)
+
+
+def _confusion(label: str, matrix: np.ndarray, names: Sequence[str], num_seeds: int) -> Plot:
+    import plotly.graph_objects as go
+
+    totals = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    shares = 100 * matrix / totals  # (classes, classes)
+    wrong = np.where(np.eye(len(names), dtype=bool), 0, shares)
+    label_at, predicted_at = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    limit = max(float(wrong.max()), 1.0)
+    texts = [[f"{value:.0f}" if value >= 0.5 else "" for value in row] for row in shares]
+    hovers = [
+        [f"{escape_html(names[i])} taken for {escape_html(names[j])}: {shares[i, j]:.2f} %" for j in range(len(names))]
+        for i in range(len(names))
+    ]
+    drawn = figure(
+        [
+            go.Heatmap(
+                z=wrong.tolist(),
+                text=texts,
+                customdata=hovers,
+                texttemplate="%{text}",
+                colorscale="Cividis",
+                zmin=0,
+                zmax=limit,
+                xgap=1,
+                ygap=1,
+                showscale=False,
+                hovertemplate="%{customdata}<extra></extra>",
+            )
+        ],
+        height=150 + 30 * len(names),
+        xaxis=category_axis("prediction", map(escape_html, names), tickangle=-45),
+        yaxis=category_axis("label", map(escape_html, names), autorange="reversed"),
+    )
+    finding = f"{label} makes no error on these images"
+    if wrong.any():
+        finding = (
+            f"{label} takes {names[label_at]} for {names[predicted_at]} most often: {wrong.max():.1f} % of the images of "
+            f"{names[label_at]}"
+        )
+    notes = (
+        f"Each row: percent of the validation images of a class, over {plural(num_seeds, 'seed')}; values under 0.5 are left "
+        "out. Colours show errors only, so the diagonal is dark.",
+    )
+    return Plot("confusion", finding, drawn, notes)

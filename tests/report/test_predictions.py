@@ -1,0 +1,68 @@
+"""The report's sections about predictions: classes, confusion matrix and the hardest images."""
+
+import numpy as np
+import pytest
+from helpers.factories import make_config, make_predictions, make_trial
+
+from flexres_tune.datasets import load_dataset
+from flexres_tune.datasets.pictures import stored_images
+from flexres_tune.report.data import read_data
+from flexres_tune.report.hardest import hardest_html
+from flexres_tune.report.plots.predictions import plot_predictions
+from flexres_tune.report.sections import report_html
+from flexres_tune.results import open_results
+from flexres_tune.results.writer import SweepWriter
+
+
+@pytest.fixture
+def write(paths):
+    def make(dataset="digits", with_predictions=True):
+        labels = np.arange(60) % 3
+        with SweepWriter(paths) as writer:
+            for lr, num_wrong in ((0.1, 6), (0.2, 12)):
+                config = make_config(lr=lr, dataset=dataset)
+                values = np.full((60, 3), 0.1)
+                values[np.arange(60), labels] = 0.8
+                values[:num_wrong] = (0.1, 0.1, 0.8)
+                row, images = make_predictions(values, labels, config.trial_id, dataset=dataset)
+                writer.add_trial(make_trial(config, best=1 - num_wrong / 60), config)
+                if with_predictions:
+                    writer.add_predictions([row], [images])
+        return read_data(open_results(paths.root), paths.sweep)
+
+    return make
+
+
+def test_classes_and_confusion_are_of_the_winner(write):
+    classes, confusion = plot_predictions(write())
+    assert [bar.name for bar in classes.figure.data] == ["lr=0.1", "lr=0.2"]
+    assert list(classes.figure.data[0].x) == [90, 90, 100]
+    assert "lr=0.1 is best on class 2, 100 %, and worst on class 0, 90 %" in classes.finding
+    assert confusion.finding == "lr=0.1 takes class 0 for class 2 most often: 10.0 % of the images of class 0"
+    assert np.diag(np.array(confusion.figure.data[0].z)).tolist() == [0, 0, 0]
+
+
+def test_sweep_without_predictions_has_no_such_section(write):
+    data = write(with_predictions=False)
+    assert plot_predictions(data) == [] and hardest_html(data) == ""
+    assert "Hardest images" not in report_html(data, "results")
+
+
+def test_hardest_images_are_shown_as_pictures_if_this_machine_has_them(write):
+    load_dataset("digits", "cpu")
+    page = hardest_html(write())
+    assert page.count("data:image/png;base64,") == page.count("<figure") == 8  # wrong: labels 0 and 1 of the first 12
+    assert "2 of 2 wrong" in page and "class 2 100 %" in page
+
+
+def test_hardest_images_are_named_if_the_data_set_is_not_here(write):
+    page = hardest_html(write(dataset="parquet:/no/such/folder"))
+    assert "<img" not in page and "this machine has not decoded the data set" in page and "<i>0</i>" in page
+
+
+def test_picture_is_the_image_of_that_number():
+    data = load_dataset("digits", "cpu")
+    for split, images in (("val", data.val), ("test", data.test)):
+        number = int(images.numbers[7])
+        assert (stored_images("digits", split, [number])[number] == images.images[7].numpy()).all()
+    assert stored_images("digits", "val", [10**6]) == {} == stored_images("./own.py:load", "val", [1])
