@@ -25,12 +25,16 @@ def facts_html(data: ReportData) -> str:
     ended = ", ".join(f"{counts[s]:,} {s.replace('_', ' ')}" for s in TrialStatus if counts[s])
     facts = [("trials", f"{len(data.trials):,}{planned} ({ended})" if data.trials else f"none yet{planned}")]
     if data.trials:
-        devices = dict.fromkeys(trial.device for trial in data.trials if trial.device)
+        devices = Counter((trial.device, trial.precision_used) for trial in data.trials if trial.device)
+        several = [
+            f"{device}: {plural(count, 'trial')} in {used or 'no known precision'}"
+            for (device, used), count in devices.items()
+        ]
         precisions = Counter(trial.precision_used for trial in data.trials if trial.precision_used)
         counted = [f"{name} ({plural(count, 'trial')})" for name, count in sorted(precisions.items())]
         facts += [
             ("device time", format_duration(3600 * data.device_hours)),
-            ("device", ", ".join(devices) or "unknown"),
+            ("device", ", ".join(several if len(devices) > 1 else (device for device, _ in devices)) or "unknown"),
             ("precision", ", ".join(counted if len(counted) > 1 else precisions) or "unknown"),
             ("data", data.board.dataset or "unknown"),
             ("ended", f"{data.trials[-1].finished_at:%Y-%m-%d %H:%M} UTC"),

@@ -124,6 +124,16 @@ def test_plot_is_left_out_if_the_only_trial_failed(make, paths, make_config, mak
     assert make(read_data(open_results(paths.root), "demo")) == []
 
 
+def test_sweep_on_two_models_of_gpu_says_so_with_the_precision_on_each(paths, make_config, make_trial):
+    with SweepWriter(paths) as writer:
+        for seed, (device, precision) in enumerate([("NVIDIA H200", "bf16"), ("NVIDIA H200", "bf16"), ("T4", "fp32")]):
+            config = make_config(seed=seed)
+            writer.add_trial(make_trial(config, device=device, precision_used=precision), config)
+    html = report_html(read_data(open_results(paths.root), "demo"), "results")
+    assert "NVIDIA H200: 2 trials in bf16, T4: 1 trial in fp32" in html
+    assert "The trials were trained in different precisions" in html
+
+
 def test_sweep_without_rows_or_plan_has_a_report(paths):
     paths.trials.mkdir(parents=True)
     html = write_report(open_results(paths.root), "demo").read_text()
