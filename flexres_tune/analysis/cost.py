@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from flexres_tune.analysis.leaderboard import BoardRow, leaderboards
+from flexres_tune.analysis.leaderboard import Board, BoardRow, leaderboards
 from flexres_tune.analysis.metric import RankingMetric
 from flexres_tune.analysis.rows import to_table
 from flexres_tune.records import TrialStatus, column
@@ -48,7 +48,7 @@ class FrontPoint:
     num_seeds: int = column("seeds that count", "seeds")
 
 
-def equal_cost(results: Results, sweep: str) -> list[BestAtBudget]:
+def equal_cost(results: Results, sweep: str, boards: Sequence[Board] | None = None) -> list[BestAtBudget]:
     """The best configuration per budget, of epochs and of device-seconds per trial.
 
     Only configurations all of whose trials ran to the end are compared, each by the best epoch that fits into the
@@ -59,7 +59,7 @@ def equal_cost(results: Results, sweep: str) -> list[BestAtBudget]:
     Raises:
         ResultsError: no such sweep.
     """
-    boards = leaderboards(results, sweep)
+    boards = boards or leaderboards(results, sweep)
     ranked = {row.config_id: row for board in boards for row in board.ranked}
     sign = "" if boards[0].metric.is_maximized else "-"
     best = run_sql(
@@ -118,7 +118,7 @@ def _spent(results: Results, sweep: str, ranked: Mapping[str, BoardRow], metric:
     return run_sql(query, tables)
 
 
-def pareto(results: Results, sweep: str) -> list[FrontPoint]:
+def pareto(results: Results, sweep: str, boards: Sequence[Board] | None = None) -> list[FrontPoint]:
     """Per data set the configurations on the front of accuracy against parameters, then against device-seconds.
 
     On a front nothing else is as accurate for less, nor more accurate for the same; cheapest first. Only ranked
@@ -129,7 +129,7 @@ def pareto(results: Results, sweep: str) -> list[FrontPoint]:
     """
     same = {field.name for field in fields(FrontPoint)} & {field.name for field in fields(BoardRow)}
     found = []
-    for board in leaderboards(results, sweep):
+    for board in boards or leaderboards(results, sweep):
         for against in ("num_parameters", "device_seconds_per_trial"):
             points = [
                 FrontPoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ class Effect:
     parameters: Mapping[str, Any]  # the value, or both values
     num_configs: int = column("configurations that ran to the end", "configurations")
     num_trials: int = column("their trials", "trials")
+    num_incomplete: int = column("configurations of which only some seeds ran to the end", "configurations")
     num_stopped: int = column("trials of this value that the scheduler stopped", "trials")
     num_failed: int = column("trials of this value that diverged, ran out of memory or failed", "trials")
     best_mean: float | None = column("mean over num_configs of their means", "metric")
@@ -95,6 +97,7 @@ def _effect(group: Sequence[BoardRow], metric: RankingMetric, parameters: Mappin
         parameters=parameters,
         num_configs=len(ranked),
         num_trials=sum(row.num_seeds for row in ranked),
+        num_incomplete=sum(row.is_incomplete for row in group),
         num_stopped=sum(row.num_stopped for row in group),
         num_failed=sum(row.num_diverged + row.num_out_of_memory + row.num_failed for row in group),
         **interval,
@@ -102,6 +105,50 @@ def _effect(group: Sequence[BoardRow], metric: RankingMetric, parameters: Mappin
         interval_over=over,
         precision_used=", ".join(distinct(row.precision_used for row in ranked)) or None,
     )
+
+
+@dataclass(frozen=True)
+class PairedEffect:
+    """How much better one value of a parameter is than another, over configurations that differ in nothing else."""
+
+    better: Any  # value with the higher mean score over the pairs
+    worse: Any
+    num_pairs: int
+    difference: float  # of the metric, mean over pairs, >= 0 if better is better
+    low: float | None  # ends of its interval, at 95 % for all pairs of values together; None for one pair
+    high: float | None
+
+
+def paired_effect(rows: Sequence[tuple[Any, BoardRow]], parameter: str, metric: RankingMetric) -> PairedEffect | None:
+    """The two values of a parameter that differ most over the configurations that share all other parameters.
+
+    `rows` are (value of the parameter, configuration), of configurations that ran to the end. Confirmed ones are paired
+    with confirmed ones only. None if no two of them differ in nothing else.
+    """
+    shared: dict[str, dict[str, tuple[Any, float]]] = {}
+    for value, row in rows:
+        others = {name: other for name, other in row.parameters.items() if name != parameter}
+        key = json.dumps([row.stage, others], sort_keys=True, default=str)
+        shared.setdefault(key, {})[json.dumps(value, default=str)] = (value, metric.score(row.best_mean))
+    gaps: dict[tuple[str, str], list[float]] = {}
+    values = {key: value for group in shared.values() for key, (value, _) in group.items()}
+    for group in shared.values():
+        for a, b in itertools.combinations(sorted(group), 2):
+            gaps.setdefault((a, b), []).append(group[a][1] - group[b][1])
+    if not gaps:
+        return None
+    most = max(map(len, gaps.values()))  # of few pairs the largest difference would be chance
+    (a, b), differences = max(
+        ((pair, found) for pair, found in gaps.items() if len(found) == most),
+        key=lambda each: abs(statistics.fmean(each[1])),
+    )
+    mean = statistics.fmean(differences)
+    low = high = None
+    if len(differences) > 1:
+        half = float(half_width(statistics.stdev(differences), len(differences), num_comparisons=len(gaps)))
+        low, high = abs(mean) - half, abs(mean) + half
+    better, worse = (a, b) if mean >= 0 else (b, a)
+    return PairedEffect(values[better], values[worse], len(differences), abs(mean), low, high)
 
 
 def sort_key(value: Any) -> tuple[int, float, str]:

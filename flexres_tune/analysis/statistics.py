@@ -34,12 +34,15 @@ class Comparison:
     test: Literal["paired", "unpaired", "welch", "exact", "none"]
 
 
-def half_width(sd: np.ndarray | float, n: np.ndarray | int) -> np.ndarray:
-    """Half the width of the t interval of a mean, t_(n-1) sd / sqrt(n), for numbers or arrays; n >= 2."""
+def half_width(sd: np.ndarray | float, n: np.ndarray | int, num_comparisons: int = 1) -> np.ndarray:
+    """Half the width of the t interval of a mean, t_(n-1) sd / sqrt(n), for numbers or arrays; n >= 2.
+
+    With several comparisons, of intervals that hold for all of them together (Bonferroni).
+    """
     import numpy as np
     from scipy import special
 
-    return special.stdtrit(np.subtract(n, 1), (1 + LEVEL) / 2) * sd / np.sqrt(n)
+    return special.stdtrit(np.subtract(n, 1), 1 - (1 - LEVEL) / 2 / num_comparisons) * sd / np.sqrt(n)
 
 
 def compare(a: Mapping[int, float], b: Mapping[int, float]) -> Comparison:

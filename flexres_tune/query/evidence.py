@@ -14,7 +14,7 @@ from flexres_tune.analysis.diff import Difference, diff
 from flexres_tune.analysis.early_stops import RungStops, StoppedTrial, stopped_trials, stops_by_rung
 from flexres_tune.analysis.effects import Effect, parameter_effects, sort_key
 from flexres_tune.analysis.importance import Importance, parameter_importance
-from flexres_tune.analysis.leaderboard import distinct, precision_problem
+from flexres_tune.analysis.leaderboard import Board, comparison_problems, distinct, leaderboards, precision_problem
 from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.display.format import format_p_value, format_percent, format_value, significant_decimals
@@ -24,7 +24,7 @@ from flexres_tune.query.output import Answer
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import with_units
-from flexres_tune.text import format_duration
+from flexres_tune.text import format_duration, plural
 
 Row = TypeVar("Row")
 
@@ -79,6 +79,7 @@ def _effect_table(effects: Sequence[Effect], parameter: str, metric: RankingMetr
     table = to_table(Effect, effects, [parameter], metric)
     columns = [f"best_{metric.name}_mean", f"best_{metric.name}_sd", f"{metric.extreme}_{metric.name}"]
     columns += ["num_configs", "num_trials", "num_stopped"]
+    columns += ["num_incomplete"] if any(effect.num_incomplete for effect in effects) else []
     columns += ["num_failed"] if any(effect.num_failed for effect in effects) else []
     precisions = distinct(effect.precision_used for effect in effects)
     columns += ["precision_used"] if len(precisions) > 1 else []
@@ -109,6 +110,11 @@ def _effect_notes(effects: Sequence[Effect], by: str | None) -> tuple[str, ...]:
         notes.append(f"mean ± sd and 95 % interval are over {', or for a value with only one, over '.join(over)}")
     elif by is None:
         notes.append("every value has one configuration and one seed: no interval")
+    if incomplete := sum(effect.num_incomplete for effect in effects):
+        notes.append(
+            f"{plural(incomplete, 'configuration')} ran to the end with some seeds only, so they have no mean; "
+            "query leaderboard shows what their completed seeds reached"
+        )
     precisions = distinct(effect.precision_used for effect in effects)
     if len(precisions) == 1:
         notes.append(f"all were trained in {precisions[0]}")
@@ -126,7 +132,9 @@ def answer_equal_cost(results: Results, sweep: str | None, limit: int | None) ->
     """The best configuration per budget, in epochs and in device-seconds per trial."""
     tables, sections = [], []
     for name in results.choose(sweep):
-        best, metric = equal_cost(results, name), metric_of(results, name)
+        boards = leaderboards(results, name)
+        best, metric = equal_cost(results, name, boards), boards[0].metric
+        problems = _problems(boards)
         tables.append(to_table(BestAtBudget, best, _parameters(best), metric))
         for dataset, rows in _by_dataset(best):
             for budget_of in ("epochs", "device_seconds"):
@@ -138,7 +146,9 @@ def answer_equal_cost(results: Results, sweep: str | None, limit: int | None) ->
                     Section(
                         with_units(table, {"at_most_device_seconds": "s"}),
                         title=f"{name} on {dataset}: the best at equal {budget_of.replace('_', '-')}",
-                        notes=(_completed_note(results, name),) if budget_of == "device_seconds" else (),
+                        notes=(*problems[dataset], _completed_note(results, name))
+                        if budget_of == "device_seconds"
+                        else problems[dataset],
                         least_important=("config_id", "num_configs", "num_seeds"),
                     )
                 )
@@ -149,7 +159,9 @@ def answer_pareto(results: Results, sweep: str | None, limit: int | None) -> Ans
     """Two fronts per data set: accuracy against parameters, and against device-seconds."""
     tables, sections = [], []
     for name in results.choose(sweep):
-        points, metric = pareto(results, name), metric_of(results, name)
+        boards = leaderboards(results, name)
+        points, metric = pareto(results, name, boards), boards[0].metric
+        problems = _problems(boards)
         tables.append(to_table(FrontPoint, points, _parameters(points), metric))
         for dataset, rows in _by_dataset(points):
             for cost, words in (("num_parameters", "parameters"), ("device_seconds_per_trial", "device-seconds")):
@@ -164,11 +176,18 @@ def answer_pareto(results: Results, sweep: str | None, limit: int | None) -> Ans
                         table,
                         title=f"{name} on {dataset}: {measured} against {words}; no cheaper configuration is {better}",
                         best_row=len(front) - 1,
-                        notes=(_completed_note(results, name),) if cost == "device_seconds_per_trial" else (),
+                        notes=(*problems[dataset], _completed_note(results, name))
+                        if cost == "device_seconds_per_trial"
+                        else problems[dataset],
                         least_important=("config_id", "num_seeds"),
                     )
                 )
     return Answer(concatenate(tables).slice(0, limit), sections)
+
+
+def _problems(boards: Sequence[Board]) -> dict[str | None, tuple[str, ...]]:
+    """Per data set, what its configurations differ in besides their parameters."""
+    return {board.dataset: tuple(comparison_problems(board)) for board in boards}
 
 
 def _completed_note(results: Results, sweep: str) -> str:

@@ -139,8 +139,7 @@ def _finding(data: ReportData) -> str:
     parts = []
     leader, metric = next(iter(data.board.ranked), None), data.board.metric
     if leader is not None and leader.best_mean is not None:
-        verb = "climbs highest" if metric.is_maximized else "falls lowest"
-        parts.append(f"{data.label(leader.config_id)} {verb}, to {metric.text(leader.best_mean)}")
+        parts.append(f"{data.label(leader.config_id)} leads the leaderboard, with {metric.text(leader.best_mean)}")
     stopped = [trial.epochs_run for trial in data.trials if trial.status == TrialStatus.STOPPED]
     if stopped:
         epoch, count = Counter(stopped).most_common(1)[0]

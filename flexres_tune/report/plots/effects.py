@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flexres_tune.analysis.effects import Effect, parameter_effects
+from flexres_tune.analysis.effects import Effect, paired_effect, parameter_effects
+from flexres_tune.analysis.leaderboard import BoardRow
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, spaced, value_text
 from flexres_tune.report.plots import style
@@ -15,7 +16,6 @@ from flexres_tune.text import escape_html
 
 _MOST_PLOTS = 8
 _MOST_POINTS = 300
-_LITTLE = 0.001  # 0.1 points of accuracy: the title does not name a best value if the means differ by less
 
 
 def plot_effects(data: ReportData) -> list[Plot]:
@@ -50,6 +50,7 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
     configs = [
         (place.get(hashable(data.by_config[row.config_id][0].parameters[name])), row) for row in data.board.ranked
     ]
+    valued = [(rows[at].parameters[name], row) for at, row in configs if at is not None and row.best_mean is not None]
     points = style.thin(
         [(at, row) for at, row in configs if at is not None and row.best_mean is not None], _MOST_POINTS
     )
@@ -85,7 +86,7 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
         xaxis=category_axis(spaced(name), [_tick(row, name) for row in rows], range=[-0.5, len(rows) - 0.4]),
         yaxis=axis(f"best {metric.axis_title}", range=limits),
     )
-    return Plot(f"effect-{name}", _finding(data, name, rows), drawn, _notes(table, name))
+    return Plot(f"effect-{name}", _finding(data, name, valued), drawn, _notes(table, name))
 
 
 def _many_values(data: ReportData, place: ParameterAxis) -> Plot:
@@ -157,16 +158,23 @@ def _notes(table: Sequence[Effect], name: str) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _finding(data: ReportData, name: str, rows: Sequence[Effect]) -> str:
-    metric = data.board.metric
-    order = sorted(rows, key=lambda row: -metric.score(row.best_mean))
-    best, worst = order[0], order[-1]
-    gap = abs(best.best_mean - worst.best_mean)
-    if gap < _LITTLE:
-        difference = f"{data.shown(gap):.{metric.decimals(None) + 1}f} {metric.difference}"
-        return f"{spaced(name)}: the means of its {len(rows)} values differ by no more than {difference}"
-    return (
-        f"{spaced(name)}: {value_text(name, best.parameters[name])} has the {metric.extreme} mean, "
-        f"{metric.text(best.best_mean)}, {data.shown(gap):.{metric.decimals(None)}f} {metric.difference} "
-        f"{metric.better_side} {value_text(name, worst.parameters[name])}"
-    )
+def _finding(data: ReportData, name: str, rows: Sequence[tuple[object, BoardRow]]) -> str:
+    """What the parameter does, over configurations that differ in nothing else."""
+    metric, title = data.board.metric, spaced(name)
+    found = paired_effect(rows, name, metric)
+    if found is None:
+        return f"{title}: no two configurations that ran to the end differ in it alone, so it has no effect to show"
+    better, worse = value_text(name, found.better), value_text(name, found.worse)
+    has_interval = found.low is not None and found.high is not None
+    digits = metric.decimals((found.high - found.low) / 4 if has_interval else None)
+    gap = f"{data.shown(found.difference):.{digits}f} {metric.difference}"
+    if not has_interval:
+        return (
+            f"{title}: {better} is {gap} {metric.better_side} {worse} in the one pair of configurations that differ in "
+            "nothing else; the leaderboard says whether seeds could explain it"
+        )
+    over = f"over {found.num_pairs} pairs of configurations that differ in nothing else"
+    interval = f"95 % interval {data.shown(found.low):z.{digits}f} to {data.shown(found.high):z.{digits}f}"
+    if found.low <= 0:
+        return f"{title}: no effect is shown {over}; {better} is {gap} {metric.better_side} {worse} ({interval})"
+    return f"{title}: {better} is {gap} {metric.better_side} {worse} {over} ({interval})"

@@ -97,8 +97,8 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
 def _finding(metric: RankingMetric, x: ParameterAxis, y: ParameterAxis, rows: Sequence[Effect]) -> str:
     best = max(rows, key=lambda row: metric.score(row.best_mean))
     return (
-        f"{spaced(x.name)} {_text(x, best)} with {spaced(y.name)} {_text(y, best)} has the {metric.extreme} mean, "
-        f"{metric.text(best.best_mean)} (n = {best.num_trials})"
+        f"Of the combinations that ran to the end, {spaced(x.name)} {_text(x, best)} with {spaced(y.name)} "
+        f"{_text(y, best)} has the {metric.extreme} mean, {metric.text(best.best_mean)} (n = {best.num_trials})"
     )
 
 

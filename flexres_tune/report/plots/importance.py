@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from flexres_tune.analysis.importance import parameter_importance
+from collections.abc import Sequence
+
+from flexres_tune.analysis.importance import Importance, parameter_importance
 from flexres_tune.errors import ResultsError
 from flexres_tune.report.data import ReportData, spaced
 from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, figure
@@ -44,9 +46,18 @@ def plot_importance(data: ReportData) -> list[Plot]:
     ]
     if len(shown) < len(rows):
         notes.append(f"{len(rows) - len(shown)} less important parameters are left out.")
-    finding = (
-        f"{names[0]} explains most: {100 * first.importance_mean:.0f} % of the variance of {data.board.metric.words}"
-    )
-    if len(names) > 1:
-        finding += f", {names[1]} {100 * shown[1].importance_mean:.0f} %"
+    finding = _finding(data, shown)
     return [Plot("importance", finding, drawn, tuple(notes))]
+
+
+def _finding(data: ReportData, shown: Sequence[Importance]) -> str:
+    """Shares of the variance among the trials that ran to the end; no order if the forests do not agree on it."""
+    first, names = shown[0], [spaced(row.parameter) for row in shown]
+    shares = [f"{100 * row.importance_mean:.0f} %" for row in shown]
+    of_what = f"of the variance of {data.board.metric.words} among the {first.num_trials:,} trials that ran to the end"
+    if len(shown) == 1:
+        return f"{names[0]} explains {shares[0]} {of_what}"
+    spread = (first.importance_sd or 0) + (shown[1].importance_sd or 0)
+    if first.importance_mean - shown[1].importance_mean <= spread:
+        return f"{names[0]} ({shares[0]}) and {names[1]} ({shares[1]}) explain about as much {of_what}"
+    return f"{names[0]} explains most: {shares[0]} {of_what}; {names[1]} {shares[1]}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, Trial
 from flexres_tune.report.plots.style import GREY, PALETTE, STATUSES, ZOOM_NOTE, Plot, axis, figure, focus, scatter, thin
+from flexres_tune.text import plural
 
 _MOST_MARKS = 250  # trials per status that are drawn although they did not improve on the best
 
@@ -31,7 +32,7 @@ def plot_progress(data: ReportData) -> list[Plot]:
     best = data.board.metric.text(screen[at].metric)
     share = 100 * (1 - spent[at] / spent[-1]) if spent[-1] else 0
     after = len(screen) - 1 - at
-    rest = f"the {after:,} after it were no better" if after > 1 else "it was still rising when the search ended"
+    rest = f"the {after:,} after it were no better" if after > 1 else f"{plural(after, 'trial')} came after it"
     left = f"the last {share:.0f} % of the time changed nothing" if after > 1 else "it came at the very end"
     by_trial = f"The best of the screening, {best}, came with trial {at + 1:,} of {len(screen):,}; {rest}"
     by_time = f"{best} was reached after {spent[at]:.3g} of {spent[-1]:.3g} {unit}; {left}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flexres_tune.analysis.leaderboard import TOO_FEW_SEEDS, BoardRow
+from flexres_tune.records import Stage
 from flexres_tune.report.data import ReportData
 from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, category_axis, error_bars, figure, focus, scatter
 from flexres_tune.text import escape_html, plural
@@ -80,7 +81,9 @@ def rows_plot(data: ReportData, name: str, rows: Sequence[BoardRow], labels: Seq
 
 def _finding(data: ReportData, leader: BoardRow) -> str:
     metric = data.board.metric
-    lead = f"{data.label(leader.config_id)} has the {metric.extreme} mean, {metric.text(leader.best_mean)}"
+    whole = "of the confirmed configurations " if leader.stage == Stage.CONFIRM else ""  # a screened one may be higher
+    lead = f"{data.label(leader.config_id)} has the {metric.extreme} mean {whole}".rstrip()
+    lead += f", {metric.text(leader.best_mean)}"
     if leader.best_low is None:
         return f"{lead}; one seed is not enough to measure how much of that is chance"
     compared = [row for row in data.board.ranked if row.p_value is not None]
