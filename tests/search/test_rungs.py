@@ -2,9 +2,10 @@ import random
 from types import SimpleNamespace
 
 import pytest
+from scipy import special
 
 from flexres_tune.records import TrialStatus
-from flexres_tune.search.adaptive import AdaptiveConfirmation
+from flexres_tune.search.adaptive import AdaptiveConfirmation, t_quantile
 from flexres_tune.search.base import DONE, Assignment, Outcome
 from flexres_tune.search.rungs import Candidate, Rung, RungSearch, make_rungs
 from flexres_tune.spec import PlannedTrial
@@ -83,3 +84,9 @@ def test_every_run_of_adaptive_confirmation_is_a_decision_with_its_numbers():
     assert {(row.value, row.cutoff) for row in further[:1]} == {(1.0, 0.0)}
     assert further[0].compared_with == "c0" and further[0].trial_id == "c1-1"
     assert search.take_decisions() == []
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 4, 9, 30, 400])
+@pytest.mark.parametrize("tail", [0.025, 0.0005, 1e-5])
+def test_quantile_of_students_t_is_that_of_scipy(freedom, tail):
+    assert t_quantile(freedom, tail) == pytest.approx(special.stdtrit(freedom, 1 - tail), rel=1e-5)
