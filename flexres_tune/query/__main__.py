@@ -271,6 +271,17 @@ def ensemble(
     context.obj.answer(answer_ensemble, top, split)
 
 
+@app.command(epilog=SHARED_OPTIONS)
+def effort(
+    context: typer.Context,
+    parameter: Annotated[str, typer.Argument(metavar="PARAMETER", help="A parameter that varies, such as optimizer.")],
+) -> None:
+    """Expected best accuracy after n configurations, per value of a parameter."""
+    from flexres_tune.query.effort import answer_effort
+
+    context.obj.answer(answer_effort, parameter)
+
+
 _add_command("importance", "evidence", "answer_importance", "Each parameter's share of the variance of accuracy.")
 _add_command("status", "views", "answer_status", "What is done and missing, why trials failed, what to do.")
 
