@@ -47,7 +47,8 @@ class Best:
 class SweepProgress:
     """Progress over the epochs of all trials, so that the bar moves before a long trial ends.
 
-    A stopped trial's remaining epochs count as done. Time left = elapsed time * epochs left / epochs done.
+    A stopped trial's remaining epochs count as done. Time left = epochs left / epochs per second, counted since the first
+    report: before it, Ray and the trials' processes start, and trials that resume repeat what they have.
 
     Args:
         title: the stage, such as `optim: confirm`.
@@ -72,6 +73,7 @@ class SweepProgress:
         self._running: dict[str, TrialState] = {}
         self._best = best
         self._started_at = time.monotonic()
+        self._counted_from: tuple[float, int] | None = None  # (time, epochs done) from which the speed is counted
         self._live = Live(
             get_renderable=self._render,
             console=console,
@@ -98,6 +100,8 @@ class SweepProgress:
         trial_id, epochs = state.trial_id, state.planned.config.epochs
         if state.history:
             self._count(trial_id, max(state.history))
+            if self._counted_from is None or (state.report is not None and state.report.is_repeat):
+                self._counted_from = time.monotonic(), self._num_done
             score = state.score(self._metric)
             if score is not None and (self._best is None or score > self._best.score):
                 self._best = Best(score, describe(state.planned))
@@ -157,9 +161,10 @@ class SweepProgress:
         parts = [f"{self._num_ended()}/{self._num_trials} trials"]
         elapsed = time.monotonic() - self._started_at
         parts.append(f"{format_duration(elapsed)} elapsed")
-        if self._num_done:
-            left = elapsed * (self._num_epochs - self._num_done) / self._num_done
-            parts.append(f"{format_duration(left)} left")
+        since, before = self._counted_from or (self._started_at, 0)
+        if self._num_done > before or self._num_done >= self._num_epochs:
+            seconds_per_epoch = (time.monotonic() - since) / max(1, self._num_done - before)
+            parts.append(f"{format_duration(max(0, self._num_epochs - self._num_done) * seconds_per_epoch)} left")
         elif not self._running:
             parts.append("starting the trials' processes")
         return " · ".join([*([escape(self._title)] if self._title else []), *parts])

@@ -8,9 +8,9 @@ from helpers.factories import make_config, make_sweep, make_trial
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
-from flexres_tune.run.estimate import Simulation, describe_estimate, estimate, trials_to_estimate
+from flexres_tune.run.estimate import Simulation, describe_estimate, describe_left_out, estimate, trials_to_estimate
 from flexres_tune.run.speeds import Speed, SpeedBook, read_speeds, shape_of, store_measured
-from flexres_tune.spec import expand_trials
+from flexres_tune.spec import Budget, expand_trials
 
 LRS = {"lr": {"values": [0.01 * k for k in range(1, 19)]}}
 
@@ -92,3 +92,28 @@ def test_speed_of_the_sweeps_own_trials_counts_before_those_of_others(tmp_path, 
 def test_optimizer_and_seed_do_not_change_the_shape_but_the_model_does():
     assert shape_of(make_config(lr=0.1, seed=1)) == shape_of(make_config(optimizer="adam", lr=1e-3))
     assert shape_of(make_config()) != shape_of(make_config(model="small"))
+
+
+@pytest.mark.slow
+def test_measured_speed_is_remembered_for_later_dry_runs(tmp_path, monkeypatch):
+    """Two processes at once, as two trials would run."""
+    from flexres_tune.run.measure import measure_speeds
+
+    monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path))
+    spec = make_sweep(parameters={"lr": {"values": [0.1, 0.2]}})
+    trials, said = expand_trials(spec, describe_dataset), []
+    shape = shape_of(trials[0].config)
+    speed = measure_speeds(trials, 2, 1, said.append).of(shape)
+    assert speed.epoch_s > 0
+    assert said == ["measuring tiny, batch size 64 (1 of 1) ..."]
+    again = read_speeds(SweepPaths(tmp_path / "results", "x"), {shape}, 2)
+    assert again.describe({shape}).endswith("measured on " + speed.device)
+
+
+def test_budget_is_divided_and_what_does_not_fit_is_counted():
+    spec, trials = expand(confirm={"top": 2, "seeds": [5, 6]}, budget={"epochs": 20})
+    found = estimate(spec, trials, 2, 0.5, SpeedBook())
+    assert found.num_epochs == (20, 20)
+    assert describe_left_out(found) == "12 trials of the screening"
+    everything = spec.model_copy(update={"budget": Budget(epochs=44)})
+    assert describe_left_out(estimate(everything, trials, 2, 0.5, SpeedBook())) == ""
