@@ -25,7 +25,14 @@ from flexres_tune.analysis.leaderboard import (
     seeds_text,
 )
 from flexres_tune.analysis.rows import to_table
-from flexres_tune.analysis.summary import ADD_CONFIRM, configuration_name, gap_text, parameters_text, sentence_of
+from flexres_tune.analysis.summary import (
+    ADD_CONFIRM,
+    configuration_name,
+    further_seeds_text,
+    gap_text,
+    parameters_text,
+    sentence_of,
+)
 from flexres_tune.display.format import NOTHING, format_value
 from flexres_tune.errors import FlexResError
 from flexres_tune.records import Stage, column
@@ -243,7 +250,8 @@ def _comparison(board: Board, compared: Sequence[LevelRow]) -> str:
     first = f"{parts[0]}; " if equals else f"{leader.name} is best: "
     rest = "; ".join(parts[1:] if equals else parts)
     text = f"{first}{rest}".rstrip("; ")
-    return f"{text}. {mean}{seeds}.{chosen}"
+    more = further_seeds_text(board, equals[0].row) if equals else ""
+    return f"{text}. {mean}{seeds}.{more}{chosen}"
 
 
 def _victories(board: Board, top: Sequence[LevelRow], worse: Sequence[LevelRow]) -> list[str]:

@@ -69,7 +69,7 @@ def compare_with_leader(leader: Mapping[int, float], others: Sequence[Mapping[in
     if len(leader) < 2 or not compared:
         return alone
     samples = [leader, *(others[index] for index in compared)]
-    found, design = _measure(samples)
+    found, design = measure(samples)
     measured = _without_spread(samples) if found is None else _with_spread(gaps(found, 0), design)
     for index, comparison in zip(compared, measured, strict=True):
         alone[index] = comparison
@@ -89,7 +89,7 @@ def least_differences(samples: Sequence[Mapping[int, float]], chosen: Sequence[i
     rows = [row for row, index in enumerate(chosen) if index in places]
     if len(pool) < 2 or not rows:
         return found
-    measured, _ = _measure([samples[index] for index in pool])
+    measured, _ = measure([samples[index] for index in pool])
     if measured is None:
         return found
     columns = [places[chosen[row]] for row in rows]
@@ -103,7 +103,10 @@ def least_differences(samples: Sequence[Mapping[int, float]], chosen: Sequence[i
 def critical_ranges(num: int, freedom: np.ndarray) -> np.ndarray:
     """The studentized range of `num` values that is exceeded by chance in 5 % of cases, by bisection; (m,)."""
     import numpy as np
+    from scipy import special
 
+    if num == 2:  # the range of two is the size of their difference
+        return math.sqrt(2) * special.stdtrit(freedom, (1 + LEVEL) / 2)
     low, high = np.full(len(freedom), 0.5), np.full(len(freedom), 500.0)
     for _ in range(24):  # to 1e-6 of the value
         middle = np.sqrt(low * high)
@@ -112,7 +115,7 @@ def critical_ranges(num: int, freedom: np.ndarray) -> np.ndarray:
     return high
 
 
-def _measure(samples: Sequence[Mapping[int, float]]) -> tuple[Moments | None, str]:
+def measure(samples: Sequence[Mapping[int, float]]) -> tuple[Moments | None, str]:
     """Moments of samples with two seeds or more, and the design; None if no sample has a spread."""
     import numpy as np
 

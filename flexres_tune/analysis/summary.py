@@ -7,9 +7,11 @@ from typing import Any
 
 from flexres_tune.analysis.leaderboard import TOO_FEW_SEEDS, Board, BoardRow, comparison_problems, leaderboards
 from flexres_tune.analysis.metric import RankingMetric
+from flexres_tune.analysis.power import MOST_SEEDS, further_seeds
 from flexres_tune.display.format import format_p_value, format_value
 from flexres_tune.records import Stage
 from flexres_tune.results.reader import Results
+from flexres_tune.text import plural
 
 ADD_CONFIRM = "add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep file"
 
@@ -59,9 +61,22 @@ def _answer(board: Board) -> str:
     other = "other confirmed configuration" if leader.stage == Stage.CONFIRM else "other configuration"
     num_equals = "any" if len(equals) == len(rivals) else len(equals)
     whom = f"{num_equals} of the {len(rivals)} {other}s" if len(rivals) > 1 else f"the {other}"
+    more = further_seeds_text(board, closest)
     if closest.separable_from_leader.endswith(TOO_FEW_SEEDS):  # "not separable" would be a finding
-        return f"{name} leads with {measured}, but {_cannot_show(closest)} that it is better than {whom}: {gap}."
-    return f"{name} leads with {measured}, but is not separable from {whom}: {gap}."
+        return f"{name} leads with {measured}, but {_cannot_show(closest)} that it is better than {whom}: {gap}.{more}"
+    return f"{name} leads with {measured}, but is not separable from {whom}: {gap}.{more}"
+
+
+def further_seeds_text(board: Board, row: BoardRow) -> str:
+    """Seeds that would separate the leader and a row with 80 % power, as a sentence; "" if that is not known."""
+    num_seeds, hours = further_seeds(board, row)
+    if num_seeds is None:
+        return ""
+    if hours is None and num_seeds >= MOST_SEEDS:
+        return f" If the difference is as it seems, more than {MOST_SEEDS:,} seeds each would separate these two."
+    cost = "" if hours is None else f": {hours:.2g} device-hours"
+    seeds = plural(num_seeds, "more seed")
+    return f" If the difference is as it seems, about {seeds} each would separate these two{cost}."
 
 
 def _cannot_show(row: BoardRow) -> str:

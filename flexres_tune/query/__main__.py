@@ -190,6 +190,19 @@ def compare(
     context.obj.answer(answer_compare, parameter, by)
 
 
+@app.command(epilog=SHARED_OPTIONS)
+def power(
+    context: typer.Context,
+    difference: Annotated[
+        float, typer.Option(min=1e-6, help="Difference of two means: points of accuracy, or nats of a loss.")
+    ],
+) -> None:
+    """Seeds and device-hours needed to separate a difference with 80 % power."""
+    from flexres_tune.query.answers import answer_power
+
+    context.obj.answer(answer_power, difference)
+
+
 _add_command("equal-cost", "evidence", "answer_equal_cost", "The best at equal epochs, and at equal device-seconds.")
 _add_command("pareto", "evidence", "answer_pareto", "Pareto fronts: accuracy against parameters and time.")
 _add_command("decisions", "evidence", "answer_decisions", "Why trials were paused, promoted, stopped or run again.")

@@ -1,4 +1,4 @@
-"""The answer to the question of a sweep, as a table with a row per level of `compare`, and its sentence."""
+"""The answer to the question of a sweep, with a row per level of `compare`; and how many seeds would decide more."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import pyarrow as pa
 
 from flexres_tune.analysis.answer import Answer as SweepAnswer
 from flexres_tune.analysis.answer import answer_cells, answer_of
-from flexres_tune.analysis.rows import concatenate
+from flexres_tune.analysis.leaderboard import leaderboards
+from flexres_tune.analysis.power import PowerRow, power_rows
+from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.display.render import Section
+from flexres_tune.errors import ResultsError
 from flexres_tune.query.output import Answer
 from flexres_tune.results.reader import Results
 
@@ -19,6 +22,29 @@ def answer_answer(results: Results, sweep: str | None, limit: int | None) -> Ans
     answers = [answer_of(results, name) for name in results.choose(sweep)]
     tables = [answer.to_table() for answer in answers]
     return Answer(concatenate(tables).slice(0, limit), [answer_section(answer) for answer in answers])
+
+
+def answer_power(results: Results, sweep: str | None, difference: float, limit: int | None) -> Answer:
+    """Seeds and device-hours that separate a difference; `difference` in the unit of the metric's sentences."""
+    tables, sections, reasons = [], [], []
+    for name in results.choose(sweep):
+        for board in leaderboards(results, name):
+            try:
+                rows = power_rows(board, difference / board.metric.factor)
+            except ResultsError as error:
+                reasons.append(error)
+                continue
+            tables.append(to_table(PowerRow, rows, metric=board.metric))
+            note = (
+                f"seeds of each configuration to separate {difference:g} {board.metric.difference} with 80 % power, "
+                f"from a standard deviation of {board.metric.factor * rows[0].seed_sd:.2g} {board.metric.difference} "
+                "between seeds; of several configurations any two of them"
+            )
+            shown = tables[-1].select(["num_configs", "num_seeds", "device_hours"])
+            sections.append(Section(shown, title=f"{name} on {board.dataset}", notes=(note,)))
+    if not tables:
+        raise reasons[0]
+    return Answer(concatenate(tables).slice(0, limit), sections)
 
 
 def answer_section(answer: SweepAnswer) -> Section:

@@ -1,0 +1,41 @@
+"""Power: seeds that separate a difference, checked by simulation."""
+
+import numpy as np
+import pytest
+from helpers.command import invoke
+
+from flexres_tune.analysis.comparisons import critical_ranges, gaps, moments
+from flexres_tune.analysis.power import seeds_needed, smallest_difference
+from flexres_tune.query.__main__ import app
+
+
+@pytest.mark.parametrize("num_configs", [2, 6])
+def test_seeds_that_are_asked_for_separate_the_difference_in_80_percent(num_configs):
+    num_seeds = seeds_needed(1.0, 0.8, num_configs)
+    values = np.random.default_rng(0).normal(0, 0.8, (4000, num_configs, num_seeds))
+    values[:, 0] += 1.0
+    gap = gaps(moments(values, False), 0)
+    p = gap.difference[:, 1] / gap.error[:, 1] * 2**0.5 > critical_ranges(num_configs, gap.freedom[:, 1])
+    assert 0.76 <= p.mean() <= 0.90  # a whole number of seeds has a little more power than asked for
+
+
+def test_smallest_difference_is_the_inverse():
+    num_seeds = seeds_needed(0.5, 1.0, 4)
+    assert smallest_difference(1.0, num_seeds, 4) == pytest.approx(0.5, rel=0.02)
+    assert seeds_needed(0.001, 1.0, 2) is None and smallest_difference(1.0, 1, 2) is None
+
+
+def test_command_answers_in_points_and_refuses_what_is_not_known(results, paths):
+    opened = results(
+        *(({"lr": 0.1}, seed, "completed", 0.90 + seed / 100) for seed in range(3)),
+        *(({"lr": 0.2}, seed, "completed", 0.89 + seed**2 / 200) for seed in range(3)),
+    )
+    assert opened
+    text = invoke(app, "power", "--difference", "0.5", "--results", paths.root).output
+    assert "to separate 0.5 points with 80 % power" in text and "device" in text
+
+
+def test_one_seed_has_no_power(results, paths):
+    results(({"lr": 0.1}, 0, "completed", 0.9), ({"lr": 0.2}, 0, "completed", 0.8))
+    done = invoke(app, "power", "--difference", "1", "--results", paths.root)
+    assert "power needs configurations with at least two seeds" in done.output
