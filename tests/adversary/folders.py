@@ -32,6 +32,11 @@ SWEEP_NAMES = (
     *("%2e%2e", "&lt;", "'\"", "sweep'; DROP TABLE trials", "<script>", "SELECT", "alpha ", "Ａlpha", "alpha\u0301"),
 )
 PART_NAMES = (
+    *(
+        "part-00000001-00000001-1.parquet",
+        "part-00000001-00000001-999999999.parquet",
+        "part-00000001-00000001-0.parquet",
+    ),
     *("part-00000001-00000001.parquet", "part-00000000-99999999.parquet", "part-99999999-00000001.parquet"),
     *("part-00000001-" + "9" * 100 + ".parquet", "part-" + "0" * 100 + "1-00000002.parquet", "part-1-2.parquet"),
     *(
@@ -96,7 +101,8 @@ def add_names(chance: random.Random, place: Place) -> Iterator[Call]:
 
 def _copy_part(chance: random.Random, table: Path, target: Path) -> None:
     """Copy one of the table's parts, or one of another table."""
-    parts = sorted((table if chance.random() < 0.7 else table.parent / "trials").glob("part-*.parquet"))
+    parts = sorted(table.glob("part-*.parquet")) if chance.random() < 0.7 else []
+    parts = parts or sorted((table.parent / "trials").glob("part-*.parquet"))  # a table may be empty
     source = chance.choice(parts)
     if source != target:
         shutil.copyfile(source, target)

@@ -29,6 +29,7 @@ OFFENCES: Mapping[str, Callable[[], object]] = {  # by what the oracle says of i
     "exits with 3": lambda: sys.exit(3),
     "refuses without a message": lambda: _refuse(""),
     "does not say what to do": lambda: _refuse("x.json: broken"),
+    "refuses in 2 lines": lambda: _refuse("x.json: must be JSON\nbut is not"),
     "prints a message of 5,000 characters": lambda: _refuse("must." * 1_000),
     "takes ": lambda: bytearray(9 << 27),
     "raises MemoryError": lambda: bytearray(1 << 40),

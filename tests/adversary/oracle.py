@@ -24,6 +24,8 @@ REMEDY = re.compile(
     r"|skipped|tables:|columns of)\b"
 )
 DUCKDB = re.compile(r"[A-Z][\w ]+ Error: ")  # begins what it says about a query
+PROBLEM = re.compile(r"[^\n]*\.ya?ml(:\d+)?: |--[a-z-]+.*: ")  # a sweep file may have several, each a line
+WARNING = re.compile(r"skipped|; kept as|to be kept as")  # of a damaged part, before the refusal
 LIBRARY_SIZE = 1_000_000  # characters of a script, beyond which it is Plotly
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _STARTS = {"os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "os.fork", "pty.spawn"}
@@ -111,7 +113,12 @@ def _bad_message(text: str) -> list[str]:
         return ["refuses without a message"]
     if len(max(lines, key=len)) > MAX_MESSAGE:
         return [f"prints a message of {len(max(lines, key=len)):,} characters"]
-    return [] if REMEDY.search(text) or DUCKDB.match(text) else [f"does not say what to do: {lines[-1][:300]!r}"]
+    refusal = [line for line in lines if line.strip() and not WARNING.search(line)]
+    is_list = all(map(PROBLEM.match, refusal))
+    is_duckdb = any(map(DUCKDB.match, refusal))  # shows the place in the query
+    if len(refusal) > 1 and not is_list and not is_duckdb:
+        return [f"refuses in {len(refusal)} lines: {refusal[1][:300]!r}"]
+    return [] if REMEDY.search(text) or is_duckdb else [f"does not say what to do: {lines[-1][:300]!r}"]
 
 
 def _control_character(text: str) -> str:
