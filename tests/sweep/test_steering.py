@@ -68,3 +68,14 @@ def test_named_pipe_in_place_of_a_request_is_not_waited_for(paths):
     folder.mkdir(parents=True)
     os.mkfifo(folder / f"request-{'0' * 32}.json")
     assert read(paths)[1] == []
+
+
+def test_requests_travel_through_object_storage_as_well(bucket):
+    paths = SweepPaths("s3://bucket/results", "test")
+    sent = send_request(paths, Act.STOP, "a-0", HOLDER)
+    inbox, (request,) = read(paths)
+    assert request == sent
+    inbox.answer(request, Answer(False, "it does not run"))
+    assert wait_for_answer(paths, sent, 5.0) == Answer(False, "it does not run")
+    inbox.look()
+    assert inbox.take() == []
