@@ -10,7 +10,7 @@ from flexres_tune.results import open_results
 from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import REMOTE_INTERVAL_S, SweepWriter, check_writable
-from flexres_tune.storage import list_folder
+from flexres_tune.storage import RemotePath, list_folder
 
 
 @pytest.fixture
@@ -175,3 +175,36 @@ def test_one_sweep_is_read_at_the_same_cost_whatever_else_is_in_the_folder(bucke
     for number in range(50):
         SweepPaths(paths.root, f"other-{number}").plan.write_bytes(b"{}")
     assert num_requests() == alone
+
+
+def test_own_readers_find_each_row_once_after_every_request_of_a_writer_that_replaces_rows(
+    bucket, paths, write, make_config, make_trial, make_epoch, monkeypatch
+):
+    """Two rows of `trials` and one of `epochs` are replaced, then all parts are merged; the rows are 3 at any moment."""
+    ids = write()
+    seen = set()
+
+    def check():
+        results = open_results("s3://bucket/results")
+        assert sorted(results.trials("demo")["trial_id"].to_pylist()) == sorted(ids)
+        assert results.epochs("demo").num_rows == 3
+        seen.add(tuple(len(list_folder(paths.table(name))) for name in ("trials", "epochs")))
+
+    def checked(call):
+        def wrapper(*args, **kwargs):
+            done = call(*args, **kwargs)
+            check()
+            return done
+
+        return wrapper
+
+    for name in ("write_bytes", "unlink"):
+        monkeypatch.setattr(RemotePath, name, checked(getattr(RemotePath, name)))
+    with SweepWriter(paths) as writer:
+        for seed in (0, 2):
+            config = make_config(seed=seed)
+            writer.add_epoch(make_epoch(config.trial_id, 1, attempt=2))
+            writer.add_trial(make_trial(config, best=0.9, attempt=2), config)
+        writer.compact()
+    assert sorted(open_results("s3://bucket/results").trials("demo")["attempt"].to_pylist()) == [1, 2, 2]
+    assert len(seen) > 4 and (1, 1) in seen
