@@ -230,7 +230,7 @@ def _comparison(board: Board, compared: Sequence[LevelRow]) -> str:
     if one_seed:
         of_whom = "" if len(one_seed) == len(compared) else f" of {join_words(one_seed, 'and')}"
         return (
-            f"{mean}, the {metric.extreme} mean, but with one seed there is no interval{of_whom}; {ADD_CONFIRM} to "
+            f"{mean} and leads, but with one seed there is no interval{of_whom}; {ADD_CONFIRM} to "
             "find out how sure that is."
         )
     equals = [row for row in others if row.separable_from_leader != "yes"]

@@ -73,6 +73,10 @@ class RankingMetric:
     def better_side(self) -> str:
         return "above" if self.is_maximized else "below"
 
+    @property
+    def worse_side(self) -> str:
+        return "below" if self.is_maximized else "above"
+
 
 METRICS = {
     "val_accuracy": RankingMetric(

@@ -123,14 +123,19 @@ def _measured(row: BoardRow, metric: RankingMetric) -> str:
 
 
 def gap_text(row: BoardRow, metric: RankingMetric) -> str:
-    """The leader's lead over a row: "0.8 points above sgd lr=0.1 (95 % interval 0.2 to 1.4, adjusted p = 0.01)"."""
+    """The leader's lead over a row: "0.8 points above sgd lr=0.1 (95 % interval 0.2 to 1.4, adjusted p = 0.01)".
+
+    The leader is behind if it leads by its run of the screening: then the text says "below".
+    """
     low, high = row.behind_leader_low, row.behind_leader_high
+    sign, side = (1, metric.better_side) if row.behind_leader >= 0 else (-1, metric.worse_side)
     has_interval = low is not None and high is not None
     digits = metric.decimals((high - low) / 4 if has_interval else None)  # it spans about four standard errors
-    gap = f"{metric.factor * row.behind_leader:z.{digits}f} {metric.difference} {metric.better_side}"
+    gap = f"{sign * metric.factor * row.behind_leader:z.{digits}f} {metric.difference} {side}"
     gap += f" {configuration_name(row.parameters, row.config_id)}"
     if row.p_value is None:
         return f"{gap} (one seed: no interval)"
+    low, high = sorted((sign * low, sign * high)) if has_interval else (None, None)
     interval = (
         f"95 % interval {metric.factor * low:z.{digits}f} to {metric.factor * high:z.{digits}f}"
         if has_interval

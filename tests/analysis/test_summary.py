@@ -96,3 +96,23 @@ def test_seeds_without_spread_are_neither_called_equal_nor_separable(answer):
     assert "but 3 seeds cannot show that it is better than the other confirmed configuration" in sentence
     assert "46.0 points above sgd lr=0.1 (no spread over seeds, adjusted p = 0.10)" in sentence
     assert "not separable" not in sentence
+
+
+def test_leader_by_its_run_of_the_screening_is_not_called_above(answer):
+    sentence = answer(
+        (ADAMW, "screen", {0: 0.990}),
+        (SGD, "screen", {0: 0.950}),
+        (ADAMW, "confirm", seeds(0.970, 0.972)),
+        (SGD, "confirm", seeds(0.971, 0.973)),
+    )
+    assert "adamw lr=0.003 leads" in sentence and "it is 0.1" in sentence and "points below sgd lr=0.1" in sentence
+
+
+def test_seeds_that_would_separate_are_said_if_nothing_is_separable(answer):
+    sentence = answer((ADAMW, "confirm", seeds(0.971, 0.975, 0.969)), (SGD, "confirm", seeds(0.970, 0.971, 0.968)))
+    assert (
+        "If the difference is as it seems, about " in sentence
+        and "more seeds each would separate these two" in sentence
+    )
+    apart = answer((ADAM, "confirm", seeds(0.80, 0.81, 0.79)), (ADAMW, "confirm", seeds(0.971, 0.975, 0.969)))
+    assert "more seed" in apart or "is best" in apart

@@ -80,7 +80,7 @@ def test_confirmed_leader_is_not_called_the_highest_of_all(report):
         grid("adamw", 0.1, 0.99),
     )
     [ranking] = plot_ranking(data)
-    assert ranking.finding.startswith("sgd has the highest mean of the confirmed configurations, ")
+    assert ranking.finding.startswith("sgd leads the confirmed configurations, ")
     [curves] = plot_curves(data)
     assert "highest" not in curves.finding and "sgd leads the leaderboard" in curves.finding
 

@@ -81,8 +81,10 @@ def rows_plot(data: ReportData, name: str, rows: Sequence[BoardRow], labels: Seq
 
 def _finding(data: ReportData, leader: BoardRow) -> str:
     metric = data.board.metric
-    whole = "of the confirmed configurations " if leader.stage == Stage.CONFIRM else ""  # a screened one may be higher
-    lead = f"{data.label(leader.config_id)} has the {metric.extreme} mean {whole}".rstrip()
+    # A screened configuration may have a better mean, and confirmed ones are in the order of all their runs.
+    lead = f"{data.label(leader.config_id)} has the {metric.extreme} mean"
+    if leader.stage == Stage.CONFIRM:
+        lead = f"{data.label(leader.config_id)} leads the confirmed configurations"
     lead += f", {metric.text(leader.best_mean)}"
     if leader.best_low is None:
         return f"{lead}; one seed is not enough to measure how much of that is chance"
