@@ -32,6 +32,8 @@ Examples:
 
   python -m flexres_tune.bench tables --json
 
+  python -m flexres_tune.bench headline --model small --batch-size 64 --dataset parquet:../shared/data/cifar10-jpeg
+
   python -m flexres_tune.bench search --world crossing --draws 1000
 
   python -m flexres_tune.bench search --world recorded --curves tests/data/learning_curves.parquet
@@ -56,10 +58,11 @@ class What(StrEnum):
     packing = "packing"
     search = "search"
     gpu = "gpu"
+    headline = "headline"
 
 
-# scale starts one process per slot; search trains nothing; gpu has passes and failures
-NOT_IN_ALL = (What.all, What.scale, What.search, What.gpu)
+# scale starts one process per slot; search trains nothing; gpu has passes and failures; headline takes hours
+NOT_IN_ALL = (What.all, What.scale, What.search, What.gpu, What.headline)
 
 
 @app.command(epilog=EPILOG)
@@ -81,6 +84,8 @@ def bench(
     table_trials: Annotated[int, typer.Option(min=1, help="Number of trials (tables, in `all`).")] = 10_000,
     table_epochs: Annotated[int, typer.Option(min=1, help="Epochs of each of them (tables).")] = 100,
     repeats: Annotated[int, typer.Option(min=1, help="Number of measurements of each figure.")] = 3,
+    images: Annotated[int, typer.Option(min=1, help="Training images per epoch (headline).")] = 10_000,
+    epochs: Annotated[int, typer.Option(min=2, help="Epochs of a trial (headline).")] = 10,
     world: Annotated[
         list[str] | None, typer.Option(help="World to simulate; repeatable; all by default (search).")
     ] = None,
@@ -138,6 +143,10 @@ def bench(
             from flexres_tune.bench.scale import bench_scale
 
             results.append(bench_scale(slots, num_trials, growth, epoch_seconds))
+        elif name is What.headline:
+            from flexres_tune.bench.headline import bench_headline
+
+            results.append(bench_headline(trial, images, epochs))
         else:
             results.append(_measure(name, trial, (num_trials, growth), (in_tables, table_epochs), repeats))
         _print(results[-1], as_json)

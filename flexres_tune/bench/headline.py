@@ -1,0 +1,173 @@
+"""bench headline: which optimizer is best? By the textbook loop, by our sweep, and by Optuna round the textbook loop.
+
+The same 18 configurations (six optimizers, three learning rates each), network, images and epochs. Device-seconds are
+those of this machine while a method runs; none of them runs at the same time as another.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from flexres_tune.bench.figures import Bench, Figure
+from flexres_tune.bench.textbook import TextbookLoop
+from flexres_tune.datasets import load_dataset
+from flexres_tune.datasets.sources import describe_dataset
+from flexres_tune.errors import FlexResError
+from flexres_tune.spec import SweepSpec, TrialConfig, expand_trials
+from flexres_tune.training.device import pick_device
+
+NUM_SEEDS = 3  # of the textbook's full grid
+RATES = {
+    "sgd": [0.01, 0.03, 0.1],
+    "nesterov": [0.01, 0.03, 0.1],
+    "adam": [3e-4, 1e-3, 3e-3],
+    "adamw": [3e-4, 1e-3, 3e-3],
+    "adadelta": [0.1, 0.3, 1.0],
+    "adagrad": [3e-3, 0.01, 0.03],
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method found, and what it cost."""
+
+    seconds: float
+    epochs: int
+    best: dict[str, float]  # validation accuracy of the best configuration of each optimizer that has a result
+
+    @property
+    def text(self) -> str:
+        ranked = sorted(self.best.items(), key=lambda item: -item[1])
+        missing = [name for name in RATES if name not in self.best]
+        found = ", ".join(f"{name} {100 * accuracy:.1f} %" for name, accuracy in ranked)
+        return found + (f"; no result: {', '.join(missing)}" if missing else "")
+
+
+def bench_headline(config: TrialConfig, num_images: int, epochs: int) -> Bench:
+    """`config`: network, data, batch size and augmentation of all trials. Hours on a CPU with `small`."""
+    values = make_sweep(config, num_images, epochs)
+    configs = [trial.config for trial in expand_trials(SweepSpec.model_validate(values), describe_dataset)]
+    textbook = _textbook_grid(configs)
+    ours = _our_sweep(values)
+    optuna = _optuna(configs)
+    named = {"textbook, full grid x 3 seeds": textbook, "our sweep": ours, "Optuna's successive halving": optuna}
+    figures = [Figure.of(name, "device-s", [answer.seconds]) for name, answer in named.items()]
+    figures += [Figure.of(f"{name}: epochs", "epochs", [float(answer.epochs)]) for name, answer in named.items()]
+    figures.append(Figure.of("textbook / ours", "x", [textbook.seconds / ours.seconds]))
+    figures.append(Figure.of("Optuna / ours", "x", [optuna.seconds / ours.seconds]))
+    title = f"headline: {config.model.name}, {num_images:,} images, {epochs} epochs, {len(configs)} configurations"
+    return Bench(title, tuple(figures), tuple(f"{name}: {answer.text}" for name, answer in named.items()))
+
+
+def make_sweep(config: TrialConfig, num_images: int, epochs: int) -> dict[str, Any]:
+    """The sweep file, as data."""
+    return {
+        "name": "headline",
+        "method": "grid",
+        "seeds": [0],
+        "base": {
+            "model": config.model.name,
+            "dataset": config.dataset,
+            "num_train_images": num_images,
+            "batch_size": config.batch_size,
+            "epochs": epochs,
+            "augmentation": list(config.augmentation),
+        },
+        "parameters": [{"optimizer": {"value": name}, "lr": {"values": rates}} for name, rates in RATES.items()],
+        "compare": "optimizer",
+        "early_terminate": {"type": "halving", "grace_period": "auto"},
+        "confirm": {"top": 1, "num_runs": 12},
+    }
+
+
+def _textbook_grid(configs: Sequence[TrialConfig]) -> Answer:
+    """Every configuration with every seed, one after the other."""
+    started = time.perf_counter()
+    means: dict[str, list[float]] = {}
+    for config in configs:
+        scores = []
+        for seed in range(NUM_SEEDS):
+            loop = _make_loop(config, seed)
+            scores.append(max(_epoch(loop) for _ in range(config.epochs)))
+        means.setdefault(config.optimizer, []).append(statistics.fmean(scores))
+    epochs = NUM_SEEDS * sum(config.epochs for config in configs)
+    return Answer(time.perf_counter() - started, epochs, {name: max(found) for name, found in means.items()})
+
+
+def _optuna(configs: Sequence[TrialConfig]) -> Answer:
+    """SuccessiveHalvingPruner round the textbook loop, one seed."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    started, num_epochs, best = time.perf_counter(), 0, {}
+
+    def train(trial: optuna.Trial) -> float:
+        nonlocal num_epochs
+        config = configs[trial.suggest_categorical("configuration", list(range(len(configs))))]
+        loop, accuracy = _make_loop(config, 0), 0.0
+        for epoch in range(1, config.epochs + 1):
+            accuracy = max(accuracy, _epoch(loop))
+            num_epochs += 1
+            trial.report(accuracy, epoch)
+            if epoch < config.epochs and trial.should_prune():
+                raise optuna.TrialPruned
+        best[config.optimizer] = max(accuracy, best.get(config.optimizer, 0.0))
+        return accuracy
+
+    sampler = optuna.samplers.GridSampler({"configuration": list(range(len(configs)))}, seed=0)
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+    study.optimize(train, n_trials=len(configs))
+    return Answer(time.perf_counter() - started, num_epochs, best)
+
+
+def _make_loop(config: TrialConfig, seed: int) -> TextbookLoop:
+    torch.manual_seed(seed)
+    device = pick_device()
+    return TextbookLoop(config, load_dataset(config.dataset, device, config.num_train_images), device)
+
+
+def _epoch(loop: TextbookLoop) -> float:
+    """Train an epoch; its validation accuracy."""
+    loop.run_epoch()
+    return loop.end_epoch()
+
+
+def _our_sweep(values: dict[str, Any]) -> Answer:
+    """The command that a user types, with its confirmation."""
+    with tempfile.TemporaryDirectory(prefix="flexres_tune_bench_") as folder:
+        file, results = Path(folder, "headline.yaml"), Path(folder, "results")
+        file.write_text(yaml.safe_dump(values))
+        started = time.perf_counter()
+        _run("run", str(file), "--storage", str(results))
+        seconds = time.perf_counter() - started
+        query = "SELECT optimizer, config_id, stage, status, best_val_accuracy, epochs_run FROM trials"
+        trials = json.loads(_run("query", "--results", str(results), "--format", "json", query))
+    scores: dict[tuple[str, str], list[float]] = {}
+    for trial in trials:
+        if trial["status"] == "completed" and trial["stage"] == "confirm":
+            scores.setdefault((trial["optimizer"], trial["config_id"]), []).append(trial["best_val_accuracy"])
+    best: dict[str, float] = {}
+    for (optimizer, _), found in scores.items():
+        best[optimizer] = max(statistics.fmean(found), best.get(optimizer, 0.0))
+    return Answer(seconds, sum(trial["epochs_run"] or 0 for trial in trials), best)
+
+
+def _run(*words: str) -> str:
+    command = [sys.executable, "-m", f"flexres_tune.{words[0]}", *words[1:]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise FlexResError(f"{' '.join(command)} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return done.stdout
