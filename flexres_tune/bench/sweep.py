@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flexres_tune.bench.figures import Bench, Figure, ratios
+from flexres_tune.bench.pauses import time_pauses
 from flexres_tune.cluster.connection import connect
 from flexres_tune.cluster.resources import TrialResources
 from flexres_tune.datasets.sources import describe_dataset
@@ -36,12 +37,14 @@ def bench_sweep(num_trials: int, growth: int, repeats: int) -> Bench:
             ours.append(time_ours(num_trials))
             tuned.append(time_plain(num_trials, tuned=True))
         default = [time_plain(num_trials, tuned=False)]
+        pauses = time_pauses(repeats, NullDisplay())
         figures = [
             Figure.of(f"ours, {num_trials} trials", "s", ours),
             Figure.of(f"Ray Tune at its best, {num_trials} trials", "s", tuned),
             Figure.of(f"Ray Tune's defaults, {num_trials} trials", "s", default),
             Figure.of("defaults / ours", "x", [default[0] / value for value in ours]),
             Figure.of("ours / best", "x", ratios(ours, tuned)),
+            pauses,
         ]
         if growth > 1:
             many = time_ours(growth * num_trials)

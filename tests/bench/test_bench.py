@@ -43,6 +43,7 @@ def test_sweep():
     found = figures("sweep", "--trials", "6", "--growth", "2", "--repeats", "1")
     assert found["ours, 6 trials"] > 0
     assert found["time for 2 times the trials"] > 0
+    assert -1 < found["a pause and a continuation, small"] < 60
 
 
 @pytest.mark.slow
