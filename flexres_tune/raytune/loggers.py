@@ -116,7 +116,8 @@ def _wandb(paths: SweepPaths) -> LoggerCallback:
     folder = paths.logs("wandb").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     mode = os.environ.get("WANDB_MODE")  # passed on, because its process may lack the variable
-    return WandbLoggerCallback(project="flexres_tune", group=paths.sweep, dir=str(folder), mode=mode)
+    # a trial that was paused or interrupted continues in its own run
+    return WandbLoggerCallback(project="flexres_tune", group=paths.sweep, dir=str(folder), mode=mode, resume="allow")
 
 
 def _mlflow(paths: SweepPaths) -> LoggerCallback:

@@ -65,6 +65,15 @@ def test_epochs_are_numbers_with_the_names_of_the_table(paths):
     assert view.config["augmentation"] == '["crop"]' and str(view) == CONFIG.trial_id and recorder.ends == [False]
 
 
+def test_a_paused_trial_continues_under_its_own_name(paths):
+    recorder = Recorder()
+    logger = Logger("x", recorder, paths, print)
+    play(logger, epochs=2)
+    play(logger, epochs=4, repeated=2)
+    assert [result["training_iteration"] for result in recorder.results] == [1, 2, 3, 4]
+    assert len({id(view) for view in recorder.views}) == 1
+
+
 def test_logger_that_fails_is_reported_once_and_switched_off(paths):
     messages = []
     play(Logger("wandb", Recorder(breaks=True), paths, messages.append))

@@ -109,3 +109,17 @@ def test_other_seeds_run_only_if_the_first_one_was_not_stopped():
         (second.trial.config.config_id, seed) for seed in (0, 1)
     }
     assert search.ask() is WAIT
+
+
+def test_a_larger_keep_continues_paused_trials_and_runs_nothing_again():
+    def search(keep, history=None):
+        early = {"type": "halving", "rungs": [{"epochs": 5, "keep": keep}]}
+        spec = make_spec(parameters={"lr": {"values": [0.1, 0.2, 0.3]}}, early_terminate=early)
+        return make_search(spec, expand_trials(spec, describe_dataset), history or History())
+
+    history = finish(search(1), lambda config: config.lr)
+    assert search(1, history).work.num_todo == 0 and search(1, history).ask() is DONE
+    grown = search(2, history)
+    assert grown.work.num_todo
+    step = grown.ask()
+    assert (step.trial.config.lr, step.until_epoch) == (0.2, 20) and grown.ask() is WAIT
