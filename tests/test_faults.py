@@ -112,7 +112,9 @@ def test_killed_driver_of_a_sweep_with_pauses_ends_with_the_tables_of_an_undistu
     assert calm.wait(400) == 0, calm.text()
 
     killed = sweep(values, 5, *options, "--max-concurrent", "1", env=env)
-    killed.wait_for(lambda: num_epochs(tmp_path) and "promote" in set(table(tmp_path, "decisions")["action"]))
+    killed.wait_for(
+        lambda: num_epochs(tmp_path) and "promote" in set(table(tmp_path, "decisions")["action"]), timeout_s=400
+    )
     killed.kill(killed.process.pid)
     killed.wait()
     assert "interrupted" not in set(table(tmp_path, "trials")["status"]), "it had no time to write rows"

@@ -364,6 +364,9 @@ class RungSearch(Search):
                 begun += self._missing(index)
         begun.sort(key=lambda each: not _is_interrupted(trials.get(each.trial.config.trial_id)))  # stable
         self._queue.extend(begun)
+        for index in range(len(self._candidates)):  # of those that the tables have, the journal writes none again
+            if self._target[index] >= 0 and index not in self._failed:
+                self._explain_pause(index)
         for group in self._tables:
             self._explain_complete_rungs(group)
 

@@ -53,13 +53,13 @@ def read_history(
         with_scores: False leaves out the scores of a metric other than val_accuracy, for which all epochs must be read.
             There may be a million of them, and a sweep with nothing to do must say so at once.
         with_curves: read the score of every epoch, and what was decided, which a search that pauses trials or gives
-            runs one by one needs. The scores may reach beyond the epoch of a paused trial's row, if the driver was
-            killed after the trial had continued.
+            runs one by one needs. Of a paused trial they end with its row: if the driver was killed after the trial had
+            continued, the trial must end its assignment again, so that its row is written.
     """
     if (results := _open(paths)) is None:
         return History()
     keys = list(spec.parameters[0]) if spec.method == "tpe" else []
-    columns = ["trial_id", "config_id", "seed", "stage", "status", "attempt", "best_val_accuracy"]
+    columns = ["trial_id", "config_id", "seed", "stage", "status", "attempt", "best_val_accuracy", "epochs_run"]
     columns += sorted({_column_of(key) for key in keys} - set(columns))
     known = {status.value for status in TrialStatus}  # a later version may write others; its rows are ignored
     rows = [row for row in results.trials(paths.sweep).select(columns).to_pylist() if row["status"] in known]
@@ -85,7 +85,7 @@ def read_history(
             score=spec.metric.score(value) if has_score else None,
             is_done=status.is_final and (status not in retry or trial_id in tried),
             values={key: row[_column_of(key)] for key in keys},
-            scores=curves.get(trial_id, {}),
+            scores=_until_row(curves.get(trial_id, {}), row),
             until_epoch=until.get(trial_id),
         )
     return History(trials)
@@ -151,6 +151,13 @@ def _curves(results: Results, sweep: str, metric: Metric) -> dict[str, dict[int,
     for row in epochs.filter(pc.is_finite(epochs[metric.name])).select(["trial_id", "epoch", metric.name]).to_pylist():
         curves.setdefault(row["trial_id"], {})[row["epoch"]] = metric.score(row[metric.name])
     return curves
+
+
+def _until_row(curve: dict[int, float], row: Mapping[str, Any]) -> dict[int, float]:
+    """The scores of a trial; of a paused one, up to the epoch that its row has."""
+    if row["status"] != TrialStatus.PAUSED:
+        return curve
+    return {epoch: score for epoch, score in curve.items() if epoch <= (row["epochs_run"] or 0)}
 
 
 def _allocated(decisions: Iterable[Mapping[str, Any]]) -> dict[str, PastTrial]:

@@ -85,11 +85,11 @@ def test_sweep_that_never_ran_has_no_history(tmp_path):
     assert (reports.epochs.num_rows, reports.decisions, reports.num_attempts(History())) == (0, (), {})
 
 
-def test_paused_trial_is_not_done_and_its_curve_may_reach_beyond_its_row(paths):
+def test_paused_trial_is_not_done_and_its_scores_end_with_its_row(paths):
     with SweepWriter(paths) as writer:
         writer.add_trial(make_trial(config(3), "paused", best=0.5), config(3))
         for epoch, loss in ((1, 0.5), (2, 0.25), (3, float("nan"))):
             writer.add_epoch(make_epoch(config(3).trial_id, epoch, val_loss=loss))
     history = read_history(paths, spec(metric={"name": "val_loss"}), with_curves=True)
     past = history.trials[config(3).trial_id]
-    assert (past.status, past.is_done, past.scores) == (TrialStatus.PAUSED, False, {1: -0.5, 2: -0.25})
+    assert (past.status, past.is_done, past.scores) == (TrialStatus.PAUSED, False, {1: -0.5})
