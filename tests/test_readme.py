@@ -143,6 +143,8 @@ def test_every_page_is_reached_from_the_readme():
 def test_sweep_files_of_the_pages_are_valid(page, tmp_path):
     from flexres_tune.spec import load_sweep
 
+    for name, code in re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)^```", TEXTS[page], re.DOTALL | re.MULTILINE):
+        (tmp_path / name).write_text(code, encoding="utf-8")  # files that a sweep file of the page names
     for language, text in blocks(TEXTS[page]):
         if language == "yaml" and re.match(r"name:", text):
             file = tmp_path / "x.yaml"

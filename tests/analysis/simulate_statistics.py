@@ -65,6 +65,9 @@ class NoWriter:
     def add_trial(self, *record) -> None:
         pass
 
+    def add_predictions(self, *records) -> None:
+        pass
+
 
 def make_spec(num_configs: int, epochs: int, early: dict | str, top: int = 3, num_seeds: int = 5) -> SweepSpec:
     return SweepSpec.model_validate(
