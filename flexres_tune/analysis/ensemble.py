@@ -18,6 +18,7 @@ from flexres_tune.records import column
 from flexres_tune.results.reader import Results
 
 _RANKS = ("predicted", "second", "third")
+_MOST_NUMBERS = 100_000_000  # 2.4 GB while they are averaged
 _ROUNDING = 2.0**-11  # relative error of a probability in float16 precision
 
 
@@ -71,6 +72,11 @@ def ensemble_accuracies(results: Results, sweep: str, top: int, split: str) -> l
 def _grow(group: PredictedTrials, order: list[int], columns: list[str]) -> list[EnsembleAccuracy]:
     """Add one trial after another."""
     num_images, num_classes = len(group.labels), len(group.class_names)
+    if num_images * num_classes > _MOST_NUMBERS:
+        raise ResultsError(
+            f"{group.dataset}: an ensemble must have at most {_MOST_NUMBERS:,} probabilities, but {num_images:,} images of "
+            f"{num_classes:,} classes have more"
+        )
     low, even, slack = (np.zeros((num_images, num_classes)) for _ in range(3))
     each = np.arange(num_images)
     rows = []

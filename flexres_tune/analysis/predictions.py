@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 from flexres_tune.analysis.leaderboard import distinguishing_columns
 from flexres_tune.analysis.statistics import LEVEL
 from flexres_tune.errors import ResultsError
-from flexres_tune.records import column
+from flexres_tune.records import MAX_CLASSES, column
 from flexres_tune.results.reader import Results
+
+_MOST_CLASSES = 2_000  # of a matrix
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ def read_predictions(
     labels = [row for row in results.labels(sweep).to_pylist() if row["split"] == split]
     found = []
     for row in labels:
+        if (known := _checked_labels(row)) is None:
+            continue
+        images, classes, names = known
         fits = pc.and_(pc.equal(table["dataset"], row["dataset"]), pc.equal(table["subset"], row["subset"]))
         for name in columns:
             fits = pc.and_(fits, pc.equal(pc.list_value_length(table[name]), len(row["label"])))
@@ -68,9 +73,9 @@ def read_predictions(
                 dataset=row["dataset"],
                 split=split,
                 subset=row["subset"],
-                class_names=tuple(row["class_names"] or map(str, range(max(row["label"]) + 1))),
-                images=np.array(row["image"], np.int32),
-                labels=np.array(row["label"], np.uint16),
+                class_names=names,
+                images=images,
+                labels=classes,
                 trials=tuple(rows[trial_id] for trial_id in group["trial_id"].to_pylist()),
                 columns={name: _matrix(group[name]) for name in columns},
             )
@@ -83,9 +88,25 @@ def read_predictions(
     return found
 
 
+def _checked_labels(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None:
+    """(image numbers, labels, names of the classes) of a row of `labels`; None if they contradict each other."""
+    try:
+        images, labels = np.array(row["image"], np.int32), np.array(row["label"], np.uint16)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if not len(labels) or images.shape != labels.shape or images.min() < 0 or len(np.unique(images)) < len(images):
+        return None
+    names = list(row["class_names"] or ())[:MAX_CLASSES]
+    names += [None] * (int(labels.max()) + 1 - len(names))
+    return images, labels, tuple(str(i) if name is None else str(name) for i, name in enumerate(names))
+
+
 def _matrix(lists: pa.ChunkedArray) -> np.ndarray:
-    """A column of T lists of N numbers as (T, N)."""
-    return pc.list_flatten(lists).to_numpy().reshape(len(lists), -1)
+    """A column of T lists of N numbers as (T, N); missing numbers are 0, and classes are uint16."""
+    values = pc.fill_null(pc.list_flatten(lists), 0).to_numpy()
+    if np.issubdtype(values.dtype, np.floating):
+        return np.clip(np.nan_to_num(values), 0, 1).reshape(len(lists), -1)
+    return values.astype(np.uint16).reshape(len(lists), -1)
 
 
 def by_configuration(
@@ -221,6 +242,11 @@ class Confusion:
 def confusion_matrix(groups: Sequence[tuple[PredictedTrials, Sequence[int]]]) -> np.ndarray:
     """(classes, classes): number of predictions by label (row) and predicted class (column), over trials."""
     num_classes = len(groups[0][0].class_names)
+    if num_classes > _MOST_CLASSES:
+        raise ResultsError(
+            f"a confusion matrix must have at most {_MOST_CLASSES:,} classes, but the data set has {num_classes:,}; use a "
+            'query such as "SELECT label, predicted, count(*) FROM predictions GROUP BY ALL"'
+        )
     counts = np.zeros(num_classes**2, np.int64)
     for group, indices in groups:
         predicted = group.columns["predicted"][list(indices)].astype(np.int64)
@@ -298,25 +324,26 @@ def hardest_images(results: Results, sweep: str, split: str, limit: int | None) 
     for group in read_predictions(results, sweep, split, ("predicted", "true_probability")):
         by_dataset.setdefault(group.dataset, []).append(group)
     for dataset, groups in by_dataset.items():
-        size = 1 + max(int(group.images.max()) for group in groups)
+        numbers = np.unique(np.concatenate([group.images for group in groups]))
+        size = len(numbers)
         trials, wrong, probability = (np.zeros(size) for _ in range(3))
         labels = np.zeros(size, np.int64)
         for group in groups:
-            trials[group.images] += len(group.trials)
-            wrong[group.images] += (~group.is_right).sum(axis=0)
-            probability[group.images] += group.columns["true_probability"].sum(axis=0, dtype=float)
-            labels[group.images] = group.labels
-        share, mean = (np.divide(x, trials, out=np.zeros(size), where=trials > 0) for x in (wrong, probability))
-        order = np.lexsort((np.arange(size), mean, -share))
-        order = order[trials[order] > 0][:limit]
-        names = groups[0].class_names
+            place = np.searchsorted(numbers, group.images)
+            trials[place] += len(group.trials)
+            wrong[place] += (~group.is_right).sum(axis=0)
+            probability[place] += group.columns["true_probability"].sum(axis=0, dtype=float)
+            labels[place] = group.labels
+        share, mean = wrong / trials, probability / trials
+        order = np.lexsort((numbers, mean, -share))[:limit]
+        names = max((group.class_names for group in groups), key=len)
         for image in order:
-            predicted, count = _most_predicted(groups, image, labels[image])
+            predicted, count = _most_predicted(groups, numbers[image], labels[image])
             rows.append(
                 HardImage(
                     dataset=dataset,
                     split=split,
-                    image=int(image),
+                    image=int(numbers[image]),
                     label=int(labels[image]),
                     label_name=names[labels[image]],
                     num_trials=int(trials[image]),

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.factories import make_config
+
 from flexres_tune import cli
 
 CANARY = "canary"  # a file or an event of this name shows that something was executed
@@ -52,6 +54,7 @@ def command(name: str, *arguments: object) -> Call:
     )
 
 
+TRAINED = make_config(lr=0.1, optimizer="sgd", epochs=4)  # of alpha, with predictions
 QUERIES = (
     ("leaderboard",),
     ("trials",),
@@ -64,12 +67,20 @@ QUERIES = (
     ("decisions",),
     ("stops",),
     ("diff", "alpha", "beta"),
+    ("classes",),
+    ("confusion", TRAINED.config_id),
+    ("disagree", TRAINED.config_id, make_config(lr=0.1, optimizer="adam", epochs=4).config_id),
+    ("hardest",),
+    ("ensemble", "3", "--split", "val"),
+    ("effort", "optimizer"),
     ("importance",),
     ("published",),
     ("status",),
     ("SELECT * FROM trials",),
     ("SELECT t.trial_id, count(*) FROM trials t JOIN epochs e USING (trial_id) GROUP BY ALL",),
     ("SELECT * FROM decisions",),
+    ("SELECT * FROM predictions",),
+    ("SELECT * FROM labels",),
 )
 FORMATS = ("table", "table", "csv", "json", "markdown", "parquet")
 

@@ -16,7 +16,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from helpers.factories import make_config, make_decision, make_epoch, make_sweep, make_sweep_yaml, make_trial
+from helpers.factories import (
+    make_config,
+    make_decision,
+    make_epoch,
+    make_predictions,
+    make_sweep,
+    make_sweep_yaml,
+    make_trial,
+)
 from PIL import Image
 
 from flexres_tune.results.paths import SweepPaths
@@ -112,6 +120,11 @@ def _write_trial(writer: SweepWriter, config: TrialConfig, status: str, stage: s
     if stage == "screen" and num_epochs >= 2:
         action = "stop" if status == "stopped" else "continue"
         writer.add_decision(make_decision(config.trial_id, 2, action, value=curve[1]))
+    if status == "completed":
+        for split in ("val", "test"):
+            values = [[chance.random() for _ in range(4)] for _ in range(9)]
+            row, labels = make_predictions(values, [number % 4 for number in range(9)], config.trial_id, split=split)
+            writer.add_predictions([row], [labels])
     writer.add_trial(
         make_trial(
             config,
