@@ -38,7 +38,7 @@ def power_rows(board: Board, difference: float) -> list[PowerRow]:
     Raises:
         ResultsError: no two seeds of a configuration, so their variance is not known.
     """
-    rows = _compared(board)
+    rows = compared_rows(board)
     sd = seed_deviation(rows)
     if sd is None:
         raise ResultsError(
@@ -59,7 +59,7 @@ def further_seeds(board: Board, row: BoardRow) -> tuple[int | None, float | None
 
     (None, None) if that is not known; (MOST_SEEDS, None) if it needs more than those.
     """
-    rows = _compared(board)
+    rows = compared_rows(board)
     sd = seed_deviation(rows)
     if sd is None or not row.behind_leader:
         return None, None
@@ -110,7 +110,8 @@ def _multiples(num_seeds: np.ndarray, num_configs: int) -> np.ndarray:
     return critical_ranges(num_configs, freedom) / math.sqrt(2) + special.stdtrit(freedom, POWER)
 
 
-def _compared(board: Board) -> list[BoardRow]:
+def compared_rows(board: Board) -> list[BoardRow]:
+    """The configurations that the board compares with its leader, and the leader: those with several seeds."""
     return [row for row in board.ranked if row.stage == board.ranked[0].stage and len(row.scores) > 1]
 
 

@@ -270,6 +270,33 @@ def describe_spending(searches: BudgetedSearches) -> str:
     return text
 
 
+def describe_confirm_power(paths: SweepPaths, spec: SweepSpec) -> str:
+    """The difference that the seeds of `confirm` can show; "" without `confirm`, or if no variance of seeds is known."""
+    if spec.confirm is None or not paths.table("trials").exists():
+        return ""
+    from flexres_tune.analysis.leaderboard import leaderboards
+    from flexres_tune.analysis.power import compared_rows, seed_deviation, smallest_difference
+    from flexres_tune.results import open_results
+
+    try:
+        board = leaderboards(open_results(paths.root), spec.name)[0]
+    except FlexResError:  # a damaged table; the run itself reports it
+        return ""
+    num_configs = spec.confirm.top * len(list_levels(spec)) + (spec.baseline is not None)
+    num_seeds = len(spec.confirm.seeds or ()) or spec.confirm.num_runs // num_configs
+    sd = seed_deviation(compared_rows(board))
+    difference = None if sd is None or num_configs < 2 else smallest_difference(sd, num_seeds, num_configs)
+    if difference is None:
+        return ""
+    metric = board.metric
+    digits = metric.decimals(sd)
+    return (
+        f"confirm: {num_seeds} seeds can show a difference of {metric.factor * difference:.{digits}f} "
+        f"{metric.difference} between two of {num_configs} configurations with 80 % power, from a standard deviation of "
+        f"{metric.factor * sd:.{digits}f} between the seeds so far"
+    )
+
+
 def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> None:
     """The first ten of the leaderboard, where the files are, the next command and the answer.
 

@@ -26,7 +26,13 @@ from flexres_tune.results.lock import find_holder, sweep_lock
 from flexres_tune.results.paths import SweepPaths, steer_command
 from flexres_tune.results.plan import closed_plan, make_plan, plan_or_none, write_plan
 from flexres_tune.results.writer import check_writable, compact_if_needed
-from flexres_tune.run.printout import describe_spending, print_ending, print_estimate, print_listing
+from flexres_tune.run.printout import (
+    describe_confirm_power,
+    describe_spending,
+    print_ending,
+    print_estimate,
+    print_listing,
+)
 from flexres_tune.run.progress import SweepProgress, best_of, waiting
 from flexres_tune.run.restart import ReloadRequested, interrupted_line, typed_command
 from flexres_tune.search.base import History, Search
@@ -79,6 +85,8 @@ class Session:
         print_listing(self.console, spec, trials, work, paths.folder, self.options.max_concurrent)
         print_estimate(self.console, spec, history.missing(trials), history, self.options, measure)
         self.print(f"precision: {expected_precision(spec, trials, recorded_precisions(paths))}")
+        if power := describe_confirm_power(paths, spec):
+            self.print(power)
         return 0
 
     def run(self) -> int:

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from helpers.command import invoke
+from helpers.factories import make_sweep
 
 from flexres_tune.analysis.comparisons import critical_ranges, gaps, moments
 from flexres_tune.analysis.power import seeds_needed, smallest_difference
 from flexres_tune.query.__main__ import app
+from flexres_tune.run.printout import describe_confirm_power
 
 
 @pytest.mark.parametrize("num_configs", [2, 6])
@@ -39,3 +41,13 @@ def test_one_seed_has_no_power(results, paths):
     results(({"lr": 0.1}, 0, "completed", 0.9), ({"lr": 0.2}, 0, "completed", 0.8))
     done = invoke(app, "power", "--difference", "1", "--results", paths.root)
     assert "power needs configurations with at least two seeds" in done.output
+
+
+def test_dry_run_says_what_the_seeds_of_confirm_can_show(results, paths):
+    spec = make_sweep(name="demo", confirm={"top": 2, "seeds": [10, 11, 12, 13]})
+    assert describe_confirm_power(paths, spec) == ""  # no tables yet
+    results(*(({"lr": lr}, seed, "completed", 0.9 + lr + seed**2 / 1000) for lr in (0.01, 0.02) for seed in range(3)))
+    results(*(({"lr": 0.03}, seed, "completed", 0.9 + seed / 1000) for seed in range(3)))
+    text = describe_confirm_power(paths, spec)
+    assert text.startswith("confirm: 4 seeds can show a difference of ") and "between two of 2 configurations" in text
+    assert describe_confirm_power(paths, make_sweep(name="demo")) == ""
