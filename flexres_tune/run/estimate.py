@@ -27,7 +27,8 @@ from flexres_tune.text import format_duration, join_words, plural
 NUM_DRAWS = 4  # simulated runs of the search
 MAX_SIMULATED_EPOCHS = 6_000  # of a sweep, more take too long for a dry run
 SPEED_ERROR = 0.15  # by which seconds per epoch differ from one hour to the next on a machine
-RAY_START_S = 8.0  # from Enter to the first trial's process
+RAY_START_S = 8.0  # from Enter until Ray runs
+STAGE_START_S = 6.0  # of a stage: the trials' processes import torch
 NOISE = 0.05  # standard deviation of a drawn curve, in units of the spread of the configurations
 
 
@@ -234,7 +235,8 @@ def estimate(
     if not known:
         return Estimate(epochs, left_out=left_out)
     device = _range([run.trial_seconds * device_share for run in runs], SPEED_ERROR)
-    wall = _range([run.wall_seconds + RAY_START_S for run in runs], SPEED_ERROR)
+    start_s = RAY_START_S + STAGE_START_S * (1 if spec.confirm is None else 2)
+    wall = _range([run.wall_seconds + start_s for run in runs], SPEED_ERROR)
     return Estimate(epochs, device, wall, left_out)
 
 
