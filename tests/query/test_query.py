@@ -28,8 +28,12 @@ COMMANDS = [
     for command in app.registered_commands
     if not command.hidden
 ]
-WITH_ARGUMENTS = {"compare": ["compare", "lr"], "diff": ["diff", "demo", "other"]}
-ASKED = [command for command in COMMANDS if command != "importance"]  # which wants more trials than these
+WITH_ARGUMENTS = {
+    "compare": ["compare", "lr"],
+    "diff": ["diff", "demo", "other"],
+}
+# importance wants more trials than these, power several seeds, answer a sweep with compare; each has tests of its own
+ASKED = [command for command in COMMANDS if command not in ("importance", "power", "answer")]
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EVIL = "\x1b[2Jboom [red]markup[/red] <b>|`x`\nLast: \u202e line"
 
