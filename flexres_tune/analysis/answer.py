@@ -27,6 +27,7 @@ from flexres_tune.analysis.leaderboard import (
 from flexres_tune.analysis.rows import to_table
 from flexres_tune.analysis.summary import (
     ADD_CONFIRM,
+    MORE_RUNS,
     configuration_name,
     further_seeds_text,
     gap_text,
@@ -229,9 +230,9 @@ def _comparison(board: Board, compared: Sequence[LevelRow]) -> str:
     one_seed = [row.name for row in compared if row.num_seeds < 2]
     if one_seed:
         of_whom = "" if len(one_seed) == len(compared) else f" of {join_words(one_seed, 'and')}"
+        advice = MORE_RUNS if leader.stage == Stage.CONFIRM else ADD_CONFIRM
         return (
-            f"{mean} and leads, but with one seed there is no interval{of_whom}; {ADD_CONFIRM} to "
-            "find out how sure that is."
+            f"{mean} and leads, but with one seed there is no interval{of_whom}; {advice} to find out how sure that is."
         )
     equals = [row for row in others if row.separable_from_leader != "yes"]
     worse = [row for row in others if row.separable_from_leader == "yes"]

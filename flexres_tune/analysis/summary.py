@@ -14,6 +14,7 @@ from flexres_tune.results.reader import Results
 from flexres_tune.text import plural
 
 ADD_CONFIRM = "add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep file"
+MORE_RUNS = "give confirm more runs in the sweep file"
 
 
 def answer_sentence(results: Results, sweep: str) -> str:
@@ -47,8 +48,9 @@ def _answer(board: Board) -> str:
         reason = "no other configuration was confirmed" if others else "there is nothing to compare it with"
         return f"{name} has {measured}; {reason}."
     if leader.num_seeds < 2:
+        advice = MORE_RUNS if leader.stage == Stage.CONFIRM else ADD_CONFIRM
         return (
-            f"{name} leads with {measured}, but with one seed there is no interval; {ADD_CONFIRM} to find out how sure "
+            f"{name} leads with {measured}, but with one seed there is no interval; {advice} to find out how sure "
             "that is."
         )
     equals = [row for row in rivals if row.separable_from_leader != "yes"]

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from flexres_tune.bench.figures import Bench, Figure
 from flexres_tune.bench.textbook import TextbookLoop
@@ -149,7 +148,7 @@ def _our_sweep(values: dict[str, Any]) -> Answer:
     """The command that a user types, with its confirmation."""
     with tempfile.TemporaryDirectory(prefix="flexres_tune_bench_") as folder:
         file, results = Path(folder, "headline.yaml"), Path(folder, "results")
-        file.write_text(yaml.safe_dump(values))
+        file.write_text(json.dumps(values))
         started = time.perf_counter()
         _run("run", str(file), "--storage", str(results))
         seconds = time.perf_counter() - started

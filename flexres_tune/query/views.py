@@ -24,11 +24,11 @@ from flexres_tune.analysis.leaderboard import (
 from flexres_tune.analysis.published import reference_note
 from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.analysis.status import SweepStatus, last_line, sweep_status
-from flexres_tune.analysis.summary import ADD_CONFIRM
+from flexres_tune.analysis.summary import ADD_CONFIRM, MORE_RUNS
 from flexres_tune.display.format import format_percent, format_value, sparkline
 from flexres_tune.display.render import Section
 from flexres_tune.query.output import Answer
-from flexres_tune.records import TrialStatus, column
+from flexres_tune.records import Stage, TrialStatus, column
 from flexres_tune.results.own_values import is_own_column
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import config_columns, unit_of, with_units
@@ -115,7 +115,10 @@ def _shorten_verdicts(board: pa.Table) -> tuple[pa.Table, list[str]]:
     notes = [f"{name}: {TOO_FEW_SEEDS}; more seeds may" for verdict, name in short.items() if name != verdict]
     if ONE_SEED in short:
         short[ONE_SEED] = "one seed"
-        notes.append(f"{ONE_SEED}; {ADD_CONFIRM} to find out which differences are more than luck")
+        is_confirmed = Stage.CONFIRM in board["stage"].to_pylist()
+        notes.append(
+            f"{ONE_SEED}; {MORE_RUNS if is_confirmed else ADD_CONFIRM} to find out which differences are more than luck"
+        )
     index = board.column_names.index("separable_from_leader")
     if ONE_SEED in short and short.keys() <= {ONE_SEED, "leader"}:
         return board.remove_column(index), notes

@@ -12,6 +12,7 @@ from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, S
 from flexres_tune.search.rungs import Candidate
 
 P_OF_EARLY_END = 0.001  # so strict that a look after every run hardly changes the last test: Haybittle 1971, Peto 1976
+RUNS_OF_A_LEADER = 2  # fresh runs of the best candidate of each group: with fewer, its mean has no interval
 MIN_FREEDOM = 4  # degrees of freedom, before which no answer is believed
 
 
@@ -40,11 +41,12 @@ def t_quantile(freedom: int, tail: float) -> float:
 class AdaptiveConfirmation(Search):
     """At most `num_runs` runs of some candidates, each on fresh seeds.
 
-    Every candidate gets one run, unless its run of the screening has completed and it does not lead its group. Each
-    further run goes to the comparison that is least decided, which is the one with the smallest gap / sqrt(1/n_a +
-    1/n_b) if n is the number of runs, and there to the candidate with fewer runs. This is the rule EB-TC of Jourdan et
-    al. 2022, "Top Two Algorithms Revisited", which draws lots between the two. The comparisons are: the leader of each
-    group with every other candidate of the group, and the best leader with every other leader. Runs that have not ended
+    Every candidate gets one run, unless its run of the screening has completed and it does not lead its group. If
+    there are several groups, the leader of each gets a second one, so that its mean has an interval. Each further run
+    goes to the comparison that is least decided, which is the one with the smallest gap / sqrt(1/n_a + 1/n_b) if n is
+    the number of runs, and there to the candidate with fewer runs. This is the rule EB-TC of Jourdan et al. 2022,
+    "Top Two Algorithms Revisited", which draws lots between the two. The comparisons are: the leader of each group
+    with every other candidate of the group, and the best leader with every other leader. Runs that have not ended
     count in n, so that all free slots are used.
 
     A completed run of the screening counts like a fresh one here: without it, the best candidate is named less often
@@ -157,9 +159,10 @@ class AdaptiveConfirmation(Search):
         for index in sorted(able):
             if not self._num_begun(index):
                 return index, None
-        for index in self._leaders():
-            if index in able and not self._given[index]:
-                return index, None
+        for num_runs in range(1, 1 + (RUNS_OF_A_LEADER if len(self._groups) > 1 else 1)):
+            for index in self._leaders():
+                if index in able and self._given[index] < num_runs:
+                    return index, None
         pairs = [(self._distance(*pair), *pair) for pair in self._comparisons() if not able.isdisjoint(pair)]
         if not pairs:
             return (min(able), None) if able else None  # a single candidate has nothing to be compared with

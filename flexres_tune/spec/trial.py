@@ -253,6 +253,11 @@ class TrialConfig(BaseModel):
             )
         return self
 
+    def __hash__(self) -> int:
+        return hash(
+            self.trial_id
+        )  # equal configurations have equal ids; fields of own code are mappings, without a hash
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for another process; `TrialConfig.model_validate` reads them back."""
         return self.model_dump(mode="json")

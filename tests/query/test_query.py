@@ -9,11 +9,12 @@ import sys
 import time
 from datetime import UTC, datetime
 
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
 from helpers.command import invoke
-from helpers.factories import make_epoch, make_trial
+from helpers.factories import make_config, make_decision, make_epoch, make_predictions, make_trial
 
 from flexres_tune.query.__main__ import app
 from flexres_tune.records import TrialStatus, Versions
@@ -31,9 +32,18 @@ COMMANDS = [
 WITH_ARGUMENTS = {
     "compare": ["compare", "lr"],
     "diff": ["diff", "demo", "other"],
+    "effort": ["effort", "lr"],
+}
+SEEN = [make_config(lr=lr) for lr in (0.1, 0.2)]
+OF_PREDICTIONS = {
+    "classes": ["classes"],
+    "confusion": ["confusion", SEEN[0].config_id],
+    "disagree": ["disagree", SEEN[0].config_id, SEEN[1].config_id],
+    "hardest": ["hardest"],
+    "ensemble": ["ensemble", "2", "--split", "val"],
 }
 # importance wants more trials than these, power several seeds, answer a sweep with compare; each has tests of its own
-ASKED = [command for command in COMMANDS if command not in ("importance", "power", "answer")]
+ASKED = [command for command in COMMANDS if command not in ("importance", "power", "answer", *OF_PREDICTIONS)]
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EVIL = "\x1b[2Jboom [red]markup[/red] <b>|`x`\nLast: \u202e line"
 
@@ -72,6 +82,7 @@ def _write(root, sweep, rows):
                 ),
                 config,
             )
+        writer.add_decision(make_decision(planned[0].trial_id))
     command = f"python -m flexres_tune.run sweeps/{sweep}.yaml"
     plan = Plan(sweep, "", "laptop", command, 0, tuple(planned), len(planned), NOW, Versions(), "here", 1, {})
     write_plan(paths, plan)
@@ -92,6 +103,18 @@ def root(tmp_path):
     _write(root, "demo", rows)
     _write(root, "other", [(0.7, 0, "completed", [0.6, 0.7, 0.8])])
     return root
+
+
+@pytest.fixture
+def seen(root):
+    """A sweep whose two configurations have said what they predict for 12 images of three classes."""
+    images = np.random.default_rng(0)
+    labels = images.integers(0, 3, 12)
+    with SweepWriter(SweepPaths(root, "seen")) as writer:
+        for config in SEEN:
+            row, known = make_predictions(images.dirichlet(np.ones(3), 12), labels, config.trial_id)
+            writer.add_predictions([row], [known])
+            writer.add_trial(make_trial(config), config)
 
 
 @pytest.fixture
@@ -256,14 +279,35 @@ def test_csv_and_json_keep_values_as_they_are(ask):
 def test_every_command_writes_every_format_to_a_file(ask, tmp_path, command, format):
     out = tmp_path / "new folder" / "answer"
     ask(*WITH_ARGUMENTS.get(command, [command]), "--format", format, "--out", str(out))
+    # demo reproduces nothing, and diff tells its two sweeps from each other by their figures
+    _check_answer(
+        out, format, {"published": "flexres", "diff": "configurations", "effort": "digits"}.get(command, "demo")
+    )
+
+
+@pytest.mark.parametrize("command", OF_PREDICTIONS)
+@pytest.mark.parametrize("format", ["table", "csv", "json", "markdown", "parquet"])
+def test_every_command_about_predictions_writes_every_format_to_a_file(seen, ask, tmp_path, command, format):
+    out = tmp_path / "new folder" / "answer"
+    ask(*OF_PREDICTIONS[command], "--sweep", "seen", "--format", format, "--out", str(out))
+    _check_answer(out, format, "val")
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+@pytest.mark.parametrize("command", OF_PREDICTIONS)
+def test_tables_about_predictions_fit_the_width(seen, ask, command, columns):
+    text = ask(*OF_PREDICTIONS[command], "--sweep", "seen", columns=columns)
+    table_lines = [line for line in text.splitlines() if "─" in line]
+    assert table_lines and all(len(line) <= int(columns) for line in table_lines)
+
+
+def _check_answer(out, format, telling):
     assert [path.name for path in out.parent.iterdir()] == ["answer"]
     if format == "parquet":
         assert pq.read_table(out).num_rows > 0
     elif format == "json":
         assert json.loads(out.read_text())
     else:
-        # demo reproduces nothing, and diff tells its two sweeps from each other by their figures
-        telling = {"published": "flexres", "diff": "configurations"}.get(command, "demo")
         assert telling in out.read_text()
 
 
@@ -309,7 +353,7 @@ def test_tables_fit_the_width_and_name_what_they_left_out(ask, what, columns):
     text = ask(*WITH_ARGUMENTS.get(what, [what]), columns=columns)
     table_lines = [line for line in text.splitlines() if "─" in line or line.strip() == "demo"]
     assert table_lines and all(len(line) <= int(columns) for line in table_lines)
-    if columns == "40" and what != "diff":
+    if columns == "40" and what not in ("diff", "effort"):
         assert "left out for width: " in text
 
 

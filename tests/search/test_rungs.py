@@ -75,6 +75,13 @@ def test_adaptive_confirmation_gives_further_runs_to_the_leader_and_its_closest_
     assert runs[:2] == [1, 1] and sum(runs) == 10
 
 
+def test_leader_of_each_group_gets_two_fresh_runs_so_that_its_mean_has_an_interval():
+    candidates = [make_candidate(i, num_seeds=9, group=i % 3) for i in range(6)]
+    screened = {f"c{i}": float(i) for i in range(6)}
+    reached = play(AdaptiveConfirmation(candidates, num_runs=8, screened=screened), quality, slots=1)
+    assert all(sum(key.startswith(f"c{i}-") for key in reached) >= 2 for i in (3, 4, 5))
+
+
 def test_every_run_of_adaptive_confirmation_is_a_decision_with_its_numbers():
     search = AdaptiveConfirmation([make_candidate(i, num_seeds=9) for i in range(2)], num_runs=4)
     play(search, lambda c: quality(c) + 0.1 * (c.seed % 2), slots=1)
