@@ -192,6 +192,8 @@ def load_checkpoint(path: AnyPath, trial_id: str) -> dict[str, Any]:
         raise DamagedCheckpointError(path, f"is not a checkpoint of format {FORMAT}")
     if payload["precision"] not in (None, *get_args(PrecisionUsed)):
         raise DamagedCheckpointError(path, "is damaged: its precision must be fp32, tf32 or bf16")
+    if type(payload["epoch"]) is not int:
+        raise DamagedCheckpointError(path, "is damaged: its epoch must be a whole number")
     if payload["trial_id"] != trial_id:
         raise CheckpointError(
             f"{path}: belongs to trial {excerpt(payload['trial_id'])}, but this is {trial_id}: their configurations or "

@@ -144,3 +144,10 @@ def test_file_of_an_older_version_says_no_precision_and_another_one_is_damaged(t
     save_checkpoint(tmp_path / "x.pt", {**PAYLOAD, "precision": "fp8"})
     with pytest.raises(DamagedCheckpointError, match=r"x\.pt: is damaged: its precision"):
         load_checkpoint(tmp_path / "x.pt", "abc-0")
+
+
+@pytest.mark.parametrize("epoch", ["a" * 100_000, None, 1.5, True])
+def test_epoch_that_is_no_whole_number_is_damage(tmp_path, epoch):
+    torch.save({**PAYLOAD, "epoch": epoch, "format": 1}, tmp_path / "x.pt")
+    with pytest.raises(DamagedCheckpointError, match=r"x\.pt: is damaged: its epoch must be a whole number"):
+        load_checkpoint(tmp_path / "x.pt", "abc-0")
