@@ -33,7 +33,7 @@ FULL_PART_BYTES = 32 * 2**20
 FULL_PART_ROWS = 500_000
 REMOTE_MERGE_PERIOD = 16  # parts between two checks on object storage for parts to merge: each check lists the folder
 # A reader that has opened the old folder has listed it after this time, also on a busy machine.
-GRACE_S = 0.25
+GRACE_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -253,8 +253,9 @@ class TableWriter:
             for part in covered:
                 part.path.unlink(missing_ok=True)
             remove_temporary_files(self.folder, "part-")
-            for old in [] if self._is_remote else old_folders(self.folder):
-                discard_folder(old, self.folder)
+            if not self._is_remote:  # a writer that was killed a moment ago may have left a folder that somebody reads
+                self._old_folders = [(old, time.monotonic()) for old in old_folders(self.folder)]
+                self.discard_old_folders()
         except OSError as error:
             raise ResultsError(f"{self.folder}: cannot be written: {describe_os_error(error)}") from error
         return max((part.last for part in parts), default=0) + 1
