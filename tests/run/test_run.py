@@ -93,7 +93,7 @@ def test_ctrl_c_writes_interrupted_rows_and_the_same_command_goes_on(tmp_path):
     args = (
         "sweeps/lr.yaml", "--storage", tmp_path / "results",
         "--set", "base.epochs=30", "--set", "parameters={lr: {values: [0.01, 0.02, 0.05]}}",
-        "--set", "early_terminate=none",
+        "--set", "early_terminate=none", "--set", "confirm=null",
     )  # fmt: skip
     process = subprocess.Popen(
         command(*args, "--profile", "laptop"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
