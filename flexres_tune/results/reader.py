@@ -154,7 +154,7 @@ class Results:
         if table["sweep"].unique().to_pylist() in ([sweep], []):
             return table
         index = table.schema.get_field_index("sweep")  # the folder was renamed or copied: its name is the sweep's
-        return table.set_column(index, table.schema.field(index), pa.repeat(pa.scalar(sweep), table.num_rows))
+        return table.set_column(index, "sweep", pa.repeat(pa.scalar(sweep), table.num_rows))
 
 
 def _is_sweep(paths: SweepPaths) -> bool:
