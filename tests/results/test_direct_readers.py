@@ -55,7 +55,7 @@ class Readers:
         self.figures = Counter()
         self.problems = []
 
-    def check(self, read, name):
+    def check(self, read, name, may_repeat=True):
         try:
             table = read(self.paths.table(name), KEYS[name])
         except (
@@ -65,6 +65,10 @@ class Readers:
             self.figures["vanished"] += 1
             return
         keys = list(zip(*table.to_pydict().values(), strict=True))
+        if may_repeat and self.seen[name] - set(keys):
+            # Arrow drops a file that it listed before parts were merged and looks at afterwards: read again
+            self.figures["incomplete"] += 1
+            return self.check(read, name, may_repeat=False)
         if twice := [key for key, number in Counter(keys).items() if number > 1]:
             self.problems.append(f"{read.__name__}: {len(twice)} rows of {name} twice, such as {twice[0]}")
         if lost := self.seen[name] - set(keys):
@@ -114,6 +118,7 @@ def read_while_writers_are_killed(root, seconds, life_s):
     thread.join()
     print(dict(readers.figures))
     assert not readers.problems, readers.problems
+    assert readers.figures["incomplete"] <= 2 + 0.01 * sum(readers.figures[read.__name__] for read in READERS)
     assert all(readers.figures[read.__name__] for read in READERS), readers.figures
     return readers.figures
 
