@@ -67,7 +67,7 @@ class TuneRun:
     node: NodeResources | None = None  # this machine; None: it is not shared with sweeps in another Ray
     precisions: Mapping[str, PrecisionUsed] = field(default_factory=dict)  # of `precision: auto`, by kind of device
     measure_slots: Callable[[], int] | None = None  # how many trials the cluster can hold now; None: it cannot grow
-    check_reload: Callable[[], str] = lambda: "it has none"  # what is wrong with the sweep file as it is now
+    check_reload: Callable[[], str] = lambda: "it has none"  # the problems of the sweep file as it is now
     trainable: Callable[[dict[str, Any]], None] = train_trial  # benchmarks and tests run another one
 
 

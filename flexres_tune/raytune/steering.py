@@ -17,7 +17,7 @@ from flexres_tune.sweep.steering import Act, Answer, Inbox, Request
 class SteeringCallback(DriverSide, tune.Callback):
     """Does what was asked, answers, and writes a row of `decisions` for each act.
 
-    check_reload: what is wrong with the sweep file as it is now, "" if nothing. on_message: called with text for the
+    check_reload: the problems of the sweep file as it is now, "" if none. on_message: called with text for the
     user of the driver's terminal.
     """
 

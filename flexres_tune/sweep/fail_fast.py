@@ -57,7 +57,7 @@ class FailFast:
 
 
 def last_line(error: str | None) -> str:
-    """The line of a traceback that says what is wrong."""
+    """The last line of a traceback, which names the error."""
     lines = (error or "").strip().splitlines()
     return lines[-1].strip() if lines else "unknown error"
 
