@@ -32,7 +32,7 @@ OVERHEAD_S = 1.0  # of a trial whose overhead is not known: its process loads da
 
 @dataclass(frozen=True)
 class Speed:
-    """How long a trial takes: `overhead_s` once, and `epoch_s` per epoch, while as many others run as there are slots."""
+    """How long a trial takes while all slots are busy: `overhead_s` once, and `epoch_s` per epoch."""
 
     epoch_s: float
     overhead_s: float

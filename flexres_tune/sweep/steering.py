@@ -1,9 +1,9 @@
 """Steering: what a person asks of a running driver, from another terminal or machine, and the driver's answer.
 
-A request is a small JSON file in `results/<sweep>/.steering/`, written atomically; the driver deletes it and writes an
-answer to the same folder. So it works wherever the results can be read: on this machine, on a cluster's shared folder, or on
-object storage. Requests are data that are checked field by field: a stranger's folder can execute nothing. Each names
-the driver that it is for, so that one that was left behind steers no later driver.
+A request is a small JSON file in `results/<sweep>/.steering/`, written atomically; the driver deletes it and writes
+an answer to the same folder. So it works wherever the results can be read: on this machine, on a cluster's shared
+folder, or on object storage. Requests are data that are checked field by field: a stranger's folder can execute
+nothing. Each names the driver that it is for, so that one that was left behind steers no later driver.
 """
 
 from __future__ import annotations
