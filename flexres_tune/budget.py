@@ -15,11 +15,11 @@ from flexres_tune import cli
 from flexres_tune.cli import Format
 from flexres_tune.errors import FlexResError, Problem, SpecError
 from flexres_tune.spec.architecture import Architecture, preset
-from flexres_tune.spec.document import show
+from flexres_tune.spec.document.document import show
+from flexres_tune.spec.document.yaml_reader import parse_yaml
 from flexres_tune.spec.parameters import Layer, list_layers
 from flexres_tune.spec.trial_values import parse_model
 from flexres_tune.spec.width import FIT, Fit, widest, with_ratio
-from flexres_tune.spec.yaml_reader import parse_yaml
 from flexres_tune.trial_options import read_options, refuse, with_options
 
 DEFAULT_BUDGET = 5_000_000

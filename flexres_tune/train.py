@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from flexres_tune import cli
 from flexres_tune.errors import DivergedError, FlexResError
 from flexres_tune.spec.architecture import Architecture
+from flexres_tune.spec.own_code.source import CodeName, read_source
 from flexres_tune.spec.trial import OWN_CODE_FIELDS, TrialConfig
-from flexres_tune.spec.user_code import CodeName, read_source
 from flexres_tune.storage import AnyPath, make_path
 from flexres_tune.text import join_words, plural
 from flexres_tune.trial_options import read_config, read_own_values, with_options

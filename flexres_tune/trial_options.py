@@ -17,15 +17,15 @@ from pydantic import BaseModel
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.errors import Problem, SpecError
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.document import Finding, show
+from flexres_tune.spec.document.document import Finding, show
+from flexres_tune.spec.document.yaml_reader import parse_yaml
 from flexres_tune.spec.messages import CHOICES, TRIAL_KEYS
+from flexres_tune.spec.own_code.references import check_code, find_references, own_fields, read_references
 from flexres_tune.spec.parameters import check_budget
 from flexres_tune.spec.presets import PRESETS
-from flexres_tune.spec.references import check_code, find_references, own_fields, read_references
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import build_config, check_value
 from flexres_tune.spec.width import apply_width
-from flexres_tune.spec.yaml_reader import parse_yaml
 
 # a single entry is a list too; the other options that take a list also take a number
 _LISTS = ("blocks", "channels", "head", "augmentation")

@@ -11,7 +11,7 @@ import torch
 
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.spec import expand_trials, load_sweep
-from flexres_tune.spec.user_code import CodeName, read_source
+from flexres_tune.spec.own_code.source import CodeName, read_source
 from flexres_tune.sweep.worker import TrialJob, run_job
 from flexres_tune.training.contracts import check_contract, guess_field
 

@@ -32,10 +32,12 @@ BELOW = {
     "display": VOCABULARY | {"spec", "results"},
 }
 BELOW["analysis"] = VOCABULARY | {"spec", "results", "display"}
+BELOW["predictions"] = BELOW["analysis"] | {"analysis", "datasets"}
 BELOW["search"] = VOCABULARY | {"spec", "datasets"}
 BELOW["sweep"] = VOCABULARY | {"spec", "results", "datasets", "training", "search"}
 BELOW["cluster"] = VOCABULARY | {"spec", "results", "datasets", "training"}
 BELOW["raytune"] = BELOW["sweep"] | {"sweep", "cluster"}
+BELOW["estimate"] = BELOW["raytune"] | {"display", "raytune"}
 MAY_IMPORT_RAY = {"cluster", "raytune", "bench"}
 
 

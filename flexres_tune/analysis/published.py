@@ -15,7 +15,7 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import read_plan
 from flexres_tune.results.reader import Results
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.document import show
+from flexres_tune.spec.document.document import show
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.text import did_you_mean
 

@@ -16,7 +16,7 @@ from flexres_tune.augment.flip import draw_flip
 from flexres_tune.augment.perspective import draw_perspective
 from flexres_tune.augment.rotation import draw_rotation
 from flexres_tune.augment.trivialaugment import trivialaugment
-from flexres_tune.spec.user_code import CodeName
+from flexres_tune.spec.own_code.source import CodeName
 
 
 class Augmentation(Protocol):

@@ -16,7 +16,7 @@ from flexres_tune import cli
 
 if TYPE_CHECKING:
     from flexres_tune.bench.figures import Bench
-    from flexres_tune.bench.search import SearchBench
+    from flexres_tune.bench.search.benchmark import SearchBench
     from flexres_tune.spec import TrialConfig
 
 EPILOG = """
@@ -116,7 +116,7 @@ def bench(
     on this machine's GPU; its exit status is 1 if a check fails. It needs no Ray.
     """
     if what is What.gpu:
-        from flexres_tune.bench.gpu import run_checks
+        from flexres_tune.bench.gpu.command import run_checks
 
         raise typer.Exit(0 if run_checks(dataset, checks_file, check or []) else cli.EXIT_FAILED)
     command = shlex.join(["python", "-m", "flexres_tune.bench", *sys.argv[1:]])
@@ -140,7 +140,7 @@ def bench(
     results = []
     for name, trial in chosen:
         if name is What.scale:
-            from flexres_tune.bench.scale import bench_scale
+            from flexres_tune.bench.driver.scale import bench_scale
 
             results.append(bench_scale(slots, num_trials, growth, epoch_seconds))
         elif name is What.headline:
@@ -169,7 +169,7 @@ class SearchOptions:
 
 
 def _search(options: SearchOptions, command: str, as_json: bool, write: Path | None) -> None:
-    from flexres_tune.bench.search import SearchBench, bench_search, choose_worlds, write_block
+    from flexres_tune.bench.search.benchmark import SearchBench, bench_search, choose_worlds, write_block
 
     worlds = choose_worlds(options.worlds, options.curves, options.compare)
     rows = bench_search(worlds, options.policies, options.draws, options.seed)
@@ -188,7 +188,7 @@ def _print_search(bench: SearchBench) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from flexres_tune.bench.search import HEADINGS, LEGEND, cells
+    from flexres_tune.bench.search.benchmark import HEADINGS, LEGEND, cells
 
     console = Console(highlight=False)
     for world, rows in groupby(bench.rows, key=lambda row: row.world):
@@ -215,7 +215,7 @@ def _measure(
 
         return bench_train(config, repeats)
     if what is What.sweep:
-        from flexres_tune.bench.sweep import bench_sweep
+        from flexres_tune.bench.driver.sweep import bench_sweep
 
         return bench_sweep(*sweep, repeats)
     if what is What.tables:

@@ -54,7 +54,7 @@ def bench_tables(num_trials: int, num_epochs: int, repeats: int) -> Bench:
 
 def _gather(root: Path, num_trials: int, num_epochs: int, repeats: int) -> list[Figure]:
     """All epochs as one table, ours and Ray's."""
-    from flexres_tune.bench.noop import read_experiment
+    from flexres_tune.bench.driver.noop import read_experiment
 
     ours = [_seconds(lambda: open_results(root / "results").epochs()) for _ in range(repeats + 1)][1:]
     write_ray_experiment(root / "ray", RAY_TRIALS, num_epochs)

@@ -221,9 +221,9 @@ class StepBenchmark:
 
         from flexres_tune.training import choose_execution
         from flexres_tune.training import device as devices
+        from flexres_tune.training.autotune.stopwatch import RHYTHMS, Stepper
         from flexres_tune.training.execution import precision_in_sweep
         from flexres_tune.training.mps import use_mps
-        from flexres_tune.training.stopwatch import RHYTHMS, Stepper
 
         os.chdir(folder)
         parsed = TrialConfig.model_validate(config)

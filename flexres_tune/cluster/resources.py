@@ -11,7 +11,7 @@ from typing import Any
 
 from flexres_tune.errors import DeviceError, SpecError
 from flexres_tune.spec import Resources
-from flexres_tune.spec.yaml_reader import read_yaml
+from flexres_tune.spec.document.yaml_reader import read_yaml
 
 KIND = "accelerator_type:"
 ROOT = Path("/")

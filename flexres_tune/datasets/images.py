@@ -12,7 +12,7 @@ from torch import Tensor
 from flexres_tune.datasets.arrays import HeldOut, ImageArrays, fixed_permutation, redraw
 from flexres_tune.datasets.sources import find_source
 from flexres_tune.errors import DataError
-from flexres_tune.spec.user_code import CodeName
+from flexres_tune.spec.own_code.source import CodeName
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from flexres_tune.datasets.arrays import DataShape, ImageArrays, channel_moments, split_arrays
 from flexres_tune.errors import DataError
-from flexres_tune.spec.user_code import CodeName, Source, describe_error
+from flexres_tune.spec.own_code.source import CodeName, Source, describe_error
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flexres_tune.datasets import cifar10, digits, own, parquet
 from flexres_tune.datasets.arrays import DataShape, ImageArrays
 from flexres_tune.errors import DataError
-from flexres_tune.spec.user_code import CodeName
+from flexres_tune.spec.own_code.source import CodeName
 
 
 @dataclass(frozen=True)

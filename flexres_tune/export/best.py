@@ -18,13 +18,13 @@ from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
 from flexres_tune.spec import Architecture, TrialConfig
-from flexres_tune.spec.document import format_path
-from flexres_tune.spec.own_model import OwnModel
+from flexres_tune.spec.document.document import format_path
+from flexres_tune.spec.own_code.model import OwnModel
+from flexres_tune.spec.own_code.references import find_references, read_references
+from flexres_tune.spec.own_code.source import CodeError, Source
 from flexres_tune.spec.presets import PRESETS
-from flexres_tune.spec.references import find_references, read_references
 from flexres_tune.spec.trial import OWN_CODE_FIELDS, TRIAL_FIELDS
 from flexres_tune.spec.trial_values import build_config
-from flexres_tune.spec.user_code import CodeError, Source
 from flexres_tune.storage import AnyPath, parse_json
 from flexres_tune.text import did_you_mean, excerpt
 

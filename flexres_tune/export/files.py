@@ -26,7 +26,7 @@ from flexres_tune.errors import CheckpointError, StorageError, describe_os_error
 from flexres_tune.export.best import BestTrial
 from flexres_tune.models import ResNet, blocks, build_model
 from flexres_tune.spec import Architecture, list_layers
-from flexres_tune.spec.own_model import OwnModel
+from flexres_tune.spec.own_code.model import OwnModel
 from flexres_tune.spec.parameters import EXPANSION, IMAGE_CHANNELS
 from flexres_tune.storage import atomic_write, atomic_write_bytes, atomic_write_text
 from flexres_tune.text import excerpt

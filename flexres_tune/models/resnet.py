@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flexres_tune.models.blocks import BLOCKS, conv, conv_norm
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.own_model import OwnModel
+from flexres_tune.spec.own_code.model import OwnModel
 from flexres_tune.spec.parameters import IMAGE_CHANNELS, list_layers, parse_architecture
 
 

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from flexres_tune.spec.own_code.source import CodeError, CodeName, describe_error, signature_problem
 from flexres_tune.spec.trial import TrialConfig
-from flexres_tune.spec.user_code import CodeError, CodeName, describe_error, signature_problem
 
 OF_THE_DEVICE = {"fused", "foreach", "capturable", "differentiable", "lr"}  # lr is set before each step
 # name: (class, fixed arguments). To add one: its row here, and its row in spec/trial.py's OPTIMIZER_TRAITS.

@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Protocol
 
+from flexres_tune.spec.own_code.source import CodeName
 from flexres_tune.spec.trial import TrialConfig
-from flexres_tune.spec.user_code import CodeName
 
 
 class Schedule(Protocol):

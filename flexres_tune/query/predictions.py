@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from flexres_tune.analysis.disagreement import Comparison, DifferenceInterval, Disagreement, disagreement
-from flexres_tune.analysis.ensemble import EnsembleAccuracy, ensemble_accuracies
-from flexres_tune.analysis.predictions import (
+from flexres_tune.analysis.rows import concatenate, to_table
+from flexres_tune.analysis.summary import configuration_name
+from flexres_tune.display.format import format_p_value, format_percent
+from flexres_tune.display.render import Section
+from flexres_tune.errors import ResultsError
+from flexres_tune.predictions.classes import (
     ClassAccuracy,
     Confusion,
     HardImage,
@@ -17,11 +20,8 @@ from flexres_tune.analysis.predictions import (
     confusions,
     hardest_images,
 )
-from flexres_tune.analysis.rows import concatenate, to_table
-from flexres_tune.analysis.summary import configuration_name
-from flexres_tune.display.format import format_p_value, format_percent
-from flexres_tune.display.render import Section
-from flexres_tune.errors import ResultsError
+from flexres_tune.predictions.disagreement import Comparison, DifferenceInterval, Disagreement, disagreement
+from flexres_tune.predictions.ensemble import EnsembleAccuracy, ensemble_accuracies
 from flexres_tune.query.output import Answer
 from flexres_tune.results.reader import Results
 from flexres_tune.text import plural

@@ -23,7 +23,7 @@ def hardest_html(data: ReportData) -> str:
 
     Without pictures, because this machine has not decoded the data set, the images are named by their numbers.
     """
-    from flexres_tune.analysis.predictions import hardest_images
+    from flexres_tune.predictions.classes import hardest_images
     from flexres_tune.report.plots.predictions import SPLIT
 
     if data.is_running:

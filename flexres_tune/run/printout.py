@@ -19,22 +19,22 @@ from flexres_tune.cluster.resources import (
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.display.terminal import escape_for_console
 from flexres_tune.errors import DeviceError, FlexResError
-from flexres_tune.results.paths import SweepPaths, leaderboard_command
-from flexres_tune.run.estimate import (
+from flexres_tune.estimate.estimate import (
     Estimate,
     describe_estimate,
     describe_left_out,
     estimate,
     trials_to_estimate,
 )
+from flexres_tune.estimate.speeds import read_speeds, shape_of
+from flexres_tune.results.paths import SweepPaths, leaderboard_command
 from flexres_tune.run.progress import waiting
-from flexres_tune.run.speeds import read_speeds, shape_of
 from flexres_tune.search.base import History, Workload
 from flexres_tune.search.budget import BudgetedSearches, make_budgeted_searches
 from flexres_tune.search.methods import make_search
 from flexres_tune.search.pausing import Group, RungPlan, plan_rungs
 from flexres_tune.spec import Budget, PlannedTrial, SweepSpec
-from flexres_tune.spec.document import show
+from flexres_tune.spec.document.document import show
 from flexres_tune.spec.expand import count_trials
 from flexres_tune.spec.levels import list_levels
 from flexres_tune.storage import AnyPath
@@ -216,7 +216,7 @@ def print_estimate(
     num_slots = here.num_concurrent if here else options.max_concurrent or 1
     shapes = {shape_of(trial.config) for trial in trials}
     if measure:
-        from flexres_tune.run.measure import measure_speeds  # not for every dry run
+        from flexres_tune.estimate.measure import measure_speeds  # not for every dry run
 
         speeds = measure_speeds(trials, num_slots, here.num_threads, lambda text: _print_line(console, text))
     else:

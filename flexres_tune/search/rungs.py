@@ -139,7 +139,7 @@ class RungSearch(Search):
         self,
         candidates: Sequence[Candidate],
         rungs: Mapping[Hashable, Sequence[Rung]],
-        until: int | None | Mapping[Hashable, int],
+        until: int | Mapping[Hashable, int] | None,
         eager: bool = False,
         history: History | None = None,
         ladders: Mapping[Hashable, str] | None = None,

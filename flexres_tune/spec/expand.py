@@ -16,9 +16,9 @@ from typing import Any
 
 from flexres_tune.errors import FlexResError, Problem, SpecError
 from flexres_tune.records import Stage
-from flexres_tune.spec.document import Finding, KeyPath, show_values, sorted_problems
+from flexres_tune.spec.document.document import Finding, KeyPath, show_values, sorted_problems
+from flexres_tune.spec.own_code.references import check_code
 from flexres_tune.spec.parameters import InputShape, check_budget
-from flexres_tune.spec.references import check_code
 from flexres_tune.spec.sweep import SweepSpec
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import apply_values, build_config, parse_model

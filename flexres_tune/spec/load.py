@@ -9,15 +9,15 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from flexres_tune.errors import Problem, SpecError
-from flexres_tune.spec.document import Document, Finding, sorted_problems
+from flexres_tune.spec.document.document import Document, Finding, sorted_problems
+from flexres_tune.spec.document.overlay import with_overrides, with_profile
+from flexres_tune.spec.document.yaml_reader import read_yaml
 from flexres_tune.spec.expand import Describe, check_trials, count_trials
 from flexres_tune.spec.messages import findings, suggest_key
-from flexres_tune.spec.overlay import with_overrides, with_profile
-from flexres_tune.spec.references import find_references, read_references
+from flexres_tune.spec.own_code.references import find_references, read_references
+from flexres_tune.spec.own_code.source import Source
 from flexres_tune.spec.rules import check_rules, check_values
 from flexres_tune.spec.sweep import NOT_IN_A_FILE, SweepSpec
-from flexres_tune.spec.user_code import Source
-from flexres_tune.spec.yaml_reader import read_yaml
 
 TRIAL_MAKING_KEYS = {
     "method",

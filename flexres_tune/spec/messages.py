@@ -12,7 +12,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.document import Finding, show
+from flexres_tune.spec.document.document import Finding, show
 from flexres_tune.spec.sweep import (
     EARLY_STOPPING,
     GOALS,

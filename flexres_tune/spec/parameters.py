@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from flexres_tune.errors import ArchitectureError, Problem
 from flexres_tune.spec.architecture import Architecture, preset
-from flexres_tune.spec.document import Finding
-from flexres_tune.spec.own_model import OwnModel, measure_model
-from flexres_tune.spec.user_code import CodeError
+from flexres_tune.spec.document.document import Finding
+from flexres_tune.spec.own_code.model import OwnModel, measure_model
+from flexres_tune.spec.own_code.source import CodeError
 from flexres_tune.text import did_you_mean
 
 EXPANSION = 4  # output channels of a bottleneck block over its C_i (He et al. 2016, Deep Residual Learning)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flexres_tune.spec.document import Finding, show
+from flexres_tune.spec.document.document import Finding, show
 from flexres_tune.spec.levels import list_levels
 from flexres_tune.spec.messages import TRIAL_KEYS, suggest_key
-from flexres_tune.spec.references import Code, find_references, own_fields
+from flexres_tune.spec.own_code.references import Code, find_references, own_fields
 from flexres_tune.spec.sweep import Distribution, SweepSpec
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.spec.trial_values import check_value

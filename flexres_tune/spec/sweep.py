@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, field_validator, model_validator
 
 from flexres_tune.names import name_problem
-from flexres_tune.spec.document import Document, show
+from flexres_tune.spec.document.document import Document, show
+from flexres_tune.spec.own_code.source import Source
 from flexres_tune.spec.trial import Number, ValSplit, name_in, rule_error
-from flexres_tune.spec.user_code import Source
 from flexres_tune.text import join_words
 
 Method = Literal["grid", "random", "tpe"]

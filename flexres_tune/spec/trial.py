@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validat
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.own_model import OwnModel
+from flexres_tune.spec.own_code.model import OwnModel
+from flexres_tune.spec.own_code.source import CodeName, Source
 from flexres_tune.spec.parameters import parse_architecture
-from flexres_tune.spec.user_code import CodeName, Source
 from flexres_tune.text import did_you_mean, join_words
 
 

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from flexres_tune.errors import ArchitectureError
 from flexres_tune.spec.architecture import Architecture, preset
-from flexres_tune.spec.document import Finding, show
+from flexres_tune.spec.document.document import Finding, show
 from flexres_tune.spec.messages import findings
-from flexres_tune.spec.own_model import OwnModel
+from flexres_tune.spec.own_code.model import OwnModel
+from flexres_tune.spec.own_code.source import CodeName, Source
 from flexres_tune.spec.parameters import count_parameters
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.trial import OWN_CODE_FIELDS, TrialConfig
-from flexres_tune.spec.user_code import CodeName, Source
 from flexres_tune.spec.width import width_problem, with_ratio
 from flexres_tune.text import did_you_mean
 

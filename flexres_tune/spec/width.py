@@ -19,11 +19,11 @@ from typing import Any
 
 from flexres_tune.errors import ArchitectureError, FlexResError
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.document import Finding, show
-from flexres_tune.spec.own_model import OwnModel, widest_own
+from flexres_tune.spec.document.document import Finding, show
+from flexres_tune.spec.own_code.model import OwnModel, widest_own
+from flexres_tune.spec.own_code.source import CodeError, CodeName, Source
 from flexres_tune.spec.parameters import EXPANSION, InputShape, count_parameters, parse_architecture
 from flexres_tune.spec.trial import TrialConfig
-from flexres_tune.spec.user_code import CodeError, CodeName, Source
 
 FIT = "fit"  # the only value of `width`
 MAX_CHANNELS = 100_000  # as Architecture allows

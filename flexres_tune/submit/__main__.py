@@ -138,7 +138,7 @@ def _check_sweep(sweep: Path, args: list[str]) -> SweepSpec:
 def _read_name(sweep: Path) -> str:
     """The name in the sweep file. The rest is not checked: the user may have changed it since the run was submitted."""
     from flexres_tune.names import name_problem
-    from flexres_tune.spec.yaml_reader import read_yaml
+    from flexres_tune.spec.document.yaml_reader import read_yaml
 
     name = read_yaml(str(sweep)).data.get("name")
     if problem := name_problem(name):

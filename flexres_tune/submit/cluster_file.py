@@ -16,7 +16,7 @@ from pathlib import Path
 from ruamel.yaml.nodes import Node
 
 from flexres_tune.errors import FlexResError, SpecError
-from flexres_tune.spec.yaml_reader import YamlError, compose, read_text
+from flexres_tune.spec.document.yaml_reader import YamlError, compose, read_text
 from flexres_tune.text import did_you_mean, excerpt
 
 SETTINGS = "flexres_tune"  # the mapping under `provider`

@@ -152,7 +152,7 @@ def measure_precision(config: dict[str, Any], num_threads: int, folder: str, num
     """
     import torch  # not above: the driver imports this module without torch
 
-    from flexres_tune.training.autotune import choose_precision
+    from flexres_tune.training.autotune.choose import choose_precision
     from flexres_tune.training.device import device_name, trial_device
 
     if os.path.isdir(folder):

@@ -1,6 +1,6 @@
 """One training loop that does not know Ray: fit(config, data, execution) yields EpochMetrics."""
 
-from flexres_tune.training.autotune import choose_execution
+from flexres_tune.training.autotune.choose import choose_execution
 from flexres_tune.training.checkpoint import Checkpointer
 from flexres_tune.training.execution import Execution
 from flexres_tune.training.loop import final_predictions, fit

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flexres_tune.datasets import own
-from flexres_tune.spec.own_model import OwnModel, measure_model
+from flexres_tune.spec.own_code.model import OwnModel, measure_model
+from flexres_tune.spec.own_code.source import CodeError, CodeName, describe_error
 from flexres_tune.spec.trial import OWN_CODE_FIELDS
-from flexres_tune.spec.user_code import CodeError, CodeName, describe_error
 
 NUM_CLASSES, IMAGE_SIZE, BATCH = 10, 32, 4
 NUM_STEPS = 100  # of a schedule

@@ -6,7 +6,7 @@ import torch
 
 from flexres_tune.datasets import describe_dataset, load_dataset
 from flexres_tune.errors import FlexResError
-from flexres_tune.spec.user_code import CodeName, read_source
+from flexres_tune.spec.own_code.source import CodeName, read_source
 
 CODE = """
 import numpy as np

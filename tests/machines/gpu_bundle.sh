@@ -4,7 +4,7 @@
 #   tests/machines/gpu_bundle.sh OUT.tar [FOLDER_OF_IMAGES]
 #
 # The code is the working tree, with files that git does not ignore. The packages are those that such a machine lacks
-# (see bench/gpu.py), for Python 3.12 on x86-64 Linux. Without a folder of Parquet files random images are trained on.
+# (see bench/gpu/command.py), for Python 3.12 on x86-64 Linux. Without a folder of Parquet files random images are trained on.
 #
 #   tar xf OUT.tar && cd flexres_tune_gpu/code
 #   PYTHONPATH=../site python3 -m flexres_tune.bench gpu --dataset parquet:../images

@@ -22,7 +22,7 @@ UNEQUAL = [(4, 1), (8, 2)]
 @pytest.fixture(scope="module")
 def cluster():
     """A node with one GPU and a node with two, on one machine that has none."""
-    from flexres_tune.bench.fake_cluster import fake_cluster
+    from flexres_tune.bench.driver.fake_cluster import fake_cluster
 
     with fake_cluster(UNEQUAL) as cluster:
         yield cluster
@@ -66,7 +66,7 @@ SWEEP = make_sweep_yaml(
 
 RUN = """
 import subprocess, sys
-from flexres_tune.bench.fake_cluster import start_fake_cluster
+from flexres_tune.bench.driver.fake_cluster import start_fake_cluster
 with start_fake_cluster([(2, 2)]) as address:
     sys.exit(subprocess.run([sys.executable, "-m", "flexres_tune.run", *sys.argv[1:], "--address", address]).returncode)
 """

@@ -12,7 +12,7 @@ NUM_SLOTS, NUM_TRIALS = 64, 300
 
 
 def test_64_trials_at_once_of_300(tmp_path):
-    from flexres_tune.bench.fake_cluster import fake_cluster
+    from flexres_tune.bench.driver.fake_cluster import fake_cluster
 
     with fake_cluster([(NUM_SLOTS / 4, 0)] * 4) as cluster:  # 64 processes take minutes to start on two cores
         share, notes = run_witnesses(cluster, tmp_path, Resources(cpu=1, gpu=0), NUM_TRIALS, patience_s=600)

@@ -104,9 +104,8 @@ def test_write_that_took_long_to_fail_is_not_retried_at_once():
 def test_rows_are_written_while_the_context_is_open_and_the_lock_is_free():
     written, lock = threading.Event(), threading.RLock()
     backpressure = Backpressure(Disk(full_for=0, on_attempt=written.set), lock, print)
-    with lock:
-        with backpressure:
-            assert not written.wait(0.3), "the journal's lock is held"
+    with lock, backpressure:
+        assert not written.wait(0.3), "the journal's lock is held"
     assert not written.is_set(), "the context ended before the lock was free"
     with Backpressure(Disk(full_for=0, on_attempt=written.set), lock, print):
         assert written.wait(10)

@@ -50,7 +50,7 @@ def test_all_trials_have_one_precision_whatever_the_measured_speeds_are(data, ha
     def time_steps(config, shape, option):  # as noisy as can be: another number at every call
         return 0.0, data.draw(st.one_of(st.floats(1e-6, 10), st.just(math.inf)))
 
-    monkeypatch.setattr("flexres_tune.training.autotune.time_steps", time_steps)
+    monkeypatch.setattr("flexres_tune.training.autotune.choose.time_steps", time_steps)
 
     def use_another_machine():  # no measurement of an earlier one is stored there
         monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path_factory.mktemp("data")))

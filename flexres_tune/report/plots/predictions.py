@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flexres_tune.analysis.predictions import (
+from flexres_tune.errors import ResultsError
+from flexres_tune.predictions.classes import (
     ClassAccuracy,
     class_accuracies,
     confusion_matrix,
     find_configuration,
     read_predictions,
 )
-from flexres_tune.errors import ResultsError
 from flexres_tune.report.data import ReportData
 from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, category_axis, figure
 from flexres_tune.text import escape_html, plural, shorten

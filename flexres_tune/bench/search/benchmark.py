@@ -17,8 +17,8 @@ import numpy as np
 from flexres_tune.analysis.comparisons import compare_with_leader
 from flexres_tune.analysis.statistics import half_width
 from flexres_tune.bench.note import replace_block
-from flexres_tune.bench.search_policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Policy, Run, Setup
-from flexres_tune.bench.search_worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
+from flexres_tune.bench.search.policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Policy, Run, Setup
+from flexres_tune.bench.search.worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
 from flexres_tune.errors import FlexResError
 from flexres_tune.text import did_you_mean
 

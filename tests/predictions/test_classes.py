@@ -6,10 +6,10 @@ from helpers.factories import make_config, make_predictions, make_trial
 from scipy import stats
 from sklearn import metrics
 
-from flexres_tune.analysis.disagreement import coverage_of, difference_interval, disagreement, mcnemar
-from flexres_tune.analysis.ensemble import ensemble_accuracies
-from flexres_tune.analysis.predictions import class_accuracies, confusions, hardest_images, wilson
 from flexres_tune.errors import ResultsError
+from flexres_tune.predictions.classes import class_accuracies, confusions, hardest_images, wilson
+from flexres_tune.predictions.disagreement import coverage_of, difference_interval, disagreement, mcnemar
+from flexres_tune.predictions.ensemble import ensemble_accuracies
 from flexres_tune.query.predictions import interval_words
 from flexres_tune.results import open_results
 from flexres_tune.results.writer import SweepWriter

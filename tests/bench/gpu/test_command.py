@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from flexres_tune.bench.gpu import CheckProcess, Outcome, write_report
+from flexres_tune.bench.gpu.command import CheckProcess, Outcome, write_report
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def serve(dataset, connection):

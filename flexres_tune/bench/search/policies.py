@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from flexres_tune.bench.search_worlds import Draw
+from flexres_tune.bench.search.worlds import Draw
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.adaptive import AdaptiveConfirmation
 from flexres_tune.search.base import WAIT, Assignment, History, Outcome, PastTrial, Search, Step

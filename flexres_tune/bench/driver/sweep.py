@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from flexres_tune.bench.driver.pauses import time_pauses
 from flexres_tune.bench.figures import Bench, Figure, ratios
-from flexres_tune.bench.pauses import time_pauses
 from flexres_tune.cluster.connection import connect
 from flexres_tune.cluster.resources import TrialResources
 from flexres_tune.datasets.sources import describe_dataset
@@ -28,7 +28,7 @@ def bench_sweep(num_trials: int, growth: int, repeats: int) -> Bench:
     Args:
         growth: the last measurement runs this many times as many trials; 1 leaves it out.
     """
-    from flexres_tune.bench.noop import NUM_REPORTS, time_plain
+    from flexres_tune.bench.driver.noop import NUM_REPORTS, time_plain
 
     with connect(None) as _:
         time_ours(NUM_CONCURRENT)  # not measured: the first sweep also starts Ray's helper processes
@@ -62,7 +62,7 @@ class NullDisplay(Display):
 
 def time_ours(num_trials: int) -> float:
     """Seconds that our driver takes for trials that only report, tables included, on the connected cluster."""
-    from flexres_tune.bench.noop import report_only
+    from flexres_tune.bench.driver.noop import report_only
 
     with tempfile.TemporaryDirectory(prefix="flexres_tune_bench_", ignore_cleanup_errors=True) as folder:
         return run_ours(Path(folder), {"seeds": list(range(num_trials))}, NUM_CONCURRENT, NullDisplay(), report_only)
@@ -80,7 +80,7 @@ def run_ours(
     Args:
         trials: the part of a sweep file that says which trials there are.
     """
-    from flexres_tune.bench.noop import NUM_REPORTS
+    from flexres_tune.bench.driver.noop import NUM_REPORTS
     from flexres_tune.raytune.runner import TuneRun, run_trials
 
     spec = SweepSpec.model_validate(

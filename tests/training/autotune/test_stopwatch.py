@@ -6,9 +6,9 @@ import torch
 
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.training.autotune.stopwatch import time_steps
 from flexres_tune.training.execution import Execution
 from flexres_tune.training.graph import CaptureError
-from flexres_tune.training.stopwatch import time_steps
 
 CPU = torch.device("cpu")
 CONFIG = TrialConfig(model="tiny", dataset="digits", batch_size=16)

@@ -47,7 +47,7 @@ def run_checks(dataset: str, report: Path, numbers: Sequence[int] = (), total_s:
     """
     import torch
 
-    from flexres_tune.bench.gpu_checks import CHECKS
+    from flexres_tune.bench.gpu.checks import CHECKS
 
     num_gpus = torch.cuda.device_count()
     machine = describe_machine()
@@ -132,7 +132,7 @@ class CheckProcess:
 
 def serve_checks(dataset: str, connection: Connection) -> None:
     """Main function of the process: answers each number with (whether the check passed, its figure)."""
-    from flexres_tune.bench.gpu_checks import CHECKS
+    from flexres_tune.bench.gpu.checks import CHECKS
 
     checks = {check.number: check for check in CHECKS}
     for number in _requests(connection):

@@ -14,7 +14,7 @@ from multiprocessing.synchronize import Barrier
 from typing import Any
 
 from flexres_tune.errors import FlexResError
-from flexres_tune.run.speeds import OVERHEAD_S, Shape, Speed, SpeedBook, shape_of, store_measured
+from flexres_tune.estimate.speeds import OVERHEAD_S, Shape, Speed, SpeedBook, shape_of, store_measured
 from flexres_tune.spec import PlannedTrial, TrialConfig
 
 MEASURE_S = 3.0  # of steps, after the first ones

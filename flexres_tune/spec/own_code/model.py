@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
-from flexres_tune.spec.document import show_values
-from flexres_tune.spec.user_code import CodeError, CodeName, describe_error, signature_problem
+from flexres_tune.spec.document.document import show_values
+from flexres_tune.spec.own_code.source import CodeError, CodeName, describe_error, signature_problem
 
 if TYPE_CHECKING:
     from torch import nn

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from flexres_tune.bench.driver.sweep import run_ours
 from flexres_tune.bench.figures import Bench, Figure
-from flexres_tune.bench.sweep import run_ours
 from flexres_tune.sweep.journal import Display, TrialState
 
 RAY_PROCESSES = ("raylet", "gcs_server")
@@ -74,8 +74,8 @@ def bench_scale(num_slots: int, num_trials: int, growth: int, epoch_s: float) ->
     Counting begins when `num_slots` further trials have ended: until then processes start, which takes time of the
     machine but not of the driver.
     """
-    from flexres_tune.bench.fake_cluster import fake_cluster
-    from flexres_tune.bench.noop import NUM_REPORTS, sleep_and_report
+    from flexres_tune.bench.driver.fake_cluster import fake_cluster
+    from flexres_tune.bench.driver.noop import NUM_REPORTS, sleep_and_report
 
     total = num_slots + num_trials * growth
     at = (num_slots, num_slots + num_trials, total - num_trials, total)

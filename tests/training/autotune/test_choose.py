@@ -6,9 +6,9 @@ import torch
 from flexres_tune.errors import DeviceError
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training import execution
-from flexres_tune.training.autotune import choose_execution, pick_fastest
+from flexres_tune.training.autotune.choose import choose_execution, pick_fastest
+from flexres_tune.training.autotune.speeds import Speeds
 from flexres_tune.training.execution import Execution, list_options
-from flexres_tune.training.speeds import Speeds
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -87,7 +87,7 @@ def test_known_speeds_are_not_measured_again(bf16):
 
 
 def test_trial_shorter_than_the_measurement_is_not_measured(monkeypatch):
-    monkeypatch.setattr("flexres_tune.training.autotune.time_steps", None)
+    monkeypatch.setattr("flexres_tune.training.autotune.choose.time_steps", None)
     assert choose_execution(config(epochs=2), CPU) == Execution(CPU, "fp32")
 
 
@@ -99,7 +99,7 @@ def test_measured_once_per_machine_and_once_per_process(monkeypatch, tmp_path):
         return 0.0, 2.0 if option.channels_last else 1.0
 
     monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path))
-    monkeypatch.setattr("flexres_tune.training.autotune.time_steps", time_steps)
+    monkeypatch.setattr("flexres_tune.training.autotune.choose.time_steps", time_steps)
     long = config(epochs=1000, precision="fp32", compile="off")
     assert choose_execution(long, CPU).label == "fp32 channels-first"
     assert len(calls) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flexres_tune.errors import SpecError
-from flexres_tune.spec.yaml_reader import parse_yaml
+from flexres_tune.spec.document.yaml_reader import parse_yaml
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexres_tune.errors import Problem, SpecError
-from flexres_tune.spec.document import Document, KeyPath, Place
+from flexres_tune.spec.document.document import Document, KeyPath, Place
 from flexres_tune.text import excerpt
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flexres_tune.analysis.predictions import PredictedTrials, read_predictions
 from flexres_tune.errors import ResultsError
+from flexres_tune.predictions.classes import PredictedTrials, read_predictions
 from flexres_tune.records import column
 from flexres_tune.results.reader import Results
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from flexres_tune.estimate.speeds import Speed, SpeedBook, shape_of
 from flexres_tune.records import Stage, TrialStatus
-from flexres_tune.run.speeds import Speed, SpeedBook, shape_of
 from flexres_tune.search.base import Assignment, History, Outcome, PastTrial, Search
 from flexres_tune.search.budget import Spent, make_budgeted_searches
 from flexres_tune.search.confirmation import make_confirmation

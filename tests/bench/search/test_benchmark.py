@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flexres_tune.bench.search import MARKERS, SearchBench, bench_search, judge, policies_of, to_markdown
-from flexres_tune.bench.search_policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Run, Setup
-from flexres_tune.bench.search_worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
+from flexres_tune.bench.search.benchmark import MARKERS, SearchBench, bench_search, judge, policies_of, to_markdown
+from flexres_tune.bench.search.policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Run, Setup
+from flexres_tune.bench.search.worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
 from flexres_tune.errors import FlexResError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def run_policy(policy, world, seed=0):

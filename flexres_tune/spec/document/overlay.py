@@ -12,8 +12,8 @@ from typing import Any
 
 from flexres_tune.errors import Problem, SpecError
 from flexres_tune.spec.architecture import Architecture
-from flexres_tune.spec.document import Document, KeyPath, Place, show
-from flexres_tune.spec.yaml_reader import parse_yaml
+from flexres_tune.spec.document.document import Document, KeyPath, Place, show
+from flexres_tune.spec.document.yaml_reader import parse_yaml
 from flexres_tune.text import did_you_mean, excerpt
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flexres_tune.spec.document import Finding, KeyPath
+from flexres_tune.spec.document.document import Finding, KeyPath
+from flexres_tune.spec.own_code.source import CodeError, CodeName, Source, is_reference, read_source, signature_problem
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.trial import (
     AUGMENTATION_NAMES,
@@ -16,7 +17,6 @@ from flexres_tune.spec.trial import (
     SCHEDULE_NAMES,
     TrialConfig,
 )
-from flexres_tune.spec.user_code import CodeError, CodeName, Source, is_reference, read_source, signature_problem
 from flexres_tune.text import did_you_mean
 
 Code = Mapping[str, Source]  # source of each reference, as written

@@ -37,6 +37,7 @@ from flexres_tune.optim import OPTIMIZERS, can_capture
 from flexres_tune.spec import TrialConfig
 from flexres_tune.sweep.worker import TRIAL_HOOK, TrialJob, run_job
 from flexres_tune.training import Checkpointer, Execution, choose_execution, fit
+from flexres_tune.training.autotune.stopwatch import Stepper
 from flexres_tune.training.checkpoint import load_checkpoint
 from flexres_tune.training.device import device_name, is_out_of_memory, limit_memory, pick_device, release_memory
 from flexres_tune.training.execution import list_options
@@ -45,7 +46,6 @@ from flexres_tune.training.mps import CONTROL, mps_folder, use_mps
 from flexres_tune.training.preprocessing import Preprocessing
 from flexres_tune.training.state import TrainState
 from flexres_tune.training.step import TrainingSteps
-from flexres_tune.training.stopwatch import Stepper
 
 Answer = tuple[bool, str]
 CPU = torch.device("cpu")
@@ -252,7 +252,7 @@ def memory_that_is_used_up_ends_one_trial_only(dataset: str) -> Answer:
 
 
 def broken_device_ends_the_process(dataset: str) -> Answer:
-    code = "from flexres_tune.bench import gpu_checks; gpu_checks.train_on_a_device_that_breaks()"
+    code = "from flexres_tune.bench.gpu import checks; checks.train_on_a_device_that_breaks()"
     environment = {**os.environ, TRIAL_HOOK: f"{__name__}:break_the_device"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
     last = (done.stderr.strip() or "-").splitlines()[-1]
@@ -373,7 +373,7 @@ def four_processes_share_a_gpu(dataset: str) -> Answer:
 
 def _train_together(number: int, mps: bool) -> tuple[float, float]:
     """(images/s of processes that train at the same time, the share of the memory that they have taken)."""
-    code = f"from flexres_tune.bench import gpu_checks; gpu_checks.train_when_told({mps})"
+    code = f"from flexres_tune.bench.gpu import checks; checks.train_when_told({mps})"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(number)]
     try:
@@ -409,7 +409,7 @@ def train_when_told(mps: bool) -> None:
 
 
 def training_needs_neither_ray_nor_pyarrow(dataset: str) -> Answer:
-    code = "from flexres_tune.bench.gpu_checks import train_and_compare; print(train_and_compare())"
+    code = "from flexres_tune.bench.gpu.checks import train_and_compare; print(train_and_compare())"
     with tempfile.TemporaryDirectory() as folder:
         for name in ("ray", "pyarrow"):
             (Path(folder) / f"{name}.py").write_text(f"raise ImportError('{name} is blocked')\n")

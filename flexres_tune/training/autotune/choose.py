@@ -17,9 +17,9 @@ from flexres_tune.datasets import describe_dataset
 from flexres_tune.records import PrecisionUsed
 from flexres_tune.spec.parameters import count_flops
 from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.training.autotune.speeds import Speeds, stored_speeds
+from flexres_tune.training.autotune.stopwatch import time_steps
 from flexres_tune.training.execution import Execution, has_compiler, list_options
-from flexres_tune.training.speeds import Speeds, stored_speeds
-from flexres_tune.training.stopwatch import time_steps
 
 # of a whole trial: about 10 s on two cores or on an H200, which is what measuring costs there at most
 MIN_MEASURED_FLOPS = {"cpu": 1e12, "cuda": 1e15}

@@ -6,10 +6,16 @@ import pytest
 from helpers.factories import make_config, make_sweep, make_trial
 
 from flexres_tune.datasets.sources import describe_dataset
+from flexres_tune.estimate.estimate import (
+    Simulation,
+    describe_estimate,
+    describe_left_out,
+    estimate,
+    trials_to_estimate,
+)
+from flexres_tune.estimate.speeds import Speed, SpeedBook, read_speeds, shape_of, store_measured
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
-from flexres_tune.run.estimate import Simulation, describe_estimate, describe_left_out, estimate, trials_to_estimate
-from flexres_tune.run.speeds import Speed, SpeedBook, read_speeds, shape_of, store_measured
 from flexres_tune.spec import Budget, expand_trials
 
 LRS = {"lr": {"values": [0.01 * k for k in range(1, 19)]}}
@@ -97,7 +103,7 @@ def test_optimizer_and_seed_do_not_change_the_shape_but_the_model_does():
 @pytest.mark.slow
 def test_measured_speed_is_remembered_for_later_dry_runs(tmp_path, monkeypatch):
     """Two processes at once, as two trials would run."""
-    from flexres_tune.run.measure import measure_speeds
+    from flexres_tune.estimate.measure import measure_speeds
 
     monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path))
     spec = make_sweep(parameters={"lr": {"values": [0.1, 0.2]}})

@@ -1,0 +1,1 @@
+"""bench sweep and bench scale: what the driver of a sweep costs."""

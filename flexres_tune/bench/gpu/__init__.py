@@ -1,0 +1,1 @@
+"""bench gpu: shows that training works on this machine's GPU, without Ray."""

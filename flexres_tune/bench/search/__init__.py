@@ -1,0 +1,1 @@
+"""bench search: how often each search policy answers right, on learning curves whose truth is known."""

@@ -1,0 +1,1 @@
+"""Picks how a trial uses its device by measuring a few training steps."""
