@@ -15,6 +15,7 @@ from flexres_tune.text import escape_html, plural
 
 _HIDDEN = {"sweep", "dataset", "config_id", "behind_leader_low", "behind_leader_high", "compared_by"}
 _HIDDEN |= {f"num_{status}" for status in OUTCOMES}
+_HIDDEN_IF_CONSTANT = ("epochs", "num_parameters", "precision_used")
 _MOST_ROWS = 400
 _NUM_SHOWN = 15  # rows that are visible until the reader clicks "Show all"
 
@@ -47,8 +48,7 @@ def leaderboard_html(data: ReportData) -> str:
     hidden |= {name for name in board.column_names if board[name].null_count == board.num_rows}
     for name, usual in (("outcome", "completed"), ("stage", "screen")):
         hidden |= {name} if set(board[name].to_pylist()) <= {usual} else set()
-    constant = {name for name in board.column_names if len(board[name].unique()) == 1}
-    hidden |= constant & {"epochs", "num_parameters", "precision_used"}
+    hidden |= {name for name in _HIDDEN_IF_CONSTANT if len(board[name].unique()) == 1}
     names = [name for name in board.column_names if name not in hidden or name == "rank"]
     # The metric and the comparison with the leader come first, and details are to the right.
     first = (f"{best}_mean", f"{best}_sd", "num_seeds", "separable_from_leader", "behind_leader")

@@ -34,6 +34,25 @@ def test_report_is_written_for_every_sweep(folder):
     assert (folder / "two" / "report.html").read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"augmentation": ["crop", "trivialaugment"]},
+        {"model": {"blocks": [1, 1], "channels": [8, 16], "kernel_size": [3, 5], "pool_size": 1}},
+        {"val_split": "by_seed", "num_train_images": 500, "warmup_epochs": 1.0, "normalize": False, "compile": "on"},
+    ],
+    ids=" ".join,
+)
+def test_report_shows_a_sweep_over_fields_that_are_not_numbers(values, tmp_path):
+    with SweepWriter(SweepPaths(tmp_path, "one")) as writer:
+        for varied in ({}, values):
+            for seed in (0, 1):
+                config = TrialConfig.model_validate({"model": "tiny", "dataset": "digits", "seed": seed, **varied})
+                writer.add_trial(make_trial(config), config)
+    assert report("--results", tmp_path).exit_code == 0
+    assert "<table" in (tmp_path / "one" / "report.html").read_text()
+
+
 def test_path_of_the_index_is_printed(folder):
     assert report("--results", folder, "--index").output.strip() == f"{folder}/index.html"
 
