@@ -54,10 +54,10 @@ class LevelRow:
     config_id: str | None = column("its id")
     stage: str | None = column("confirm if its confirm trials are counted, else screen")
     num_seeds: int = column("its seeds that count", "seeds")
-    best_mean: float | None = column("its mean", "metric")
-    best_sd: float | None = column("its standard deviation", "metric")
-    best_low: float | None = column("lower end of the mean's 95 % interval", "metric")
-    best_high: float | None = column("upper end of the mean's 95 % interval", "metric")
+    metric_mean: float | None = column("its mean", "metric")
+    metric_sd: float | None = column("its standard deviation", "metric")
+    metric_low: float | None = column("lower end of the mean's 95 % interval", "metric")
+    metric_high: float | None = column("upper end of the mean's 95 % interval", "metric")
     separable_from_leader: str | None = column("as on the leaderboard; null if it is not compared")
     behind_leader: float | None = column("by how much the leader's mean is better", "metric difference")
     behind_leader_low: float | None = column("lower end of its 95 % interval", "metric difference")
@@ -172,9 +172,18 @@ def _planned_levels(spec: Mapping[str, Any], compare: Sequence[str]) -> list[dic
 
 
 def _level_row(board: Board, level: Mapping[str, Any], group: Sequence[BoardRow]) -> LevelRow:
-    best = next((row for row in group if row.num_completed and row.best_mean is not None), None)
+    best = next((row for row in group if row.num_completed and row.metric_mean is not None), None)
     others = {} if best is None else {name: v for name, v in best.parameters.items() if name not in level}
-    same = ("config_id", "stage", "best_mean", "best_sd", "best_low", "best_high", "separable_from_leader", "p_value")
+    same = (
+        "config_id",
+        "stage",
+        "metric_mean",
+        "metric_sd",
+        "metric_low",
+        "metric_high",
+        "separable_from_leader",
+        "p_value",
+    )
     same += ("behind_leader", "behind_leader_low", "behind_leader_high")
     seconds = [row.device_seconds for row in group if row.device_seconds is not None]
     return LevelRow(
@@ -226,7 +235,7 @@ def _comparison(board: Board, compared: Sequence[LevelRow]) -> str:
     """A sentence about levels that were measured alike, best first."""
     leader, *others = compared
     metric = board.metric
-    mean = f"{leader.name} has {metric.text(leader.best_mean, leader.best_sd)} {metric.words}"
+    mean = f"{leader.name} has {metric.text(leader.metric_mean, leader.metric_sd)} {metric.words}"
     one_seed = [row.name for row in compared if row.num_seeds < 2]
     if one_seed:
         of_whom = "" if len(one_seed) == len(compared) else f" of {join_words(one_seed, 'and')}"
@@ -287,7 +296,7 @@ def _at_least(board: Board, least: float) -> str:
 def answer_cells(answer: Answer) -> tuple[list[str], list[list[str]]]:
     """(names of the columns, texts of each row); columns that are empty in all rows are left out."""
     metric = answer.board.metric
-    names = [*answer.compare, "best_configuration", f"best_{metric.name}", "interval_95_%", "num_seeds"]
+    names = [*answer.compare, "best_configuration", metric.column, "interval_95_%", "num_seeds"]
     names += ["behind_leader", "interval_of_that", "p_adjusted", "separable", "num_configs", "device_time", "problem"]
     rows = []
     for row in answer.rows:
@@ -296,8 +305,8 @@ def answer_cells(answer: Answer) -> tuple[list[str], list[list[str]]]:
             [
                 *(format_value(row.parameters[name]) for name in answer.compare),
                 row.best_configuration or NOTHING,
-                NOTHING if row.best_mean is None else metric.text(row.best_mean, row.best_sd),
-                metric.interval(row.best_low, row.best_high) or NOTHING,
+                NOTHING if row.metric_mean is None else metric.text(row.metric_mean, row.metric_sd),
+                metric.interval(row.metric_low, row.metric_high) or NOTHING,
                 NOTHING if row.row is None else row.seeds,
                 metric.gap(row.behind_leader) if apart else NOTHING,
                 (apart and metric.gap_interval(row.behind_leader_low, row.behind_leader_high)) or NOTHING,

@@ -26,8 +26,10 @@ class BestAtBudget:
     budget: float = column("epochs, or device-seconds, per trial")
     config_id: str = column("the best configuration")
     parameters: Mapping[str, Any]
-    best_mean: float | None = column("mean over seeds of the best epoch within the budget", "metric")
-    best_sd: float | None = column("its standard deviation", "metric")
+    metric_mean: float | None = column(
+        "mean over seeds of the best or last epoch within the budget, as the sweep file says", "metric"
+    )
+    metric_sd: float | None = column("its standard deviation", "metric")
     num_seeds: int = column("trials that the mean is over", "seeds")
     num_configs: int = column("configurations that were compared", "configurations")
 
@@ -43,16 +45,16 @@ class FrontPoint:
     parameters: Mapping[str, Any]
     num_parameters: int = column("trainable parameters of the model", "parameters")
     device_seconds_per_trial: float | None = column("training time of a trial, mean", "s")
-    best_mean: float | None = column("mean over seeds", "metric")
-    best_sd: float | None = column("its standard deviation", "metric")
+    metric_mean: float | None = column("mean over seeds", "metric")
+    metric_sd: float | None = column("its standard deviation", "metric")
     num_seeds: int = column("seeds that count", "seeds")
 
 
 def equal_cost(results: Results, sweep: str, boards: Sequence[Board] | None = None) -> list[BestAtBudget]:
     """The best configuration per budget, of epochs and of device-seconds per trial.
 
-    Only configurations all of whose trials ran to the end are compared, each by the best epoch that fits into the
-    budget. The first budget is the smallest that one epoch of each fits into; each budget is twice the one before. A
+    Only configurations all of whose trials ran to the end are compared, each by the best or the last epoch that fits
+    into the budget, as `metric.at` says. The first budget is the smallest that one epoch of each fits into; each budget is twice the one before. A
     learning-rate schedule spans a trial's own length, so a long trial that is cut here is not what a short one would
     have been.
 
@@ -61,7 +63,9 @@ def equal_cost(results: Results, sweep: str, boards: Sequence[Board] | None = No
     """
     boards = boards or leaderboards(results, sweep)
     ranked = {row.config_id: row for board in boards for row in board.ranked}
-    sign = "" if boards[0].metric.is_maximized else "-"
+    metric = boards[0].metric
+    sign = "" if metric.is_maximized else "-"
+    reached = "arg_max(score, cost)" if metric.at == "last" else "max(score)"
     best = run_sql(
         f"""
         WITH extremes AS (
@@ -74,20 +78,20 @@ def equal_cost(results: Results, sweep: str, boards: Sequence[Board] | None = No
             SELECT dataset, budget_of, CASE budget_of WHEN 'epochs' THEN floor(amount) ELSE amount END AS budget
             FROM halvings
         ), reached AS (
-            SELECT dataset, budget_of, budget, config_id, num_trials, trial_id, max(score) AS score
+            SELECT dataset, budget_of, budget, config_id, num_trials, trial_id, {reached} AS score
             FROM budgets JOIN spent USING (dataset, budget_of) WHERE cost <= budget + 1e-9 GROUP BY ALL
         ), means AS (
-            SELECT dataset, budget_of, budget, config_id, {sign}avg(score) AS best_mean,
-                stddev_samp(score) AS best_sd, count(score) AS num_seeds
+            SELECT dataset, budget_of, budget, config_id, {sign}avg(score) AS metric_mean,
+                stddev_samp(score) AS metric_sd, count(score) AS num_seeds
             FROM reached GROUP BY ALL HAVING count(*) = any_value(num_trials)
         )
         SELECT *, count(*) OVER (PARTITION BY dataset, budget_of, budget) AS num_configs FROM means
         QUALIFY row_number() OVER (
-            PARTITION BY dataset, budget_of, budget ORDER BY {sign}best_mean DESC NULLS LAST, config_id
+            PARTITION BY dataset, budget_of, budget ORDER BY {sign}metric_mean DESC NULLS LAST, config_id
         ) = 1
         ORDER BY dataset, budget_of DESC, budget
         """,
-        {"spent": _spent(results, sweep, ranked, boards[0].metric)},
+        {"spent": _spent(results, sweep, ranked, metric)},
     )
     return [
         BestAtBudget(sweep=sweep, parameters=ranked[row["config_id"]].parameters, **row) for row in best.to_pylist()
@@ -142,7 +146,7 @@ def pareto(results: Results, sweep: str, boards: Sequence[Board] | None = None) 
                 for row in board.ranked
             ]
             costs = [getattr(point, against) for point in points]
-            means = [point.best_mean for point in points]
+            means = [point.metric_mean for point in points]
             front = pareto_front(costs, [None if mean is None else board.metric.score(mean) for mean in means])
             found += [points[index] for index in front]
     return found

@@ -116,7 +116,8 @@ def _result(what: str, unit: str, a: Mapping[int, float], b: Mapping[int, float]
 
 def _diff_sweeps(results: Results, a: str, b: str) -> list[Difference]:
     first, second = (
-        _flatten(plan.spec) if (plan := read_plan(SweepPaths(results.root, name))) else {} for name in (a, b)
+        {"metric.at": "best", **_flatten(plan.spec)} if (plan := read_plan(SweepPaths(results.root, name))) else {}
+        for name in (a, b)
     )
     keys = [key for key in dict.fromkeys([*first, *second]) if key != "name"]
     settings = [_setting(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
@@ -141,7 +142,7 @@ def _totals(a: Sequence[Board], b: Sequence[Board]) -> list[Difference]:
 
 
 def _best(boards: Sequence[Board]) -> float | None:
-    means = [row.best_mean for board in boards for row in board.ranked if row.best_mean is not None]
+    means = [row.metric_mean for board in boards for row in board.ranked if row.metric_mean is not None]
     return boards[0].metric.best(means) if means else None
 
 

@@ -35,10 +35,10 @@ class Effect:
     num_incomplete: int = column("configurations of which only some seeds ran to the end", "configurations")
     num_stopped: int = column("trials of this value that the scheduler stopped", "trials")
     num_failed: int = column("trials of this value that diverged, ran out of memory or failed", "trials")
-    best_mean: float | None = column("mean over num_configs of their means", "metric")
-    best_sd: float | None = column("standard deviation over what interval_over says", "metric")
-    best_low: float | None = column("lower end of the mean's 95 % interval", "metric")
-    best_high: float | None = column("upper end of the mean's 95 % interval", "metric")
+    metric_mean: float | None = column("mean over num_configs of their means", "metric")
+    metric_sd: float | None = column("standard deviation over what interval_over says", "metric")
+    metric_low: float | None = column("lower end of the mean's 95 % interval", "metric")
+    metric_high: float | None = column("upper end of the mean's 95 % interval", "metric")
     extreme: float | None = column("mean of the best configuration", "metric")
     interval_over: str | None = column("configurations | seeds; null if there is no interval")
     precision_used: str | None = column("precision of num_trials; several if they differ")
@@ -79,9 +79,9 @@ def parameter_effects(results: Results, sweep: str, parameter: str, by: str | No
 
 
 def _effect(group: Sequence[BoardRow], metric: RankingMetric, parameters: Mapping[str, Any]) -> Effect:
-    ranked = [row for row in group if row.rank is not None and row.best_mean is not None]
-    means = [row.best_mean for row in ranked]
-    interval: dict[str, float | None] = dict.fromkeys(("best_mean", "best_sd", "best_low", "best_high"))
+    ranked = [row for row in group if row.rank is not None and row.metric_mean is not None]
+    means = [row.metric_mean for row in ranked]
+    interval: dict[str, float | None] = dict.fromkeys(("metric_mean", "metric_sd", "metric_low", "metric_high"))
     over = None
     if len(ranked) == 1:
         interval = {name: getattr(ranked[0], name) for name in interval}
@@ -89,7 +89,7 @@ def _effect(group: Sequence[BoardRow], metric: RankingMetric, parameters: Mappin
     elif ranked:
         mean, sd = statistics.fmean(means), statistics.stdev(means)
         low, high = metric.clip(mean, float(half_width(sd, len(means))))
-        interval = {"best_mean": mean, "best_sd": sd, "best_low": low, "best_high": high}
+        interval = {"metric_mean": mean, "metric_sd": sd, "metric_low": low, "metric_high": high}
         over = "configurations"
     return Effect(
         sweep=group[0].sweep,
@@ -129,7 +129,7 @@ def paired_effect(rows: Sequence[tuple[Any, BoardRow]], parameter: str, metric: 
     for value, row in rows:
         others = {name: other for name, other in row.parameters.items() if name != parameter}
         key = json.dumps([row.stage, others], sort_keys=True, default=str)
-        shared.setdefault(key, {})[json.dumps(value, default=str)] = (value, metric.score(row.best_mean))
+        shared.setdefault(key, {})[json.dumps(value, default=str)] = (value, metric.score(row.metric_mean))
     gaps: dict[tuple[str, str], list[float]] = {}
     values = {key: value for group in shared.values() for key, (value, _) in group.items()}
     for group in shared.values():

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from flexres_tune.analysis.leaderboard import by_dataset, distinguishing_columns
+from flexres_tune.analysis.metric import metric_of
 from flexres_tune.analysis.statistics import LEVEL
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import Stage, TrialStatus, column
@@ -33,7 +34,9 @@ class TuningEffort:
     parameters: Mapping[str, Any]
     dataset: str = column("data set")
     num_tried: int = column("n: configurations of which the best is taken", "configurations")
-    expected_best: float = column("best_val_accuracy of the best of n, mean over all choices of n", "fraction")
+    expected_best: float = column(
+        "validation accuracy of the best of n, at the epoch of metric.at, mean over all choices of n", "fraction"
+    )
     expected_best_low: float = column("95 % band, for all n at once", "fraction")
     expected_best_high: float = column("95 % band, for all n at once", "fraction")
     num_configs: int = column("configurations of the screening with this value", "configurations")
@@ -57,6 +60,7 @@ def tuning_effort(results: Results, sweep: str, parameter: str) -> list[TuningEf
             f"{sweep}: {parameter[:50]!r} does not vary{did_you_mean(parameter, varied)}; "
             f"what varies: {', '.join(varied) or 'nothing'}"
         )
+    accuracy = f"{metric_of(results, sweep).at}_val_accuracy"
     rows: list[TuningEffort] = []
     for table in by_dataset(trials):
         ended = [row for row in table.to_pylist() if row["stage"] == Stage.SCREEN and row["status"] in _ENDED]
@@ -64,18 +68,18 @@ def tuning_effort(results: Results, sweep: str, parameter: str) -> list[TuningEf
         for row in ended:
             groups.setdefault(str(row[parameter]), []).append(row)
         for group in groups.values():
-            rows += _of_value(group, parameter)
+            rows += _of_value(group, parameter, accuracy)
     if not rows:
         raise ResultsError(f"{sweep}: no trial of the screening has ended yet")
     return rows
 
 
-def _of_value(group: Sequence[dict], parameter: str) -> list[TuningEffort]:
+def _of_value(group: Sequence[dict], parameter: str, accuracy: str) -> list[TuningEffort]:
     by_config: dict[str, list[dict]] = {}
     for row in group:
         by_config.setdefault(row["config_id"], []).append(row)
     statuses = [{row["status"] for row in rows} for rows in by_config.values()]
-    values = [np.mean([_value(row) for row in rows]) for rows in by_config.values()]
+    values = [np.mean([_value(row, accuracy) for row in rows]) for rows in by_config.values()]
     sizes = [n for n in (2**k for k in range(20)) if n < len(values)] + [len(values)]
     return [
         TuningEffort(
@@ -93,10 +97,10 @@ def _of_value(group: Sequence[dict], parameter: str) -> list[TuningEffort]:
     ]
 
 
-def _value(row: Mapping[str, Any]) -> float:
-    """A trial's best validation accuracy; 0 if it failed."""
+def _value(row: Mapping[str, Any], accuracy: str) -> float:
+    """A trial's validation accuracy in the column `accuracy`; 0 if it failed."""
     is_ok = row["status"] in (TrialStatus.COMPLETED, TrialStatus.STOPPED)
-    value = row["best_val_accuracy"]
+    value = row[accuracy]
     return value if is_ok and value is not None and np.isfinite(value) else 0.0
 
 

@@ -1,8 +1,8 @@
-"""Leaderboard: one row per configuration, ranked by the mean over seeds of the best value of the sweep's metric.
+"""Leaderboard: one row per configuration, ranked by the mean over seeds of the sweep's metric.
 
-Only configurations whose trials all ran to the end have a rank. The best value of any epoch is an extreme and so a
-little optimistic, to the same degree for every configuration; last_val_accuracy is shown next to it. The test set is
-shown and never used to rank.
+Only configurations whose trials all ran to the end have a rank. `metric.at` of the sweep file says which epoch counts.
+The best value of any epoch is an extreme and so a little optimistic, more so for trials with more epochs; the accuracy of
+the last epoch is shown next to it. The test set is shown and never used to rank.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class BoardRow:
     outcome: str = column("status of its worst trial")
     stage: str = column("confirm if its confirm trials are counted, else screen")
     num_seeds: int = column("seeds that count", "seeds")
-    best_mean: float | None = column("best value of the metric in any epoch, mean", "metric")
-    best_sd: float | None = column("its standard deviation", "metric")
+    metric_mean: float | None = column("the metric at its best or last epoch, as the sweep file says, mean", "metric")
+    metric_sd: float | None = column("its standard deviation", "metric")
     last_val_accuracy_mean: float | None = column("validation accuracy of the last epoch, mean", "fraction")
     last_val_accuracy_sd: float | None = column("its standard deviation", "fraction")
     best_epoch: float | None = column("epoch of the best value, median", "epochs")
@@ -84,8 +84,8 @@ class BoardRow:
     num_diverged: int = column("trials whose loss was not finite", "trials")
     num_out_of_memory: int = column("trials that ran out of memory", "trials")
     num_failed: int = column("trials that raised an exception", "trials")
-    best_low: float | None = column("lower end of the mean's 95 % interval", "metric", default=None)
-    best_high: float | None = column("upper end of the mean's 95 % interval", "metric", default=None)
+    metric_low: float | None = column("lower end of the mean's 95 % interval", "metric", default=None)
+    metric_high: float | None = column("upper end of the mean's 95 % interval", "metric", default=None)
     separable_from_leader: str | None = column(
         f"leader | yes (p below 5 %) | no | N {TOO_FEW_SEEDS} (N is 2, or the seeds do not vary) | {ONE_SEED}; "
         "null if not compared: it did not run to the end, or was only screened while the leader was confirmed",
@@ -149,19 +149,21 @@ def leaderboards(results: Results, sweep: str | None = None, limit: int | None =
 
 
 def trials_with_metric(results: Results, sweep: str, metric: RankingMetric) -> pa.Table:
-    """The columns of `trials`, with best_epoch of the metric, and `metric`: its best value, null unless finite."""
+    """The columns of `trials`, with best_epoch of the metric, and `metric`: its value at metric.at, null unless finite."""
     trials = results.trials(sweep)
     # a column of another version could be wrong
     trials = trials.select([*table_schema("trials").names, *filter(is_own_column, trials.column_names)])
     if metric.name == "val_accuracy":
-        values = trials["best_val_accuracy"].combine_chunks()
+        values = trials[f"{metric.at}_val_accuracy"].combine_chunks()
         return trials.append_column(
             "metric", pc.if_else(pc.is_finite(values), values, pa.nulls(len(values), values.type))
         )
     best, at = ("max", "arg_max") if metric.is_maximized else ("min", "arg_min")
+    last = f"CASE WHEN isfinite(arg_max({metric.name}, epoch)) THEN arg_max({metric.name}, epoch) END"
+    value = last if metric.at == "last" else f"{best}({metric.name}) FILTER (isfinite({metric.name}))"
     query = f"""
-        SELECT trial_id, {best}({metric.name}) AS value, {at}(epoch, {metric.name}) AS epoch
-        FROM epochs WHERE isfinite({metric.name}) GROUP BY trial_id
+        SELECT trial_id, {value} AS value, {at}(epoch, {metric.name}) FILTER (isfinite({metric.name})) AS epoch
+        FROM epochs GROUP BY trial_id
     """
     found = run_sql(query, {"epochs": results.epochs(sweep)})
     rows = pc.index_in(trials["trial_id"], value_set=found["trial_id"].combine_chunks())
@@ -275,7 +277,7 @@ def _board_query(parameters: Sequence[str]) -> str:
     means = ", ".join(
         f"avg({value}) FILTER ({rows}) AS {name}_mean, stddev_samp({value}) FILTER ({rows}) AS {name}_sd"
         for name, value, rows in (
-            ("best", "metric", "counts"),
+            ("metric", "metric", "counts"),
             ("last_val_accuracy", "last_val_accuracy", "counts"),
             ("test_accuracy", "test_accuracy", "counts AND severity = 1"),
         )
@@ -318,7 +320,7 @@ def _board_query(parameters: Sequence[str]) -> str:
         ), placed AS (
             SELECT *, row_number() OVER (
                 PARTITION BY board
-                ORDER BY worst, stage = '{Stage.CONFIRM}' DESC, sign * coalesce(mean_of_all, best_mean) DESC NULLS LAST,
+                ORDER BY worst, stage = '{Stage.CONFIRM}' DESC, sign * coalesce(mean_of_all, metric_mean) DESC NULLS LAST,
                     num_parameters, config_id
             ) AS place FROM board
         )
@@ -332,13 +334,13 @@ def _board_query(parameters: Sequence[str]) -> str:
 def _statistics(
     rows: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[int, float]], metric: RankingMetric
 ) -> list[dict[str, Any]]:
-    """Per row, the fields from best_low to compared_by that have a value; `scores` are higher if they are better."""
+    """Per row, the fields from metric_low to compared_by that have a value; `scores` are higher if they are better."""
     found: list[dict[str, Any]] = [{} for _ in rows]
     several = [index for index, values in enumerate(scores) if len(values) > 1]
     if several:  # otherwise SciPy need not be imported
-        halves = half_width([rows[i]["best_sd"] for i in several], [len(scores[i]) for i in several])
+        halves = half_width([rows[i]["metric_sd"] for i in several], [len(scores[i]) for i in several])
         for index, half in zip(several, halves.tolist(), strict=True):
-            found[index]["best_low"], found[index]["best_high"] = metric.clip(rows[index]["best_mean"], half)
+            found[index]["metric_low"], found[index]["metric_high"] = metric.clip(rows[index]["metric_mean"], half)
     if not rows or rows[0]["rank"] is None or not scores[0]:
         return found
     found[0] |= {"separable_from_leader": "leader", "behind_leader": 0.0}

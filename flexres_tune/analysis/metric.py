@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from flexres_tune.display.format import significant_decimals
 from flexres_tune.results.paths import SweepPaths
@@ -24,6 +25,7 @@ class RankingMetric:
     factor: float = 1.0  # sentences and plots show the value times this
     suffix: str = ""  # of a shown value
     difference: str  # unit of the difference of two shown values
+    at: Literal["best", "last"] = "best"  # epoch whose value ranks a trial
 
     def score(self, value: float) -> float:
         """The value with the sign that makes higher better; its own inverse."""
@@ -62,6 +64,16 @@ class RankingMetric:
         return None if low is None or high is None else f"{self.gap(low)} to {self.gap(high)}"
 
     @property
+    def column(self) -> str:
+        """Its name in tables: best_val_accuracy, or last_val_accuracy."""
+        return f"{self.at}_{self.name}"
+
+    @property
+    def epoch_words(self) -> str:
+        """The epoch that ranks a trial, as words after the metric's."""
+        return "after the last epoch" if self.at == "last" else "in the best epoch"
+
+    @property
     def axis_title(self) -> str:
         return f"{self.words} ({self.suffix.strip() or self.unit})"
 
@@ -96,8 +108,8 @@ METRICS = {
 
 
 def metric_of(results: Results, sweep: str) -> RankingMetric:
-    """The metric in the sweep's plan.json; val_accuracy if there is no plan, or if it is damaged."""
+    """The metric in the sweep's plan.json; the best val_accuracy if there is no plan, or if it is damaged."""
     plan = plan_or_none(SweepPaths(results.root, sweep))
     named = plan.spec.get("metric") if plan else None
-    name = named.get("name") if isinstance(named, dict) else None
-    return METRICS.get(str(name), METRICS["val_accuracy"])
+    name, at = (named.get("name"), named.get("at")) if isinstance(named, dict) else (None, None)
+    return replace(METRICS.get(str(name), METRICS["val_accuracy"]), at="last" if at == "last" else "best")

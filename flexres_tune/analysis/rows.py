@@ -26,10 +26,14 @@ def to_table(
     """One row per item, each a `row_type`; a parameter takes the place of a field of the same name.
 
     Null stands for a parameter that a row does not have, and for a number that is not finite. Columns of the unit
-    `metric` are named for the metric, and have its unit: best_mean becomes best_val_accuracy_mean.
+    `metric` are named for the metric, and have its unit: metric_mean becomes best_val_accuracy_mean. A field that has such
+    a name already is the same number, and is left out.
     """
     own = {n: own_column([row.parameters.get(n) for row in rows]).type for n in parameters if is_own_column(n)}
     schema = _row_schema(row_type, parameters, own)
+    if metric is not None:
+        taken = {_of_metric(field, metric).name for field in schema if unit_of(field) == "metric"}
+        schema = pa.schema([field for field in schema if unit_of(field) == "metric" or field.name not in taken])
     named = schema if metric is None else pa.schema([_of_metric(field, metric) for field in schema])
     if not rows:
         return named.empty_table()
@@ -49,8 +53,8 @@ def to_table(
 def _of_metric(field: pa.Field, metric: RankingMetric) -> pa.Field:
     unit = unit_of(field)
     if unit == "metric":
-        word, _, end = field.name.partition("_")  # best_mean, or extreme: the mean of the best configuration
-        field = field.with_name(f"{word}_{metric.name}_{end}" if end else f"{metric.extreme}_{metric.name}")
+        _, _, end = field.name.partition("_")  # metric_mean, or extreme: the mean of the best configuration
+        field = field.with_name(f"{metric.column}_{end}" if end else f"{metric.extreme}_{metric.name}")
     return field.with_metadata((field.metadata or {}) | {b"unit": unit.replace("metric", metric.unit).encode()})
 
 

@@ -114,7 +114,7 @@ def _reason_without_ranks(rows: Sequence[BoardRow]) -> str:
 
 
 def _measured(row: BoardRow, metric: RankingMetric) -> str:
-    mean, sd = row.best_mean, row.best_sd
+    mean, sd = row.metric_mean, row.metric_sd
     if mean is None:
         return f"no finite {metric.words}"
     precision = f" in {row.precision_used}" if row.precision_used else ""

@@ -179,9 +179,10 @@ class Simulation:
             else:
                 heapq.heappush(running, (now + epoch_s, next(order), epoch + 1, step))
                 continue
-            past[config.trial_id] = _past(step.trial, status, scores)
+            ranked_by = self._spec.metric.reached(scores)
+            past[config.trial_id] = _past(step.trial, status, scores, ranked_by)
             taken = (len(scores), len(scores) * epoch_s)
-            search.tell(Outcome(step, status, max(scores.values()), scores[epoch], *taken))
+            search.tell(Outcome(step, status, ranked_by, scores[epoch], *taken))
 
 
 def _light(trial: PlannedTrial) -> Any:
@@ -189,12 +190,12 @@ def _light(trial: PlannedTrial) -> Any:
     return _Config(*(getattr(trial.config, name) for name in names))
 
 
-def _past(trial: PlannedTrial, status: TrialStatus, scores: Mapping[int, float]) -> PastTrial:
-    config, best = trial.config, max(scores.values())
+def _past(trial: PlannedTrial, status: TrialStatus, scores: Mapping[int, float], ranked_by: float | None) -> PastTrial:
+    config = trial.config
     return PastTrial(
         *(config.trial_id, config.config_id, config.seed, trial.stage, status, 1),
-        best_val_accuracy=best,
-        score=best,
+        val_accuracy=ranked_by,
+        score=ranked_by,
         is_done=status.is_final,
         scores=scores,
     )

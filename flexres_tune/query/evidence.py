@@ -77,13 +77,13 @@ def _parameters(rows: Iterable[Row]) -> list[str]:
 
 def _effect_table(effects: Sequence[Effect], parameter: str, metric: RankingMetric) -> pa.Table:
     table = to_table(Effect, effects, [parameter], metric)
-    columns = [f"best_{metric.name}_mean", f"best_{metric.name}_sd", f"{metric.extreme}_{metric.name}"]
+    columns = [f"{metric.column}_mean", f"{metric.column}_sd", f"{metric.extreme}_{metric.name}"]
     columns += ["num_configs", "num_trials", "num_stopped"]
     columns += ["num_incomplete"] if any(effect.num_incomplete for effect in effects) else []
     columns += ["num_failed"] if any(effect.num_failed for effect in effects) else []
     precisions = distinct(effect.precision_used for effect in effects)
     columns += ["precision_used"] if len(precisions) > 1 else []
-    intervals = [metric.interval(effect.best_low, effect.best_high) for effect in effects]
+    intervals = [metric.interval(effect.metric_low, effect.metric_high) for effect in effects]
     table = table.select([parameter, *columns])
     return table.add_column(3, "interval_95_%", pa.array(intervals, pa.string()))
 
@@ -92,7 +92,7 @@ def _grid(effects: Sequence[Effect], parameter: str, by: str, metric: RankingMet
     """One row per value of `parameter`, one column per value of `by`: mean, and sd if there is one."""
     cells: dict[str, dict[str, str]] = {}
     for effect in effects:
-        mean = "" if effect.best_mean is None else metric.text(effect.best_mean, effect.best_sd)
+        mean = "" if effect.metric_mean is None else metric.text(effect.metric_mean, effect.metric_sd)
         stopped = f"{effect.num_stopped} stopped" if effect.num_stopped else ""
         text = f"{mean} ({stopped})" if mean and stopped else mean or stopped
         row = cells.setdefault(format_value(effect.parameters[parameter]), {})
@@ -124,8 +124,8 @@ def _effect_notes(effects: Sequence[Effect], by: str | None) -> tuple[str, ...]:
 
 
 def _best(effects: Sequence[Effect], metric: RankingMetric) -> int | None:
-    known = [index for index, effect in enumerate(effects) if effect.best_mean is not None]
-    return max(known, key=lambda index: metric.score(effects[index].best_mean), default=None)
+    known = [index for index, effect in enumerate(effects) if effect.metric_mean is not None]
+    return max(known, key=lambda index: metric.score(effects[index].metric_mean), default=None)
 
 
 def answer_equal_cost(results: Results, sweep: str | None, limit: int | None) -> Answer:

@@ -67,10 +67,10 @@ def answer_leaderboard(results: Results, sweep: str | None, limit: int | None) -
 
 def _board_section(board: Board, table: pa.Table) -> Section:
     if not board.rows:
-        shown = table.select(["rank", "config_id", "outcome", "best_val_accuracy_mean"])
+        shown = table.select(["rank", "config_id", "outcome", f"{board.metric.column}_mean"])
         return Section(shown, title=board.sweep, notes=("no trial has ended yet; query curves shows their epochs",))
     empty = {name for name in table.column_names if table[name].null_count == table.num_rows} - {"rank"}
-    best = f"best_{board.metric.name}"
+    best = board.metric.column
     hidden = {"sweep", "dataset", f"{best}_low", f"{best}_high", *_BOARD_FOR_PROGRAMS, *empty}
     names = [name for name in table.column_names if name not in hidden]
     first = [f"{best}_mean", f"{best}_sd", "num_seeds", "separable_from_leader"]

@@ -87,7 +87,7 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     journal = Journal(run.spec, writer, versions(), git_commit())
     journal.replay(past, run.judged)
     backpressure = Backpressure(writer, journal.lock, run.display.message)
-    retention = CheckpointRetention(run.paths, run.history.trials)
+    retention = CheckpointRetention(run.paths, run.history.trials, run.spec.metric.at)
     stop_file = run.paths.folder.resolve() / f".stop-{uuid.uuid4().hex[:12]}"  # a new name: an old file stops nobody
 
     machine = SharedMachine(run.node, run.spec.name, run.resources, run.display.message)

@@ -43,7 +43,7 @@ def leaderboard_html(data: ReportData) -> str:
     board = data.board.to_table().slice(0, _MOST_ROWS)
     if not board.num_rows:
         return ""
-    best = f"best_{metric.name}"
+    best = metric.column
     hidden = _HIDDEN | {f"{best}_low", f"{best}_high"}
     hidden |= {name for name in board.column_names if board[name].null_count == board.num_rows}
     for name, usual in (("outcome", "completed"), ("stage", "screen")):

@@ -64,5 +64,5 @@ def report_html(data: ReportData, root: str, version: str = "") -> str:
         f"<p class=kind>sweep {escape_html(data.sweep)}</p><h1>{escape_html(question)}</h1>"
         f"{ran}<p class=answer>{escape_html(data.answer.sentence)}</p>{facts_html(data)}"
     )
-    foot = f"Written by flexres_tune. Rankings are by {data.board.metric.words}; no ranking uses the test set."
+    foot = f"Written by flexres_tune. Rankings are by {data.board.metric.words} {data.board.metric.epoch_words}; no ranking uses the test set."
     return page_html(f"{data.sweep}: report", head, parts, foot, version)

@@ -41,6 +41,7 @@ from flexres_tune.search.confirmation import make_confirmation
 from flexres_tune.search.lists import ListSearch
 from flexres_tune.search.methods import make_search
 from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig, expand_trials, load_sweep
+from flexres_tune.spec.rules import ranking_warning
 from flexres_tune.storage import is_remote
 from flexres_tune.sweep.fail_fast import FailFast
 from flexres_tune.sweep.history import read_history, read_spent
@@ -79,6 +80,7 @@ class Session:
         trials = expand_trials(spec, describe_dataset)
         self.print_profile(spec)
         self.print_code(spec)
+        self.print_warning(spec)
         paths = SweepPaths(self.options.storage, spec.name)
         history = _read_scores(paths, spec, self.options.retry)
         work = ListSearch(()).work if spec.method == "tpe" else make_search(spec, trials, history).work
@@ -119,6 +121,11 @@ class Session:
         for name, source in spec.code.items():
             files = ", ".join(str(Path(source.folder, file)) for file, _ in source.files) or source.target
             self.print(f"imports code: {name} ({files}; digest {source.digest})")
+
+    def print_warning(self, spec: SweepSpec) -> None:
+        """Say if the epoch that ranks the trials favours some of them."""
+        if warning := ranking_warning(spec):
+            self.print(f"warning: {warning}")
 
     def problem_of_file(self) -> str:
         """What is wrong with the sweep file as it is now, "" if nothing."""
@@ -168,6 +175,7 @@ class _SweepRun:
         with waiting(self._session.console, "reading the tables"):
             searches = self._read_work()[1]
         self._session.print_code(self._spec)
+        self._session.print_warning(self._spec)
         if self._options.stage == "confirm":
             self._check_can_confirm(searches[Stage.SCREEN])
         selected = [searches[stage].work for stage in self._stages]

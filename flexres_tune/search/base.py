@@ -40,7 +40,7 @@ class Outcome:
 
     assignment: Assignment
     status: TrialStatus
-    score: float | None  # best value of the metric so far, higher is better; None if the trial has none
+    score: float | None  # the metric at its best or last epoch so far, higher is better; None if the trial has none
     last_score: float | None = None  # value of the metric at the epoch reached, higher is better
     num_epochs: int = 0  # that the trial has trained so far, over all its assignments
     train_seconds: float = 0.0  # the same
@@ -56,7 +56,7 @@ class PastTrial:
     stage: str
     status: TrialStatus
     attempt: int
-    best_val_accuracy: float | None
+    val_accuracy: float | None  # at the epoch that `metric.at` says
     score: float | None  # as in Outcome; None also for trials that did not end well
     is_done: bool  # the sweep's command does not run it again
     values: Mapping[str, Any] = field(default_factory=dict)  # parameters of method tpe, by key of the sweep file

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from flexres_tune.errors import Problem
 from flexres_tune.spec.document.document import Finding, show
 from flexres_tune.spec.levels import list_levels
 from flexres_tune.spec.messages import TRIAL_KEYS, suggest_key
@@ -227,6 +228,44 @@ def _enough_are_kept(spec: SweepSpec) -> Iterator[Finding]:
             "lower top, or raise keep"
         )
         yield ("confirm", "top"), message
+
+
+def ranking_warning(spec: SweepSpec) -> Problem | None:
+    """Why `metric.at: best` favours some trials of this sweep; None if it does not, or if the sweep ranks by the last epoch.
+
+    The best of more epochs is the maximum of more draws, so a longer trial gains by chance. Learning-rate schedules that
+    end in noise gain as well: tests/analysis/simulate_ranked_epoch.py has the figures.
+    """
+    if spec.metric.at == "last":
+        return None
+    epochs = {
+        value
+        for grid in spec.parameters
+        for value in (
+            *_epochs(spec, grid),
+            *([grid["epochs"].min] if "epochs" in grid and grid["epochs"].is_range else ()),
+        )
+        if isinstance(value, int)
+    }
+    schedules = {name for grid in spec.parameters for name in _schedules(spec, grid)}
+    if len(epochs) > 1:
+        reason = f"trials have {min(epochs)} to {max(epochs)} epochs, and the best of more epochs is higher by chance"
+    elif "constant" in schedules and len(schedules) > 1:
+        names = join_words(sorted(schedules), "and")
+        reason = (
+            f"trials have the schedules {names}, and the best epoch of a constant learning rate is higher by chance"
+        )
+    else:
+        return None
+    return spec.document.problem(
+        ("metric",), f"at: best should rank trials that are alike, but {reason}; write at: last"
+    )
+
+
+def _schedules(spec: SweepSpec, grid: Mapping[str, Distribution]) -> Sequence[Any]:
+    if "lr_schedule" in grid:
+        return grid["lr_schedule"].values or ()
+    return (spec.base.get("lr_schedule", TrialConfig.model_fields["lr_schedule"].default),)
 
 
 def _all_epochs(spec: SweepSpec) -> list[int]:

@@ -159,6 +159,9 @@ class Metric(_Part):
 
     name: Literal["val_accuracy", "val_loss"] = Field(default="val_accuracy", description="column of `epochs`")
     goal: Literal["maximize", "minimize"] = Field(default="maximize", description="which direction is better")
+    at: Literal["best", "last"] = Field(
+        default="best", description="epoch whose value a trial is ranked by: the best one, or the last one"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -187,6 +190,16 @@ class Metric(_Part):
     def score(self, value: float) -> float:
         """The value with the sign that makes higher better; its own inverse."""
         return value if self.goal == "maximize" else -value
+
+    def reached(self, scores: Mapping[int, float]) -> float | None:
+        """The score that a trial is ranked by, of its scores by epoch: the best, or the one at its last epoch.
+
+        None if there is none that is finite; a trial whose last loss is not finite has no last value.
+        """
+        if self.at == "last":
+            value = scores[max(scores)] if scores else None
+            return value if value is not None and math.isfinite(value) else None
+        return max(filter(math.isfinite, scores.values()), default=None)
 
 
 class RungSpec(_Part):
@@ -449,7 +462,7 @@ class SweepSpec(_Part):
         description="published table that the sweep repeats, such as flexres/optimizer; `query published` compares them",
     )
     method: Method = Field(default="grid", description="grid, random or tpe")
-    metric: Metric = Field(default=Metric(), description="what is compared: {name: val_accuracy, goal: maximize}")
+    metric: Metric = Field(default=Metric(), description="what is compared: {name: val_accuracy, at: last}")
     max_parameters: Annotated[int, Field(ge=1, strict=True)] = Field(
         default=5_000_000, description="budget: most trainable parameters that a model may have"
     )

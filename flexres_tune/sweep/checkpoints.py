@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from flexres_tune.errors import StorageError
 from flexres_tune.records import TrialRecord, TrialStatus
@@ -67,7 +68,7 @@ def describe_disk(trials: Sequence[PlannedTrial], num_concurrent: int, keeps_all
 class _Config:
     """Trials of one configuration in one stage, by how they ended."""
 
-    completed: dict[str, float] = field(default_factory=dict)  # trial_id -> best_val_accuracy
+    completed: dict[str, float] = field(default_factory=dict)  # trial_id -> validation accuracy
     others: set[str] = field(default_factory=set)
 
     def rank(self, config_id: str) -> tuple:
@@ -82,9 +83,9 @@ class CheckpointRetention:
     exported. Checkpoints of trials that will be resumed are always kept.
     """
 
-    def __init__(self, paths: SweepPaths, rows: Mapping[str, PastTrial]):
-        """`rows` are the trials of earlier runs, by trial_id."""
-        self._paths = paths
+    def __init__(self, paths: SweepPaths, rows: Mapping[str, PastTrial], at: Literal["best", "last"] = "best"):
+        """`rows` are the trials of earlier runs, by trial_id; `at` is the epoch whose accuracy ranks a trial."""
+        self._paths, self._at = paths, at
         self._configs: dict[str, dict[str, _Config]] = {}  # by stage and config_id
         self._ranks: dict[str, list[tuple]] = {}  # by stage, ascending: configurations with a completed trial
         self._ended: set[str] = set()  # trial_ids whose checkpoints may exist and are not needed for training
@@ -114,7 +115,8 @@ class CheckpointRetention:
 
     def _note(self, record: TrialRecord | PastTrial) -> None:
         trial_id, config_id, stage = record.trial_id, record.config_id, record.stage
-        status, accuracy = record.status, record.best_val_accuracy
+        is_past, status = isinstance(record, PastTrial), record.status
+        accuracy = record.val_accuracy if is_past else getattr(record, f"{self._at}_val_accuracy")
         config = self._configs.setdefault(stage, {}).setdefault(config_id, _Config())
         ranks = self._ranks.setdefault(stage, [])
         if config.completed:

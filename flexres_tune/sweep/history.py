@@ -59,11 +59,12 @@ def read_history(
     if (results := _open(paths)) is None:
         return History()
     keys = list(spec.parameters[0]) if spec.method == "tpe" else []
-    columns = ["trial_id", "config_id", "seed", "stage", "status", "attempt", "best_val_accuracy", "epochs_run"]
+    accuracy = f"{spec.metric.at}_val_accuracy"
+    columns = ["trial_id", "config_id", "seed", "stage", "status", "attempt", accuracy, "epochs_run"]
     columns += sorted({_column_of(key) for key in keys} - set(columns))
     known = {status.value for status in TrialStatus}  # a later version may write others; its rows are ignored
     rows = [row for row in results.trials(paths.sweep).select(columns).to_pylist() if row["status"] in known]
-    best = _best_values(results, paths.sweep, spec.metric, rows) if with_scores else {}
+    values = _values(results, paths.sweep, spec.metric, rows) if with_scores else {}
     curves = _curves(results, paths.sweep, spec.metric) if with_curves else {}
     decisions = results.decisions(paths.sweep).to_pylist() if with_curves else []
     until = _until_epochs(decisions)
@@ -72,7 +73,7 @@ def read_history(
         trial_id, status = row["trial_id"], TrialStatus(row["status"])
         if not trial_id:
             continue
-        value = best.get(trial_id)
+        value = values.get(trial_id)
         has_score = value is not None and math.isfinite(value) and status not in WITHOUT_SCORE
         trials[trial_id] = PastTrial(
             trial_id=trial_id,
@@ -81,7 +82,7 @@ def read_history(
             stage=row["stage"],
             status=status,
             attempt=row["attempt"] or 1,
-            best_val_accuracy=row["best_val_accuracy"],
+            val_accuracy=row[accuracy],
             score=spec.metric.score(value) if has_score else None,
             is_done=status.is_final and (status not in retry or trial_id in tried),
             values={key: row[_column_of(key)] for key in keys},
@@ -134,13 +135,16 @@ def _column_of(key: str) -> str:
     return key.removeprefix("model.")
 
 
-def _best_values(
-    results: Results, sweep: str, metric: Metric, rows: Iterable[Mapping[str, Any]]
-) -> dict[str, float | None]:
-    """The metric's best value of each trial, by trial_id."""
+def _values(results: Results, sweep: str, metric: Metric, rows: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The value of the metric that ranks each trial, by trial_id."""
     if metric.name == "val_accuracy":  # a column of `trials`
-        return {row["trial_id"]: row["best_val_accuracy"] for row in rows}
-    epochs = results.epochs(sweep).select(["trial_id", metric.name])
+        return {row["trial_id"]: row[f"{metric.at}_val_accuracy"] for row in rows}
+    epochs = results.epochs(sweep)
+    if metric.at == "last":
+        columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", metric.name))
+        rows_by_epoch = sorted(zip(*columns, strict=True), key=lambda row: row[1] or 0)
+        return {trial_id: value for trial_id, _, value in rows_by_epoch}
+    epochs = epochs.select(["trial_id", metric.name])
     return dict(_per_trial(epochs, metric.name, "min" if metric.goal == "minimize" else "max"))
 
 
@@ -169,7 +173,7 @@ def _allocated(decisions: Iterable[Mapping[str, Any]]) -> dict[str, PastTrial]:
             trials[row["trial_id"]] = PastTrial(
                 *(row["trial_id"], config_id, int(seed), Stage.CONFIRM, TrialStatus.INTERRUPTED),
                 attempt=0,
-                best_val_accuracy=None,
+                val_accuracy=None,
                 score=None,
                 is_done=False,
             )

@@ -41,13 +41,13 @@ class TrialState:
         return self.planned.config.trial_id
 
     def score(self, metric: Metric) -> float | None:
-        """Best value of the metric so far, higher is better; None if the trial has none, or did not end well.
+        """The value of the metric that ranks the trial, higher is better; None if it has none, or did not end well.
 
         A trial that was stopped early counts with what it reached.
         """
         if self.record is not None and self.record.status in WITHOUT_SCORE:
             return None
-        return max(filter(math.isfinite, self._scores(metric).values()), default=None)
+        return metric.reached(self._scores(metric))
 
     def last_score(self, metric: Metric) -> float | None:
         """The same at the last epoch that the trial has reached."""

@@ -120,7 +120,7 @@ def _past(record: TrialRecord) -> PastTrial:
     accuracy = record.best_val_accuracy
     return PastTrial(
         *(record.trial_id, record.config_id, record.seed, record.stage, TrialStatus(record.status), record.attempt),
-        best_val_accuracy=accuracy,
+        val_accuracy=accuracy,
         score=accuracy,
         is_done=True,
     )

@@ -11,7 +11,7 @@ def test_equal_cost_names_the_best_at_each_budget(results, write_curve):
     write_curve(fast, [0.7, 0.75, 0.8, 0.8], seconds=1.0)
     write_curve(slow, [0.3, 0.6, 0.85, 0.9], seconds=2.0)
     rows = equal_cost(opened, "demo")
-    best = {(row.budget_of, row.budget): (row.parameters["lr"], row.best_mean) for row in rows}
+    best = {(row.budget_of, row.budget): (row.parameters["lr"], row.metric_mean) for row in rows}
     assert (
         best["epochs", 1.0] == (0.1, 0.7) and best["epochs", 2.0] == (0.1, 0.75) and best["epochs", 4.0] == (0.2, 0.9)
     )

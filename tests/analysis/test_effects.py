@@ -21,10 +21,10 @@ def test_compare_averages_whole_configurations_and_counts_the_rest(results):
     )
     adam, sgd = parameter_effects(opened, "demo", "optimizer")
     assert (sgd.parameters["optimizer"], sgd.num_configs, sgd.num_trials, sgd.num_stopped) == ("sgd", 2, 3, 1)
-    assert sgd.best_mean == pytest.approx(0.93) and sgd.extreme == 0.95
+    assert sgd.metric_mean == pytest.approx(0.93) and sgd.extreme == 0.95
     assert (sgd.interval_over, adam.interval_over, adam.num_failed) == ("configurations", "seeds", 1)
-    assert adam.best_low == pytest.approx(0.81 - 12.7062 * 0.01, abs=1e-4)  # t of one degree of freedom
-    assert adam.best_high == pytest.approx(0.81 + 12.7062 * 0.01, abs=1e-4)
+    assert adam.metric_low == pytest.approx(0.81 - 12.7062 * 0.01, abs=1e-4)  # t of one degree of freedom
+    assert adam.metric_high == pytest.approx(0.81 + 12.7062 * 0.01, abs=1e-4)
     grid = parameter_effects(opened, "demo", "optimizer", "lr")
     assert [(row.parameters["optimizer"], row.parameters["lr"], row.num_configs) for row in grid] == [
         *(("adam", 0.1, 1), ("adam", 0.2, 0), ("sgd", 0.1, 1), ("sgd", 0.2, 1), ("sgd", 0.3, 0))

@@ -226,7 +226,7 @@ def test_leaderboard_says_who_is_separable(results):
     }  # fmt: skip
     assert rows["adam"].compared_by == "paired" and rows["adam"].p_value < 0.05
     assert rows["adam"].behind_leader_low < rows["adam"].behind_leader < rows["adam"].behind_leader_high
-    assert rows["sgd"].best_low < 0.9717 < rows["sgd"].best_high
+    assert rows["sgd"].metric_low < 0.9717 < rows["sgd"].metric_high
 
 
 def test_screened_configurations_are_not_compared_with_confirmed_ones(results):

@@ -49,12 +49,65 @@ def test_leaderboard_ranks_by_the_sweeps_metric_and_names_its_columns_for_it(by_
     (board,) = leaderboards(by_loss)
     assert [row.parameters["lr"] for row in board.ranked] == [0.1, 0.2, 0.3]
     first, second, _ = board.ranked
-    assert (first.best_mean, first.best_epoch) == (pytest.approx(0.21), 1)
+    assert (first.metric_mean, first.best_epoch) == (pytest.approx(0.21), 1)
     assert second.behind_leader == pytest.approx(0.20) and second.separable_from_leader == "yes"
-    assert 0 <= first.best_low < 0.21 < first.best_high
+    assert 0 <= first.metric_low < 0.21 < first.metric_high
     table = board.to_table()
     assert "best_val_accuracy_mean" not in table.column_names
     assert table.schema.field("best_val_loss_mean").metadata[b"unit"] == b"nats"
+
+
+@pytest.fixture
+def by_last(by_loss, paths):
+    """The same sweep, ranked by its last epochs: lr 0.1 ends with the loss 0.5, 0.2 with 0.4 and the accuracy 0.95."""
+
+    def make(name):
+        spec = make_sweep(name="demo", metric={"name": name, "at": "last"})
+        write_plan(paths, make_plan(spec, [], "the command", {}))
+        return open_results(paths.root)
+
+    return make
+
+
+def test_last_epoch_ranks_if_the_sweep_file_says_so(by_last):
+    (board,) = leaderboards(by_last("val_loss"))
+    assert [row.parameters["lr"] for row in board.ranked] == [0.2, 0.1, 0.3]
+    assert board.ranked[0].metric_mean == pytest.approx(0.41) and board.ranked[1].best_epoch == 1
+    assert "last_val_loss_mean" in board.to_table().column_names
+    budgets = {row.budget: row for row in equal_cost(by_last("val_loss"), "demo") if row.budget_of == "epochs"}
+    assert budgets[2].parameters["lr"] == 0.2 and budgets[1].parameters["lr"] == 0.1
+
+
+def test_last_accuracy_has_one_column_in_tables(by_last):
+    (board,) = leaderboards(by_last("val_accuracy"))
+    names = board.to_table().column_names
+    assert names.count("last_val_accuracy_mean") == 1 and "best_val_accuracy_mean" not in names
+    assert board.ranked[0].metric_mean == pytest.approx(0.94)  # the factory's last epoch is 0.01 below the best
+    results = by_last("val_accuracy")
+    assert "after the last epoch" in report_html(read_data(results, "demo"), str(results.root))
+
+
+def test_plan_without_at_means_the_best_epoch_as_earlier_versions_did(by_loss, paths):
+    assert leaderboards(by_loss)[0].metric.at == Metric().at == "best"
+    plan = json.loads(paths.plan.read_text())
+    del plan["spec"]["metric"]["at"]
+    paths.plan.write_text(json.dumps(plan))
+    assert leaderboards(open_results(paths.root))[0].metric.at == "best"
+
+
+@pytest.mark.parametrize(
+    ("at", "scores", "reached"),
+    [
+        ("best", {1: 0.9, 2: 0.8}, 0.9),
+        ("last", {2: 0.8, 1: 0.9}, 0.8),
+        ("best", {1: 0.9, 2: float("nan")}, 0.9),
+        ("last", {1: 0.9, 2: float("nan")}, None),
+        ("best", {}, None),
+        ("last", {}, None),
+    ],
+)
+def test_score_of_a_trial_is_that_of_its_best_or_last_epoch(at, scores, reached):
+    assert Metric(at=at).reached(scores) == reached
 
 
 def test_terminal_shows_the_metric_with_its_deviation(by_loss, paths):
@@ -72,7 +125,7 @@ def test_summary_is_about_the_metric(by_loss):
 
 def test_effects_and_cost_are_about_the_metric(by_loss):
     effects = {row.parameters["lr"]: row for row in parameter_effects(by_loss, "demo", "lr")}
-    assert effects[0.2].best_mean == pytest.approx(0.41) and effects[0.1].extreme == pytest.approx(0.21)
+    assert effects[0.2].metric_mean == pytest.approx(0.41) and effects[0.1].extreme == pytest.approx(0.21)
     assert {row.parameters["lr"] for row in equal_cost(by_loss, "demo")} == {0.1}
     assert {row.parameters["lr"] for row in pareto(by_loss, "demo")} == {0.1}
 

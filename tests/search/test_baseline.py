@@ -20,7 +20,7 @@ def confirmed(baseline, confirm):
     past = {
         trial.config.trial_id: PastTrial(
             *(trial.config.trial_id, trial.config.config_id, trial.config.seed, "screen", TrialStatus.COMPLETED, 1),
-            best_val_accuracy=1 - trial.config.lr,
+            val_accuracy=1 - trial.config.lr,
             score=1 - trial.config.lr,
             is_done=True,
         )

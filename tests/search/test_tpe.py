@@ -30,7 +30,7 @@ def make_past(trial, score=0.5, status="completed"):
         stage="screen",
         status=TrialStatus(status),
         attempt=1,
-        best_val_accuracy=score,
+        val_accuracy=score,
         score=score,
         is_done=status != "interrupted",
         values={"lr": config.lr},

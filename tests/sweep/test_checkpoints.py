@@ -26,6 +26,7 @@ class Record:
     stage: str = "screen"
     status: str = "completed"
     best_val_accuracy: float | None = 0.5
+    last_val_accuracy: float | None = 0.5
 
 
 @dataclass
@@ -51,6 +52,14 @@ def remaining(paths):
 
 def record(config, seed=0, accuracy=0.5, **values):
     return replace(Record(f"c{config}-{seed}", f"c{config}", best_val_accuracy=accuracy), **values)
+
+
+def test_last_epoch_decides_what_is_kept_if_it_ranks(paths):
+    retention = CheckpointRetention(paths, {}, "last")
+    for config in range(5):
+        end(retention, paths, record(config, accuracy=0.9 - 0.1 * config, last_val_accuracy=0.1 * config))
+    retention.close()
+    assert remaining(paths) == {"c2-0", "c3-0", "c4-0"}
 
 
 def test_best_three_configurations_of_each_stage_keep_their_best_seed(paths):

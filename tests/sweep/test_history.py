@@ -56,6 +56,15 @@ def test_attempts_count_those_that_left_only_epochs(paths):
     }
 
 
+def test_score_at_the_last_epoch_is_read_for_both_metrics(paths):
+    accuracy, loss = (
+        read_history(paths, spec(metric={"name": name, "at": "last"})).trials[config(0).trial_id]
+        for name in ("val_accuracy", "val_loss")
+    )
+    assert accuracy.score == accuracy.val_accuracy == pytest.approx(0.69)  # make_trial: 0.01 below the best epoch
+    assert loss.score == -0.6
+
+
 def test_loss_scores_the_other_way_round(paths):
     history = read_history(paths, spec(metric={"name": "val_loss"}))
     assert history.trials[config(0).trial_id].score == -0.4

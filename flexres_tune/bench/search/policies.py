@@ -124,7 +124,7 @@ def _past(trial: PlannedTrial, status: TrialStatus, values: np.ndarray) -> PastT
     score = None if status == TrialStatus.DIVERGED else float(values.max())
     return PastTrial(
         *(config.trial_id, config.config_id, config.seed, "screen", status, 1),
-        best_val_accuracy=score,
+        val_accuracy=score,
         score=score,
         is_done=status.is_final,
     )

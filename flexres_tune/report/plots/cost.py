@@ -22,7 +22,7 @@ _FRONT = {
 
 def plot_cost(data: ReportData) -> list[Plot]:
     """One point per ranked configuration, and the Pareto front; no plot for fewer than three configurations."""
-    rows = [row for row in data.board.ranked if row.best_mean is not None]
+    rows = [row for row in data.board.ranked if row.metric_mean is not None]
     if len(rows) < 3:
         return []
     trials = [data.counted(row.config_id) for row in rows]
@@ -38,7 +38,7 @@ def plot_cost(data: ReportData) -> list[Plot]:
 
 def _plot(data: ReportData, rows: Sequence[BoardRow], costs: Sequence[float], name: str, title: str) -> Plot:
     metric = data.board.metric
-    values = [data.shown(row.best_mean) for row in rows]
+    values = [data.shown(row.metric_mean) for row in rows]
     front = pareto_front(costs, [metric.score(value) for value in values])
     others = thin([i for i in range(len(rows)) if i not in set(front)], _MOST_POINTS)
     traces = []
@@ -74,11 +74,11 @@ def _plot(data: ReportData, rows: Sequence[BoardRow], costs: Sequence[float], na
 def _finding(data: ReportData, rows: Sequence[BoardRow], costs: Sequence[float], title: str) -> str:
     """The lowest cost of a value that is close to the best."""
     metric = data.board.metric
-    scores = [metric.score(row.best_mean) for row in rows]
+    scores = [metric.score(row.metric_mean) for row in rows]
     best = max(range(len(rows)), key=scores.__getitem__)
     near = [i for i, score in enumerate(scores) if score >= scores[best] - _NEAR]
     cheapest = min(near, key=costs.__getitem__)
-    name, value = data.label(rows[cheapest].config_id), metric.text(rows[cheapest].best_mean)
+    name, value = data.label(rows[cheapest].config_id), metric.text(rows[cheapest].metric_mean)
     within = "one point" if metric.is_maximized else f"{_NEAR} nats"
     if cheapest == best:
         return f"{name}, the {metric.extreme} at {value}, is also the cheapest within {within} of it"

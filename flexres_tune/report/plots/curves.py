@@ -138,8 +138,8 @@ def _leader(data: ReportData, config_id: str, rank: int) -> list:
 def _finding(data: ReportData) -> str:
     parts = []
     leader, metric = next(iter(data.board.ranked), None), data.board.metric
-    if leader is not None and leader.best_mean is not None:
-        parts.append(f"{data.label(leader.config_id)} leads the leaderboard, with {metric.text(leader.best_mean)}")
+    if leader is not None and leader.metric_mean is not None:
+        parts.append(f"{data.label(leader.config_id)} leads the leaderboard, with {metric.text(leader.metric_mean)}")
     stopped = [trial.epochs_run for trial in data.trials if trial.status == TrialStatus.STOPPED]
     if stopped:
         epoch, count = Counter(stopped).most_common(1)[0]

@@ -50,18 +50,18 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
     configs = [
         (place.get(hashable(data.by_config[row.config_id][0].parameters[name])), row) for row in data.board.ranked
     ]
-    valued = [(rows[at].parameters[name], row) for at, row in configs if at is not None and row.best_mean is not None]
+    valued = [(rows[at].parameters[name], row) for at, row in configs if at is not None and row.metric_mean is not None]
     points = style.thin(
-        [(at, row) for at, row in configs if at is not None and row.best_mean is not None], _MOST_POINTS
+        [(at, row) for at, row in configs if at is not None and row.metric_mean is not None], _MOST_POINTS
     )
-    means = [data.shown(row.best_mean) for row in rows]
+    means = [data.shown(row.metric_mean) for row in rows]
     bars, reaches = style.error_bars(rows, metric.factor)
     is_ordered = all(type(row.parameters[name]) in (int, float) for row in rows)
     traces = [
         scatter(
             name="one configuration",
             x=[i + 0.16 for i, _ in points],
-            y=[data.shown(row.best_mean) for _, row in points],
+            y=[data.shown(row.metric_mean) for _, row in points],
             text=[escape_html(f"{data.label(row.config_id)}, n = {row.num_seeds}") for _, row in points],
             mode="markers",
             marker={"symbol": "circle-open", "size": 6, "color": GREY},
@@ -79,7 +79,7 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
             hovertemplate=f"mean %{{y:.4~g}}{metric.suffix} over %{{text}}<extra></extra>",
         ),
     ]
-    limits = focus([data.shown(row.best_mean) for _, row in points], metric.is_maximized, means, reaches)
+    limits = focus([data.shown(row.metric_mean) for _, row in points], metric.is_maximized, means, reaches)
     drawn = figure(
         traces,
         height=360,

@@ -52,7 +52,7 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
     for row in rows:
         at, up = int(x.place(row.parameters[x.name])), int(y.place(row.parameters[y.name]))
         if row.num_configs:
-            means[up][at] = data.shown(row.best_mean)
+            means[up][at] = data.shown(row.metric_mean)
             texts[up][at] = f"{means[up][at]:.{metric.decimals(None)}f}<br>n = {row.num_trials}"
             more = f"; {row.num_stopped} more trials stopped" if row.num_stopped else ""
             over = f"{row.num_configs} configurations, {row.num_trials} trials"
@@ -95,10 +95,10 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
 
 
 def _finding(metric: RankingMetric, x: ParameterAxis, y: ParameterAxis, rows: Sequence[Effect]) -> str:
-    best = max(rows, key=lambda row: metric.score(row.best_mean))
+    best = max(rows, key=lambda row: metric.score(row.metric_mean))
     return (
         f"Of the combinations that ran to the end, {spaced(x.name)} {_text(x, best)} with {spaced(y.name)} "
-        f"{_text(y, best)} has the {metric.extreme} mean, {metric.text(best.best_mean)} (n = {best.num_trials})"
+        f"{_text(y, best)} has the {metric.extreme} mean, {metric.text(best.metric_mean)} (n = {best.num_trials})"
     )
 
 

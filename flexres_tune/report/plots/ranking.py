@@ -16,7 +16,7 @@ _MOST_ROWS = 12  # a screen does not show more rows with their labels
 
 def plot_ranking(data: ReportData) -> list[Plot]:
     """Mean ± t interval of the metric over the trials that count; no plot for fewer than two ranked rows."""
-    rows = [row for row in data.board.ranked if row.best_mean is not None][:_MOST_ROWS]
+    rows = [row for row in data.board.ranked if row.metric_mean is not None][:_MOST_ROWS]
     if len(rows) < 2:
         return []
     labels = [escape_html(data.label(row.config_id)) for row in rows]
@@ -32,8 +32,8 @@ def rows_plot(data: ReportData, name: str, rows: Sequence[BoardRow], labels: Seq
     metric = data.board.metric
     seeds = [(at, trial) for at, row in enumerate(rows) for trial in data.counted(row.config_id)]
     values = [data.shown(trial.metric) for _, trial in seeds]
-    means = [data.shown(row.best_mean) for row in rows]
-    ends = [[None if end is None else data.shown(end) for end in (row.best_low, row.best_high)] for row in rows]
+    means = [data.shown(row.metric_mean) for row in rows]
+    ends = [[None if end is None else data.shown(end) for end in (row.metric_low, row.metric_high)] for row in rows]
     bars, reaches = error_bars(rows, metric.factor)
     intervals = [
         "no interval" if low is None else f"95 % interval {low:.4g} to {high:.4g}{metric.suffix}" for low, high in ends
@@ -67,8 +67,8 @@ def rows_plot(data: ReportData, name: str, rows: Sequence[BoardRow], labels: Seq
         yaxis=category_axis("rank", [str(at) for at in range(1, len(rows) + 1)], range=[len(rows) - 0.5, -0.75]),
     )
     for at, (row, mean, label) in enumerate(zip(rows, means, labels, strict=True)):
-        off = f" ◂ {metric.text(row.best_mean)}" if mean < limits[0] else ""
-        off = f" ▸ {metric.text(row.best_mean)}" if mean > limits[1] else off
+        off = f" ◂ {metric.text(row.metric_mean)}" if mean < limits[0] else ""
+        off = f" ▸ {metric.text(row.metric_mean)}" if mean > limits[1] else off
         drawn.add_annotation(  # above its row: to the left of it, a phone has no room for the plot
             x=0, xref="paper", xanchor="left", y=at, yshift=13, showarrow=False, font={"size": 12},
             text=label + off,
@@ -85,8 +85,8 @@ def _finding(data: ReportData, leader: BoardRow) -> str:
     lead = f"{data.label(leader.config_id)} has the {metric.extreme} mean"
     if leader.stage == Stage.CONFIRM:
         lead = f"{data.label(leader.config_id)} leads the confirmed configurations"
-    lead += f", {metric.text(leader.best_mean)}"
-    if leader.best_low is None:
+    lead += f", {metric.text(leader.metric_mean)}"
+    if leader.metric_low is None:
         return f"{lead}; one seed is not enough to measure how much of that is chance"
     compared = [row for row in data.board.ranked if row.p_value is not None]
     apart = sum(row.separable_from_leader == "yes" for row in compared)

@@ -87,9 +87,9 @@ def scatter(**properties) -> go.Scatter:
 
 
 def error_bars(rows: Sequence[BoardRow] | Sequence[Effect], factor: float) -> tuple[dict[str, Any], list[float]]:
-    """(Plotly's error bars around best_mean, from best_low to best_high; their lengths), all times `factor`."""
-    above = [None if row.best_high is None else factor * (row.best_high - row.best_mean) for row in rows]
-    below = [None if row.best_low is None else factor * (row.best_mean - row.best_low) for row in rows]
+    """(Plotly's error bars around metric_mean, from metric_low to metric_high; their lengths), all times `factor`."""
+    above = [None if row.metric_high is None else factor * (row.metric_high - row.metric_mean) for row in rows]
+    below = [None if row.metric_low is None else factor * (row.metric_mean - row.metric_low) for row in rows]
     bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": PALETTE[0], "width": 5}
     return bars, [length for length in (*above, *below) if length is not None]
 
