@@ -7,6 +7,7 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,6 +87,9 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Number of measurements of each figure.")] = 3,
     images: Annotated[int, typer.Option(min=1, help="Training images per epoch (headline).")] = 10_000,
     epochs: Annotated[int, typer.Option(min=2, help="Epochs of a trial (headline).")] = 10,
+    textbook_seeds: Annotated[
+        int, typer.Option(min=1, max=3, help="Seeds of the textbook's grid that are trained; its cost is scaled to 3.")
+    ] = 3,
     world: Annotated[
         list[str] | None, typer.Option(help="World to simulate; repeatable; all by default (search).")
     ] = None,
@@ -146,7 +150,7 @@ def bench(
         elif name is What.headline:
             from flexres_tune.bench.headline import bench_headline
 
-            results.append(bench_headline(trial, images, epochs))
+            results.append(bench_headline(trial, images, epochs, textbook_seeds, partial(typer.echo, err=True)))
         else:
             results.append(_measure(name, trial, (num_trials, growth), (in_tables, table_epochs), repeats))
         _print(results[-1], as_json)
