@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,13 +44,17 @@ def explain_decisions(results: Results, sweep: str) -> tuple[list[ExplainedDecis
     rows = trials.select(["trial_id", "config_id", *varied]).to_pylist()
     by_trial = {row["trial_id"]: row for row in rows}
     names = {row["config_id"]: _name({key: row[key] for key in varied}) for row in rows}
-    explained = []
+    explained, num_runs = [], Counter()
     for row in results.decisions(sweep).to_pylist():
         trial = by_trial.get(row["trial_id"], {})
+        config_id = row["trial_id"].rpartition("-")[0]
+        num_runs[config_id] += row["action"] == "allocate"
         explained.append(
             ExplainedDecision(
                 parameters={name: trial.get(name) for name in varied},
-                reason=explain(row, metric, names.get(row.get("compared_with"), row.get("compared_with"))),
+                reason=explain(
+                    row, metric, names.get(row.get("compared_with"), row.get("compared_with")), num_runs[config_id]
+                ),
                 **{
                     key: row.get(key)
                     for key in ("sweep", "trial_id", "action", "epoch", "ladder", "rung", "value", "cutoff", "rank")
@@ -60,15 +65,20 @@ def explain_decisions(results: Results, sweep: str) -> tuple[list[ExplainedDecis
     return explained, varied
 
 
-def explain(row: Mapping[str, Any], metric: RankingMetric, other: str | None = None) -> str:
-    """The reason of a row of `decisions`; `other` names the configuration in `compared_with`."""
+def explain(row: Mapping[str, Any], metric: RankingMetric, other: str | None = None, num_runs: int = 1) -> str:
+    """The reason of a row of `decisions`.
+
+    Args:
+        other: name of the configuration in `compared_with`.
+        num_runs: of allocate, fresh runs that its configuration has been given, with this one.
+    """
     value, cutoff, action = row["value"], row["cutoff"], row["action"]
     with_value = "" if value is None else metric.text(value)
     at_least = None if cutoff is None else f"at {'least' if metric.is_maximized else 'most'} {metric.text(cutoff)}"
     if action.startswith("steer "):
         return f"{row['who']} asked for it at {row['decided_at']:%Y-%m-%d %H:%M:%S} UTC"
     if action == "allocate":
-        return _explain_allocation(row, metric, other)
+        return _explain_allocation(row, metric, other, num_runs)
     if action in ("continue", "stop"):
         if at_least is None:
             return f"{with_value} after epoch {row['epoch']}: nothing to compare it with yet"
@@ -81,9 +91,13 @@ def explain(row: Mapping[str, Any], metric: RankingMetric, other: str | None = N
     return f"{place}: {needs}"
 
 
-def _explain_allocation(row: Mapping[str, Any], metric: RankingMetric, other: str | None) -> str:
-    if row["value"] is None or row["cutoff"] is None or other is None:
-        return "its first run on a fresh seed"
+def _explain_allocation(row: Mapping[str, Any], metric: RankingMetric, other: str | None, num_runs: int) -> str:
+    if other is None:
+        if num_runs < 2:
+            return "its first run on a fresh seed"
+        return "its next run on a fresh seed: with fewer than two runs, its mean has no interval"
+    if row["value"] is None or row["cutoff"] is None:
+        return f"its comparison with {other} is not decided, because one of them has no result yet"
     runs = plural(row["num_compared"] or 0, "run")
     return (
         f"after {runs}, its mean {metric.text(row['value'])} against {metric.text(row['cutoff'])} of {other} was the "

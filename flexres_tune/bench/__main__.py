@@ -87,6 +87,9 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Number of measurements of each figure.")] = 3,
     images: Annotated[int, typer.Option(min=1, help="Training images per epoch (headline).")] = 10_000,
     epochs: Annotated[int, typer.Option(min=2, help="Epochs of a trial (headline).")] = 10,
+    val_images: Annotated[
+        int | None, typer.Option(min=1, help="Validation images; those of the data set by default (headline).")
+    ] = None,
     textbook_seeds: Annotated[
         int, typer.Option(min=1, max=3, help="Seeds of the textbook's grid that are trained; its cost is scaled to 3.")
     ] = 3,
@@ -148,9 +151,11 @@ def bench(
 
             results.append(bench_scale(slots, num_trials, growth, epoch_seconds))
         elif name is What.headline:
-            from flexres_tune.bench.headline import bench_headline
+            from flexres_tune.bench.headline import Extent, bench_headline
 
-            results.append(bench_headline(trial, images, epochs, textbook_seeds, partial(typer.echo, err=True)))
+            results.append(
+                bench_headline(trial, Extent(images, epochs, val_images), textbook_seeds, partial(typer.echo, err=True))
+            )
         else:
             results.append(_measure(name, trial, (num_trials, growth), (in_tables, table_epochs), repeats))
         _print(results[-1], as_json)

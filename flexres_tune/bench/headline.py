@@ -23,7 +23,7 @@ import torch
 from flexres_tune.bench.figures import Bench, Figure
 from flexres_tune.bench.process_time import ProcessTime
 from flexres_tune.bench.textbook import TextbookLoop
-from flexres_tune.datasets import load_dataset
+from flexres_tune.datasets import load_trial_data
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.errors import FlexResError
 from flexres_tune.spec import SweepSpec, TrialConfig, expand_trials
@@ -41,6 +41,20 @@ RATES = {
     "adadelta": [0.1, 0.3, 1.0],
     "adagrad": [3e-3, 0.01, 0.03],
 }
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much a trial trains."""
+
+    num_images: int = 10_000  # training images
+    epochs: int = 10
+    num_val_images: int | None = None  # None: the data set's own
+
+    @property
+    def text(self) -> str:
+        val = "" if self.num_val_images is None else f", {self.num_val_images:,} validation images"
+        return f"{self.num_images:,} images{val}, {self.epochs} epochs"
 
 
 @dataclass(frozen=True)
@@ -62,8 +76,7 @@ class Answer:
 
 def bench_headline(
     config: TrialConfig,
-    num_images: int,
-    epochs: int,
+    extent: Extent,
     textbook_seeds: int = NUM_SEEDS,
     on_message: Callable[[str], None] = lambda text: None,
 ) -> Bench:
@@ -71,13 +84,14 @@ def bench_headline(
 
     Args:
         config: network, data, batch size and augmentation of all trials.
+        extent: how many images and epochs they have.
         textbook_seeds: how many of the textbook's seeds are trained; with fewer than NUM_SEEDS, its cost is scaled.
         on_message: called with a line per method that has ended, because the next one takes long.
     """
-    values = make_sweep(config, num_images, epochs)
+    values = make_sweep(config, extent)
     configs = [trial.config for trial in expand_trials(SweepSpec.model_validate(values), describe_dataset)]
     device = pick_device()
-    load_dataset(config.dataset, device, num_images)  # decoded and cached before any clock starts
+    load_trial_data(configs[0], device)  # decoded and cached before any clock starts
     methods = {
         OURS: lambda: _our_sweep(values),
         OPTUNA: lambda: _optuna(configs),
@@ -89,7 +103,7 @@ def bench_headline(
         on_message(
             f"{name}: {answers[name].cpu_seconds:.0f} CPU-s, {answers[name].epochs} epochs; {answers[name].text}"
         )
-    title = f"headline: {config.model.name}, {num_images:,} images, {epochs} epochs, {len(configs)} configurations"
+    title = f"headline: {config.model.name}, {extent.text}, {len(configs)} configurations"
     notes = [f"{name}: {answer.text}" for name, answer in answers.items()]
     if textbook_seeds < NUM_SEEDS:
         notes.append(
@@ -111,7 +125,7 @@ def _figures(answers: dict[str, Answer], is_cpu: bool) -> tuple[Figure, ...]:
     return tuple(figures)
 
 
-def make_sweep(config: TrialConfig, num_images: int, epochs: int) -> dict[str, Any]:
+def make_sweep(config: TrialConfig, extent: Extent) -> dict[str, Any]:
     """The sweep file, as data."""
     return {
         "name": "headline",
@@ -120,9 +134,10 @@ def make_sweep(config: TrialConfig, num_images: int, epochs: int) -> dict[str, A
         "base": {
             "model": config.model.name,
             "dataset": config.dataset,
-            "num_train_images": num_images,
+            "num_train_images": extent.num_images,
+            **({} if extent.num_val_images is None else {"val_images": extent.num_val_images}),
             "batch_size": config.batch_size,
-            "epochs": epochs,
+            "epochs": extent.epochs,
             "augmentation": list(config.augmentation),
         },
         "parameters": [{"optimizer": {"value": name}, "lr": {"values": rates}} for name, rates in RATES.items()],
@@ -181,7 +196,7 @@ def _make_loop(config: TrialConfig, seed: int) -> TextbookLoop:
     device = pick_device()
     if device.type == "cpu":
         torch.set_num_threads(1)
-    return TextbookLoop(config, load_dataset(config.dataset, device, config.num_train_images), device)
+    return TextbookLoop(config, load_trial_data(config, device), device)
 
 
 def _epoch(loop: TextbookLoop) -> float:

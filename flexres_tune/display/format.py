@@ -45,6 +45,7 @@ class Column:
     cells: list[str]
     is_number: bool  # aligned to the right
     is_whole: bool  # useless if shortened: numbers, moments, ids to copy, curves
+    width: int | None = None  # of a column of sentences, which are broken into lines; None: as wide as its cells
 
 
 def display_columns(table: pa.Table) -> list[Column]:

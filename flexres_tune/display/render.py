@@ -23,11 +23,13 @@ from flexres_tune.text import escape, shorten
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 ROWS_SHOWN = 100  # if no limit is given
 UNLIMITED_WIDTH = 100_000  # of a pipe or file
 _TEXT_WIDTHS = (48, 32, 24, 16, 12)  # tried in this order for columns of text; then a column is left out
 _COLUMN_GAP = 2
+_SENTENCE_WIDTHS = (50, 20)  # characters that a column of sentences has at least, beside columns of little importance
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Section:
     least_important: Sequence[str] = ()  # columns left out in this order if the terminal is narrow; then from the right
     caption: str = ""  # what all rows have in common
     uncut: Sequence[str] = ()  # columns of text that contain numbers: left out rather than shortened
+    sentences: str = ""  # a column whose cells are broken into lines; all others are left out before it
 
 
 def table_console(file: TextIO | None = None) -> Console:
@@ -62,6 +65,9 @@ def print_section(section: Section, console: Console, limit: int | None = None) 
     shown = section.table.slice(0, limit or ROWS_SHOWN)
     columns = display_columns(shown)
     columns = [dataclasses.replace(c, is_whole=True) if c.name in section.uncut else c for c in columns]
+    columns = [
+        dataclasses.replace(c, width=max(_SENTENCE_WIDTHS)) if c.name == section.sentences else c for c in columns
+    ]
     columns, left_out = fit_columns(columns, console.width, section.least_important)
     if section.title:
         console.print(Text(escape(section.title), style="bold"), soft_wrap=True)
@@ -70,14 +76,24 @@ def print_section(section: Section, console: Console, limit: int | None = None) 
     grid = Table(box=box.SIMPLE_HEAD, padding=(0, _COLUMN_GAP - 1, 0, 0), pad_edge=False)
     for column in columns:
         justify = "right" if column.is_number else "left"
-        grid.add_column(Text(_spaced(column.name)), justify=justify, width=_width(column), vertical="bottom")
+        # The words of a heading are above each other; beside a sentence of several lines, cells are level with its first.
+        vertical = "top" if section.sentences else "bottom"
+        grid.add_column(Text(_spaced(column.name)), justify=justify, width=_width(column), vertical=vertical)
     for index, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
         style = "bold green" if index == section.best_row else None
         # Text instead of str, so that markup in a value, such as [red], is shown and not obeyed.
-        grid.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells), style=style)
+        grid.add_row(*map(_cell, columns, cells), style=style)
     _print_trimmed(grid, console, max(console.width, sum(map(_width, columns)) + _COLUMN_GAP * len(columns)))
     for note in _notes(section, shown.num_rows, limit, left_out):
         console.print(Text(escape(note)), style="dim", soft_wrap=True)
+
+
+def _cell(column: Column, text: str) -> Text:
+    from rich.text import Text
+
+    if column.width is None:
+        return Text(text, no_wrap=True, overflow="ellipsis")
+    return Text(text, no_wrap=False, overflow="fold")
 
 
 def _print_trimmed(grid: Table, console: Console, width: int) -> None:
@@ -106,7 +122,10 @@ def _notes(section: Section, num_shown: int, limit: int | None, left_out: Sequen
 def fit_columns(
     columns: Sequence[Column], width: int, least_important: Sequence[str] = ()
 ) -> tuple[list[Column], list[str]]:
-    """(columns that fit into the width, names of those left out); long texts are shortened first."""
+    """(columns that fit into the width, names of those left out); long texts are shortened first.
+
+    A column of sentences gets what the others leave, and is never left out.
+    """
 
     def needed(some: Sequence[Column]) -> int:
         return sum(map(_width, some)) + _COLUMN_GAP * len(some)
@@ -116,20 +135,35 @@ def fit_columns(
         for widest in _TEXT_WIDTHS:
             shortened = [_shortened(column, widest) for column in kept]
             if needed(shortened) <= width:
-                return shortened, left_out
+                free = width - needed(shortened)
+                return [_widened(column, free) for column in shortened], left_out
         if len(kept) == 1:
             return shortened, left_out
-        names = [column.name for column in kept]
-        out = next((name for name in least_important if name in names), names[-1])
+        names = [column.name for column in kept if column.width is None]
+        out = next((name for name in least_important if name in names), None)
+        if out is None and any(column.width == max(_SENTENCE_WIDTHS) for column in kept):
+            kept = [dataclasses.replace(c, width=c.width and min(_SENTENCE_WIDTHS)) for c in kept]
+            continue
+        out = out or names[-1]
         left_out.append(out)
-        kept.pop(len(names) - 1 - names[::-1].index(out))
+        kept.pop(max(index for index, column in enumerate(kept) if column.name == out))
 
 
 def _width(column: Column) -> int:
     """Of the widest cell or word of the heading, whose words wrap."""
     from rich.cells import cell_len
 
+    if column.width is not None:
+        return column.width
     return max(map(cell_len, (*column.cells, *_spaced(column.name).split(), " ")))
+
+
+def _widened(column: Column, free: int) -> Column:
+    """A column of sentences with the free characters that it can use; any other one as it is."""
+    if column.width is None:
+        return column
+    natural = _width(dataclasses.replace(column, width=None))
+    return dataclasses.replace(column, width=min(natural, column.width + free))
 
 
 def _spaced(name: str) -> str:
@@ -137,7 +171,7 @@ def _spaced(name: str) -> str:
 
 
 def _shortened(column: Column, width: int) -> Column:
-    if column.is_whole:
+    if column.is_whole or column.width is not None:
         return column
     return dataclasses.replace(column, cells=[shorten(cell, width) for cell in column.cells])
 

@@ -240,8 +240,8 @@ def answer_decisions(results: Results, sweep: str | None, limit: int | None) -> 
                 shown,
                 title=f"{name}: decisions, in the order in which they were made",
                 notes=(", ".join(f"{count} {action}" for action, count in counts.items()) or "no decision was made",),
-                least_important=("ladder", "trial_id"),
-                uncut=("reason",),
+                least_important=("ladder", "trial_id", "epoch"),
+                sentences="reason",
             )
         )
     return Answer(concatenate(tables).slice(0, limit), sections)

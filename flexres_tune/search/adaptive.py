@@ -12,7 +12,7 @@ from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, S
 from flexres_tune.search.rungs import Candidate
 
 P_OF_EARLY_END = 0.001  # so strict that a look after every run hardly changes the last test: Haybittle 1971, Peto 1976
-RUNS_OF_A_LEADER = 2  # fresh runs of the best candidate of each group: with fewer, its mean has no interval
+RUNS_OF_A_LEADER = 2  # fresh runs of the best of each group, and of the baseline: with fewer, there is no interval
 MIN_FREEDOM = 4  # degrees of freedom, before which no answer is believed
 
 
@@ -42,7 +42,8 @@ class AdaptiveConfirmation(Search):
     """At most `num_runs` runs of some candidates, each on fresh seeds.
 
     Every candidate gets one run, unless its run of the screening has completed and it does not lead its group. If
-    there are several groups, the leader of each gets a second one, so that its mean has an interval. Each further run
+    there are several groups, the leader of each gets a second one, so that its mean has an interval; so does the
+    baseline in any case, because what the best gains over it is asked for. Each further run
     goes to the comparison that is least decided, which is the one with the smallest gap / sqrt(1/n_a + 1/n_b) if n is
     the number of runs, and there to the candidate with fewer runs. This is the rule EB-TC of Jourdan et al. 2022,
     "Top Two Algorithms Revisited", which draws lots between the two. The comparisons are: the leader of each group
@@ -60,6 +61,7 @@ class AdaptiveConfirmation(Search):
         num_runs: of all candidates together, with those in `history`.
         history: what earlier runs of the sweep reached.
         screened: by config_id, the score of a candidate's run of the screening, if it has completed.
+        baseline: config_id of the candidate that is the sweep's baseline.
     """
 
     def __init__(
@@ -68,9 +70,11 @@ class AdaptiveConfirmation(Search):
         num_runs: int,
         history: History | None = None,
         screened: Mapping[str, float] | None = None,
+        baseline: str | None = None,
     ):
         self._candidates = tuple(candidates)
         self._num_runs = num_runs
+        self._baselines = [index for index, each in enumerate(self._candidates) if each.config_id == baseline]
         self._owner: dict[str, int] = {}  # trial_id -> index of its candidate
         self._groups: dict[Hashable, list[int]] = {}
         for index, each in enumerate(self._candidates):
@@ -159,10 +163,8 @@ class AdaptiveConfirmation(Search):
         for index in sorted(able):
             if not self._num_begun(index):
                 return index, None
-        for num_runs in range(1, 1 + (RUNS_OF_A_LEADER if len(self._groups) > 1 else 1)):
-            for index in self._leaders():
-                if index in able and self._given[index] < num_runs:
-                    return index, None
+        if owed := self._owed():
+            return min(owed, key=lambda index: self._given[index]), None
         pairs = [(self._distance(*pair), *pair) for pair in self._comparisons() if not able.isdisjoint(pair)]
         if not pairs:
             return (min(able), None) if able else None  # a single candidate has nothing to be compared with
@@ -178,6 +180,12 @@ class AdaptiveConfirmation(Search):
         """The best candidate of each group that has one, best first."""
         able = ([i for i in group if i not in self._failed] for group in self._groups.values())
         return sorted((min(group, key=self._rank) for group in able if group), key=self._rank)
+
+    def _owed(self) -> list[int]:
+        """Candidates that have fewer fresh runs than they must have: the leaders, best first, then the baseline."""
+        least = dict.fromkeys(self._leaders(), RUNS_OF_A_LEADER if len(self._groups) > 1 else 1)
+        least |= {index: RUNS_OF_A_LEADER for index in self._baselines if index not in self._failed}
+        return [i for i, runs in least.items() if self._given[i] < min(runs, len(self._candidates[i].trials))]
 
     def _comparisons(self) -> Iterator[tuple[int, int]]:
         """(leader, challenger) of all that must be decided to know the best candidate of each group and of all."""
@@ -222,4 +230,4 @@ class AdaptiveConfirmation(Search):
             return True
         if self._has_news:
             self._has_news, self._was_answered = False, self._was_answered or self._is_answered()
-        return self._was_answered
+        return self._was_answered and not self._owed()

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.records import Stage, TrialStatus
-from flexres_tune.search.adaptive import AdaptiveConfirmation
+from flexres_tune.search.adaptive import RUNS_OF_A_LEADER, AdaptiveConfirmation
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.lists import ListSearch
 from flexres_tune.search.rungs import Candidate
@@ -36,7 +36,7 @@ def make_confirmation(spec: SweepSpec, screened: Sequence[PlannedTrial], history
     chosen += [baseline] if is_extra and chosen else []
     if spec.confirm.seeds is not None:
         return ListSearch([_confirm(trial, seed) for trial in chosen for seed in spec.confirm.seeds], history)
-    num_seeds = max(1, spec.confirm.num_runs - len(chosen) + 1)
+    num_seeds = max(RUNS_OF_A_LEADER, spec.confirm.num_runs - len(chosen) + 1)
     seeds = list(itertools.islice(fresh_seeds(spec), num_seeds))
     candidates = [
         Candidate(
@@ -47,7 +47,13 @@ def make_confirmation(spec: SweepSpec, screened: Sequence[PlannedTrial], history
         )
         for trial in chosen
     ]
-    return AdaptiveConfirmation(candidates, spec.confirm.num_runs, history, _mean_scores(screened, history))
+    return AdaptiveConfirmation(
+        candidates,
+        spec.confirm.num_runs,
+        history,
+        _mean_scores(screened, history),
+        baseline.config.config_id if baseline else None,
+    )
 
 
 def fresh_seeds(spec: SweepSpec) -> Iterator[int]:

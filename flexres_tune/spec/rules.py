@@ -201,12 +201,12 @@ def _compares_levels(spec: SweepSpec) -> Iterator[Finding]:
         message = f"must have at least two levels, but has only {levels[0]}; add values, or remove compare"
         yield ("compare",), message
     confirm = spec.confirm
-    least = confirm.top * len(levels) + (spec.baseline is not None) if confirm else 0
+    least = confirm.top * len(levels) + 2 * (spec.baseline is not None) if confirm else 0
     if confirm and confirm.num_runs is not None and confirm.num_runs < least:
         product = f"top {confirm.top}"
         if spec.compare:
             product += f" x {len(levels)} levels = {confirm.top * len(levels)}"
-        product += " and 1 for the baseline" if spec.baseline is not None else ""
+        product += " and 2 for the baseline" if spec.baseline is not None else ""
         message = f"num_runs must give each candidate a run, {product}, but got {confirm.num_runs}; raise num_runs, or lower top"
         yield ("confirm", "num_runs"), message
 

@@ -19,7 +19,10 @@ ROW = {"value": 0.61, "cutoff": 0.75, "epoch": 4, "until_epoch": None, "rank": 3
             "number 3 of 5 at epoch 4, with 61.0 %: none continues until more have reached the rung",
         ),
         ({"action": "promote", "until_epoch": 9}, "number 3 of 5 at epoch 4, with 61.0 %: it continues to epoch 9"),
-        ({"action": "allocate", "value": None, "cutoff": None}, "its first run on a fresh seed"),
+        (
+            {"action": "allocate", "value": None},
+            "its comparison with lr=0.1 is not decided, because one of them has no result yet",
+        ),
         (
             {"action": "allocate"},
             "after 5 runs, its mean 61.0 % against 75.0 % of lr=0.1 was the least decided comparison, and it had the fewer "
@@ -34,3 +37,9 @@ def test_a_decision_is_explained_with_its_numbers(changes, words):
 def test_a_loss_must_be_low():
     row = {**ROW, "action": "stop"}
     assert explain(row, METRICS["val_loss"]).endswith("a trial needs at most 0.750")
+
+
+def test_the_first_two_runs_on_fresh_seeds_are_told_apart():
+    row = {**ROW, "action": "allocate", "cutoff": None}
+    assert explain(row, METRICS["val_accuracy"], None, 1) == "its first run on a fresh seed"
+    assert explain(row, METRICS["val_accuracy"], None, 2).endswith("with fewer than two runs, its mean has no interval")

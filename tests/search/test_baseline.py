@@ -44,7 +44,7 @@ def test_baseline_is_confirmed_with_the_best():
     [
         ({"baseline": {"lr": 0.3}}, "a baseline must have confirm"),
         ({"baseline": {"optimiser": "sgd"}, "confirm": {"top": 1, "seeds": [9]}}, "optimiser.*did you mean"),
-        ({"baseline": {"lr": 0.3}, "confirm": {"top": 2, "num_runs": 2}}, "top 2 and 1 for the baseline"),
+        ({"baseline": {"lr": 0.3}, "confirm": {"top": 2, "num_runs": 2}}, "top 2 and 2 for the baseline"),
     ],
 )
 def test_baseline_that_cannot_be_confirmed_is_refused(changes, problem, tmp_path):

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -80,6 +81,18 @@ def test_leader_of_each_group_gets_two_fresh_runs_so_that_its_mean_has_an_interv
     screened = {f"c{i}": float(i) for i in range(6)}
     reached = play(AdaptiveConfirmation(candidates, num_runs=8, screened=screened), quality, slots=1)
     assert all(sum(key.startswith(f"c{i}-") for key in reached) >= 2 for i in (3, 4, 5))
+
+
+@pytest.mark.parametrize("baseline", ["c0", "c3"])  # the best one, and one that is far behind
+@pytest.mark.parametrize("group", ["of all", "of its own"])
+def test_a_baseline_far_behind_has_two_fresh_runs_however_early_the_answer_is_known(baseline, group):
+    candidates = [make_candidate(index, num_seeds=9) for index in range(4)]
+    if group == "of its own":
+        candidates = [replace(each, group=each.config_id == baseline) for each in candidates]
+    screened = {f"c{index}": 0.9 - 0.2 * index for index in range(4)}
+    search = AdaptiveConfirmation(candidates, num_runs=12, screened=screened, baseline=baseline)
+    reached = play(search, lambda config: screened[config.config_id] + 0.0001 * config.seed, slots=1)
+    assert sum(trial_id.startswith(f"{baseline}-") for trial_id in reached) >= 2
 
 
 def test_every_run_of_adaptive_confirmation_is_a_decision_with_its_numbers():
