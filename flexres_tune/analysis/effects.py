@@ -1,30 +1,38 @@
-"""Effect of one parameter, or of two together: mean over the configurations that have its value, with an interval."""
+"""Effect of one parameter, or of two together: what its values led to, over configurations that can be compared."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import BoardRow, distinct, leaderboards, varied_columns
+from flexres_tune.analysis.leaderboard import Board, BoardRow, distinct, leaderboards, varied_columns
 from flexres_tune.analysis.metric import RankingMetric
+from flexres_tune.analysis.pairs import Pairs, has_ended, key_of, others_of, pair_up
 from flexres_tune.analysis.statistics import half_width
+from flexres_tune.display.format import format_value
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import column
 from flexres_tune.results.own_values import configuration_columns
 from flexres_tune.results.reader import Results
 from flexres_tune.text import did_you_mean
 
+SHARED, ALL = "shared", "all"  # see Effect.mean_over
+
 
 @dataclass(frozen=True)
 class Effect:
     """What one value of a parameter, or one pair of values, led to; other parameters vary as the sweep varied them.
 
-    Only configurations that ran to the end count. The interval is over configurations; if a value has only one, it is
-    over that one's seeds.
+    If a search has paused or stopped configurations of a value, the mean over the others would be one of survivors. So
+    a value has a mean over configurations whose partners with each of the other values ran to the end as well, or over
+    all its configurations if all of them ran to the end, and else none. The interval is over configurations; if there is
+    only one, it is over that one's seeds.
+
+    A value is also compared with the one that the leaderboard's first configuration has, over pairs of configurations
+    that differ in nothing else. Intervals of these differences hold for all pairs of values together.
     """
 
     sweep: str = column("sweep's name")
@@ -34,13 +42,26 @@ class Effect:
     num_trials: int = column("their trials", "trials")
     num_incomplete: int = column("configurations of which only some seeds ran to the end", "configurations")
     num_stopped: int = column("trials of this value that the scheduler stopped", "trials")
+    num_paused: int = column("trials of this value that the search paused", "trials")
     num_failed: int = column("trials of this value that diverged, ran out of memory or failed", "trials")
-    metric_mean: float | None = column("mean over num_configs of their means", "metric")
+    mean_over: str | None = column(
+        "shared: configurations whose partners with each other value ran to the end as well | all: all of this value, if "
+        "all ran to the end | null: neither, so there is no mean"
+    )
+    num_averaged: int = column("configurations that the mean is over", "configurations")
+    metric_mean: float | None = column("mean over num_averaged of their means", "metric")
     metric_sd: float | None = column("standard deviation over what interval_over says", "metric")
     metric_low: float | None = column("lower end of the mean's 95 % interval", "metric")
     metric_high: float | None = column("upper end of the mean's 95 % interval", "metric")
-    extreme: float | None = column("mean of the best configuration", "metric")
     interval_over: str | None = column("configurations | seeds; null if there is no interval")
+    extreme: float | None = column("mean of the best configuration", "metric")
+    compared_with: str | None = column("value of the leaderboard's first configuration; null for that value itself")
+    num_pairs: int | None = column("pairs that differ in nothing else, and of which both ran to the end", "pairs")
+    better_by: float | None = column("by how much this value is better, mean over num_pairs", "metric difference")
+    better_by_low: float | None = column("lower end of its 95 % interval", "metric difference")
+    better_by_high: float | None = column("upper end of its 95 % interval", "metric difference")
+    num_only_this: int | None = column("pairs of which only the configuration with this value ran to the end", "pairs")
+    num_only_other: int | None = column("pairs of which only the configuration with the other value did", "pairs")
     precision_used: str | None = column("precision of num_trials; several if they differ")
 
 
@@ -70,85 +91,109 @@ def parameter_effects(results: Results, sweep: str, parameter: str, by: str | No
             raise ResultsError(f"{name} must vary to be compared, but is {only} in all trials; {known}")
     # The board leaves a parameter out if another one implies it, so the values are read from the trials.
     values = {row.pop("config_id"): row for row in trials.select(["config_id", *keys]).to_pylist()}
-    groups: dict[str, list[BoardRow]] = {}
-    for row in (row for board in boards for row in board.rows):
-        groups.setdefault(json.dumps([row.dataset, *values[row.config_id].values()]), []).append(row)
-    metric = boards[0].metric
-    effects = [_effect(group, metric, values[group[0].config_id]) for group in groups.values()]
+    effects = [effect for board in boards for effect in _effects_of(board, keys, values)]
     return sorted(effects, key=lambda each: (each.dataset or "", *map(sort_key, each.parameters.values())))
 
 
-def _effect(group: Sequence[BoardRow], metric: RankingMetric, parameters: Mapping[str, Any]) -> Effect:
-    ranked = [row for row in group if row.rank is not None and row.metric_mean is not None]
-    means = [row.metric_mean for row in ranked]
+def _effects_of(board: Board, keys: Sequence[str], values: Mapping[str, Mapping[str, Any]]) -> list[Effect]:
+    """The effects on one data set; `values` are those of `keys`, by config_id."""
+    groups: dict[str, list[BoardRow]] = {}
+    for row in board.rows:
+        groups.setdefault(json.dumps(list(values[row.config_id].values()), default=str), []).append(row)
+    shared = _shared(groups.values(), keys)
+    first = board.ranked[0] if board.ranked else None
+    pairs: dict[tuple[str, str], Pairs] = {}
+    if first is not None and len(keys) == 1:
+        pairs = pair_up([(values[row.config_id][keys[0]], row) for row in board.rows], keys[0], board.metric)
+    effects = []
+    for group in groups.values():
+        of_group = values[group[0].config_id]
+        compared = {}
+        if first is not None and len(keys) == 1:
+            compared = _against(of_group[keys[0]], values[first.config_id][keys[0]], pairs, board.metric)
+        effects.append(_effect(group, board.metric, of_group, shared, compared))
+    return effects
+
+
+def _shared(groups: Iterable[Sequence[BoardRow]], names: Sequence[str]) -> set[str] | None:
+    """Values of all other parameters with which each group has a configuration that ran to the end.
+
+    Groups without any are left out. None if every configuration of the others ran to the end: then all of them count.
+    """
+    some = [group for group in groups if any(map(has_ended, group))]
+    if all(has_ended(row) for group in some for row in group):
+        return None
+    found = [{others_of(row, names) for row in group if has_ended(row)} for group in some]
+    return set.intersection(*found)
+
+
+def _averaged(group: Sequence[BoardRow], names: Sequence[str], shared: set[str] | None) -> tuple[str, list[BoardRow]]:
+    """(what a mean is over, its configurations)."""
+    if shared:
+        return SHARED, [row for row in group if has_ended(row) and others_of(row, names) in shared]
+    return ALL, list(group) if all(map(has_ended, group)) else []
+
+
+def _against(
+    value: Any, reference: Any, pairs: Mapping[tuple[str, str], Pairs], metric: RankingMetric
+) -> dict[str, Any]:
+    """The fields of an Effect that compare it with the reference; none of the reference itself."""
+    a, b = key_of(value), key_of(reference)
+    if a == b:
+        return {}
+    found = pairs[a, b] if (a, b) in pairs else pairs[b, a].turned() if (b, a) in pairs else Pairs(a, b, (), 0, 0)
+    low, high = found.interval(sum(bool(each.differences) for each in pairs.values())) or (None, None)
+    return {
+        "compared_with": format_value(reference),
+        "num_pairs": len(found.differences),
+        "better_by": found.mean,
+        "better_by_low": low,
+        "better_by_high": high,
+        "num_only_this": found.num_only_a,
+        "num_only_other": found.num_only_b,
+    }
+
+
+def _effect(
+    group: Sequence[BoardRow],
+    metric: RankingMetric,
+    parameters: Mapping[str, Any],
+    shared: set[str] | None,
+    compared: Mapping[str, Any],
+) -> Effect:
+    ended = [row for row in group if has_ended(row)]
+    over, averaged = _averaged(group, list(parameters), shared)
     interval: dict[str, float | None] = dict.fromkeys(("metric_mean", "metric_sd", "metric_low", "metric_high"))
-    over = None
-    if len(ranked) == 1:
-        interval = {name: getattr(ranked[0], name) for name in interval}
-        over = "seeds" if ranked[0].num_seeds > 1 else None
-    elif ranked:
+    interval_over = None
+    if len(averaged) == 1:
+        interval = {name: getattr(averaged[0], name) for name in interval}
+        interval_over = "seeds" if averaged[0].num_seeds > 1 else None
+    elif averaged:
+        means = [row.metric_mean for row in averaged]
         mean, sd = statistics.fmean(means), statistics.stdev(means)
         low, high = metric.clip(mean, float(half_width(sd, len(means))))
         interval = {"metric_mean": mean, "metric_sd": sd, "metric_low": low, "metric_high": high}
-        over = "configurations"
+        interval_over = "configurations"
+    not_compared = ("compared_with", "num_pairs", "better_by", "better_by_low", "better_by_high")
+    not_compared += ("num_only_this", "num_only_other")
     return Effect(
         sweep=group[0].sweep,
         dataset=group[0].dataset,
         parameters=parameters,
-        num_configs=len(ranked),
-        num_trials=sum(row.num_seeds for row in ranked),
+        num_configs=len(ended),
+        num_trials=sum(row.num_seeds for row in ended),
         num_incomplete=sum(row.is_incomplete for row in group),
         num_stopped=sum(row.num_stopped for row in group),
+        num_paused=sum(row.num_paused for row in group),
         num_failed=sum(row.num_diverged + row.num_out_of_memory + row.num_failed for row in group),
+        mean_over=over if averaged else None,
+        num_averaged=len(averaged),
         **interval,
-        extreme=metric.best(means) if means else None,
-        interval_over=over,
-        precision_used=", ".join(distinct(row.precision_used for row in ranked)) or None,
+        interval_over=interval_over,
+        extreme=metric.best([row.metric_mean for row in ended]) if ended else None,
+        **dict.fromkeys(not_compared) | compared,
+        precision_used=", ".join(distinct(row.precision_used for row in ended)) or None,
     )
-
-
-@dataclass(frozen=True)
-class PairedEffect:
-    """How much better one value of a parameter is than another, over configurations that differ in nothing else."""
-
-    better: Any  # value with the higher mean score over the pairs
-    worse: Any
-    num_pairs: int
-    difference: float  # of the metric, mean over pairs, >= 0 if better is better
-    low: float | None  # ends of its interval, at 95 % for all pairs of values together; None for one pair
-    high: float | None
-
-
-def paired_effect(rows: Sequence[tuple[Any, BoardRow]], parameter: str, metric: RankingMetric) -> PairedEffect | None:
-    """The two values of a parameter that differ most over the configurations that share all other parameters.
-
-    `rows` are (value of the parameter, configuration), of configurations that ran to the end. Confirmed ones are paired
-    with confirmed ones only. None if no two of them differ in nothing else.
-    """
-    shared: dict[str, dict[str, tuple[Any, float]]] = {}
-    for value, row in rows:
-        others = {name: other for name, other in row.parameters.items() if name != parameter}
-        key = json.dumps([row.stage, others], sort_keys=True, default=str)
-        shared.setdefault(key, {})[json.dumps(value, default=str)] = (value, metric.score(row.metric_mean))
-    gaps: dict[tuple[str, str], list[float]] = {}
-    values = {key: value for group in shared.values() for key, (value, _) in group.items()}
-    for group in shared.values():
-        for a, b in itertools.combinations(sorted(group), 2):
-            gaps.setdefault((a, b), []).append(group[a][1] - group[b][1])
-    if not gaps:
-        return None
-    most = max(map(len, gaps.values()))  # of few pairs the largest difference would be chance
-    (a, b), differences = max(
-        ((pair, found) for pair, found in gaps.items() if len(found) == most),
-        key=lambda each: abs(statistics.fmean(each[1])),
-    )
-    mean = statistics.fmean(differences)
-    low = high = None
-    if len(differences) > 1:
-        half = float(half_width(statistics.stdev(differences), len(differences), num_comparisons=len(gaps)))
-        low, high = abs(mean) - half, abs(mean) + half
-    better, worse = (a, b) if mean >= 0 else (b, a)
-    return PairedEffect(values[better], values[worse], len(differences), abs(mean), low, high)
 
 
 def sort_key(value: Any) -> tuple[int, float, str]:

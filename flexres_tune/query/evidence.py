@@ -12,7 +12,7 @@ from flexres_tune.analysis.cost import BestAtBudget, FrontPoint, equal_cost, par
 from flexres_tune.analysis.decisions import ExplainedDecision, explain_decisions
 from flexres_tune.analysis.diff import Difference, diff
 from flexres_tune.analysis.early_stops import RungStops, StoppedTrial, stopped_trials, stops_by_rung
-from flexres_tune.analysis.effects import Effect, parameter_effects, sort_key
+from flexres_tune.analysis.effects import SHARED, Effect, parameter_effects, sort_key
 from flexres_tune.analysis.importance import Importance, parameter_importance
 from flexres_tune.analysis.leaderboard import Board, comparison_problems, distinct, leaderboards, precision_problem
 from flexres_tune.analysis.metric import RankingMetric, metric_of
@@ -42,8 +42,8 @@ def answer_compare(results: Results, sweep: str | None, parameter: str, by: str 
                 Section(
                     table,
                     title=f"{parameter}{f' by {by}' if by else ''} in {name} on {dataset}",
-                    best_row=_best(group, metric) if by is None else None,
-                    notes=_effect_notes(group, by),
+                    best_row=_best(group) if by is None else None,
+                    notes=_effect_notes(group, by, metric),
                     uncut=table.column_names[1:],
                 )
             )
@@ -77,15 +77,32 @@ def _parameters(rows: Iterable[Row]) -> list[str]:
 
 def _effect_table(effects: Sequence[Effect], parameter: str, metric: RankingMetric) -> pa.Table:
     table = to_table(Effect, effects, [parameter], metric)
-    columns = [f"{metric.column}_mean", f"{metric.column}_sd", f"{metric.extreme}_{metric.name}"]
-    columns += ["num_configs", "num_trials", "num_stopped"]
-    columns += ["num_incomplete"] if any(effect.num_incomplete for effect in effects) else []
-    columns += ["num_failed"] if any(effect.num_failed for effect in effects) else []
+    counts = ["num_configs", "num_trials"]
+    for name in ("num_stopped", "num_paused", "num_incomplete", "num_failed"):
+        counts += [name] if any(getattr(effect, name) for effect in effects) else []
     precisions = distinct(effect.precision_used for effect in effects)
-    columns += ["precision_used"] if len(precisions) > 1 else []
+    counts += ["precision_used"] if len(precisions) > 1 else []
+    texts = _pair_columns(effects, metric) if any(effect.num_pairs for effect in effects) else {}
     intervals = [metric.interval(effect.metric_low, effect.metric_high) for effect in effects]
-    table = table.select([parameter, *columns])
-    return table.add_column(3, "interval_95_%", pa.array(intervals, pa.string()))
+    names = [parameter, *texts]
+    if any(effect.metric_mean is not None for effect in effects):
+        texts |= {"interval_95_%": intervals}
+        names += [f"{metric.column}_mean", f"{metric.column}_sd", "interval_95_%"]
+    names += [f"{metric.extreme}_{metric.name}", *counts]
+    fields = [pa.field(name, pa.string()) if name in texts else table.schema.field(name) for name in names]
+    columns = [pa.array(texts[name], pa.string()) if name in texts else table[name] for name in names]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _pair_columns(effects: Sequence[Effect], metric: RankingMetric) -> dict[str, list[str | None]]:
+    """The difference to the value of the leaderboard's first configuration, its interval, and the number of pairs."""
+    texts: dict[str, list[str | None]] = {"better_by": [], "interval_of_that": [], "num_pairs": []}
+    for effect in effects:
+        known = effect.better_by is not None
+        texts["better_by"].append(f"{metric.gap(effect.better_by)} {metric.difference}" if known else None)
+        texts["interval_of_that"].append(metric.gap_interval(effect.better_by_low, effect.better_by_high))
+        texts["num_pairs"].append(None if effect.num_pairs is None else str(effect.num_pairs))
+    return texts
 
 
 def _grid(effects: Sequence[Effect], parameter: str, by: str, metric: RankingMetric) -> pa.Table:
@@ -93,8 +110,9 @@ def _grid(effects: Sequence[Effect], parameter: str, by: str, metric: RankingMet
     cells: dict[str, dict[str, str]] = {}
     for effect in effects:
         mean = "" if effect.metric_mean is None else metric.text(effect.metric_mean, effect.metric_sd)
-        stopped = f"{effect.num_stopped} stopped" if effect.num_stopped else ""
-        text = f"{mean} ({stopped})" if mean and stopped else mean or stopped
+        counts = ((effect.num_stopped, "stopped"), (effect.num_paused, "paused"))
+        ended = ", ".join(f"{count} {word}" for count, word in counts if count)
+        text = f"{mean} ({ended})" if mean and ended else mean or ended
         row = cells.setdefault(format_value(effect.parameters[parameter]), {})
         row[format_value(effect.parameters[by])] = text
     values = sorted((effect.parameters[by] for effect in effects), key=sort_key)
@@ -103,13 +121,8 @@ def _grid(effects: Sequence[Effect], parameter: str, by: str, metric: RankingMet
     return pa.table({name: pa.array(texts, pa.string()) for name, texts in columns.items()})
 
 
-def _effect_notes(effects: Sequence[Effect], by: str | None) -> tuple[str, ...]:
-    notes = ["means are over configurations that ran to the end; trials that were stopped or failed are only counted"]
-    over = sorted({effect.interval_over for effect in effects if effect.interval_over})
-    if by is None and over:
-        notes.append(f"mean ± sd and 95 % interval are over {', or for a value with only one, over '.join(over)}")
-    elif by is None:
-        notes.append("every value has one configuration and one seed: no interval")
+def _effect_notes(effects: Sequence[Effect], by: str | None, metric: RankingMetric) -> tuple[str, ...]:
+    notes = [*_notes_on_means(effects, by), *(_notes_on_pairs(effects, metric) if by is None else ())]
     if incomplete := sum(effect.num_incomplete for effect in effects):
         notes.append(
             f"{plural(incomplete, 'configuration')} ran to the end with some seeds only, so they have no mean; "
@@ -123,9 +136,53 @@ def _effect_notes(effects: Sequence[Effect], by: str | None) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _best(effects: Sequence[Effect], metric: RankingMetric) -> int | None:
-    known = [index for index, effect in enumerate(effects) if effect.metric_mean is not None]
-    return max(known, key=lambda index: metric.score(effects[index].metric_mean), default=None)
+def _notes_on_means(effects: Sequence[Effect], by: str | None) -> list[str]:
+    """What the means are over, and what has none."""
+    over = {effect.mean_over for effect in effects} - {None}
+    if not over:
+        return [
+            "no mean is shown: what ran to the end is what the search kept, and no values share all other parameters"
+        ]
+    shared = "configurations whose partners with each other value ran to the end as well"
+    notes = [f"means are over {shared if over == {SHARED} else 'all configurations of a value'}"]
+    if any(effect.num_configs and effect.metric_mean is None for effect in effects):
+        notes.append("a value has no mean if some of its configurations did not run to the end")
+    ways = sorted({effect.interval_over for effect in effects if effect.interval_over})
+    if by is None and ways:
+        notes.append(f"mean ± sd and 95 % interval are over {', or for one configuration, over '.join(ways)}")
+    elif by is None:
+        notes.append("every mean is of one configuration and one seed: no interval")
+    return notes
+
+
+def _notes_on_pairs(effects: Sequence[Effect], metric: RankingMetric) -> list[str]:
+    """What the differences are, and which pairs have none because only one of the two ran to the end."""
+    compared = [effect for effect in effects if effect.compared_with is not None]
+    if not compared:
+        return []
+    (parameter,), reference = compared[0].parameters, compared[0].compared_with
+    further = "further " if any(effect.num_pairs for effect in compared) else ""
+    if further:
+        notes = [
+            f"better by: {metric.difference} by which a value is better than {reference}, which the leaderboard's first "
+            f"configuration has, over pairs that differ in {parameter} alone; the intervals hold together"
+        ]
+    else:
+        notes = [f"no two configurations that ran to the end differ in {parameter} alone, so no effect is shown"]
+    ours, others = (sum(getattr(effect, name) for effect in compared) for name in ("num_only_other", "num_only_this"))
+    if ours or others:
+        notes.append(
+            f"of {plural(ours + others, further + 'pair')} only one of the two ran to the end: the one with {reference} in "
+            f"{ours}, the one with the other value in {others}"
+        )
+    return notes
+
+
+def _best(effects: Sequence[Effect]) -> int | None:
+    """The value of the leaderboard's first configuration."""
+    if all(effect.compared_with is None for effect in effects):
+        return None
+    return next((index for index, effect in enumerate(effects) if effect.compared_with is None), None)
 
 
 def answer_equal_cost(results: Results, sweep: str | None, limit: int | None) -> Answer:

@@ -44,7 +44,8 @@ def test_effect_of_an_optimizer_is_not_the_mean_over_what_the_scheduler_left(rep
     )
     [finding] = [plot.finding for plot in plot_effects(data) if plot.name == "effect-optimizer"]
     assert finding == (
-        "optimizer: no two configurations that ran to the end differ in it alone, so it has no effect to show"
+        "optimizer: no two configurations that ran to the end differ in it alone, so it has no effect to show; of 2 pairs "
+        "only one did"
     )
 
 
@@ -65,6 +66,19 @@ def test_effect_that_changes_its_sign_is_not_claimed(report):
     data = report(*(trial for lr, a, b in mixed for trial in (grid("sgd", lr, a), grid("adam", lr, b))))
     [finding] = [plot.finding for plot in plot_effects(data) if plot.name == "effect-optimizer"]
     assert finding.startswith("optimizer: no effect is shown over 3 pairs")
+
+
+def test_effect_over_pairs_says_in_how_many_only_one_ran_to_the_end(report):
+    """Of three pairs both sgd and adam ran to the end, with sgd ahead; in four others the search stopped sgd."""
+    ended, stopped = (0.001, 0.01, 0.1), (0.2, 0.3, 0.4, 0.5)
+    data = report(
+        *(grid("sgd", lr, 0.95 + lr / 100) for lr in ended),
+        *(grid("sgd", lr, None) for lr in stopped),
+        *(grid("adam", lr, 0.93 + lr / 90) for lr in (*ended, *stopped)),
+    )
+    [plot] = [plot for plot in plot_effects(data) if plot.name == "effect-optimizer"]
+    assert plot.finding.endswith("; of 4 further pairs only one ran to the end, adam in 4")
+    assert any("whose partners with each other value ran to the end" in note for note in plot.notes)
 
 
 def test_one_pair_is_no_effect(report):

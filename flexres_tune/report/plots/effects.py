@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flexres_tune.analysis.effects import Effect, paired_effect, parameter_effects
+from flexres_tune.analysis.effects import SHARED, Effect, parameter_effects
 from flexres_tune.analysis.leaderboard import BoardRow
+from flexres_tune.analysis.pairs import pair_up, paired_effect
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, spaced, value_text
 from flexres_tune.report.plots import style
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
 from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, category_axis, figure, focus, scatter
-from flexres_tune.text import escape_html
+from flexres_tune.text import escape_html, join_words, plural
 
 _MOST_PLOTS = 8
 _MOST_POINTS = 300
@@ -47,15 +48,14 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
         return None
     place = {hashable(row.parameters[name]): index for index, row in enumerate(rows)}
     # The row of the leaderboard lacks a parameter that another one implies, so the value is read from a trial.
-    configs = [
-        (place.get(hashable(data.by_config[row.config_id][0].parameters[name])), row) for row in data.board.ranked
-    ]
-    valued = [(rows[at].parameters[name], row) for at, row in configs if at is not None and row.metric_mean is not None]
+    valued = [(data.by_config[row.config_id][0].parameters[name], row) for row in data.board.rows]
+    configs = [(place.get(hashable(value)), row) for value, row in valued if row.rank is not None]
     points = style.thin(
         [(at, row) for at, row in configs if at is not None and row.metric_mean is not None], _MOST_POINTS
     )
-    means = [data.shown(row.metric_mean) for row in rows]
-    bars, reaches = style.error_bars(rows, metric.factor)
+    averaged = [row for row in rows if row.metric_mean is not None]
+    means = [data.shown(row.metric_mean) for row in averaged]
+    bars, reaches = style.error_bars(averaged, metric.factor)
     is_ordered = all(type(row.parameters[name]) in (int, float) for row in rows)
     traces = [
         scatter(
@@ -69,13 +69,13 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
         ),
         scatter(
             name="mean and 95 % interval",
-            x=list(range(len(rows))),
+            x=[rows.index(row) for row in averaged],
             y=means,
             mode="lines+markers" if is_ordered else "markers",
             line={"color": PALETTE[0], "width": 1.5, "dash": "dot"},
             marker={"symbol": "diamond", "size": 9, "color": PALETTE[0]},
             error_y=bars,
-            text=[_hover(row) for row in rows],
+            text=[_hover(row) for row in averaged],
             hovertemplate=f"mean %{{y:.4~g}}{metric.suffix} over %{{text}}<extra></extra>",
         ),
     ]
@@ -131,50 +131,68 @@ def _many_values(data: ReportData, place: ParameterAxis) -> Plot:
 
 
 def _hover(row: Effect) -> str:
-    over = f"{row.num_configs} configurations, {row.num_trials} trials"
+    over = plural(row.num_averaged, "configuration")
     interval = f"; interval over {row.interval_over}" if row.interval_over else "; no interval"
-    return f"{over}; {row.num_stopped} more trials stopped{interval}"
+    return f"{over}{interval}; {row.num_stopped + row.num_paused} trials of this value were stopped or paused"
 
 
 def _tick(row: Effect, name: str) -> str:
     text = escape_html(value_text(name, row.parameters[name]))
     if len(text) > 12:  # break a long list of words into lines, or the labels leave a phone no room for the plot
         text = text.replace("+", "+<br>")
-    stopped = f"<br>{row.num_stopped} stopped" if row.num_stopped else ""
-    return f"{text}<br>n = {row.num_configs}{stopped}"
+    counts = ((row.num_stopped, "stopped"), (row.num_paused, "paused"))
+    ended = "".join(f"<br>{count} {word}" for count, word in counts if count)
+    return f"{text}<br>n = {row.num_configs}{ended}"
 
 
 def _notes(table: Sequence[Effect], name: str) -> tuple[str, ...]:
-    notes = [
-        "n: configurations whose trials all ran to the end; the interval includes the effect of the other parameters."
-    ]
+    over = {row.mean_over for row in table} - {None}
+    shared = "configurations whose partners with each other value ran to the end as well"
+    notes = ["n: configurations whose trials all ran to the end."]
+    if over:
+        which = shared if over == {SHARED} else "all configurations of a value, if all of them ran to the end"
+        notes.append(f"Means are over {which}; their intervals include the effect of the other parameters.")
+    else:
+        notes.append("There is no mean, because it would be one of what the search has kept.")
     without = [row for row in table if not row.num_configs]
     if without:
         shown = ", ".join(value_text(name, row.parameters[name]) for row in without[:8])
-        stopped, failed = (sum(row.num_stopped for row in without), sum(row.num_failed for row in without))
-        counts = ((stopped, "trials stopped early"), (failed, "failed or diverged"))
+        names = ("num_stopped", "num_paused", "num_failed")
+        stopped, paused, failed = (sum(getattr(row, each) for row in without) for each in names)
+        counts = ((stopped, "trials stopped early"), (paused, "paused"), (failed, "failed or diverged"))
         listed = ", ".join(f"{count} {words}" for count, words in counts if count)
         notes.append(f"None for {shown}{' ...' if len(without) > 8 else ''} ({listed}).")
     return tuple(notes)
 
 
 def _finding(data: ReportData, name: str, rows: Sequence[tuple[object, BoardRow]]) -> str:
-    """What the parameter does, over configurations that differ in nothing else."""
+    """What the parameter does, over configurations that differ in nothing else; `rows` are all of the leaderboard."""
     metric, title = data.board.metric, spaced(name)
-    found = paired_effect(rows, name, metric)
+    pairs = pair_up(rows, name, metric)
+    found = paired_effect(pairs)
     if found is None:
-        return f"{title}: no two configurations that ran to the end differ in it alone, so it has no effect to show"
+        unknown = sum(each.num_only_one for each in pairs.values())
+        more = f"; of {plural(unknown, 'pair')} only one did" if unknown else ""
+        return (
+            f"{title}: no two configurations that ran to the end differ in it alone, so it has no effect to show{more}"
+        )
     better, worse = value_text(name, found.better), value_text(name, found.worse)
     has_interval = found.low is not None and found.high is not None
     digits = metric.decimals((found.high - found.low) / 4 if has_interval else None)
     gap = f"{data.shown(found.difference):.{digits}f} {metric.difference}"
+    more = ""
+    if found.num_only_better or found.num_only_worse:
+        counts = ((found.num_only_better, better), (found.num_only_worse, worse))
+        only = join_words([f"{value} in {count}" for count, value in counts if count], "and")
+        further = plural(found.num_only_better + found.num_only_worse, "further pair")
+        more = f"; of {further} only one ran to the end, {only}"
     if not has_interval:
         return (
             f"{title}: {better} is {gap} {metric.better_side} {worse} in the one pair of configurations that differ in "
-            "nothing else; the leaderboard says whether seeds could explain it"
+            f"nothing else{more}; the leaderboard says whether seeds could explain it"
         )
     over = f"over {found.num_pairs} pairs of configurations that differ in nothing else"
     interval = f"95 % interval {data.shown(found.low):z.{digits}f} to {data.shown(found.high):z.{digits}f}"
     if found.low <= 0:
-        return f"{title}: no effect is shown {over}; {better} is {gap} {metric.better_side} {worse} ({interval})"
-    return f"{title}: {better} is {gap} {metric.better_side} {worse} {over} ({interval})"
+        return f"{title}: no effect is shown {over}; {better} is {gap} {metric.better_side} {worse} ({interval}){more}"
+    return f"{title}: {better} is {gap} {metric.better_side} {worse} {over} ({interval}){more}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from flexres_tune.analysis.effects import Effect, parameter_effects
+from flexres_tune.analysis.effects import SHARED, Effect, parameter_effects
 from flexres_tune.analysis.metric import RankingMetric
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, spaced
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
 from flexres_tune.report.plots.style import GREY, Plot, category_axis, figure, focus
-from flexres_tune.text import escape_html
+from flexres_tune.text import escape_html, plural
 
 _MOST_VALUES = 16  # per parameter: with more, the text does not fit into the cells
 _FILLED = 0.6  # two parameters form a grid if at least this share of the combinations has a trial
@@ -40,8 +40,9 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
 
     metric = data.board.metric
     rows = parameter_effects(data.results, data.sweep, one, by=other)
-    rows = [row for row in rows if row.dataset == data.board.dataset and (row.num_configs or row.num_stopped)]
-    whole = [row for row in rows if row.num_configs]
+    rows = [row for row in rows if row.dataset == data.board.dataset]
+    whole = [row for row in rows if row.metric_mean is not None]
+    rows = [row for row in rows if row in whole or row.num_stopped + row.num_paused]
     if len(whole) < 2:
         return []
     x, y = (parameter_axis(name, [row.parameters[name] for row in rows], most_ticks=10**6) for name in (one, other))
@@ -51,14 +52,14 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
     stopped = []
     for row in rows:
         at, up = int(x.place(row.parameters[x.name])), int(y.place(row.parameters[y.name]))
-        if row.num_configs:
+        if row in whole:
             means[up][at] = data.shown(row.metric_mean)
             texts[up][at] = f"{means[up][at]:.{metric.decimals(None)}f}<br>n = {row.num_trials}"
-            more = f"; {row.num_stopped} more trials stopped" if row.num_stopped else ""
-            over = f"{row.num_configs} configurations, {row.num_trials} trials"
+            more = f"; {_ended(row)} more trials" if row.num_stopped + row.num_paused else ""
+            over = plural(row.num_averaged, "configuration")
             hovers[up][at] = f"{means[up][at]:.4g}{metric.suffix} over {over}{more}"
         else:
-            stopped.append({"x": at, "y": up, "text": f"× {row.num_stopped}<br>stopped"})
+            stopped.append({"x": at, "y": up, "text": f"× {_ended(row, '<br>')}"})
     values = [value for line in means for value in line if value is not None]
     limits = focus(values, metric.is_maximized)
     low, high = max(limits[0], min(values)), min(limits[1], max(values))
@@ -85,9 +86,7 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
         yaxis=category_axis(spaced(y.name), map(escape_html, y.texts), range=[-0.5, len(y.values) - 0.5]),
         annotations=[each | {"showarrow": False, "font": {"size": 11, "color": GREY}} for each in stopped],
     )
-    notes = ["Mean over all configurations with these two values that ran to the end; n: their trials."]
-    if stopped:
-        notes.append("×: no configuration ran to the end on all its seeds; number of trials stopped early.")
+    notes = _notes(whole[0], bool(stopped))
     if low > min(values) or high < max(values):
         end = low if metric.is_maximized else high
         notes.append(f"Colours start at {end:.3g}{metric.suffix}: worse values have the darkest colour.")
@@ -100,6 +99,21 @@ def _finding(metric: RankingMetric, x: ParameterAxis, y: ParameterAxis, rows: Se
         f"Of the combinations that ran to the end, {spaced(x.name)} {_text(x, best)} with {spaced(y.name)} "
         f"{_text(y, best)} has the {metric.extreme} mean, {metric.text(best.metric_mean)} (n = {best.num_trials})"
     )
+
+
+def _notes(row: Effect, has_ended_early: bool) -> list[str]:
+    """What a cell with a mean, such as `row`, shows, and what one without it."""
+    over = "whose partners in every other field ran to the end too" if row.mean_over == SHARED else "with both values"
+    notes = [f"Mean over the configurations {over}; n: trials that ran to the end."]
+    if has_ended_early:
+        notes.append("×: there is no mean, because the search has ended trials early; their number.")
+    return notes
+
+
+def _ended(row: Effect, gap: str = " ") -> str:
+    """Such as "2 paused": what the search has ended early."""
+    counts = ((row.num_stopped, "stopped"), (row.num_paused, "paused"))
+    return ", ".join(f"{count}{gap}{word}" for count, word in counts if count)
 
 
 def _text(axis: ParameterAxis, row: Effect) -> str:
