@@ -120,7 +120,9 @@ class Board:
     metric: RankingMetric  # what it ranks by
     dataset: str | None  # None if there are no trials
     parameters: tuple[str, ...]  # the columns that tell its configurations apart
-    rows: tuple[BoardRow, ...]  # best first
+    rows: tuple[BoardRow, ...]  # best first; the first ones if a limit was given
+    num_rows: int  # of the whole board
+    num_ranked: int  # of the whole board
 
     @cached_property
     def ranked(self) -> tuple[BoardRow, ...]:
@@ -233,7 +235,15 @@ def _board(pool: _Pool, found: list[dict[str, Any]], limit: int | None) -> Board
         BoardRow(**row, **statistics, scores=of_row)
         for (row, statistics), of_row in list(zip(pairs, scores, strict=True))[:limit]
     )
-    return Board(pool.sweep, pool.metric, rows[0].dataset if rows else None, pool.parameters, rows)
+    return Board(
+        pool.sweep,
+        pool.metric,
+        rows[0].dataset if rows else None,
+        pool.parameters,
+        rows,
+        num_rows=len(found),
+        num_ranked=sum(row["rank"] is not None for row in found),
+    )
 
 
 def _configurations(pools: Sequence[_Pool]) -> list[list[dict[str, Any]]]:

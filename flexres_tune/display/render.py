@@ -44,6 +44,9 @@ class Section:
     caption: str = ""  # what all rows have in common
     uncut: Sequence[str] = ()  # columns of text that contain numbers: left out rather than shortened
     sentences: str = ""  # a column whose cells are broken into lines; all others are left out before it
+    lists_rows: bool = False  # its rows are rows of the answer: those of all such sections, one after the other
+    num_rows: int | None = None  # of the whole table, of which `table` has the first ones; None: `table` is whole
+    shows_all: str = "--limit 0 shows all"
 
 
 def table_console(file: TextIO | None = None) -> Console:
@@ -84,7 +87,7 @@ def print_section(section: Section, console: Console, limit: int | None = None) 
         # Text instead of str, so that markup in a value, such as [red], is shown and not obeyed.
         grid.add_row(*map(_cell, columns, cells), style=style)
     _print_trimmed(grid, console, max(console.width, sum(map(_width, columns)) + _COLUMN_GAP * len(columns)))
-    for note in _notes(section, shown.num_rows, limit, left_out):
+    for note in _notes(section, shown.num_rows, left_out):
         console.print(Text(escape(note)), style="dim", soft_wrap=True)
 
 
@@ -107,15 +110,15 @@ def _print_trimmed(grid: Table, console: Console, width: int) -> None:
             console.print(text, soft_wrap=True)
 
 
-def _notes(section: Section, num_shown: int, limit: int | None, left_out: Sequence[str]) -> list[str]:
+def _notes(section: Section, num_shown: int, left_out: Sequence[str]) -> list[str]:
     notes = list(section.notes)
-    total = section.table.num_rows
+    total = section.num_rows or section.table.num_rows
     if left_out:
         notes.append(f"left out for width: {', '.join(left_out)}; --format csv shows all")
     if not total:
         notes.insert(0, "no rows")
-    elif num_shown < total and limit is None:
-        notes.insert(0, f"{total - num_shown:,} more rows; --limit {total} shows all")
+    elif num_shown < total:
+        notes.insert(0, f"{num_shown:,} of {total:,} rows; {section.shows_all}")
     return notes
 
 

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from flexres_tune import cli
 from flexres_tune.cli import Format
 from flexres_tune.errors import ResultsError
+from flexres_tune.query.table_options import Columns, Limit, Sort, TableOptions, Where, chosen
 from flexres_tune.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ EXAMPLES = """Examples:
 
   python -m flexres_tune.query trials --sweep optim --format csv --out trials.csv
 
+  python -m flexres_tune.query trials --where "lr >= 0.01" --sort test_accuracy:desc --columns trial_id,lr,test_accuracy
+
   python -m flexres_tune.query compare optimizer --by lr --sweep optim
 
   python -m flexres_tune.query diff optim lr
@@ -40,7 +43,9 @@ EXAMPLES = """Examples:
 """
 
 
-SHARED_OPTIONS = "Further options: --sweep, --results, --format, --out, --limit; see query --help."
+SHARED_OPTIONS = (
+    "Further options: --sweep, --results, --format, --out, --limit, --where, --sort, --columns; see query --help."
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Request:
     results: str
     format: Format
     out: str | None
-    limit: int | None
+    table: TableOptions
     time_limit_s: float | None  # of a SQL query; None: the default
 
     def open_results(self) -> Results:
@@ -60,15 +65,17 @@ class Request:
         return open_results(self.results)
 
     def answer(self, ask: Callable[..., Answer], *arguments: str | float | None) -> None:
-        """Print ask(results, sweep, *arguments, limit), or write it to the file `out`."""
-        self.write(ask(self.open_results(), self.sweep, *arguments, self.limit))
+        """Print ask(results, sweep, *arguments, number of rows), or write it to the file `out`."""
+        self.write(ask(self.open_results(), self.sweep, *arguments, self.table.num_rows_asked))
 
     def write(self, answer: Answer) -> None:
         """Print the answer, or write it to the file `out`."""
         from flexres_tune.query.output import write_answer
         from flexres_tune.storage import make_path
 
-        write_answer(answer, self.format, None if self.out is None else make_path(self.out), self.limit)
+        if self.table.choose:
+            answer = chosen(answer, self.table)
+        write_answer(answer, self.format, None if self.out is None else make_path(self.out), self.table.num_rows)
 
 
 class CommandOrSql(TyperGroup):
@@ -121,9 +128,10 @@ def query(
     ] = "results",
     format: Annotated[Format, typer.Option(help="How to print or write the answer.")] = Format.TABLE,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write to this file instead of printing.")] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Maximum rows: per leaderboard, per sweep, or of a query.")
-    ] = None,
+    where: Where = None,
+    sort: Sort = None,
+    columns: Columns = None,
+    limit: Limit = None,
     time_limit: Annotated[
         float | None,
         typer.Option(min=0.001, metavar="SECONDS", help="A SQL query that takes longer is ended.  [default: 60]"),
@@ -149,7 +157,7 @@ def query(
         raise ResultsError(
             f"--time-limit is for SQL queries, but got the command {context.invoked_subcommand}; remove it"
         )
-    context.obj = Request(sweep, results, format, out, limit, time_limit)
+    context.obj = Request(sweep, results, format, out, TableOptions(where, sort, columns, limit), time_limit)
 
 
 def _add_command(name: str, module: str, answer: str, help: str) -> None:
@@ -175,7 +183,7 @@ def published(context: typer.Context) -> None:
     request: Request = context.obj
     nothing_run = request.sweep is None and not make_path(request.results).exists()
     opened = None if nothing_run else request.open_results()
-    request.write(answer_published(opened, request.sweep, request.limit))
+    request.write(answer_published(opened, request.sweep, request.table.num_rows_asked))
 
 
 @app.command(epilog=SHARED_OPTIONS)

@@ -41,7 +41,7 @@ def answer_power(results: Results, sweep: str | None, difference: float, limit: 
                 "between seeds; of several configurations any two of them"
             )
             shown = tables[-1].select(["num_configs", "num_seeds", "device_hours"])
-            sections.append(Section(shown, title=f"{name} on {board.dataset}", notes=(note,)))
+            sections.append(Section(shown, title=f"{name} on {board.dataset}", notes=(note,), lists_rows=True))
     if not tables:
         raise reasons[0]
     return Answer(concatenate(tables).slice(0, limit), sections)
@@ -58,5 +58,6 @@ def answer_section(answer: SweepAnswer) -> Section:
         best_row=0 if answer.rows and answer.rows[0].problem is None else None,
         notes=(answer.sentence,),
         least_important=_LEAST_IMPORTANT,
+        lists_rows=True,
         uncut=[name for name in names if name not in ("problem", "best_configuration")],
     )

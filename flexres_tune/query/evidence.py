@@ -45,6 +45,7 @@ def answer_compare(results: Results, sweep: str | None, parameter: str, by: str 
                     best_row=_best(group) if by is None else None,
                     notes=_effect_notes(group, by, metric),
                     uncut=table.column_names[1:],
+                    lists_rows=by is None,
                 )
             )
     return Answer(concatenate(tables).slice(0, limit), sections)
@@ -207,6 +208,7 @@ def answer_equal_cost(results: Results, sweep: str | None, limit: int | None) ->
                         if budget_of == "device_seconds"
                         else problems[dataset],
                         least_important=("config_id", "num_configs", "num_seeds"),
+                        lists_rows=True,
                     )
                 )
     return Answer(concatenate(tables).slice(0, limit), sections)
@@ -237,6 +239,7 @@ def answer_pareto(results: Results, sweep: str | None, limit: int | None) -> Ans
                         if cost == "device_seconds_per_trial"
                         else problems[dataset],
                         least_important=("config_id", "num_seeds"),
+                        lists_rows=True,
                     )
                 )
     return Answer(concatenate(tables).slice(0, limit), sections)
@@ -278,9 +281,8 @@ def answer_stops(results: Results, sweep: str | None, limit: int | None) -> Answ
         )
         if stopped:
             shown = table.drop_columns(["sweep"]).rename_columns({"value": "val_accuracy"})
-            sections.append(
-                Section(shown, title=f"{name}: stopped trials", least_important=("ladder", "budget", "rung"))
-            )
+            title, least = f"{name}: stopped trials", ("ladder", "budget", "rung")
+            sections.append(Section(shown, title=title, least_important=least, lists_rows=True))
     return Answer(concatenate(tables).slice(0, limit), sections)
 
 
@@ -299,6 +301,7 @@ def answer_decisions(results: Results, sweep: str | None, limit: int | None) -> 
                 notes=(", ".join(f"{count} {action}" for action, count in counts.items()) or "no decision was made",),
                 least_important=("ladder", "trial_id", "epoch"),
                 sentences="reason",
+                lists_rows=True,
             )
         )
     return Answer(concatenate(tables).slice(0, limit), sections)
@@ -375,5 +378,6 @@ def answer_importance(results: Results, sweep: str | None, limit: int | None) ->
             f"fANOVA over {first.num_trials} trials that ran to the end ({first.num_left_out} others left out); ± is "
             f"the spread over {first.repeats} random forests, not over other trials"
         )
-        sections.append(Section(table, title=f"{name} on {first.dataset}", best_row=0, notes=(note,)))
+        title = f"{name} on {first.dataset}"
+        sections.append(Section(table, title=title, best_row=0, notes=(note,), lists_rows=True))
     return Answer(concatenate(tables).slice(0, limit), sections)

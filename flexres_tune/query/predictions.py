@@ -117,7 +117,8 @@ def answer_disagree(results: Results, sweep: str | None, a: str, b: str, split: 
     p_values = pa.array([format_p_value(row.p_value) for row in found.trials], pa.string())
     shown = table.select(columns).append_column("p_value", p_values)
     title = f"{found.a} (a) and {found.b} (b) on {found.trials[0].dataset}, {split}"
-    return Answer(table.slice(0, limit), [Section(shown, title=title, notes=tuple(_disagree_notes(found)))])
+    section = Section(shown, title=title, notes=tuple(_disagree_notes(found)), lists_rows=True)
+    return Answer(table.slice(0, limit), [section])
 
 
 def _disagree_notes(found: Comparison) -> list[str]:
@@ -161,8 +162,10 @@ def answer_hardest(results: Results, sweep: str | None, split: str, limit: int |
         columns = ["image", "label_name", "often_predicted_name", "often_predicted_share", "num_wrong", "num_trials"]
         shown = table.select([*columns, "mean_true_probability"])
         title = f"hardest images of {name} on {rows[0].dataset}, {split}"
-        note = "images that all trials get wrong, and agree on, may have a wrong label"
-        sections.append(Section(shown, title=title, notes=(note,)))
+        notes = ["images that all trials get wrong, and agree on, may have a wrong label"]
+        if limit is None and len(rows) == HARDEST_SHOWN:
+            notes.append(f"the {HARDEST_SHOWN} hardest; --limit N shows more")
+        sections.append(Section(shown, title=title, notes=tuple(notes), lists_rows=True))
     return Answer(concatenate(tables), sections)
 
 
@@ -184,7 +187,7 @@ def answer_ensemble(results: Results, sweep: str | None, top: int, split: str, l
                 "the tables have the three highest probabilities per image: a range means that they do not decide "
                 f"up to {max(row.num_undecided for row in rows):,} images; the number before it spreads the rest evenly"
             )
-        sections.append(Section(shown, title=f"ensembles of {name}, {split}", notes=tuple(notes)))
+        sections.append(Section(shown, title=f"ensembles of {name}, {split}", notes=tuple(notes), lists_rows=True))
     return Answer(concatenate(tables).slice(0, limit), sections)
 
 

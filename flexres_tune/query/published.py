@@ -244,6 +244,7 @@ def _section(reference: str, comparisons: Sequence[PublishedComparison], runs: S
         title=f"{reference}: {describe_reference(reference)}",
         notes=tuple(notes),
         least_important=_LEAST_IMPORTANT,
+        lists_rows=True,
     )
 
 

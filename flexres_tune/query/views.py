@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +27,7 @@ from flexres_tune.analysis.summary import ADD_CONFIRM, MORE_RUNS
 from flexres_tune.display.format import format_percent, format_value, sparkline
 from flexres_tune.display.render import Section
 from flexres_tune.query.output import Answer
+from flexres_tune.query.sql_units import column_units
 from flexres_tune.records import Stage, TrialStatus, column
 from flexres_tune.results.own_values import is_own_column
 from flexres_tune.results.reader import Results
@@ -68,7 +68,8 @@ def answer_leaderboard(results: Results, sweep: str | None, limit: int | None) -
 def _board_section(board: Board, table: pa.Table) -> Section:
     if not board.rows:
         shown = table.select(["rank", "config_id", "outcome", f"{board.metric.column}_mean"])
-        return Section(shown, title=board.sweep, notes=("no trial has ended yet; query curves shows their epochs",))
+        note = "no trial has ended yet; query curves shows their epochs"
+        return Section(shown, title=board.sweep, notes=(note,), lists_rows=True)
     empty = {name for name in table.column_names if table[name].null_count == table.num_rows} - {"rank"}
     best = board.metric.column
     hidden = {"sweep", "dataset", f"{best}_low", f"{best}_high", *_BOARD_FOR_PROGRAMS, *empty}
@@ -78,7 +79,7 @@ def _board_section(board: Board, table: pa.Table) -> Section:
     before = names[: names.index("stage")]
     table = table.select([*before, *first, *(name for name in names[len(before) :] if name not in first)])
     notes = []
-    if num_unranked := len(board.rows) - len(board.ranked):
+    if num_unranked := board.num_rows - board.num_ranked:
         notes.append(
             f"{num_unranked} not ranked: some of their trials did not run to the end, so their accuracies are not "
             "comparable"
@@ -97,6 +98,8 @@ def _board_section(board: Board, table: pa.Table) -> Section:
         best_row=0 if board.ranked else None,
         notes=tuple(notes),
         least_important=(*_BOARD_LEAST_IMPORTANT, *reversed(parameters)),
+        lists_rows=True,
+        num_rows=board.num_rows,
     )
 
 
@@ -152,6 +155,7 @@ def answer_trials(results: Results, sweep: str | None, limit: int | None) -> Ans
     for name in results.choose(sweep):
         trials = results.trials(name)
         varied = distinguishing_columns(trials)
+        num_trials = trials.num_rows
         trials = trials.sort_by(_BEST_FIRST).slice(0, limit)
         tables.append(trials)
         columns = ["trial_id", *varied, "status", "best_val_accuracy", "best_epoch", "last_val_accuracy"]
@@ -161,7 +165,16 @@ def answer_trials(results: Results, sweep: str | None, limit: int | None) -> Ans
             errors = [None if error is None else last_line(error) for error in trials["error"].to_pylist()]
             shown = shown.append_column("error", pa.array(errors, pa.string()))
         best = _first_completed(shown["status"].to_pylist())
-        sections.append(Section(shown, title=name, best_row=best, least_important=_TRIALS_LEAST_IMPORTANT))
+        sections.append(
+            Section(
+                shown,
+                title=name,
+                best_row=best,
+                least_important=_TRIALS_LEAST_IMPORTANT,
+                lists_rows=True,
+                num_rows=num_trials,
+            )
+        )
     return Answer(concatenate(tables), sections)
 
 
@@ -235,7 +248,8 @@ def _curves_section(
 
 def answer_status(results: Results, sweep: str | None, limit: int | None) -> Answer:
     """One row per sweep; on a terminal also why trials failed, and the command that runs what is missing."""
-    statuses = [sweep_status(results, name) for name in results.choose(sweep)[:limit]]
+    names = results.choose(sweep)
+    statuses = [sweep_status(results, name) for name in names[:limit]]
     table = to_table(SweepStatus, statuses)
     notes = [note for status in statuses for note in _status_notes(status)]
     if_not_zero = {"unplanned", *OUTCOMES} - {TrialStatus.COMPLETED}
@@ -244,7 +258,14 @@ def answer_status(results: Results, sweep: str | None, limit: int | None) -> Ans
         for name in table.column_names
         if name not in ("command", "driver") and (name not in if_not_zero or any(table[name].to_pylist()))
     ]
-    return Answer(table, [Section(table.select(columns), notes=tuple(notes), least_important=("profile",))])
+    section = Section(
+        table.select(columns),
+        notes=tuple(notes),
+        least_important=("profile",),
+        lists_rows=True,
+        num_rows=len(names),
+    )
+    return Answer(table, [section])
 
 
 def _status_notes(status: SweepStatus) -> list[str]:
@@ -264,14 +285,11 @@ def _status_notes(status: SweepStatus) -> list[str]:
     return [status.problem, *notes] if status.problem else notes
 
 
-_AGGREGATE = re.compile(r"(?:any_value|avg|first|last|max|mean|median|min|stddev|stddev_samp)\((?:\w+\.)?(\w+)\)")
-
-
 def answer_sql(
     results: Results, sweep: str | None, query: str, time_limit_s: float | None, limit: int | None
 ) -> Answer:
-    """Rows of a SQL query. `max(val_accuracy)` and the like have the unit of their column."""
-    table = results.sql(query, sweep, time_limit_s).slice(0, limit)
-    aggregates = {name: match[1] for name in table.column_names if (match := _AGGREGATE.fullmatch(name))}
-    units = {name: unit_of(pa.field(of, pa.null())) for name, of in aggregates.items()}
-    return Answer(table, [Section(with_units(table, units))])
+    """Rows of a SQL query; see column_units() for the columns that keep a unit."""
+    table = results.sql(query, sweep, time_limit_s)
+    num_rows = table.num_rows
+    table = with_units(table.slice(0, limit), column_units(query, table.column_names))
+    return Answer(table, [Section(table, lists_rows=True, num_rows=num_rows)])

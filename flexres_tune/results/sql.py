@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -66,19 +68,48 @@ def run_sql_on_results(
         if "predictions" in names:
             names = {*names, "labels"}
         tables = {name: load(name) if name in names else join(name, []) for name in TABLES}
-        with ThreadPoolExecutor(1) as worker:  # in the main thread DuckDB would notice Ctrl-C late
-            future = worker.submit(_run_on_results, connection, query, tables)
-            try:
-                return future.result(time_limit_s)
-            except TimeoutError:
-                raise ResultsError(
-                    f"the query must end within {time_limit_s:g} s, but has not; use --time-limit SECONDS to wait "
-                    "longer, or see whether it ends at all: a recursive query needs a condition that ends it"
-                ) from None
-            finally:
-                while not future.done():
-                    connection.interrupt()
-                    wait([future], 0.1)
+        return _within(time_limit_s, connection, lambda: _run_on_results(connection, query, tables))
+
+
+def run_sql_of_user(query: str, tables: Mapping[str, pa.Table], time_limit_s: float = DEFAULT_TIME_LIMIT_S) -> pa.Table:
+    """As run_sql, for a query that contains an expression of a user, in a database of its own, with a limit of time.
+
+    Raises:
+        ResultsError: as run_sql, or the query has not ended after `time_limit_s`.
+    """
+    with _connect() as connection:
+        return _within(time_limit_s, connection, lambda: _run(connection, query, tables))
+
+
+def parse_sql(query: str) -> dict[str, Any]:
+    """DuckDB's tree of SELECT statements, with `statements`; or one with `error_message` if it cannot read them."""
+    with _shared_connection().cursor() as connection:
+        [text] = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchone()
+    return json.loads(text)
+
+
+def unparse_sql(tree: Mapping[str, Any]) -> str:
+    """The query of a tree of parse_sql()."""
+    with _shared_connection().cursor() as connection:
+        [text] = connection.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(tree)]).fetchone()
+    return text
+
+
+def _within(time_limit_s: float, connection: duckdb.DuckDBPyConnection, run: Callable[[], pa.Table]) -> pa.Table:
+    """run(), which queries the connection, in another thread: in the main thread DuckDB would notice Ctrl-C late."""
+    with ThreadPoolExecutor(1) as worker:
+        future = worker.submit(run)
+        try:
+            return future.result(time_limit_s)
+        except TimeoutError:
+            raise ResultsError(
+                f"the query must end within {time_limit_s:g} s, but has not; use --time-limit SECONDS to wait "
+                "longer, or see whether it ends at all: a recursive query needs a condition that ends it"
+            ) from None
+        finally:
+            while not future.done():
+                connection.interrupt()
+                wait([future], 0.1)
 
 
 @functools.cache

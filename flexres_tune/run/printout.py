@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.table import Table
@@ -310,7 +310,7 @@ def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> Non
     from flexres_tune.results import open_results
 
     for section in answer_leaderboard(open_results(paths.root), paths.sweep, limit=10).sections:
-        print_section(section, console)
+        print_section(replace(section, shows_all="query leaderboard shows all"), console)
     _print_line(console, f"tables: {paths.folder}")
     is_current = not has_new_rows and paths.report.exists()
     with waiting(console, "writing the report"):

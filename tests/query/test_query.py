@@ -7,22 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 
-import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
 from helpers.command import invoke
-from helpers.factories import make_config, make_decision, make_epoch, make_predictions, make_trial
+from helpers.query_results import EVIL, SEEN
 
 from flexres_tune.query.__main__ import app
-from flexres_tune.records import TrialStatus, Versions
+from flexres_tune.records import TrialStatus
 from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.results.plan import Plan, PlanRow, write_plan
-from flexres_tune.results.writer import SweepWriter
-from flexres_tune.spec import TrialConfig
+from flexres_tune.results.plan import write_plan
 
 COMMANDS = [
     command.name or command.callback.__name__.replace("_", "-")
@@ -34,7 +30,6 @@ WITH_ARGUMENTS = {
     "diff": ["diff", "demo", "other"],
     "effort": ["effort", "lr"],
 }
-SEEN = [make_config(lr=lr) for lr in (0.1, 0.2)]
 OF_PREDICTIONS = {
     "classes": ["classes"],
     "confusion": ["confusion", SEEN[0].config_id],
@@ -44,89 +39,6 @@ OF_PREDICTIONS = {
 }
 # importance wants more trials than these, power several seeds, answer a sweep with compare; each has tests of its own
 ASKED = [command for command in COMMANDS if command not in ("importance", "power", "answer", *OF_PREDICTIONS)]
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-EVIL = "\x1b[2Jboom [red]markup[/red] <b>|`x`\nLast: \u202e line"
-
-
-def _write(root, sweep, rows):
-    """rows: (lr, seed, status, val_accuracy of each epoch)."""
-    paths = SweepPaths(root, sweep)
-    planned = []
-    with SweepWriter(paths) as writer:
-        for lr, seed, status, curve in rows:
-            config = TrialConfig(model="tiny", dataset="digits", lr=lr, seed=seed, epochs=3)
-            planned.append(PlanRow(config.trial_id, config.config_id, seed, "screen"))
-            for epoch, value in enumerate(curve, 1):
-                writer.add_epoch(make_epoch(config.trial_id, epoch, val_accuracy=value, lr=lr))
-            if status is None:
-                continue
-            best = max(curve, default=None)
-            last = curve[-1] if curve else None
-            writer.add_trial(
-                make_trial(
-                    config,
-                    status,
-                    best,
-                    error=EVIL if status == "failed" else None,
-                    best_epoch=1 + curve.index(best) if curve else None,
-                    last_val_accuracy=last,
-                    test_accuracy=last if status == "completed" else None,
-                    epochs_run=len(curve),
-                    train_seconds=3720.0,
-                    images_per_second=1234.5,
-                    peak_memory_bytes=3 * 2**29,
-                    started_at=NOW,
-                    finished_at=NOW,
-                    versions=Versions(torch="2.11"),
-                    git_commit=None,
-                ),
-                config,
-            )
-        writer.add_decision(make_decision(planned[0].trial_id))
-    command = f"python -m flexres_tune.run sweeps/{sweep}.yaml"
-    plan = Plan(sweep, "", "laptop", command, 0, tuple(planned), len(planned), NOW, Versions(), "here", 1, {})
-    write_plan(paths, plan)
-    return paths
-
-
-@pytest.fixture
-def root(tmp_path):
-    root = tmp_path / "Größe x"
-    rows = [
-        (0.1, 0, "completed", [0.5, 0.9731, 0.95]),
-        (0.1, 1, "completed", [0.4, 0.9711, 0.95]),
-        (0.2, 0, "stopped", [0.2]),
-        (0.3, 0, "failed", []),
-        (0.4, 0, "interrupted", [0.3, 0.4]),
-        (0.5, 0, None, [0.1]),
-    ]
-    _write(root, "demo", rows)
-    _write(root, "other", [(0.7, 0, "completed", [0.6, 0.7, 0.8])])
-    return root
-
-
-@pytest.fixture
-def seen(root):
-    """A sweep whose two configurations have said what they predict for 12 images of three classes."""
-    images = np.random.default_rng(0)
-    labels = images.integers(0, 3, 12)
-    with SweepWriter(SweepPaths(root, "seen")) as writer:
-        for config in SEEN:
-            row, known = make_predictions(images.dirichlet(np.ones(3), 12), labels, config.trial_id)
-            writer.add_predictions([row], [known])
-            writer.add_trial(make_trial(config), config)
-
-
-@pytest.fixture
-def ask(root):
-    def ask(*arguments, columns="200", code=0):
-        environment = {"COLUMNS": columns} if columns else {}
-        result = invoke(app, *arguments, "--results", root, env=environment)
-        assert result.exit_code == code, result.output
-        assert "Traceback" not in result.output
-        return result.stdout if code == 0 else result.stderr
-
-    return ask
 
 
 def test_leaderboard_ranks_whole_configurations_and_says_what_it_did_not_rank(ask):
@@ -380,7 +292,7 @@ def test_pipe_has_no_width(ask):
         (["trials", "--format", "parquet"], "add --out FILE"),
         (["trials", "--out", "/"], "must be a file, but is a folder"),
         (["trials", "--out", "/proc/nowhere/x"], "/proc/nowhere/x: cannot be written"),
-        (["trials", "--limit", "0"], "--limit"),
+        (["trials", "--limit", "-1"], "--limit"),
         (["SELECT nothing FROM trials"], "columns of trials: sweep"),
         (["SELECT * FROM '/etc/passwd'"], "tables: trials, epochs, decisions"),
     ],
