@@ -18,7 +18,7 @@ PACKAGE = ROOT / "flexres_tune"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LOGGERS = {"wandb", "mlflow", "tensorboardX"}  # run --logger says which of them is missing
-INDIRECT = {"pandas", "pydantic_core"}  # brought by ray[tune] and pydantic
+INDIRECT = {"pandas", "pydantic_core", "botocore", "google"}  # of ray[tune], pydantic, boto3, google-api-python-client
 
 
 @pytest.fixture(scope="module")

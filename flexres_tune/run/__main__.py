@@ -57,6 +57,15 @@ def run(
     measure: Annotated[
         bool, typer.Option("--measure", help="With --dry-run: measure on this machine how long an epoch takes.")
     ] = False,
+    price: Annotated[
+        float | None, typer.Option(min=0, metavar="USD", help="With --dry-run: price of a worker per hour.")
+    ] = None,
+    head_price: Annotated[
+        float | None, typer.Option(min=0, metavar="USD", help="With --price: price of a cluster's head per hour.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --price: estimate for this many workers with one GPU each.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the file; may be repeated."),
@@ -102,6 +111,7 @@ def run(
     """Run the trials of a sweep that are not in the tables yet."""
     _say_on_terminal(f"reading {escape(str(sweep))} ...\r")  # the imports below take a second
     from flexres_tune.cluster.ray_processes import RayLostError
+    from flexres_tune.estimate.price import DryRun, Price
     from flexres_tune.run.restart import ReloadRequested, reload_command, restart_command
     from flexres_tune.run.session import Session
     from flexres_tune.storage import make_path
@@ -124,10 +134,14 @@ def run(
     )
     _say_on_terminal("\x1b[2K")
     session = Session(sweep, options)
-    if measure and not dry_run:
-        raise FlexResError("--measure belongs to --dry-run; add --dry-run, or leave out --measure")
+    for name, value in (("--measure", measure or None), ("--price", price)):
+        if value is not None and not dry_run:
+            raise FlexResError(f"{name} belongs to --dry-run; add --dry-run, or leave out {name}")
+    if price is None and (head_price is not None or workers is not None):
+        raise FlexResError("--head-price and --workers need --price")
     if dry_run:
-        raise typer.Exit(session.list_trials(measure))
+        money = None if price is None else Price(price, head_price or 0.0, workers or 1)
+        raise typer.Exit(session.list_trials(DryRun(measure, money)))
     for name in options.loggers:
         check_logger(name)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,7 @@ from flexres_tune.estimate.estimate import (
     estimate,
     trials_to_estimate,
 )
+from flexres_tune.estimate.price import DryRun, describe_cost, num_slots_of
 from flexres_tune.estimate.speeds import read_speeds, shape_of
 from flexres_tune.results.paths import SweepPaths, leaderboard_command
 from flexres_tune.run.progress import waiting
@@ -196,36 +198,41 @@ def print_estimate(
     missing: Sequence[PlannedTrial],
     history: History,
     options: RunOptions,
-    measure: bool,
+    dry_run: DryRun,
 ) -> None:
-    """`--dry-run`: how many epochs and how much time the missing trials will take.
+    """`--dry-run`: how many epochs, how much time and, with a price, how much money the missing trials will take.
 
     Raises:
-        FlexResError: `measure`, and the trials cannot run on this machine.
+        FlexResError: `dry_run.measure`, and the trials cannot run on this machine.
     """
     trials = trials_to_estimate(spec, missing, sum(past.is_done for past in history.trials.values()), describe_dataset)
     if not trials:
         return
     paths = SweepPaths(options.storage, spec.name)
     here = _resources_here(spec, options.max_concurrent)
-    if measure and here is None:
+    if dry_run.measure and here is None:
         raise FlexResError(
             "--measure: resources_per_trial must fit on this machine, because it is measured, but it does not; add "
             "--set resources_per_trial.gpu=0, or leave out --measure"
         )
     num_slots = here.num_concurrent if here else options.max_concurrent or 1
+    num_devices, price = _this_machine().num_gpus or 1, dry_run.price
+    if price is not None:
+        num_devices = price.num_workers
+        num_slots = min(num_slots_of(price, spec.resources_per_trial.gpu), options.max_concurrent or sys.maxsize)
     shapes = {shape_of(trial.config) for trial in trials}
-    if measure:
+    if dry_run.measure:
         from flexres_tune.estimate.measure import measure_speeds  # not for every dry run
 
         speeds = measure_speeds(trials, num_slots, here.num_threads, lambda text: _print_line(console, text))
     else:
         speeds = read_speeds(paths, shapes, num_slots)
-    machine = _this_machine()
-    share = (machine.num_gpus or 1) / num_slots
+    share = num_devices / num_slots
     spent = read_spent(paths) if spec.budget else {}
     found = estimate(spec, trials, num_slots, share, speeds, spent)
     _print_line(console, describe_estimate(found, num_slots, speeds, trials))
+    if price is not None:
+        _print_line(console, describe_cost(found, price))
     if spec.budget is not None:
         searches = make_budgeted_searches(spec, trials, history, spent, share)
         _print_line(console, describe_split(searches, found))

@@ -21,6 +21,7 @@ from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.datasets.verify import verify_dataset
 from flexres_tune.display.terminal import escape_for_console, make_console
 from flexres_tune.errors import FlexResError, ResultsError, SpecError
+from flexres_tune.estimate.price import DryRun
 from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.results.lock import find_holder, sweep_lock
 from flexres_tune.results.paths import SweepPaths, steer_command
@@ -71,10 +72,10 @@ class Session:
     options: RunOptions = field(default_factory=RunOptions)
     console: Console = field(default_factory=make_console)
 
-    def list_trials(self, measure: bool = False) -> int:
+    def list_trials(self, dry_run: DryRun) -> int:
         """`--dry-run`: print the trials, their totals and an estimate. Starts no trial and writes no results.
 
-        `measure`: measure speeds for the estimate on this machine, and store them in its cache.
+        Speeds that are measured for the estimate are stored in the cache of this machine.
         """
         spec = self._load(has_nvidia_gpu)
         trials = expand_trials(spec, describe_dataset)
@@ -85,7 +86,7 @@ class Session:
         history = _read_scores(paths, spec, self.options.retry)
         work = ListSearch(()).work if spec.method == "tpe" else make_search(spec, trials, history).work
         print_listing(self.console, spec, trials, work, paths.folder, self.options.max_concurrent)
-        print_estimate(self.console, spec, history.missing(trials), history, self.options, measure)
+        print_estimate(self.console, spec, history.missing(trials), history, self.options, dry_run)
         self.print(f"precision: {expected_precision(spec, trials, recorded_precisions(paths))}")
         if power := describe_confirm_power(paths, spec):
             self.print(power)

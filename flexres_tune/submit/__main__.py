@@ -18,23 +18,29 @@ from flexres_tune.errors import FlexResError
 if TYPE_CHECKING:
     from flexres_tune.spec import SweepSpec
     from flexres_tune.submit.client import RunClient
+    from flexres_tune.submit.cluster_file import ClusterFile
 
 EPILOG = """
-Examples, after `ray up -y ~/gpu.yaml`:
+Once per account of AWS or Google Cloud; it asks before it creates anything:
 
-  python -m flexres_tune.submit ~/gpu.yaml sweeps/optim.yaml
+  python -m flexres_tune.submit --prepare cluster/gpu.yaml
 
-  python -m flexres_tune.submit ~/gpu.yaml sweeps/optim.yaml --profile none --max-concurrent 8
+Then, after `ray up -y cluster/gpu.yaml`:
 
-  python -m flexres_tune.submit ~/gpu.yaml sweeps/optim.yaml --attach
+  python -m flexres_tune.submit cluster/gpu.yaml sweeps/optim.yaml --dry-run    # also before it: time and cost
 
-  python -m flexres_tune.submit ~/gpu.yaml sweeps/optim.yaml --fetch
+  python -m flexres_tune.submit cluster/gpu.yaml sweeps/optim.yaml
+
+  python -m flexres_tune.submit cluster/gpu.yaml sweeps/optim.yaml --profile none --max-concurrent 8
+
+  python -m flexres_tune.submit cluster/gpu.yaml sweeps/optim.yaml --attach
+
+  python -m flexres_tune.submit cluster/gpu.yaml sweeps/optim.yaml --fetch
 
 All other options are passed to `run`. Ctrl-C, or closing the laptop, stops following the run but not the run itself.
 """
 EXIT_NO_COMMAND = 127  # of a shell that does not find a command
 REFUSED_OPTIONS = {
-    "dry_run": "--dry-run needs no cluster: python -m flexres_tune.run SWEEP --dry-run",
     "local": "--local would train on the head alone; leave it out",
     "address": "--address must be that of the head; leave it out",
 }
@@ -46,7 +52,16 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 def submit(
     ctx: typer.Context,
     cluster: Annotated[Path, typer.Argument(help="The cluster file that `ray up` was given.", show_default=False)],
-    sweep: Annotated[Path, typer.Argument(help="The sweep file, such as sweeps/optim.yaml.", show_default=False)],
+    sweep: Annotated[
+        Path | None, typer.Argument(help="The sweep file, such as sweeps/optim.yaml.", show_default=False)
+    ] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Create what the cluster needs in its account: roles, bucket. Asks first.")
+    ] = False,
+    destroy: Annotated[
+        bool, typer.Option("--destroy", help="Remove what --prepare created; the results stay. Asks first.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --prepare or --destroy: do not ask.")] = False,
     attach: Annotated[bool, typer.Option("--attach", help="Follow a run that was submitted before.")] = False,
     fetch: Annotated[bool, typer.Option("--fetch", help="Copy the sweep's tables and report to this machine.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Interrupt the run: it saves its trials and ends.")] = False,
@@ -63,20 +78,27 @@ def submit(
     """Send the code to the head of a cluster, run a sweep there, and follow it. The exit status is that of the run."""
     from flexres_tune.display.terminal import escape_for_console, make_console
     from flexres_tune.results.paths import SweepPaths, leaderboard_command
+    from flexres_tune.submit.accounts.command import destroy_account, prepare_account
     from flexres_tune.submit.client import RunClient
     from flexres_tune.submit.cluster_file import read_cluster_file
     from flexres_tune.submit.ray_exec import HeadNode
     from flexres_tune.text import plural
 
     _check_options(ctx.params, ctx.args)
-    spec = None if attach or fetch or stop else _check_sweep(sweep, ctx.args)
-    name = spec.name if spec else _read_name(sweep)
-    head = HeadNode(read_cluster_file(cluster, python, storage))
     console = make_console()
 
     def show(line: str) -> None:
         console.print(escape_for_console(line), soft_wrap=True)
 
+    if prepare or destroy:
+        has_changed = (prepare_account if prepare else destroy_account)(cluster, show, yes)
+        raise typer.Exit(0 if has_changed else cli.EXIT_FAILED)
+    assert sweep is not None  # _check_options
+    if "--dry-run" in ctx.args:
+        raise typer.Exit(_dry_run(read_cluster_file(cluster, python, storage), sweep, ctx.args))
+    spec = None if attach or fetch or stop else _check_sweep(sweep, ctx.args)
+    name = spec.name if spec else _read_name(sweep)
+    head = HeadNode(read_cluster_file(cluster, python, storage))
     client = RunClient(head, name, show)
     command = shlex.join(["python", "-m", "flexres_tune.submit", str(cluster), str(sweep)])
     try:
@@ -111,7 +133,14 @@ def _check_options(params: dict[str, Any], args: list[str]) -> None:
         raise FlexResError(
             f"the cluster file and the sweep file must come first, but got {options[0]}; put options after them"
         )
-    chosen = [f"--{name}" for name in ("attach", "fetch", "stop") if params[name]]
+    chosen = [f"--{name}" for name in ("prepare", "destroy", "attach", "fetch", "stop") if params[name]]
+    is_about_account = bool(params["prepare"] or params["destroy"])
+    if params["sweep"] is None and not is_about_account:
+        raise FlexResError("the sweep file is missing; give it after the cluster file, such as sweeps/optim.yaml")
+    if params["sweep"] is not None and is_about_account and len(chosen) == 1:
+        raise FlexResError(f"{chosen[0]} takes no sweep file, but got {params['sweep']}; leave it out")
+    if params["yes"] and not is_about_account:
+        raise FlexResError("--yes needs --prepare or --destroy")
     if len(chosen) > 1:
         raise FlexResError(f"{' and '.join(chosen)} exclude each other; give one of them")
     if chosen and args:
@@ -120,6 +149,19 @@ def _check_options(params: dict[str, Any], args: list[str]) -> None:
         raise FlexResError("--last needs --attach")
     if (params["checkpoints"] or params["into"] != Path("results")) and not params["fetch"]:
         raise FlexResError("--checkpoints and --into need --fetch")
+
+
+def _dry_run(cluster: ClusterFile, sweep: Path, args: list[str]) -> int:
+    """The dry run of `run`, for the workers and prices of the cluster file. It asks the cluster nothing."""
+    from flexres_tune.run.__main__ import app as run_app
+
+    options = list(args)
+    if not any(arg.split("=")[0] == "--profile" for arg in args):
+        options += ["--profile", "none"]  # the workers have GPUs, whatever this machine has
+    if cluster.worker_usd_per_hour is not None and not any(arg.split("=")[0] == "--price" for arg in args):
+        options += ["--price", str(cluster.worker_usd_per_hour), "--workers", str(cluster.max_workers or 1)]
+        options += ["--head-price", str(cluster.head_usd_per_hour or 0.0)]
+    return run_app([str(sweep), *options], standalone_mode=False) or 0
 
 
 def _check_sweep(sweep: Path, args: list[str]) -> SweepSpec:

@@ -1,14 +1,15 @@
-"""ClusterFile: what `submit` reads in a file for `ray up`: name, provider, Python and results folder of the head.
+"""ClusterFile: what `submit` reads in a file for `ray up`: name, provider, Python and results of the head, prices.
 
-The last two are in `provider.flexres_tune`. Ray's schema leaves only the keys of a provider open:
+The last three are in `provider.flexres_tune`. Ray's schema leaves only the keys of a provider open:
 
     provider:
       type: aws
-      flexres_tune: {python: ~/venv/bin/python, storage: /mnt/results}
+      flexres_tune: {python: ~/venv/bin/python, storage: /mnt/results, head_usd_per_hour: 0.2, worker_usd_per_hour: 1.3}
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,12 @@ from ruamel.yaml.nodes import Node
 
 from flexres_tune.errors import FlexResError, SpecError
 from flexres_tune.spec.document.yaml_reader import YamlError, compose, read_text
-from flexres_tune.text import did_you_mean, excerpt
+from flexres_tune.text import did_you_mean, excerpt, join_words
 
 SETTINGS = "flexres_tune"  # the mapping under `provider`
-EXAMPLES = {"python": "~/venv/bin/python", "storage": "/mnt/results"}  # its keys
+EXAMPLES = {"python": "~/venv/bin/python", "storage": "/mnt/results"}  # its keys that must be set
+PRICES = ("head_usd_per_hour", "worker_usd_per_hour")  # its keys that may be left out
+STORAGE_STARTS = ("/", "~/", "s3://", "gs://")
 PLACEHOLDER = "-YOURS"  # ends every value that the user must replace
 
 
@@ -36,7 +39,12 @@ class ClusterFile:
     name: str
     provider: str
     python: str  # path on the head; ~ is the head's home
-    storage: str  # results folder on the head, absolute or under ~
+    storage: str  # results: a folder on the head, absolute or under ~, or s3://... or gs://...
+    region: str | None = None
+    project: str | None = None  # of Google Cloud
+    max_workers: int | None = None
+    head_usd_per_hour: float | None = None
+    worker_usd_per_hour: float | None = None
 
 
 def read_cluster_file(path: Path, python: str | None = None, storage: str | None = None) -> ClusterFile:
@@ -63,8 +71,9 @@ def read_cluster_file(path: Path, python: str | None = None, storage: str | None
     if not settings and _text(provider.get(SETTINGS)) is not None:
         found = excerpt(_text(provider[SETTINGS]), 60)
         raise ClusterError(f"{path}: provider.{SETTINGS}: must be a mapping, but got {found!r}; write {_example()}")
-    if unknown := [key for key in settings if key not in EXAMPLES]:
-        hint = did_you_mean(unknown[0], EXAMPLES) or f"; its keys are {' and '.join(EXAMPLES)}"
+    known = (*EXAMPLES, *PRICES)
+    if unknown := [key for key in settings if key not in known]:
+        hint = did_you_mean(unknown[0], known) or f"; its keys are {join_words(known, 'and')}"
         raise ClusterError(f"{path}: provider.{SETTINGS}: no such key: {excerpt(unknown[0], 60)!r}{hint}")
     values = {}
     for key, option in {"python": python, "storage": storage}.items():
@@ -72,10 +81,43 @@ def read_cluster_file(path: Path, python: str | None = None, storage: str | None
         place = f"{path}: provider.{SETTINGS}.{key}" if option is None else f"--{key}"
         if value is None:
             raise ClusterError(f"{place}: must be set, but is missing; add {_example()}, or give --{key}")
-        if not value.startswith(("/", "~/")):
-            raise ClusterError(f"{place}: must be a path that begins with / or ~/, but got {excerpt(value, 100)!r}")
+        starts = STORAGE_STARTS if key == "storage" else STORAGE_STARTS[:2]
+        if not value.startswith(starts):
+            or_address = ", s3:// or gs://" if key == "storage" else ""
+            rule = f"must be a path that begins with / or ~/{or_address}"
+            raise ClusterError(f"{place}: {rule}, but got {excerpt(value, 100)!r}")
         values[key] = value
-    return ClusterFile(path, name, kind, **values)
+    max_workers = _text(config.get("max_workers"))
+    return ClusterFile(
+        path,
+        name,
+        kind,
+        **values,
+        region=_text(provider.get("region")),
+        project=_text(provider.get("project_id")),
+        max_workers=int(max_workers) if max_workers and max_workers.isdecimal() else None,
+        **{key: _read_price(path, key, _text(settings.get(key))) for key in PRICES},
+    )
+
+
+def read_provider(path: Path) -> str | None:
+    """`provider.type` of a cluster file, in which placeholders may still be left. Raises ClusterError."""
+    return _text(_children(_children(_read(path)).get("provider")).get("type"))
+
+
+def _read_price(path: Path, key: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 <= price < math.inf:
+        raise ClusterError(
+            f"{path}: provider.{SETTINGS}.{key}: must be a price in USD per hour, such as 1.32, but got "
+            f"{excerpt(text, 60)!r}"
+        )
+    return price
 
 
 def _read(path: Path) -> Node | None:

@@ -9,17 +9,28 @@ packed. The head is not trusted: nothing is written before every member has pass
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import TABLES, SweepPaths
-from flexres_tune.storage import atomic_write, atomic_write_text, parse_json, read_file
+from flexres_tune.storage import (
+    AnyPath,
+    atomic_write,
+    atomic_write_text,
+    is_remote,
+    list_folder,
+    parse_json,
+    read_file,
+)
+from flexres_tune.storage.object_store import RemotePath
 from flexres_tune.text import excerpt
 
 MAX_PACKINGS = 20
@@ -29,8 +40,10 @@ RESULT = re.compile(
 )
 
 
-def pack_results(storage: Path, sweep: str, with_checkpoints: bool, archive: Path) -> None:
+def pack_results(storage: AnyPath, sweep: str, with_checkpoints: bool, archive: Path) -> None:
     """Write a tar archive of a sweep's folder: tables, plan, report and logs, and checkpoints if wanted.
+
+    Of object storage, only the parts to read are packed: a part that covers others may stand beside them for a while.
 
     Raises ResultsError if the sweep has no rows.
     """
@@ -45,17 +58,46 @@ def pack_results(storage: Path, sweep: str, with_checkpoints: bool, archive: Pat
                 )
             with tarfile.open(archive, "w") as target:
                 for name in names:
-                    target.add(paths.folder / name, name, recursive=False)
+                    _add_file(target, paths.folder, name)
             return
         except FileNotFoundError:
             continue  # parts were merged since the folder was listed; the next listing has the merged part
     raise ResultsError(f"{paths.folder}: its files change faster than they can be packed; try again")
 
 
-def list_results(folder: Path, with_checkpoints: bool) -> list[str]:
+def list_results(folder: AnyPath, with_checkpoints: bool) -> list[str]:
     """Names of a sweep's files, relative to its folder; without the lock and temporary files."""
-    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+    if is_remote(folder):
+        names = sorted(_list_objects(folder))
+    else:
+        names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
     return [name for name in names if _is_result(name) and (with_checkpoints or not name.startswith("checkpoints/"))]
+
+
+def _list_objects(folder: RemotePath, above: str = "") -> Iterator[str]:
+    """Names of all objects below a folder, without parts that another part covers."""
+    covered = {part.path.name for part in list_parts(folder)[1]} if above.rstrip("/") in TABLES else set()
+    try:
+        entries = list_folder(folder)
+    except FileNotFoundError:
+        return
+    for name, status in entries.items():
+        if status is None:
+            yield from _list_objects(folder / name, f"{above}{name}/")
+        elif name not in covered:
+            yield above + name
+
+
+def _add_file(target: tarfile.TarFile, folder: AnyPath, name: str) -> None:
+    if not is_remote(folder):
+        return target.add(folder / name, name, recursive=False)
+    path = folder
+    for part in name.split("/"):
+        path = path / part
+    content = path.read_bytes()
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    target.addfile(member, io.BytesIO(content))
 
 
 def unpack_results(archive: Path, root: Path, sweep: str, origin: str) -> int:

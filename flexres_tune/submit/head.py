@@ -15,10 +15,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flexres_tune.cli import EXIT_FAILED, EXIT_USAGE
 from flexres_tune.errors import FlexResError
 from flexres_tune.submit.run_folder import FOLDER, RunFolder
+
+if TYPE_CHECKING:
+    from flexres_tune.storage import AnyPath
 
 SKIPPED_MARK = "\x1e"
 LINE_MARK = "\x1f"
@@ -26,7 +30,7 @@ POLL_PERIOD_S = 0.2
 STALE_ARCHIVE_S = 86_400  # then an archive that was not fetched is removed
 
 
-def start(run: RunFolder, archive: Path, storage: Path, arguments: Sequence[str]) -> int:
+def start(run: RunFolder, archive: Path, storage: AnyPath, arguments: Sequence[str]) -> int:
     """Unpack the code, start the run in it, and follow it.
 
     `arguments` are the path of the sweep file in the archive, and options of `run`.
@@ -101,7 +105,7 @@ def num_lines(run: RunFolder) -> int:
         return sum(line.endswith(b"\n") for line in log)
 
 
-def pack(run: RunFolder, storage: Path, with_checkpoints: bool) -> int:
+def pack(run: RunFolder, storage: AnyPath, with_checkpoints: bool) -> int:
     """Pack the sweep's tables into an archive for `submit --fetch`, and print its path."""
     from flexres_tune.submit.fetch import pack_results
 
@@ -116,6 +120,14 @@ def pack(run: RunFolder, storage: Path, with_checkpoints: bool) -> int:
     return 0
 
 
+def _find_storage(text: str) -> AnyPath:
+    """The results of this cluster: a folder of this machine, or an address with this account filled in."""
+    from flexres_tune.storage import make_path
+    from flexres_tune.submit.accounts.bucket import resolve_storage
+
+    return make_path(resolve_storage(os.path.expanduser(text)))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
     parser = argparse.ArgumentParser(prog="head", allow_abbrev=False)
@@ -124,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sent", type=Path)
     parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--last", type=int)
-    parser.add_argument("--storage", type=Path)
+    parser.add_argument("--storage", type=str)
     parser.add_argument("--checkpoints", action="store_true")
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args(arguments)
@@ -132,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         match options.verb:
             case "start":
-                return start(run, options.sent, options.storage.expanduser(), options.arguments)
+                return start(run, options.sent, _find_storage(options.storage), options.arguments)
             case "follow":
                 return follow(run, options.skip, options.last)
             case "stop":
@@ -140,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "supervise":
                 return run.supervise(options.arguments)
             case _:
-                return pack(run, options.storage.expanduser(), options.checkpoints)
+                return pack(run, _find_storage(options.storage), options.checkpoints)
     except FlexResError as error:
         print(error)
         return error.exit_status

@@ -14,11 +14,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 FILES = ("gpu.yaml", "gcp.yaml", "onprem.yaml")
 VALUES = {
-    "sg-YOURS": "sg-0123456789abcdef0",
-    "fs-YOURS": "fs-0123456789abcdef0",
-    "ami-YOURS": "ami-0123456789abcdef0",
     "PROJECT-YOURS": "my-project",
-    "FILESTORE-YOURS": "10.0.0.9",
     "FOLDER-YOURS": "/srv/flexres_tune",
     "HEAD-YOURS": "10.0.0.1",
     "WORKERS-YOURS": "10.0.0.2, 10.0.0.3",
@@ -82,7 +78,11 @@ def test_no_file_holds_a_credential_or_an_id_of_somebody(path):
 @pytest.mark.parametrize("name", FILES)
 def test_every_call_needs_the_token_and_only_ray_listens(name):
     config = read(name)
-    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    if config["provider"]["type"] == "local":
+        assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    else:  # the head makes the token, and its autoscaler copies it to the workers
+        assert config["cluster_synced_files"] == ["~/.ray/auth_token"]
+        assert "~/venv/bin/ray get-auth-token --generate > /dev/null" in config["head_setup_commands"]
     head, worker = config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]
     for command in (head, worker):
         assert "RAY_AUTH_MODE=token" in command
@@ -168,7 +168,7 @@ def test_ec2_knows_every_key_and_instance_type():
         assert config["InstanceType"] in model.shape_for("InstanceType").enum
         assert config["MetadataOptions"]["HttpTokens"] == "required"
         assert config["MetadataOptions"]["HttpTokens"] in model.shape_for("HttpTokensState").enum
-        assert config["SecurityGroupIds"], "Ray's own group would admit SSH from anywhere"
+        assert config["ImageId"].startswith("resolve:ssm:/aws/service/deeplearning/ami/"), "looked up, not pasted"
         assert all(
             disk["Ebs"]["VolumeType"] in model.shape_for("VolumeType").enum for disk in config["BlockDeviceMappings"]
         )
@@ -209,40 +209,44 @@ def test_compute_engine_knows_every_key():
 
 
 def test_ray_launches_the_nodes_on_an_imitated_ec2(monkeypatch, tmp_path):
-    """Ray's own AWS provider against moto: it makes roles and keys, and starts a node of each type as written."""
+    """Ray's own AWS provider against moto: it makes a key and a group, and starts a node of each type as written."""
     moto = pytest.importorskip("moto", reason="moto, which .ci/run installs, plays EC2")
     import boto3
 
     for name, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     os.mkdir(tmp_path / ".ssh")
-    with moto.mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
-        from ray.autoscaler._private.aws import config as aws_config
+    with moto.mock_aws():
+        from flexres_tune.submit.accounts import aws
+        from flexres_tune.submit.accounts.account import prepare as prepare_account
+        from flexres_tune.submit.cluster_file import read_cluster_file
         from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 
-        monkeypatch.setattr(aws_config.time, "sleep", lambda seconds: None)  # it would wait for IAM
-        ec2 = boto3.client("ec2", "us-west-2")
-        vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
-        group = ec2.create_security_group(GroupName="flexres-tune", Description="x", VpcId=vpc)["GroupId"]
-        image = ec2.describe_images()["Images"][0]["ImageId"]
-        config = prepare(read("gpu.yaml", VALUES | {"sg-YOURS": group, "ami-YOURS": image}))
-        config = AWSNodeProvider.bootstrap_config(config)
+        account = aws.find_account(read_cluster_file(ROOT / "cluster/gpu.yaml"))
+        prepare_account(account, print, lambda question: True, pause=lambda seconds: None)
+        config = AWSNodeProvider.bootstrap_config(prepare(read("gpu.yaml", {})))
         provider = AWSNodeProvider(config["provider"], config["cluster_name"])
         for key, node_type in config["available_node_types"].items():
             provider.create_node(copy.deepcopy(node_type["node_config"]), {"ray-node-type": key}, 1)
+        ec2 = boto3.client("ec2", "us-west-2")
         reservations = ec2.describe_instances()["Reservations"]
+        (group,) = ec2.describe_security_groups(GroupNames=["ray-autoscaler-flexres-tune"])["SecurityGroups"]
+        roles = {role["RoleName"] for role in boto3.client("iam").list_roles()["Roles"]}
     instances = [instance for reservation in reservations for instance in reservation["Instances"]]
-    assert {(i["InstanceType"], i.get("InstanceLifecycle")) for i in instances} == {
-        ("m7i.xlarge", None),
-        ("g6.4xlarge", None),
-        ("g6.4xlarge", "spot"),
+    assert {
+        (i["InstanceType"], i.get("InstanceLifecycle"), i["IamInstanceProfile"]["Arn"].rpartition("/")[2])
+        for i in instances
+    } == {
+        ("m7i.xlarge", None, "flexres-tune-head"),
+        ("g6.4xlarge", None, "flexres-tune-worker"),
+        ("g6.4xlarge", "spot", "flexres-tune-worker"),
     }
     for instance in instances:
-        assert [group["GroupId"] for group in instance["SecurityGroups"]] == [group]
+        assert [each["GroupId"] for each in instance["SecurityGroups"]] == [group["GroupId"]]
         assert instance["MetadataOptions"]["HttpTokens"] == "required"
-    assert "ray-autoscaler-v1" in config["head_node"]["IamInstanceProfile"]["Arn"]
-    for node_type in config["available_node_types"].values():
-        assert "IamInstanceProfile" not in node_type["node_config"], "only the head starts and ends machines"
+    open_to_the_world = [rule for rule in group["IpPermissions"] if rule["IpRanges"]]
+    assert [(rule["FromPort"], rule["ToPort"]) for rule in open_to_the_world] == [(22, 22)]
+    assert roles == {"flexres-tune-head", "flexres-tune-worker"}, "Ray makes no role with more rights"
 
 
 def test_installed_ray_is_the_one_the_files_pin():

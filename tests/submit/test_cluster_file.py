@@ -14,8 +14,8 @@ GOOD = "cluster_name: c\nprovider: {type: aws, flexres_tune: {python: ~/venv/bin
 @pytest.mark.parametrize(
     "name, python, storage",
     [
-        ("gpu", "~/venv/bin/python", "/mnt/results"),
-        ("gcp", "~/venv/bin/python", "/mnt/results"),
+        ("gpu", "~/venv/bin/python", "s3://flexres-tune-{account}/results"),
+        ("gcp", "~/venv/bin/python", "gs://flexres-tune-PROJECT-1/results"),
         ("onprem", "/srv/flexres_tune/.venv/bin/python", "/srv/flexres_tune/results"),
     ],
 )
@@ -27,7 +27,13 @@ def test_cluster_files_of_this_project_name_python_and_results(tmp_path, name, p
     assert (cluster.name, cluster.python, cluster.storage) == ("flexres-tune", python, storage)
 
 
-@pytest.mark.parametrize("name", ["gpu", "gcp", "onprem"])
+def test_aws_file_needs_no_edit_and_names_prices():
+    cluster = read_cluster_file(ROOT / "cluster/gpu.yaml")
+    assert (cluster.region, cluster.max_workers) == ("us-west-2", 8)
+    assert (cluster.head_usd_per_hour, cluster.worker_usd_per_hour) == (0.22, 1.34)
+
+
+@pytest.mark.parametrize("name", ["gcp", "onprem"])
 def test_placeholders_that_are_left_are_named(name):
     with pytest.raises(ClusterError, match=r"every -YOURS must be replaced, but \d+ values have one"):
         read_cluster_file(ROOT / f"cluster/{name}.yaml")
@@ -54,6 +60,11 @@ def test_options_take_precedence_over_the_file(tmp_path):
         ),
         (GOOD.replace("storage", "storag"), "no such key: 'storag'; did you mean storage?"),
         (GOOD.replace("/mnt/results", "results"), r"flexres_tune.storage: must be a path that begins with / or ~/"),
+        (
+            GOOD.replace("/mnt/results", "/r, worker_usd_per_hour: cheap"),
+            r"flexres_tune.worker_usd_per_hour: must be a price in USD per hour, such as 1.32, but got 'cheap'",
+        ),
+        (GOOD.replace("/mnt/results", "/r, head_usd_per_hour: -1"), "must be a price in USD per hour"),
         (GOOD.replace("{python: ~/venv/bin/python, storage: /mnt/results}", "x"), "must be a mapping, but got 'x'"),
     ],
 )

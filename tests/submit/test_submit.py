@@ -14,6 +14,7 @@ import pytest
 from flexres_tune.submit import __main__ as submit
 from flexres_tune.submit.run_folder import RunFolder
 
+ROOT = Path(__file__).parents[2]
 SWEEP = "name: x\nbase: {dataset: digits, model: tiny, epochs: 1}\nparameters: {lr: {values: [0.1]}}\n"
 
 
@@ -175,6 +176,17 @@ def test_cluster_that_is_not_up_is_named_with_the_command_to_start_it(lab):
     assert "Traceback" not in output
 
 
+def test_dry_run_needs_no_cluster_and_shows_what_its_workers_cost(lab):
+    lab.home.rmdir()
+    prices = "head_usd_per_hour: 0.22, worker_usd_per_hour: 1.34"
+    lab.write_file(f"{{python: {sys.executable}, storage: s3://b/results, {prices}}}\nmax_workers: 8")
+    (lab.tree / "flexres_tune/run/__main__.py").write_text((ROOT / "flexres_tune/run/__main__.py").read_text())
+    status, output = lab.submit("--dry-run")
+    assert status == 0, output
+    assert "cost: 8 workers x 1.34 USD + a head at 0.22 USD = 10.94 USD per hour" in output
+    assert not (lab.folder / "calls").exists()
+
+
 def test_missing_python_is_named(lab):
     status, output = lab.submit("--python", "~/no such/python")
     assert status == 2
@@ -187,14 +199,19 @@ def test_missing_python_is_named(lab):
         (["--profil", "none"], "No such option"),
         (["--max-concurrent", "0"], "--max-concurrent"),
         (["--profile", "gpux"], "gpux"),
-        (["--dry-run"], "--dry-run needs no cluster"),
         (["--local"], "--local would train on the head alone"),
         (["--address", "10.0.0.1:6379"], "--address must be that of the head"),
-        (["--storage", "results"], "--storage: must be a path that begins with / or ~/, but got 'results'"),
+        (
+            ["--storage", "results"],
+            "--storage: must be a path that begins with / or ~/, s3:// or gs://, but got 'results'",
+        ),
         (["--attach", "--fetch"], "--attach and --fetch exclude each other"),
         (["--attach", "--profile", "none"], "--attach takes no options of run, but got --profile none"),
         (["--last", "3"], "--last needs --attach"),
         (["--into", "x"], "need --fetch"),
+        (["--yes"], "--yes needs --prepare or --destroy"),
+        (["--prepare"], "--prepare takes no sweep file, but got"),
+        (["--prepare", "--fetch"], "--prepare and --fetch exclude each other"),
         (["--python", "python3"], "--python: must be a path that begins with / or ~/"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -1,0 +1,150 @@
+"""`submit --prepare cluster/gcp.yaml`: Google's own client against an imitation of the services that it calls."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("googleapiclient", reason="google-api-python-client holds the model of Google's services")
+from googleapiclient import discovery  # noqa: E402
+from httplib2 import Response  # noqa: E402
+
+from flexres_tune.submit.accounts import gcp  # noqa: E402
+from flexres_tune.submit.accounts.account import CloudError, destroy, prepare  # noqa: E402
+from flexres_tune.submit.cluster_file import read_cluster_file  # noqa: E402
+
+FILE = Path(__file__).parents[3] / "cluster/gcp.yaml"
+HEAD, WORKER = (f"serviceAccount:flexres-tune-{name}@my-project.iam.gserviceaccount.com" for name in ("head", "worker"))
+
+
+class Google:
+    """Answers the requests of Google's client from dictionaries."""
+
+    def __init__(self):
+        self.services, self.accounts, self.buckets = set(), set(), {}
+        self.policies = {"project": {"bindings": [{"role": "roles/owner", "members": ["user:me"]}]}}
+
+    def request(self, uri, method="GET", body=None, headers=None, **options):
+        path = re.sub(r"^https://[^/]+/|\?.*", "", uri)
+        status, answer = self._answer(path, uri, method, json.loads(body) if body else {})
+        return Response({"status": str(status), "content-type": "application/json"}), json.dumps(answer).encode()
+
+    def _answer(self, path, uri, method, body):
+        if "serviceusage" in uri:
+            if method == "POST":
+                self.services |= set(body["serviceIds"])
+            return 200, {"services": [{"state": "ENABLED" if self.services else "DISABLED"}]}
+        if path.endswith(("IamPolicy", "/iam")):
+            return self._policy(path, method, body)
+        if "/b" in path:
+            return self._bucket(path, method, body)
+        name = path.rpartition("/")[2].partition("@")[0]
+        if method == "POST":
+            self.accounts.add(body["accountId"])
+            return 200, {}
+        if name not in self.accounts:
+            return 404, {"error": {"message": "not found"}}
+        if method == "DELETE":
+            self.accounts.remove(name)
+        return 200, {}
+
+    def _policy(self, path, method, body):
+        key = next(name for name in ("serviceAccounts", "/b/", "project") if name in path)
+        if path.endswith("getIamPolicy") or method == "GET":
+            return 200, self.policies.get(key, {})
+        self.policies[key] = body.get("policy", body)
+        return 200, self.policies[key]
+
+    def _bucket(self, path, method, body):
+        if method == "POST":
+            self.buckets[body["name"]] = body
+        name = body.get("name", path.rpartition("/")[2])
+        if name not in self.buckets:
+            return 404, {"error": {"message": "not found"}}
+        self.buckets[name] |= body
+        return 200, self.buckets[name]
+
+
+@pytest.fixture
+def file(tmp_path):
+    file = tmp_path / "gcp.yaml"
+    shutil.copy(FILE, file)
+    gcp.fill_project(file, "my-project")
+    return file
+
+
+def find(google, file):
+    def api(name, version):
+        return discovery.build(name, version, http=google, cache_discovery=False)
+
+    return gcp.find_account(read_cluster_file(file), api)
+
+
+def run(action, google, file, answer=True):
+    lines = []
+    return action(find(google, file), lines.append, lambda question: answer), "\n".join(lines)
+
+
+def members(google, key, role):
+    return {m for b in google.policies[key]["bindings"] if b["role"] == role for m in b["members"]}
+
+
+def test_project_is_written_once_in_each_place(file):
+    text = file.read_text()
+    assert "PROJECT-YOURS" not in text.partition("cluster_name")[2]
+    assert text.count("my-project") >= 4
+    assert not gcp.fill_project(file, "other")
+
+
+def test_credentials_without_a_project_say_what_to_type(tmp_path):
+    file = tmp_path / "gcp.yaml"
+    shutil.copy(FILE, file)
+    with pytest.raises(CloudError, match="gcloud config set project"):
+        gcp.fill_project(file, None)
+
+
+def test_accounts_and_bucket_are_created_once_and_removed(file):
+    google = Google()
+    done, text = run(prepare, google, file)
+    assert done
+    assert "results will be in gs://flexres-tune-my-project/results" in text
+    assert google.accounts == {"flexres-tune-head", "flexres-tune-worker"}
+    assert google.buckets["flexres-tune-my-project"]["iamConfiguration"]["publicAccessPrevention"] == "enforced"
+    assert google.buckets["flexres-tune-my-project"]["location"] == "us-west1"
+    assert members(google, "project", gcp.MACHINE_ROLE) == {HEAD}
+    assert members(google, "project", "roles/owner") == {"user:me"}, "other bindings are kept"
+    assert members(google, "/b/", gcp.OBJECT_ROLE) == {HEAD, WORKER}
+    assert "nothing to do" in run(prepare, google, file)[1]
+    done, text = run(destroy, google, file)
+    assert done
+    assert "gcloud storage rm --recursive gs://flexres-tune-my-project" in text
+    assert google.accounts == set()
+    assert list(google.buckets) == ["flexres-tune-my-project"], "the results stay"
+    assert members(google, "project", gcp.MACHINE_ROLE) == set()
+    assert members(google, "project", "roles/owner") == {"user:me"}
+
+
+def test_nothing_changes_without_consent(file):
+    google = Google()
+    assert not run(prepare, google, file, answer=False)[0]
+    assert (google.accounts, google.buckets) == (set(), {})
+
+
+def test_bucket_that_was_made_public_is_repaired(file):
+    google = Google()
+    run(prepare, google, file)
+    google.buckets["flexres-tune-my-project"]["iamConfiguration"]["publicAccessPrevention"] = "inherited"
+    done, text = run(prepare, google, file)
+    assert done
+    assert text.count("created: ") == 1
+
+
+def test_refusal_is_one_line(file):
+    class Refusing(Google):
+        def _answer(self, path, uri, method, body):
+            return 403, {"error": {"message": "Permission denied"}}
+
+    with pytest.raises(CloudError, match=r"Google Cloud refuses \(403\): Permission denied"):
+        run(prepare, Refusing(), file)
