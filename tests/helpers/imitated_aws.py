@@ -8,10 +8,10 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
+
 from flexres_tune.datasets.arrays import ImageArrays
 from flexres_tune.datasets.cache import DataPaths, write_entry
 

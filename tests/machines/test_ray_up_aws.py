@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from helpers.factories import make_sweep_yaml
+from helpers.imitated_aws import ImitatedAws
 
 from flexres_tune.results import open_results
-from helpers.imitated_aws import ImitatedAws
 
 pytestmark = pytest.mark.cluster
 

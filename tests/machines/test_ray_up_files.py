@@ -217,10 +217,11 @@ def test_ray_launches_the_nodes_on_an_imitated_ec2(monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
     os.mkdir(tmp_path / ".ssh")
     with moto.mock_aws():
+        from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+
         from flexres_tune.submit.accounts import aws
         from flexres_tune.submit.accounts.account import prepare as prepare_account
         from flexres_tune.submit.cluster_file import read_cluster_file
-        from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 
         account = aws.find_account(read_cluster_file(ROOT / "cluster/gpu.yaml"))
         prepare_account(account, print, lambda question: True, pause=lambda seconds: None)

@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from flexres_tune.errors import FlexResError
 from flexres_tune.submit.accounts.aws import (
     ACCOUNT_PLACE,
     account_number,
@@ -18,7 +19,6 @@ from flexres_tune.submit.accounts.aws import (
     create_bucket,
     region_here,
 )
-from flexres_tune.errors import FlexResError
 
 
 def resolve_storage(storage: str) -> str:

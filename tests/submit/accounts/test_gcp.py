@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("googleapiclient", reason="google-api-python-client holds the model of Google's services")
-from googleapiclient import discovery  # noqa: E402
-from httplib2 import Response  # noqa: E402
+from googleapiclient import discovery
+from httplib2 import Response
 
-from flexres_tune.submit.accounts import gcp  # noqa: E402
-from flexres_tune.submit.accounts.account import CloudError, destroy, prepare  # noqa: E402
-from flexres_tune.submit.cluster_file import read_cluster_file  # noqa: E402
+from flexres_tune.submit.accounts import gcp
+from flexres_tune.submit.accounts.account import CloudError, destroy, prepare
+from flexres_tune.submit.cluster_file import read_cluster_file
 
 FILE = Path(__file__).parents[3] / "cluster/gcp.yaml"
 HEAD, WORKER = (f"serviceAccount:flexres-tune-{name}@my-project.iam.gserviceaccount.com" for name in ("head", "worker"))
