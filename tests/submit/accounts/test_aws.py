@@ -1,5 +1,6 @@
 """`submit --prepare cluster/gpu.yaml` on an account that moto imitates: what it creates, repairs and removes."""
 
+import io
 import json
 from pathlib import Path
 
@@ -136,7 +137,7 @@ def test_missing_credentials_say_what_to_type(monkeypatch, tmp_path):
 
 
 def test_without_a_terminal_the_answer_must_be_given(session, monkeypatch):
-    monkeypatch.setattr("sys.stdin", open("/dev/null"))
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(CloudError, match="there is no terminal to ask on; answer with --yes"):
         prepare_account(FILE, lambda line: None, yes=False)
 
