@@ -17,6 +17,8 @@ from helpers.factories import make_sweep_yaml
 from helpers.sabotage import ALL, faults
 
 from flexres_tune.results import open_results
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.plan import read_plan
 
 
 @pytest.fixture
@@ -202,6 +204,21 @@ def test_dead_raylet_is_replaced_and_the_sweep_continues(sweep, tmp_path):
     assert driver.wait() == 0, driver.text()
     assert "restarting the command" in driver.text()
     assert_whole(tmp_path, 2, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["dies_between_trials", "ends_late"])
+def test_trial_that_tune_loses_between_two_trials_runs_at_its_place(sweep, tmp_path, fault):
+    """Stopping rules depend on the order: a process dies, or is not free in time, before its next trial."""
+    env = faults(tmp_path / "notes", **{fault: [0.02]}) | {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "1"}
+    driver = sweep("[0.1, 0.05, 0.02, 0.01]", 1, "--max-concurrent", "1", env=env)
+    assert driver.wait() == 0, driver.text()
+    planned = [row.trial_id for row in read_plan(SweepPaths(tmp_path / "results", "test")).trials]
+    rows = table(tmp_path, "trials").sort_values("started_at")
+    assert list(rows["status"]) == ["completed"] * 4
+    assert list(rows["attempt"]) == [1] * 4
+    assert rows["lr"].iloc[-1] != 0.02, "no trial follows the one with the fault"
+    assert list(rows["trial_id"]) == planned
 
 
 @pytest.mark.slow

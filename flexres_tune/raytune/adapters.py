@@ -8,7 +8,7 @@ The order in which Ray calls them (TuneController.step of Ray 2.60), over and ov
 3. One event. A report of a trial: first JournalScheduler.on_trial_result, which judges it, then
    JournalCallback.on_trial_result, which adds it to the journal. If it is the trial's last report, or the scheduler
    stops the trial: JournalCallback.on_trial_complete. A process that died: nothing if the trial is restarted, otherwise
-   JournalCallback.on_trial_error.
+   JournalCallback.on_trial_error. A process that could not be used again in time: nothing, and the trial is lost.
 4. StopAll.stop_all, which may end all trials. No callback is called for them: Journal.close() writes their rows.
 5. JournalCallback.on_step_end.
 """
@@ -16,7 +16,8 @@ The order in which Ray calls them (TuneController.step of Ray 2.60), over and ov
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 
 from ray import tune
@@ -24,16 +25,19 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
+from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from flexres_tune.raytune.trainable import REPORT_KEY
 from flexres_tune.raytune.watchdog import Watchdog
 from flexres_tune.records import Decision, TrialStatus
-from flexres_tune.search.base import DONE, WAIT, Assignment, Outcome, Search
+from flexres_tune.search.base import DONE, WAIT, Assignment, Outcome, Search, Step
 from flexres_tune.spec import Metric
 from flexres_tune.sweep.journal import Journal, TrialState
 from flexres_tune.sweep.signals import Signals
 from flexres_tune.sweep.worker import TrialJob
+
+MAX_LOSSES = 3  # of one trial, before it is left to the next pass
+FAILURES_OF_A_LOSS = 2  # that Tune counts if a process dies between two trials: one for the process, one for its task
 
 
 class DriverSide:
@@ -55,7 +59,12 @@ class SearchAdapter(DriverSide, Searcher):
 
     If the search assigns a paused trial again, Ray sees a new trial, with an id of its own.
 
-    on_decision: called with every decision of the search. must_wait: whether no trial may start for now. is_over: whether no trial will start any more.
+    Tune loses a trial if the process that it was to reuse has died or is not free in time, and never starts it. Such a
+    trial is handed out again before any other one, and the search does not notice: what stopping rules decide depends
+    on the order in which trials run.
+
+    on_decision: called with every decision of the search. must_wait: whether no trial may start for now. is_over:
+    whether no trial will start any more. on_lost: called with the trial_id of a lost trial.
     """
 
     def __init__(
@@ -65,6 +74,7 @@ class SearchAdapter(DriverSide, Searcher):
         on_decision: Callable[[Decision], None],
         must_wait: Callable[[], bool],
         is_over: Callable[[], bool],
+        on_lost: Callable[[str], None],
     ):
         super().__init__()
         self._on_decision = on_decision
@@ -72,7 +82,12 @@ class SearchAdapter(DriverSide, Searcher):
         self._make_job = make_job
         self._must_wait = must_wait
         self._is_over = is_over
+        self._on_lost = on_lost
+        self._is_done = False  # the search is
         self._running: set[str] = set()  # our trial_ids
+        self._lost: deque[Assignment] = deque()
+        self._num_losses: Counter[str] = Counter()  # by our trial_id
+        self.unstarted: set[str] = set()  # Ray's ids of trials that were handed out and have not started
         self.assignments: dict[str, Assignment] = {}  # the last one of each trial, by our trial_id
 
     def suggest(self, trial_id: str) -> dict | str | None:
@@ -80,18 +95,37 @@ class SearchAdapter(DriverSide, Searcher):
             return Searcher.FINISHED
         if self._must_wait():
             return None  # Ray asks again
-        assignment = self._search.ask()
-        self._pass_on_decisions()
+        assignment = self._next()
         if assignment is DONE:
-            return Searcher.FINISHED
+            return None if self.unstarted else Searcher.FINISHED  # after FINISHED, Ray would not ask for a lost trial
         if assignment is WAIT:
             if not self._running:
                 raise RuntimeError("a search must not wait if no trial runs, because nothing would end the waiting")
             return None
         job = self._make_job(assignment)
         self._running.add(job.trial_id)
+        self.unstarted.add(trial_id)
         self.assignments[job.trial_id] = assignment
         return asdict(job)
+
+    def hand_out_again(self, trial_id: str) -> bool:
+        """Hand out a trial that Tune has lost, before any other; False if it was lost too often."""
+        if self._num_losses[trial_id] == MAX_LOSSES:
+            return False
+        self._num_losses[trial_id] += 1
+        self._lost.append(self.assignments[trial_id])
+        self._on_lost(trial_id)
+        return True
+
+    def _next(self) -> Assignment | Step:
+        if self._lost:
+            return self._lost.popleft()
+        if self._is_done:
+            return DONE
+        step = self._search.ask()
+        self._pass_on_decisions()
+        self._is_done = step is DONE
+        return step
 
     def tell(self, state: TrialState, metric: Metric) -> None:
         """Tell the search how an assignment ended. Ray's on_trial_complete does not know the trial's row."""
@@ -115,7 +149,8 @@ class SearchAdapter(DriverSide, Searcher):
             self._on_decision(decision)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """Nothing: see tell()."""
+        """One of Ray's trials has ended. What came of it is for tell()."""
+        self.unstarted.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a search is rebuilt from the tables."""
@@ -155,6 +190,7 @@ class JournalScheduler(DriverSide, FIFOScheduler):
 class JournalCallback(DriverSide, tune.Callback):
     """Passes what happens to trials to the journal, the search and the display.
 
+    limiter: that of a SearchAdapter.
     attempts: how many times earlier runs have started each trial, by trial_id.
     on_change: called after every change to a trial. on_message: called with text for the user.
     """
@@ -162,14 +198,15 @@ class JournalCallback(DriverSide, tune.Callback):
     def __init__(
         self,
         journal: Journal,
-        searcher: SearchAdapter,
+        limiter: ConcurrencyLimiter,
         watchdog: Watchdog,
         attempts: Mapping[str, int],
         on_change: Callable[[TrialState], None],
         on_message: Callable[[str], None],
     ):
         self._journal = journal
-        self._searcher = searcher
+        self._limiter = limiter
+        self._searcher: SearchAdapter = limiter.searcher
         self._watchdog = watchdog
         self._attempts = dict(attempts)
         self._started: set[str] = set()  # Ray's ids of its trials
@@ -208,20 +245,41 @@ class JournalCallback(DriverSide, tune.Callback):
         """The trial's process has died more often than it is restarted, or was killed because it hung."""
         trial_id = trial.config["trial_id"]
         if trial.trial_id not in self._started:
+            if trial.num_failures <= max(trial.max_failures, FAILURES_OF_A_LOSS):
+                return self._recover_lost(trial)  # the process died between two trials
             self._start(trial, num_failures=0)
-            if trial.num_failures <= trial.max_failures:
-                # The process died between two trials, and Tune does not start the second one again: the next pass does.
-                return self._finish(trial_id, TrialStatus.INTERRUPTED)
         self._finish(trial_id, TrialStatus.FAILED, self._watchdog.ended.get(trial_id) or _error_text(trial))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info) -> None:
+        for trial in self._lost_silently(trials):
+            self._limiter.on_trial_complete(trial.trial_id, error=True)  # or it would count as running for ever
+            self._recover_lost(trial)
         self._watchdog.check(trials, time.monotonic())
+
+    def _lost_silently(self, trials: list[Trial]) -> Iterator[Trial]:
+        """Trials whose process could not be used again in time: Tune calls nothing for them. The newest are last."""
+        missing = set(self._searcher.unstarted)
+        for trial in reversed(trials):
+            if not missing:
+                return
+            if trial.trial_id in missing:
+                missing.remove(trial.trial_id)
+                if trial.status == Trial.ERROR:
+                    yield trial
+
+    def _recover_lost(self, trial: Trial) -> None:
+        """Tune will not start the trial: the search adapter hands it out again, or else the next pass runs it."""
+        trial_id = trial.config["trial_id"]
+        if not self._searcher.hand_out_again(trial_id):
+            self._start(trial, num_failures=0)
+            self._finish(trial_id, TrialStatus.INTERRUPTED)
 
     def _start(self, trial: Trial, num_failures: int) -> TrialState:
         trial_id = trial.config["trial_id"]
         attempt = self._attempts.get(trial_id, 0) + 1 + num_failures
         assignment = self._searcher.assignments[trial_id]
         self._started.add(trial.trial_id)
+        self._searcher.unstarted.discard(trial.trial_id)
         return self._journal.start(assignment.trial, attempt, assignment.until_epoch)
 
     def _finish(self, trial_id: str, status: TrialStatus | None = None, error: str | None = None) -> None:

@@ -109,16 +109,18 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
         on_decision=journal.record_decision,
         must_wait=lambda: journal.is_closed or backpressure.must_wait() or not machine.may_start(),
         is_over=lambda: run.signals.requested or run.fail_fast.error is not None,
+        on_lost=machine.ended,
     )
+    limiter = ConcurrencyLimiter(searcher, run.resources.num_concurrent)
     watchdog = Watchdog(journal, run.options.trial_timeout_s)
     attempts = past.num_attempts(run.history)
-    callback = JournalCallback(journal, searcher, watchdog, attempts, on_change, run.display.message)
+    callback = JournalCallback(journal, limiter, watchdog, attempts, on_change, run.display.message)
     loggers = [make_logger(name, run.paths, run.display.message) for name in run.options.loggers]
     inbox = Inbox(run.paths, identity(find_holder(run.paths) or Holder()))
     steering = SteeringCallback(inbox, journal, run.search, run.signals, run.check_reload, run.display.message)
     callbacks = [callback, steering, *loggers]
     with backpressure, machine, inbox:
-        error = _run_tuner(run, journal, searcher, callbacks, stop_file)
+        error = _run_tuner(run, journal, limiter, callbacks, stop_file)
     for state in journal.close():
         on_change(state)
     backpressure.finish(run.signals)
@@ -156,7 +158,7 @@ def _make_job(run: TuneRun, assignment: Assignment, stop_file: AnyPath) -> Trial
 def _run_tuner(
     run: TuneRun,
     journal: Journal,
-    searcher: SearchAdapter,
+    limiter: ConcurrencyLimiter,
     callbacks: Sequence[tune.Callback],
     stop_file: AnyPath,
 ) -> FlexResError | None:
@@ -172,7 +174,6 @@ def _run_tuner(
             logging.getLogger(name).setLevel(logging.CRITICAL)
     _do_not_send_credentials()
     folder = tempfile.mkdtemp(prefix="flexres_tune_ray_")  # Ray requires one; we read nothing in it
-    limiter = ConcurrencyLimiter(searcher, run.resources.num_concurrent)
     stopper = StopAll(run.signals, REMOTE_SAVE_S if is_remote(stop_file) else SAVE_S)
     num_idle = run.resources.num_concurrent if run.spec.early_terminate.pauses else 0
     tuner = _make_tuner(run, JournalScheduler(journal, num_idle), limiter, callbacks, stopper, folder)

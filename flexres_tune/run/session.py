@@ -60,7 +60,7 @@ from flexres_tune.sweep.reuse import reuse_rows
 from flexres_tune.sweep.signals import REPORT_WITHIN_S, Signals
 from flexres_tune.text import join_words, plural
 
-MAX_PASSES = 3  # Ray loses a trial whose process could not be reused in time; the next pass runs it
+MAX_PASSES = 3  # Ray may lose a trial again and again; the next pass runs it
 ENDED_WELL = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.PAUSED)
 
 

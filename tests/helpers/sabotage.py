@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import resource
+import signal
 import time
 from pathlib import Path
 
@@ -74,4 +75,23 @@ def hangs(reports):
     return reports
 
 
-FAULTS = {function.__name__: function for function in (slow, raises, runs_out_of_memory, exceeds_its_limit, hangs)}
+def dies_between_trials(reports):
+    """The process dies after the trial's last report, when Tune hands it the next trial."""
+    try:
+        yield from reports
+    finally:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ends_late(reports):
+    """The thread of the trial outlives its last report by more than Tune waits for it before the next trial."""
+    try:
+        yield from reports
+    finally:
+        time.sleep(2 * float(os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"]))
+
+
+FAULTS = {
+    function.__name__: function
+    for function in (slow, raises, runs_out_of_memory, exceeds_its_limit, hangs, dies_between_trials, ends_late)
+}

@@ -7,10 +7,11 @@ from unittest.mock import Mock
 
 import pytest
 from helpers.factories import VERSIONS, make_sweep
-from ray.tune.search import Searcher
+from ray.tune.experiment import Trial
+from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from flexres_tune.datasets.sources import describe_dataset
-from flexres_tune.raytune.adapters import DriverSide, JournalCallback, NoRayOutput, SearchAdapter
+from flexres_tune.raytune.adapters import MAX_LOSSES, DriverSide, JournalCallback, NoRayOutput, SearchAdapter
 from flexres_tune.raytune.watchdog import Watchdog
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.search.base import DONE, WAIT, Assignment, Search
@@ -35,7 +36,12 @@ def make_job(assignment):
 
 
 def make_searcher(search, must_wait=lambda: False, is_over=lambda: False):
-    return SearchAdapter(search, make_job, lambda decision: None, must_wait, is_over)
+    return SearchAdapter(search, make_job, lambda decision: None, must_wait, is_over, on_lost=lambda trial_id: None)
+
+
+def make_assignments(count):
+    sweep = make_sweep(parameters={"lr": {"values": [0.01 * k for k in range(1, count + 1)]}})
+    return [Assignment.whole(trial) for trial in expand_trials(sweep, describe_dataset)]
 
 
 @pytest.fixture
@@ -49,7 +55,9 @@ def test_search_that_waits_is_asked_again_and_one_that_is_done_is_not(assignment
     job = searcher.suggest("a")
     assert (job["trial_id"], job["until_epoch"]) == (assignment.trial.config.trial_id, 2)
     assert searcher.suggest("b") is None
-    assert searcher.suggest("c") == Searcher.FINISHED
+    assert searcher.suggest("c") is None, "the trial has not started, and may have to be handed out again"
+    searcher.on_trial_complete("a")
+    assert searcher.suggest("d") == Searcher.FINISHED
     assert searcher.assignments == {assignment.trial.config.trial_id: assignment}
 
 
@@ -85,17 +93,86 @@ def test_ray_prints_nothing_of_a_trial_that_ends_before_its_first_epoch(ours, is
     assert (capsys.readouterr().out == "") == is_silent
 
 
-@pytest.mark.parametrize(("num_failures", "status"), [(1, "interrupted"), (3, "failed")])
-def test_trial_whose_process_died_before_it_started_is_left_to_the_next_pass(assignment, paths, num_failures, status):
-    """Tune does not start a trial again if the process that it was to reuse has died."""
-    searcher = make_searcher(Script(assignment))
-    searcher.suggest("1")
-    trial_id = assignment.trial.config.trial_id
-    trial = SimpleNamespace(
-        trial_id="1", config={"trial_id": trial_id}, num_failures=num_failures, max_failures=2, get_error=lambda: None
-    )
-    with SweepWriter(paths) as writer:
-        journal = Journal(make_sweep(name=paths.sweep), writer, VERSIONS, None)
-        watchdog = Watchdog(journal, None)
-        JournalCallback(journal, searcher, watchdog, {}, lambda state: None, print).on_trial_error(0, [], trial)
-        assert journal.states[trial_id].record.status == status
+class Desk:
+    """The adapters of a run with one trial at once, and a stand-in for each of Tune's trials."""
+
+    def __init__(self, paths, assignments):
+        self.searcher = make_searcher(Script(*assignments, DONE))
+        self.limiter = ConcurrencyLimiter(self.searcher, 1)
+        self.journal = Journal(make_sweep(name=paths.sweep), SweepWriter(paths), VERSIONS, None)
+        watchdog = Watchdog(self.journal, None)
+        self.callback = JournalCallback(self.journal, self.limiter, watchdog, {}, lambda state: None, print)
+
+    def suggest(self, ray_id):
+        """Tune's next trial, None if it gets none."""
+        job = self.limiter.suggest(ray_id)
+        if job in (None, Searcher.FINISHED):
+            return None
+        return SimpleNamespace(
+            trial_id=ray_id,
+            config={"trial_id": job["trial_id"]},
+            status=Trial.PENDING,
+            num_failures=0,
+            max_failures=2,
+            get_error=lambda: None,
+        )
+
+    def lose(self, trial, is_silent):
+        """As Tune does with a trial whose process has died (it says so) or is not free in time (it does not)."""
+        trial.status, trial.num_failures = Trial.ERROR, 2
+        if not is_silent:
+            self.limiter.on_trial_complete(trial.trial_id, error=True)
+            self.callback.on_trial_error(0, [trial], trial)
+        self.callback.on_step_end(0, [trial])
+
+    def run(self, trial):
+        trial.status = Trial.RUNNING
+        self.callback.on_trial_start(0, [trial], trial)
+        trial.status = Trial.TERMINATED
+        self.limiter.on_trial_complete(trial.trial_id)
+        self.callback.on_trial_complete(0, [trial], trial)
+        self.callback.on_step_end(0, [trial])
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_trial_that_tune_loses_before_it_starts_runs_before_the_ones_that_follow_it(paths, is_silent):
+    assignments = make_assignments(3)
+    desk, begun = Desk(paths, assignments), []
+    for number in range(5):
+        trial = desk.suggest(str(number))
+        begun.append(trial.config["trial_id"])
+        desk.lose(trial, is_silent) if number in (1, 2) else desk.run(trial)
+    first, second, third = (each.trial.config.trial_id for each in assignments)
+    assert begun == [first, second, second, second, third]
+    assert desk.limiter.suggest("last") == Searcher.FINISHED
+    assert {trial_id: state.attempt for trial_id, state in desk.journal.states.items()} == dict.fromkeys(
+        (first, second, third), 1
+    ), "a trial that never started has made no attempt"
+
+
+def test_lost_trial_is_handed_out_again_although_the_search_is_done(paths):
+    desk = Desk(paths, make_assignments(1))
+    trial = desk.suggest("1")
+    desk.limiter.max_concurrent = 2
+    assert desk.limiter.suggest("2") is None
+    desk.lose(trial, is_silent=True)
+    assert desk.suggest("3").config == trial.config
+
+
+def test_trial_that_is_lost_again_and_again_is_left_to_the_next_pass(paths):
+    desk = Desk(paths, make_assignments(2))
+    first = desk.suggest("0")
+    for number in range(MAX_LOSSES + 1):
+        trial = desk.suggest(str(number)) if number else first
+        assert trial.config == first.config
+        desk.lose(trial, is_silent=False)
+    assert desk.journal.states[first.config["trial_id"]].record.status == "interrupted"
+    assert desk.suggest("next").config != first.config
+
+
+def test_trial_whose_process_cannot_start_has_failed(paths):
+    desk = Desk(paths, make_assignments(1))
+    trial = desk.suggest("1")
+    trial.num_failures = 3
+    desk.callback.on_trial_error(0, [trial], trial)
+    assert desk.journal.states[trial.config["trial_id"]].record.status == "failed"
