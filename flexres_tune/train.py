@@ -119,7 +119,7 @@ def run_trial(
     """
     import torch  # not above: --help and a wrong option need not wait for torch
 
-    from flexres_tune.datasets import load_trial_data
+    from flexres_tune.datasets import split_sizes, load_trial_data
     from flexres_tune.training import Checkpointer, choose_execution, device, fit
     from flexres_tune.training.epoch import batch_sizes
 
@@ -130,7 +130,7 @@ def run_trial(
     data = load_trial_data(config, execution.device)
     num_images = len(data.train.labels)
     print(
-        f"{config.model.name}, {num_parameters:,} parameters, on {num_images:,} images of {config.dataset}; "
+        f"{config.model.name}, {num_parameters:,} parameters, on {config.dataset}: {split_sizes(config)}; "
         f"{device.device_name(execution.device)}, {execution.precision}{', compiled' if execution.compile else ''}",
         flush=True,
     )
@@ -225,8 +225,9 @@ def _summary(config: TrialConfig, history: list[EpochMetrics], num_parameters: i
     last, best = history[-1], max(history, key=lambda metrics: metrics.val_accuracy)
     speed = statistics.median(metrics.images_per_second for metrics in history)
     seconds = sum(metrics.epoch_seconds for metrics in history)
+    test = "" if last.test_accuracy is None else f", test {last.test_accuracy:.2%}"
     return (
-        f"validation {last.val_accuracy:.2%}, test {last.test_accuracy:.2%} after epoch {last.epoch} "
+        f"validation {last.val_accuracy:.2%}{test} after epoch {last.epoch} "
         f"(best validation {best.val_accuracy:.2%}, epoch {best.epoch})\n"
         f"{num_parameters:,} parameters, {speed:,.0f} images/s, {seconds:.1f} s of epochs, trial {config.trial_id}"
     )

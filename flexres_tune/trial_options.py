@@ -103,8 +103,8 @@ def read_config(
     config, also = build_config(values, seed, code)
     findings += more or also or check_code(config)
     if not findings:
-        shape = describe_dataset(config.dataset)
-        num_parameters, findings = check_budget(config.model, config.dataset, shape, max_parameters)
+        shape = describe_dataset(config.images)
+        num_parameters, findings = check_budget(config.model, config.images, shape, max_parameters)
     refuse(findings)
     return config, num_parameters
 

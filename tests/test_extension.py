@@ -115,13 +115,13 @@ def test_augmentation(monkeypatch, take_through):
 
 
 def test_data_source(monkeypatch, take_through):
-    def read(path):
+    def read(path, options):
         images = np.zeros((96, 3, 8, 8), np.uint8)
         labels = np.arange(96) % int(path)
         images[np.arange(96), :, labels] = 255  # class k: row k is white
         return split_arrays(images, labels, images[:32], labels[:32], num_val=16), tuple(map(str, range(int(path))))
 
-    def describe(path):
+    def describe(path, options):
         return DataShape(image_size=8, num_classes=int(path), num_train=80, num_val=16, num_test=32)
 
     monkeypatch.setitem(SOURCES, "stripes", Source(describe, read, needs_path=True))

@@ -86,13 +86,13 @@ def resolve_auto_resources(
     is_auto = requested.gpu == "auto" if on_gpu else requested.cpu == "auto"
     if not trials or not is_auto:
         return requested, ""
-    shapes = {name: describe_dataset(name) for name in {trial.config.dataset for trial in trials}}
+    shapes = {name: describe_dataset(name) for name in {trial.config.images for trial in trials}}
 
     def image_flops(config: TrialConfig) -> int:
-        return count_flops(config.model, shapes[config.dataset].num_classes, shapes[config.dataset].image_size)
+        return count_flops(config.model, shapes[config.images].num_classes, shapes[config.images].image_size)
 
     def training_flops(config: TrialConfig) -> float:
-        num_images = config.num_train_images or shapes[config.dataset].num_train
+        num_images = config.num_train_images or shapes[config.images].num_train
         return 3 * image_flops(config) * config.epochs * num_images
 
     configs = [trial.config for trial in trials]
@@ -187,7 +187,7 @@ def pack_cpu(measure: Measure, num_cpus: int) -> Packing:
 
 def cached_packing(config: TrialConfig, resources: dict[str, Any], pack: Callable[[], Packing]) -> Packing:
     """`pack()`, or its earlier result on this machine for the same work."""
-    work = {"model": config.model.model_dump(mode="json"), "batch_size": config.batch_size, "dataset": config.dataset}
+    work = {"model": config.model.model_dump(mode="json"), "batch_size": config.batch_size, "dataset": config.images}
     precision = {"precision": config.precision, "compile": config.compile}
     key = json.dumps([work, precision, resources, MEASURE_S, version("torch")], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:24]
@@ -234,7 +234,7 @@ class StepBenchmark:
             torch.set_num_threads(num_threads)
         self._batch_size = parsed.batch_size
         execution = choose_execution(parsed, self._device, precision_in_sweep(precisions, self._device))
-        shape = describe_dataset(parsed.dataset)
+        shape = describe_dataset(parsed.images)
         self._image_bytes = shape.num_train * 3 * shape.image_size**2  # a trial has them on the GPU, this one has not
         devices.release_memory(self._device)  # of the executions that were measured
         devices.reset_peak_memory(self._device)

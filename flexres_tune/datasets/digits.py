@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from flexres_tune.datasets.arrays import DataShape, ImageArrays, fixed_permutation, split_arrays
 from flexres_tune.datasets.cache import cached_arrays
+from flexres_tune.spec.images import ImageOptions
 
 _NUM_TEST = _NUM_VAL = 300
 
 
-def describe(path: str) -> DataShape:
+def describe(path: str, options: ImageOptions) -> DataShape:
     """Shape of digits."""
     return DataShape(image_size=8, num_classes=10, num_train=1197, num_val=_NUM_VAL, num_test=_NUM_TEST)
 
 
-def read(path: str) -> tuple[ImageArrays, tuple[str, ...]]:
+def read(path: str, options: ImageOptions) -> tuple[ImageArrays, tuple[str, ...]]:
     """Grey levels 0..16 as uint8 0..255 in three equal channels; 300 images for test, 300 for validation."""
     # cached because importing scikit-learn takes a second, which is long for a short trial
     return cached_arrays("digits", read_sklearn), tuple("0123456789")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from flexres_tune.datasets.arrays import HeldOut, ImageArrays, fixed_permutation, redraw
-from flexres_tune.datasets.sources import find_source
+from flexres_tune.datasets.sources import read_images
 from flexres_tune.errors import DataError
 from flexres_tune.spec.own_code.source import CodeName
 
@@ -72,20 +72,18 @@ def load_dataset(
 @functools.lru_cache(maxsize=2)  # a process uses one data set per trial, and the next trial may use another
 def load_whole(dataset: str, device: torch.device, digest: str = "") -> ImageData:
     """All images of a data set, read once per process, and again if the code that loads them has another digest."""
-    source, path = find_source(dataset)
-    arrays, class_names = source.read(path)
+    arrays, class_names = read_images(dataset)
     rows = fixed_permutation(len(arrays.val_labels) + len(arrays.train_labels))
     return _on_device(dataset, device, arrays, class_names, rows)
 
 
 def _load_held_out(dataset: str, device: torch.device, held_out: HeldOut) -> ImageData:
-    source, path = find_source(dataset)
-    arrays, class_names = source.read(path)
+    arrays, class_names = read_images(dataset)
     num_rows = len(arrays.val_labels) + len(arrays.train_labels)
     num_val = held_out.num_images or len(arrays.val_labels)
     if num_val >= num_rows:
         raise DataError(
-            f"validation.images must leave images to train on, but got {num_val:,} of the {num_rows:,} images of {dataset} "
+            f"num_val_images must leave images to train on, but got {num_val:,} of the {num_rows:,} images of {dataset} "
             "that are not for testing; use fewer"
         )
     rows = held_out.order(num_val, num_rows)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from flexres_tune.datasets.arrays import DataShape, ImageArrays, channel_moments, split_arrays
 from flexres_tune.errors import DataError
+from flexres_tune.spec.images import ImageOptions
 from flexres_tune.spec.own_code.source import CodeName, Source, describe_error
 
 if TYPE_CHECKING:
@@ -44,24 +45,24 @@ class DatasetLoader(Protocol):
         """All images, as NumPy arrays; called once per process, in the driver and on every node."""
 
 
-def describe(name: CodeName) -> DataShape:
+def describe(name: CodeName, options: ImageOptions) -> DataShape:
     """Shape of the images, which have to be loaded to know it."""
-    arrays, class_names = read(name)
+    arrays, class_names = read(name, options)
     size, counts = arrays.train_images.shape[-1], map(len, (arrays.train_labels, arrays.val_labels, arrays.test_labels))
     return DataShape(size, len(class_names), *counts)
 
 
-def read(name: CodeName) -> tuple[ImageArrays, tuple[str, ...]]:
+def read(name: CodeName, options: ImageOptions) -> tuple[ImageArrays, tuple[str, ...]]:
     """All images and the names of the classes.
 
     Raises:
         DataError: the code raises an error, or returns something else.
     """
-    return _read(name.source, str(name))
+    return _read(name.source, str(name), options.has_test)
 
 
 @functools.lru_cache(maxsize=2)
-def _read(source: Source, shown: str) -> tuple[ImageArrays, tuple[str, ...]]:
+def _read(source: Source, shown: str, has_test: bool) -> tuple[ImageArrays, tuple[str, ...]]:
     called = CodeName(shown, source).load()  # raises CodeError, which names the place
     try:
         found = called()
@@ -69,8 +70,9 @@ def _read(source: Source, shown: str) -> tuple[ImageArrays, tuple[str, ...]]:
         raise DataError(f"{shown} must load images, but raised {describe_error(error)}") from error
     if not isinstance(found, Mapping):
         raise DataError(f"{shown} must return a mapping with train_images and the like, but is {type(found).__name__}")
-    needed = LoadedImages.__required_keys__
-    if wrong := [*(needed - found.keys()), *(found.keys() - needed - LoadedImages.__optional_keys__)]:
+    of_test = {"test_images", "test_labels"}
+    needed = LoadedImages.__required_keys__ if has_test else LoadedImages.__required_keys__ - of_test
+    if wrong := [*(needed - found.keys()), *(found.keys() - needed - of_test - LoadedImages.__optional_keys__)]:
         raise DataError(
             f"{shown} must return {', '.join(sorted(needed))}, and may return val_images, val_labels and class_names, but "
             f"differs in {', '.join(map(str, wrong))}"
@@ -84,6 +86,7 @@ def _read(source: Source, shown: str) -> tuple[ImageArrays, tuple[str, ...]]:
         if f"{split}_images" in found
     }
     class_names = tuple(map(str, names or range(num_classes)))
+    splits.setdefault("test", (train[0][:0], train[1][:0]))
     if "val" not in splits:
         return split_arrays(*train, *splits["test"], num_val=max(1, len(train[1]) // _VAL_SHARE)), class_names
     return ImageArrays(*train, *splits["val"], *splits["test"], moments=channel_moments(train[0])), class_names

@@ -1,15 +1,15 @@
-"""Any labelled square images in Hugging Face's Parquet layout, as its folders lie on disk.
+"""Any labelled images in Hugging Face's Parquet layout, as its folders lie on disk.
 
 A folder, or folders in it, have Parquet files named for their split: `train.parquet`, `data/train-00000-of-00002.parquet`,
 `train/0000.parquet`. The images are in the column `img` or `image` {bytes, path}, the labels in `label`, in the only
-column of whole numbers, or in the one that `parquet:PATH?label_column=NAME` names.
+column of whole numbers, or in the one that `label_column` names.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING
 
 from flexres_tune.datasets.arrays import DataShape, ImageArrays, channel_moments, split_arrays
 from flexres_tune.datasets.cache import cached_arrays, hash_file
-from flexres_tune.datasets.decode import decode_images, read_image_size
+from flexres_tune.datasets.decode import check_decoded_size, decode_images, read_image_size
 from flexres_tune.datasets.table import ImageTable, open_table
 from flexres_tune.errors import DataError
+from flexres_tune.spec.images import ImageOptions
 from flexres_tune.text import excerpt
 
 if TYPE_CHECKING:
     import numpy as np
 
 _VAL_SHARE = 10  # one of ten training rows is held out: 5,000 of CIFAR-10's 50,000
-MAX_DECODED_BYTES = 16 * 2**30
-_LABEL_COLUMN = re.compile(r"(?P<folder>.+)\?label_column=(?P<column>[^?]+)")
 # the names of splits that Hugging Face's loader knows, at the beginning of a file's or folder's name
 _SPLITS = {
     "train": re.compile(r"train(ing)?([-_.].*)?$", re.IGNORECASE),
@@ -71,8 +70,13 @@ class _Folder:
 
     train: _Split
     val: _Split | None  # None: a tenth of the training rows is held out
-    test: _Split
+    test: _Split | None  # None with `test: none`
     class_names: tuple[str, ...]
+
+    @property
+    def splits(self) -> tuple[_Split, ...]:
+        """Those that it has: training, validation, test."""
+        return tuple(split for split in (self.train, self.val, self.test) if split is not None)
 
     @property
     def num_held_out(self) -> int:
@@ -80,16 +84,16 @@ class _Folder:
         return 0 if self.val else len(self.train) // _VAL_SHARE
 
 
-def describe(path: str) -> DataShape:
+def describe(path: str, options: ImageOptions) -> DataShape:
     """Shape of the images in folder `path`: from the files' footers, the labels and the first image's header."""
-    folder = _open(path)
-    size = read_image_size(folder.train.files[0])
+    folder = _open(path, options)
+    size = read_image_size(folder.train.files[0], options.resize)
     num_val = len(folder.val) if folder.val else folder.num_held_out
     num_train = len(folder.train) - folder.num_held_out
-    return DataShape(size, len(folder.class_names), num_train, num_val, len(folder.test))
+    return DataShape(size, len(folder.class_names), num_train, num_val, len(folder.test) if folder.test else 0)
 
 
-def read(path: str) -> tuple[ImageArrays, tuple[str, ...]]:
+def read(path: str, options: ImageOptions) -> tuple[ImageArrays, tuple[str, ...]]:
     """All images of the folder `path`, decoded once per machine; 10 % of its training rows are held out.
 
     If the folder has a validation split, that is used instead, and all training rows are trained on.
@@ -97,58 +101,54 @@ def read(path: str) -> tuple[ImageArrays, tuple[str, ...]]:
     Raises:
         DataError: the folder does not have this layout; names file and row.
     """
-    folder = _open(path)
-    splits = [split for split in (folder.train, folder.val, folder.test) if split]
+    folder = _open(path, options)
 
     def decode() -> ImageArrays:
-        size = read_image_size(folder.train.files[0])
-        num_images = sum(map(len, splits))
-        num_bytes = num_images * 3 * size * size
-        if num_bytes > MAX_DECODED_BYTES:
-            raise DataError(
-                f"{path}: decoded images must fit in {MAX_DECODED_BYTES / 2**30:.0f} GiB, but "
-                f"{num_images:,} of {size}x{size} need {num_bytes / 2**30:.0f} GiB; use fewer or smaller"
-            )
-        decoded = [(decode_images(split.files, size), split.labels) for split in splits]
-        if folder.val is None:
-            return split_arrays(*decoded[0], *decoded[1], num_val=folder.num_held_out)
-        train, val, test = decoded
+        size = read_image_size(folder.train.files[0], options.resize)
+        check_decoded_size(path, sum(map(len, folder.splits)), size)
+        train, *others = [(decode_images(each.files, size, options.resize), each.labels) for each in folder.splits]
+        val = others.pop(0) if folder.val else None
+        test = others.pop(0) if folder.test else (train[0][:0], train[1][:0])
+        if val is None:
+            return split_arrays(*train, *test, num_val=folder.num_held_out)
         return ImageArrays(*train, *val, *test, moments=channel_moments(train[0]))
 
-    return cached_arrays(_cache_key(path, folder, splits), decode), folder.class_names
+    return cached_arrays(_cache_key(folder, options), decode), folder.class_names
 
 
-def cache_key(path: str) -> str:
+def cache_key(path: str, options: ImageOptions) -> str:
     """Key under which the decoded images of the folder `path` are stored. Raises as read()."""
-    folder = _open(path)
-    return _cache_key(path, folder, [split for split in (folder.train, folder.val, folder.test) if split])
+    return _cache_key(_open(path, options), options)
 
 
-def _cache_key(path: str, folder: _Folder, splits: Sequence[_Split]) -> str:
+def _cache_key(folder: _Folder, options: ImageOptions) -> str:
     """By content: a folder that was moved is not decoded again, and one that was changed is."""
-    key = "-".join(split.digest() for split in splits)
-    column = _LABEL_COLUMN.fullmatch(path)
-    if folder.val is None and not column and all(len(split.files) == 1 for split in splits):
+    key = "-".join(split.digest() for split in folder.splits)
+    if folder.val is None and not options and all(len(split.files) == 1 for split in folder.splits):
         return f"parquet-{key}"  # as older versions named it
-    described = f"{key}|{[len(split.files) for split in splits]}|{column['column'] if column else ''}"
+    described = f"{key}|{[len(split.files) for split in folder.splits]}|{options.label_column or ''}"
+    if options.resize or not options.has_test:
+        described += f"|{options.resize}|{options.has_test}"
     return f"parquet-{hashlib.sha256(described.encode()).hexdigest()[:40]}"
 
 
-def _open(path: str) -> _Folder:
+def _open(path: str, options: ImageOptions) -> _Folder:
     """The splits of a folder, whose labels agree, and the names of the classes."""
-    match = _LABEL_COLUMN.fullmatch(path)
-    name, label_column = (match["folder"], match["column"]) if match else (path, None)
     try:
-        root = Path(name).expanduser()
+        root = Path(path).expanduser()
         found = _find_files(root)
     except (OSError, RuntimeError) as error:  # a name that is too long; ~ of a user that does not exist
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"parquet:{excerpt(path)}: must be a folder, but: {reason}; give another path") from None
-    if missing := [split for split in ("train", "test") if not found[split]]:
+    if not options.has_test:
+        found["test"] = []
+    needed = ("train", "test") if options.has_test else ("train",)
+    if missing := [split for split in needed if not found[split]]:
+        hint = "; if there are no test images, write test: none" if missing == ["test"] else ""
         raise DataError(
-            f"parquet:{path}: must be a folder with train.parquet and test.parquet, or with Hugging Face's names for them "
-            f"such as data/train-00000-of-00001.parquet, but {_what_is_there(root)}; looked for "
-            f"{' and '.join(f'{split}.parquet' for split in missing)} in {root.absolute()}"
+            f"parquet:{path}: must be a folder with {' and '.join(f'{split}.parquet' for split in needed)}, or with Hugging "
+            f"Face's names for them such as data/train-00000-of-00001.parquet, but {_what_is_there(root)}; looked for "
+            f"{' and '.join(f'{split}.parquet' for split in missing)} in {root.absolute()}{hint}"
         )
     for split, files in found.items():
         if len(folders := sorted({str(file.parent) for file in files})) > 1:
@@ -156,15 +156,17 @@ def _open(path: str) -> _Folder:
                 f"parquet:{path}: must have the files of {split} in one folder, but {', '.join(folders[:3])} have such "
                 "files; name one of these folders"
             )
-    splits = {split: _Split(tuple(open_table(file, label_column) for file in files)) for split, files in found.items()}
-    train, test = splits["train"], splits["test"]
-    val = splits["val"] if found["val"] else None
-    if len(train) < _VAL_SHARE or not len(test):
+    splits = {
+        split: _Split(tuple(open_table(file, options.label_column) for file in files)) if files else None
+        for split, files in found.items()
+    }
+    train, val, test = splits["train"], splits["val"], splits["test"]
+    if len(train) < _VAL_SHARE or (test is not None and not len(test)):
         raise DataError(
             f"{root}: the training split must have at least {_VAL_SHARE} rows, one in {_VAL_SHARE} of which is held "
-            f"out, and the test split at least 1, but they have {len(train)} and {len(test)}; add images"
+            f"out, and the test split at least 1, but they have {len(train)} and {len(test or ())}; add images"
         )
-    others = {"test": test} | ({"validation": val} if val else {})
+    others = {name: split for name, split in (("test", test), ("validation", val)) if split is not None}
     return _Folder(train, val, test, _class_names(train, others))
 
 
@@ -174,9 +176,7 @@ def list_files(path: str) -> list[Path]:
     Raises:
         OSError: the folder cannot be read.
     """
-    match = _LABEL_COLUMN.fullmatch(path)
-    found = _find_files(Path(match["folder"] if match else path).expanduser())
-    return [file for files in found.values() for file in files]
+    return [file for files in _find_files(Path(path).expanduser()).values() for file in files]
 
 
 def _find_files(root: Path) -> dict[str, list[Path]]:

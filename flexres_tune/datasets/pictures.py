@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flexres_tune.datasets.arrays import fixed_permutation
 from flexres_tune.datasets.cache import stored_arrays
-from flexres_tune.datasets.sources import find_source
+from flexres_tune.datasets.sources import stored_key
 from flexres_tune.errors import FlexResError
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def stored_images(dataset: str, split: str, numbers: Sequence[int]) -> dict[int,
     import numpy as np
 
     try:
-        source, path = find_source(str(dataset))
-        arrays = None if source.cache_key is None else stored_arrays(source.cache_key(path))
+        key = stored_key(str(dataset))
+        arrays = None if key is None else stored_arrays(key)
     except (FlexResError, OSError):
         return {}
     if arrays is None:

@@ -32,6 +32,10 @@ class ImageTable:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def place(self, row: int) -> str:
+        """`folder/train.parquet: row 7`."""
+        return f"{self.path}: row {row}"
+
     def iter_encoded(self, batch_size: int = _BATCH) -> Iterator[list[bytes | None]]:
         """The encoded images, in batches; None for a row without one."""
         import pyarrow.parquet as pq
@@ -96,7 +100,7 @@ def _label_column(path: Path, schema: pa.Schema, wanted: str | None) -> str:
     whole = [field.name for field in schema if pa.types.is_integer(field.type)]
     name = wanted or ("label" if "label" in schema.names or len(whole) != 1 else whole[0])
     if name not in schema.names:
-        choices = f"; for example ?label_column={whole[0]} after the folder's name" if whole and not wanted else ""
+        choices = f"; for example label_column: {whole[0]}" if whole and not wanted else ""
         raise DataError(f"{path}: must have a column {name}, but {_columns(schema, name)}{choices}")
     kind = schema.field(name).type
     if not pa.types.is_integer(kind):

@@ -59,7 +59,7 @@ class _Config:
     seed: int
     epochs: int
     model: Hashable = None
-    dataset: str = ""
+    images: str = ""
     num_train_images: int | None = None
     batch_size: int = 0
     augmentation: tuple[str, ...] = ()
@@ -186,7 +186,7 @@ class Simulation:
 
 
 def _light(trial: PlannedTrial) -> Any:
-    names = ("config_id", "seed", "epochs", "model", "dataset", "num_train_images", "batch_size", "augmentation")
+    names = ("config_id", "seed", "epochs", "model", "images", "num_train_images", "batch_size", "augmentation")
     return _Config(*(getattr(trial.config, name) for name in names))
 
 

@@ -23,6 +23,7 @@ from flexres_tune.text import format_duration, join_words
 NUM_SWEEPS = 8  # other sweeps of the folder that are read, the newest: a dry run must answer at once
 SETTINGS = (
     "dataset",
+    "resize",
     "num_train_images",
     "batch_size",
     "augmentation",

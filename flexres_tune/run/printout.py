@@ -17,7 +17,7 @@ from flexres_tune.cluster.resources import (
     num_visible_gpus,
     trial_resources,
 )
-from flexres_tune.datasets.sources import describe_dataset
+from flexres_tune.datasets import describe_dataset, split_sizes
 from flexres_tune.display.terminal import escape_for_console
 from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.estimate.estimate import (
@@ -37,13 +37,16 @@ from flexres_tune.search.methods import make_search
 from flexres_tune.search.pausing import Group, RungPlan, plan_rungs
 from flexres_tune.spec import Budget, PlannedTrial, SweepSpec
 from flexres_tune.spec.document.document import show
-from flexres_tune.spec.expand import count_trials
+from flexres_tune.spec.expand import count_trials, expand_trials
 from flexres_tune.spec.levels import list_levels
 from flexres_tune.storage import AnyPath
 from flexres_tune.sweep.checkpoints import describe_disk
 from flexres_tune.sweep.history import read_spent
 from flexres_tune.sweep.options import RunOptions
 from flexres_tune.text import format_duration, join_words, plural
+
+
+MAX_SPLITS = 4  # that are printed
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,31 @@ def print_listing(
     if plan.rows:
         console.print(table)
     _print_line(console, plan.totals)
+    _print_line(console, describe_images(spec, trials))
     for line in describe_search(spec, trials):
         _print_line(console, line)
     if work.num_done:
         _print_line(console, f"{work.num_done} of them are done: their rows are in {folder}")
     keeps_all = spec.early_terminate.pauses
     _print_line(console, describe_disk(work.missing, _num_concurrent(spec, max_concurrent), keeps_all))
+
+
+def describe_images(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:
+    """`images: 45,000 training, 5,000 validation, 10,000 test images`, once per split that the trials use.
+
+    Raises:
+        FlexResError: a data set is missing or malformed.
+    """
+    if not trials and spec.method == "tpe":  # one draw stands for those to come
+        trials = expand_trials(spec.model_copy(update={"method": "random", "num_trials": 1}), describe_dataset)
+    configs = {
+        (config.images, config.num_train_images, config.num_val_images): config
+        for config in (trial.config for trial in trials)
+    }
+    several = len({config.images for config in configs.values()}) > 1
+    splits = [f"{split_sizes(c)}{f' of {c.images}' if several else ''}" for c in configs.values()]
+    rest = [f"and {plural(len(splits) - MAX_SPLITS, 'other split')}"] if len(splits) > MAX_SPLITS else []
+    return f"images: {'; '.join([*splits[:MAX_SPLITS], *rest])}"
 
 
 def describe_plan(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> PlanTable:

@@ -29,6 +29,7 @@ from flexres_tune.results.plan import closed_plan, make_plan, plan_or_none, writ
 from flexres_tune.results.writer import check_writable, compact_if_needed
 from flexres_tune.run.printout import (
     describe_confirm_power,
+    describe_images,
     describe_spending,
     print_ending,
     print_estimate,
@@ -43,6 +44,7 @@ from flexres_tune.search.lists import ListSearch
 from flexres_tune.search.methods import make_search
 from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig, expand_trials, load_sweep
 from flexres_tune.spec.rules import ranking_warning
+from flexres_tune.spec.trial import images_of
 from flexres_tune.storage import is_remote
 from flexres_tune.sweep.fail_fast import FailFast
 from flexres_tune.sweep.history import read_history, read_spent
@@ -190,6 +192,7 @@ class _SweepRun:
             self._print_budget()
             return 0
         self._refuse_if_running()
+        self._print(describe_images(self._spec, self._trials))
         with sweep_lock(self._paths):
             check_writable(self._paths)
             for stage in self._stages:
@@ -279,8 +282,8 @@ class _SweepRun:
 
     def _verify_data(self, missing: Sequence[PlannedTrial]) -> None:
         """Read all images once: a damaged or half downloaded file is reported before any trial starts."""
-        names = {trial.config.dataset for trial in missing} or {self._spec.base.get("dataset", "cifar10")}
-        for name in sorted(names):
+        names = {trial.config.images for trial in missing} or {images_of(self._spec.base, self._spec.code)}
+        for name in sorted(filter(None, names)):
             verify_dataset(name)
 
     def _train(

@@ -131,7 +131,7 @@ class Account:
 
 def _shape(config: TrialConfig) -> Hashable:
     """What the time of an epoch depends on."""
-    return config.model, config.dataset, config.num_train_images, config.batch_size, config.augmentation
+    return config.model, config.images, config.num_train_images, config.batch_size, config.augmentation
 
 
 class BudgetSearch(Search):

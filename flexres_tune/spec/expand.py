@@ -272,12 +272,12 @@ def _plan(spec: SweepSpec, cell: _Cell, describe: Describe) -> tuple[PlannedTria
     if config is None or problems:
         return None, [(_locate(spec, cell, path), message) for path, message in problems]
     try:
-        shape = describe(config.dataset)
+        shape = describe(config.images)
     except FlexResError as error:
         return None, [(_locate(spec, cell, ("dataset",)), str(error))]
     if shape is None:
         return PlannedTrial(config, cell.varied, 0), []
-    count, problems = check_budget(config.model, config.dataset, shape, spec.max_parameters)
+    count, problems = check_budget(config.model, config.images, shape, spec.max_parameters)
     trial = PlannedTrial(config, cell.varied, count) if count else None
     return trial, [(_locate(spec, cell, path), message) for path, message in problems]
 

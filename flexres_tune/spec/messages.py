@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.document.document import Finding, show
+from flexres_tune.spec.images import TestImages
 from flexres_tune.spec.sweep import (
     EARLY_STOPPING,
     GOALS,
@@ -73,6 +74,7 @@ CHOICES: Mapping[str, Iterable[str]] = {
     "optimizer": OPTIMIZER_TRAITS,
     "lr_schedule": SCHEDULE_NAMES,
     "augmentation": AUGMENTATION_NAMES,
+    "test": get_args(TestImages),
     "precision": get_args(Precision),
     "compile": get_args(Compile),
     "block": ("basic", "bottleneck", "preact"),
@@ -120,6 +122,9 @@ EXAMPLES: Mapping[str, str] = {
     "distribution": "uniform",
     "model": "resnet22_2",
     "num_train_images": "5000",
+    "num_val_images": "5000",
+    "label_column": "fine_label",
+    "resize": "{size: 32, crop: center}",
     "momentum": "0.9",
     "weight_decay": "5e-4",
     "warmup_epochs": "1",
@@ -171,6 +176,10 @@ _OTHER_KEYS: Mapping[str, str] = {
     "warmup_epochs": "warmup",
     "optimizer": "opt optim",
     "model": "arch architecture net network",
+    "num_val_images": "val_images num_validation_images",
+    "test: none": "no_test skip_test",
+    "resize": "image_size img_size imgsz",
+    "label_column": "label_key target_column",
     "dataset": "data",
     "lr_schedule": "schedule lr_scheduler",
     "augmentation": "augmentations augment transforms",

@@ -321,7 +321,7 @@ def _plain(value: Any) -> Any:
 
 
 class Validation(_Part):
-    """Which training images are held out for validation: short for val_images and val_split of `base`."""
+    """Which training images are held out for validation: short for num_val_images and val_split of `base`."""
 
     images: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None, description="how many; the data set's own number if absent"
@@ -330,7 +330,7 @@ class Validation(_Part):
 
     def fields(self) -> dict[str, Any]:
         """The trial's fields that it stands for, without defaults."""
-        values = {"val_images": self.images, "val_split": self.split}
+        values = {"num_val_images": self.images, "val_split": self.split}
         return {name: value for name, value in values.items() if value not in (None, "fixed")}
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from flexres_tune.spec.architecture import Architecture
+from flexres_tune.spec.images import ImageOptions, Resize, TestImages, name_images, split_options
 from flexres_tune.spec.own_code.model import OwnModel
 from flexres_tune.spec.own_code.source import CodeName, Source
 from flexres_tune.spec.parameters import parse_architecture
@@ -47,7 +50,20 @@ AUGMENTATION_NAMES: tuple[str, ...] = (
     "trivialaugment",
     "cutout",
 )
-DATASET_FORMS: tuple[str, ...] = ("digits", "cifar10", "parquet:PATH")
+DATASET_FORMS: tuple[str, ...] = (
+    "digits",
+    "cifar10",
+    "cifar100",
+    "svhn",
+    "mnist",
+    "fashion_mnist",
+    "stl10",
+    "parquet:PATH",
+    "image_folder:PATH",
+)
+
+# as files had it before label_column was a key of its own; it keeps its ids
+_OLD_LABEL_COLUMN = re.compile(r"parquet:.+\?label_column=[^?&]+")
 
 OPTIMIZER_NAMES: tuple[str, ...] = tuple(OPTIMIZER_TRAITS)
 OWN_CODE_FIELDS = ("model", "optimizer", "lr_schedule", "augmentation", "dataset")  # whose values may name own code
@@ -80,6 +96,11 @@ def rule_error(field: str, message: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{message}", {"message": message, "field": field})
 
 
+def _resize_text(value: Any) -> str | None:
+    """`32` or `32 center`: one spelling, so that equal settings have one id."""
+    return None if value is None else str(Resize.parse(value))
+
+
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]  # strict: neither "0.1" nor true is a number
 
 
@@ -100,12 +121,22 @@ class TrialConfig(BaseModel):
         default=None,
         description="use only the first n training images; the validation images stay the same; all if absent",
     )
-    val_images: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+    num_val_images: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None, description="number of training images held out for validation; the data set's own if absent"
     )
     val_split: ValSplit = Field(
         default="fixed",
         description="which images are held out: fixed; by_seed, drawn from the seed; k_fold, fold number seed modulo k",
+    )
+    label_column: Annotated[str, Field(min_length=1, max_length=200, strict=True)] | None = Field(
+        default=None, description="parquet:PATH: the column of labels; `label`, or the only one of whole numbers, if absent"
+    )
+    resize: Annotated[str | None, PlainValidator(_resize_text)] = Field(
+        default=None,
+        description="bring images to one size when they are decoded: 32 stretches, {size: 32, crop: center} cuts",
+    )
+    test: TestImages = Field(
+        default="all", description="all or none: none measures nothing on test images, and the data set needs none"
     )
     optimizer: Annotated[str, name_in(lambda: OPTIMIZER_TRAITS)] = Field(default="sgd", description="optimizer")
     lr: Annotated[Number, Field(gt=0)] = Field(default=0.1, description="learning rate; the peak of a schedule")
@@ -195,6 +226,11 @@ class TrialConfig(BaseModel):
             return value
         value = as_text(value)
         name, colon, path = value.partition(":")
+        if split_options(value)[1] and not _OLD_LABEL_COLUMN.fullmatch(value):
+            raise ValueError(
+                f"options of a data set are keys of their own, but got {value[:200]!r}; write dataset: "
+                f"{split_options(value)[0][:200]}, and label_column, resize and test beside it"
+            )
         if (f"{name}:PATH" if colon else name) in DATASET_FORMS and bool(path) == bool(colon) and "\0" not in path:
             return value
         raise ValueError(
@@ -233,6 +269,7 @@ class TrialConfig(BaseModel):
         if traits.needs_momentum and self.momentum == 0:
             message = f"momentum must be above 0 with optimizer {self.optimizer}, but got 0; use optimizer: sgd"
             raise rule_error("momentum", message)
+        self._check_images()
         if self.mixup_alpha and self.cutmix_alpha:
             raise rule_error(
                 "mixup_alpha",
@@ -252,6 +289,21 @@ class TrialConfig(BaseModel):
                 f"{self.warmup_epochs:g}; set it to 0, or use lr_schedule: cosine",
             )
         return self
+
+    def _check_images(self) -> None:
+        if self.label_column is not None and not self.dataset.startswith("parquet:"):
+            raise rule_error(
+                "label_column",
+                f"label_column belongs to parquet:PATH, but dataset is {self.dataset[:200]}; leave it out",
+            )
+        if self.label_column is not None and split_options(self.dataset)[1].label_column:
+            raise rule_error("label_column", f"dataset has a label_column already: {self.dataset[:200]}; remove it there")
+        if self.resize is not None and isinstance(self.dataset, CodeName):
+            raise rule_error(
+                "resize",
+                f"resize belongs to data sets that this package reads, but dataset is {self.dataset}; resize the images "
+                "there, and leave it out",
+            )
 
     def __hash__(self) -> int:
         return hash(
@@ -280,6 +332,12 @@ class TrialConfig(BaseModel):
         }
 
     @property
+    def images(self) -> str:
+        """The data set with the options that change its images or labels, as `datasets` reads it."""
+        resize = Resize.parse(self.resize) if self.resize else None
+        return name_images(self.dataset, ImageOptions(self.label_column, resize, self.test == "all"))
+
+    @property
     def own_values(self) -> dict[str, Any]:
         """Values of own models and optimizers by the key of a sweep file, such as `model.width`."""
         of_model = self.model.values if isinstance(self.model, OwnModel) else {}
@@ -295,12 +353,31 @@ class TrialConfig(BaseModel):
     def config_id(self) -> str:
         """Hash of everything that affects the result except the seed: twelve hex digits."""
         values = self.model_dump(mode="json", exclude={"seed", "model", "code"}, exclude_defaults=True)
+        if "num_val_images" in values:
+            values["val_images"] = values.pop("num_val_images")  # its name when the first rows with it were written
         return _digest(values | ({"code": self._digests} if self.code else {}), self.model)
 
     @property
     def trial_id(self) -> str:
         """`<config_id>-<seed>`, which is also safe as a file's name."""
         return f"{self.config_id}-{self.seed}"
+
+
+def images_of(values: Mapping[str, Any], code: Mapping[str, Source] = MappingProxyType({})) -> str | None:
+    """`TrialConfig.images` of a trial's values before they are checked; None if they are wrong, which is reported later.
+
+    Args:
+        code: the source of each reference to own code.
+    """
+    dataset = values.get("dataset", TrialConfig.model_fields["dataset"].default)
+    column, resize = values.get("label_column"), values.get("resize")
+    if not isinstance(dataset, str) or not isinstance(column, str | None):
+        return None
+    try:
+        options = ImageOptions(column, None if resize is None else Resize.parse(resize), values.get("test") != "none")
+        return name_images(CodeName(dataset, code[dataset]) if dataset in code else dataset, options)
+    except ValueError:
+        return None
 
 
 # The fields that sweep files, command lines and tables have by their own names

@@ -23,7 +23,7 @@ from flexres_tune.spec.document.document import Finding, show
 from flexres_tune.spec.own_code.model import OwnModel, widest_own
 from flexres_tune.spec.own_code.source import CodeError, CodeName, Source
 from flexres_tune.spec.parameters import EXPANSION, InputShape, count_parameters, parse_architecture
-from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.spec.trial import images_of
 
 FIT = "fit"  # the only value of `width`
 MAX_CHANNELS = 100_000  # as Architecture allows
@@ -89,9 +89,9 @@ def apply_width(
     template = with_ratio(model)
     if problem := width_problem(model["width"]):
         return {**rest, "model": template}, [(("model", "width"), problem)]
-    dataset = values.get("dataset", TrialConfig.model_fields["dataset"].default)
+    images = images_of(values)
     try:
-        shape = describe(dataset) if isinstance(dataset, str) else None
+        shape = describe(images) if images else None
         num_classes, image_size = (shape.num_classes, shape.image_size) if shape else (10, 32)
         channels = widest(template, max_parameters, num_classes, image_size).architecture.channels
     except OverBudgetError as error:
@@ -110,9 +110,9 @@ def _apply_own_width(
     name = values["model"]
     given = {key.removeprefix("model."): value for key, value in values.items() if key.startswith("model.")}
     del given["width"]
-    dataset = values.get("dataset", TrialConfig.model_fields["dataset"].default)
+    images = images_of(values, code)
     try:
-        shape = describe(CodeName(dataset, code[dataset]) if dataset in code else dataset)
+        shape = describe(images) if images else None
         num_classes, image_size = (shape.num_classes, shape.image_size) if shape else (10, 32)
         model = OwnModel(code=CodeName(name, code[name]), values=given)
         width = widest_own(model, max_parameters, num_classes, image_size).values["width"]

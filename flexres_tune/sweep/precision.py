@@ -130,7 +130,7 @@ def heaviest_work(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> tuple[Tria
     flops: Counter[Any] = Counter()
     configs: dict[Any, TrialConfig] = {}
     for config in (trial.config for trial in trials if trial.config.precision == "auto"):
-        shape = describe(config.dataset)
+        shape = describe(config.images)
         key = (config.batch_size, config.model, shape.image_size, shape.num_classes)
         per_image = 3 * count_flops(config.model, shape.num_classes, shape.image_size)
         flops[key] += per_image * config.epochs * (config.num_train_images or shape.num_train)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.datasets.parquet import list_files
+from flexres_tune.datasets import image_folder, parquet
 from flexres_tune.records import LabelRecord, PredictionRecord, TrialStatus
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import PlannedTrial
+from flexres_tune.spec.images import split_options
 from flexres_tune.sweep.precision import Precisions, has_precision_of, most_used_precisions
 
 
@@ -36,7 +38,7 @@ def reuse_rows(
     All trials of a sweep on one kind of device have the same precision: a row with another one is not copied. If this
     sweep has decided none yet (`precisions` is empty), it uses the one that most of the rows found have.
 
-    Trials with equal configurations have the same id. The id of a trial on `parquet:PATH` depends on the path and not
+    Trials with equal configurations have the same id. The id of a trial on a folder of images depends on the path and not
     on the images, so a row is not copied if a file there was changed after its trial had started. A file that was
     replaced by an older one is not noticed.
     """
@@ -112,6 +114,12 @@ def _predictions(
 
 T = TypeVar("T")
 
+# source of images on disk -> its files: their content is no part of a trial's id
+_LIST_FILES: Mapping[str, Callable[[str], list[Path]]] = {
+    "parquet": parquet.list_files,
+    "image_folder": image_folder.list_files,
+}
+
 
 def _as_records(record: type[T], table: pa.Table) -> list[T]:
     """The rows of a table as records of this sweep; lists of numbers stay arrays."""
@@ -126,11 +134,11 @@ def _plain(value: pa.Scalar) -> Any:
 
 
 def _data_unchanged(dataset: str, since: datetime) -> bool:
-    name, _, path = dataset.partition(":")
-    if name != "parquet":
+    name, _, path = split_options(dataset)[0].partition(":")
+    if name not in _LIST_FILES:
         return True
     try:
-        files = list_files(path)
+        files = _LIST_FILES[name](path)
         return bool(files) and all(file.stat().st_mtime < since.timestamp() for file in files)
     except (OSError, RuntimeError):
         return False

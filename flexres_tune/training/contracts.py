@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flexres_tune.datasets import own
+from flexres_tune.spec.images import ImageOptions
 from flexres_tune.spec.own_code.model import OwnModel, measure_model
 from flexres_tune.spec.own_code.source import CodeError, CodeName, describe_error
 from flexres_tune.spec.trial import OWN_CODE_FIELDS
@@ -239,7 +240,7 @@ def _augmentation_rules(code: CodeName, values: dict[str, Any]) -> _Rules:
 
 def _dataset_rules(code: CodeName, values: dict[str, Any]) -> _Rules:
     def loads() -> str:
-        shape = own.describe(code)
+        shape = own.describe(code, ImageOptions())
         return (
             f"{shape.num_train:,} training, {shape.num_val:,} validation, {shape.num_test:,} test images of "
             f"{shape.image_size}x{shape.image_size}, {shape.num_classes} classes"

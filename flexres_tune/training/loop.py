@@ -95,7 +95,9 @@ def _test(
     preprocessing: Preprocessing,
     execution: Execution,
 ) -> tuple[EpochMetrics, FinalPredictions]:
-    """The last epoch's metrics with the accuracy on the test set, and the predictions of both splits."""
+    """The last epoch's metrics with the accuracy on the test set, if there is one, and the predictions of all splits."""
+    if not len(data.test.labels):
+        return metrics, {"val": val.predictions}
     test = evaluate(state.model, data.test, preprocessing, execution, with_predictions=True)
     predictions = {"val": val.predictions, "test": test.predictions}
     return dataclasses.replace(metrics, test_accuracy=test.accuracy), predictions
@@ -116,7 +118,7 @@ def final_predictions(epochs: Epochs) -> FinalPredictions:
 
 def _predict(state: TrainState, data: ImageData, execution: Execution) -> FinalPredictions:
     preprocessing = Preprocessing(state.config, data, execution)
-    splits = {"val": data.val, "test": data.test}
+    splits = {"val": data.val} | ({"test": data.test} if len(data.test.labels) else {})
     return {
         name: evaluate(state.model, split, preprocessing, execution, with_predictions=True).predictions
         for name, split in splits.items()

@@ -44,11 +44,11 @@ def test_folds_hold_out_each_image_once_and_the_first_is_the_fixed_split():
 
 
 def test_number_of_images_can_be_changed():
-    data = load(val_images=100)
+    data = load(num_val_images=100)
     assert (len(data.val), len(data.train), data.subset) == (100, 1397, "fixed, 100 images")
     assert np.array_equal(data.val.numbers, load().val.numbers[:100])
-    with pytest.raises(DataError, match="validation.images must leave images to train on, but got 1,497 of the 1,497"):
-        load(val_images=1497)
+    with pytest.raises(DataError, match="num_val_images must leave images to train on, but got 1,497 of the 1,497"):
+        load(num_val_images=1497)
 
 
 def test_only_the_own_split_is_shared_by_trials():

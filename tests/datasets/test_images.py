@@ -142,8 +142,8 @@ def test_entry_that_another_node_wrote_first_is_kept_without_locks(cache):
     assert first.train_images.sum()
 
 
-@pytest.mark.parametrize("name", ["mnist", "parquet:", "parquet", "digits:x", ""])
+@pytest.mark.parametrize("name", ["imagenet", "parquet:", "parquet", "digits:x", "image_folder:", ""])
 def test_unknown_sources_are_refused_with_the_known_ones(name):
     for ask in (describe_dataset, lambda name: load_dataset(name, CPU)):
-        with pytest.raises(DataError, match="must be one of digits, cifar10, parquet:PATH"):
+        with pytest.raises(DataError, match="must be one of digits, cifar10, .*, parquet:PATH, image_folder:PATH"):
             ask(name)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flexres_tune.datasets import DataShape, describe_dataset, images, load_dataset, parquet
+from flexres_tune.datasets import DataShape, decode, describe_dataset, images, load_dataset, parquet
 from flexres_tune.errors import DataError
 
 CPU = torch.device("cpu")
@@ -211,8 +211,54 @@ def test_a_folder_of_the_hub_is_read_as_it_lies(hub_folder):
 
 def test_labels_must_be_named_if_several_columns_may_be_them(hub_folder):
     message = both(hub_folder)
-    assert "must have a column label" in message and "?label_column=fine_label after the folder's name" in message
+    assert "must have a column label" in message and "for example label_column: fine_label" in message
     assert "must have a column lbl" in both(f"{hub_folder}?label_column=lbl")
+
+
+def test_without_test_images_a_folder_needs_none(hub_folder):
+    (hub_folder / "data" / "test-00000-of-00001.parquet").unlink()
+    name = f"{hub_folder}?label_column=fine_label"
+    assert "looked for test.parquet" in both(name) and "if there are no test images, write test: none" in both(name)
+    assert describe_dataset(f"parquet:{name}&test=none") == DataShape(8, 3, num_train=40, num_val=9, num_test=0)
+    assert len(load_dataset(f"parquet:{name}&test=none", CPU).test) == 0
+
+
+def test_test_images_that_are_not_used_are_not_opened(folder):
+    """The hub has data sets whose test images have the label -1."""
+    write(folder / "test.parquet", [encode(pixels_of(i)) for i in range(4)], [-1] * 4)
+    assert "label must be from 0 to K-1, but is -1" in both(folder)
+    assert len(load(f"{folder}?test=none").train) == 36
+
+
+def test_images_of_all_sizes_are_resized_once(folder, monkeypatch):
+    encoded = [encode(np.full((8 + i % 5, 8 + i % 7, 3), i, np.uint8)) for i in range(40)]
+    write(folder / "train.parquet", encoded, [i % 3 for i in range(40)])
+    data = load(f"{folder}?resize=16+center")
+    assert sorted([*data.train.images[:, 0, 3, 4], *data.val.images[:, 0, 3, 4]]) == list(range(40))
+    assert data.test.images.shape == (12, 3, 16, 16)
+    images.load_whole.cache_clear()
+    monkeypatch.setattr(parquet, "decode_images", lambda *args: pytest.fail("decoded again"))
+    load(f"{folder}?resize=16+center")
+
+
+def test_files_of_the_library_datasets_are_read(tmp_path):
+    """A split that `datasets` wrote in shards, as push_to_hub does, with its features."""
+    datasets = pytest.importorskip("datasets")
+    if not hasattr(datasets, "Dataset"):
+        pytest.skip("the folder of these tests has the library's name, which is not installed")
+    features = datasets.Features({"image": datasets.Image(), "fine_label": datasets.ClassLabel(names=["ant", "bee"])})
+    for split, count in {"train": 30, "validation": 8, "test": 6}.items():
+        rows = {"image": [Image.fromarray(pixels_of(i, 8 + i % 2)) for i in range(count)]}
+        rows["fine_label"] = [i % 2 for i in range(count)]
+        whole = datasets.Dataset.from_dict(rows, features)
+        (tmp_path / "hub" / "data").mkdir(parents=True, exist_ok=True)
+        for shard in range(2):
+            name = f"{split}-{shard:05}-of-00002.parquet"
+            whole.shard(2, shard, contiguous=True).to_parquet(tmp_path / "hub" / "data" / name)
+    data = load_dataset(f"parquet:{tmp_path / 'hub'}?label_column=fine_label&resize=8", CPU)
+    assert [len(split) for split in (data.train, data.val, data.test)] == [30, 8, 6]
+    assert data.class_names == ("ant", "bee") and data.val.labels.tolist() == [0, 1] * 4
+    assert np.array_equal(data.test.images[4].permute(1, 2, 0).numpy(), pixels_of(4))
 
 
 def test_two_folders_with_the_same_split_are_not_mixed(hub_folder, folder):
@@ -342,7 +388,7 @@ def test_a_first_image_that_is_not_square_is_refused(folder):
 
 
 def test_images_that_would_not_fit_in_memory_are_refused_before_they_are_decoded(folder, monkeypatch):
-    monkeypatch.setattr(parquet, "MAX_DECODED_BYTES", 1000)
+    monkeypatch.setattr(decode, "MAX_DECODED_BYTES", 1000)
     with pytest.raises(DataError, match="decoded images must fit in"):
         load(folder)
 
@@ -366,5 +412,5 @@ def test_a_label_that_no_signed_integer_holds_is_refused(folder):
 @pytest.mark.parametrize("path", ["~nouser_of_this_name/x", "/" + "a" * 5000])
 def test_path_that_cannot_exist_is_refused(path):
     with pytest.raises(DataError, match=r"must be a folder, but: .*; give another path") as caught:
-        parquet.describe(path)
+        describe_dataset(f"parquet:{path}")
     assert len(str(caught.value)) < 300

@@ -18,7 +18,6 @@ import numpy as np, torch
 from flexres_tune.datasets import images
 from flexres_tune.datasets.arrays import split_arrays
 from flexres_tune.datasets.cache import cached_arrays
-from flexres_tune.datasets.sources import Source
 
 def decode():
     with open(sys.argv[1], "a") as file:
@@ -33,7 +32,7 @@ def memory_kb(counted, match=""):
     own = "".join(mapping for mapping in mappings if match in mapping.partition("\\n")[0])
     return sum(map(int, re.findall(rf"(?m)^(?:{counted}): +(\\d+) kB", own)))
 
-images.find_source = lambda name: (Source(None, lambda path: (cached_arrays("large", decode), tuple("0123456789"))), "")
+images.read_images = lambda name: (cached_arrays("large", decode), tuple("0123456789"))
 torch.set_num_threads(1)
 torch.ones(1_000_000).sum()
 before = memory_kb("Private_Dirty")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flexres_tune.datasets import digits
+from flexres_tune.datasets.sources import read_images
 from flexres_tune.datasets.cache import is_damaged
 from flexres_tune.datasets.verify import verify_dataset
 
@@ -35,4 +36,4 @@ def test_noise_in_the_cache_is_found_and_the_entry_is_made_again(entry, caplog, 
         verify_dataset("digits")
     assert f"{entry}: is damaged; it is made again" in caplog.text
     assert not is_damaged(entry)
-    assert np.array_equal(digits.read("")[0].train_images, digits.read_sklearn().train_images)
+    assert np.array_equal(read_images("digits")[0].train_images, digits.read_sklearn().train_images)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError, model_validator
 
-from flexres_tune.datasets.sources import describe_dataset
+from flexres_tune.datasets.sources import DataShape, describe_dataset
 from flexres_tune.errors import SpecError
 from flexres_tune.spec import expand_trials, load_sweep
 from flexres_tune.spec.messages import CHOICES, EXAMPLES, KEYS, LEVELS, TRIAL_KEYS, VALUES, findings
@@ -96,8 +96,10 @@ def test_other_tools_values_lead_to_ours(key):
 def test_every_trial_key_has_an_example_that_loads(key, tmp_path):
     path = tmp_path / "s.yaml"
     model = "" if key == "model" else "model: resnet22_2, "
-    path.write_text(f"name: x\nbase: {{{model}{key}: {EXAMPLES[key]}}}\n")
-    assert len(expand_trials(load_sweep(str(path)), describe_dataset)) == 1
+    images = "dataset: 'parquet:images', " if key == "label_column" else ""
+    path.write_text(f"name: x\nbase: {{{model}{images}{key}: {EXAMPLES[key]}}}\n")
+    describe = (lambda dataset: DataShape(32, 10, 90, 10, 10)) if images else describe_dataset
+    assert len(expand_trials(load_sweep(str(path)), describe)) == 1
 
 
 def test_unknown_keys_and_wrong_trials_are_reported_together(tmp_path):

@@ -56,7 +56,7 @@ def test_a_distribution_is_frozen():
 
 def test_validation_is_short_for_two_fields_of_base():
     spec = make_sweep(validation={"images": 100, "split": "by_seed"})
-    assert spec.base["val_images"] == 100 and spec.base["val_split"] == "by_seed"
+    assert spec.base["num_val_images"] == 100 and spec.base["val_split"] == "by_seed"
     assert make_sweep(validation={"split": "fixed"}).base == make_sweep().base, "ids of old trials stay"
     assert SweepSpec.model_validate(spec.resolved()).base == spec.base
     with pytest.raises(ValidationError, match="validation and base.val_split must agree"):

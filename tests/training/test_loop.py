@@ -10,7 +10,7 @@ from flexres_tune.datasets import load_dataset
 from flexres_tune.datasets.images import Split
 from flexres_tune.errors import ArchitectureError, CheckpointError, DivergedError
 from flexres_tune.spec.trial import AUGMENTATION_NAMES, OPTIMIZER_NAMES, SCHEDULE_NAMES, TrialConfig
-from flexres_tune.training import Checkpointer, Execution, choose_execution, fit
+from flexres_tune.training import Checkpointer, Execution, choose_execution, final_predictions, fit
 from flexres_tune.training.checkpoint import load_checkpoint
 
 TIMES = {"epoch_seconds": 0.0, "images_per_second": 0.0}
@@ -270,3 +270,11 @@ def test_bf16_trains_and_keeps_its_weights_in_float32(make_config, data, tmp_pat
     weights = load_checkpoint(tmp_path / "x.pt", config.trial_id)["model"].values()
     assert {tensor.dtype for tensor in weights} == {torch.float32, torch.int64}
     assert first != train(config, data, dataclasses.replace(execution, precision="fp32"))
+
+
+def test_without_test_images_nothing_is_measured_on_them(make_config, data, execution):
+    nothing = dataclasses.replace(data, test=data.test.first(0))
+    epochs = fit(make_config(epochs=2), nothing, execution)
+    history = numbers(itertools.islice(epochs, 2))
+    assert history == [dataclasses.replace(m, test_accuracy=None) for m in train(make_config(epochs=2), data, execution)]
+    assert final_predictions(epochs).keys() == {"val"}

@@ -45,7 +45,7 @@ def choose_execution(config: TrialConfig, device: torch.device, precision: Preci
     if config.precision == "auto" and precision is not None:
         config = config.model_copy(update={"precision": precision})
     options = [replace(option, compile=config.compile == "on") for option in list_options(config, device)]
-    shape = describe_dataset(config.dataset)
+    shape = describe_dataset(config.images)
     num_images = config.epochs * (config.num_train_images or shape.num_train)
     flops = 3 * count_flops(config.model, shape.num_classes, shape.image_size) * num_images
     if len(options) == 1 and config.compile != "auto":
@@ -68,7 +68,7 @@ def choose_precision(config: TrialConfig, device: torch.device) -> tuple[Precisi
     options = list_options(config.model_copy(update={"precision": "auto", "compile": "off"}), device)
     if len({option.precision for option in options}) == 1:
         return options[0].precision, {}
-    shape = describe_dataset(config.dataset)
+    shape = describe_dataset(config.images)
     with stored_speeds(config, shape, device) as speeds:
         best = _fastest(options, speeds, lambda option: time_steps(config, shape, option))
     seconds = {option.label: speeds.step_seconds.get(option.label, math.inf) for option in options}
