@@ -119,7 +119,7 @@ def run_trial(
     """
     import torch  # not above: --help and a wrong option need not wait for torch
 
-    from flexres_tune.datasets import split_sizes, load_trial_data
+    from flexres_tune.datasets import load_trial_data, split_sizes
     from flexres_tune.training import Checkpointer, choose_execution, device, fit
     from flexres_tune.training.epoch import batch_sizes
 

@@ -30,7 +30,10 @@ def test_trial_is_trained_saved_and_not_trained_again(tmp_path):
     assert first.returncode == 0, first.stderr
     assert first.stderr == ""
     lines = first.stdout.splitlines()
-    assert re.match(r"tiny, 19,994 parameters, on digits: 1,197 training, 300 validation, 300 test images; .+, (fp32|bf16)$", lines[0])
+    assert re.match(
+        r"tiny, 19,994 parameters, on digits: 1,197 training, 300 validation, 300 test images; .+, (fp32|bf16)$",
+        lines[0],
+    )
     assert [line.split()[:2] for line in lines[1:4]] == [["epoch", "1/3"], ["epoch", "2/3"], ["epoch", "3/3"]]
     accuracies = re.match(r"validation (\S+)%, test (\S+)% after epoch 3 \(best validation \S+%, epoch \d\)", lines[4])
     assert min(map(float, accuracies.groups())) > 80

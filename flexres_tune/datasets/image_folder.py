@@ -146,7 +146,9 @@ def _open_folder(root: Path, options: ImageOptions) -> _Folder:
     files = _list_images(root, classes)
     _check_classes(root, files, classes)
     if len(files) < 2 * SHARE:
-        raise DataError(f"{root}: must have at least {2 * SHARE} images, to be divided, but has {len(files)}; add images")
+        raise DataError(
+            f"{root}: must have at least {2 * SHARE} images, to be divided, but has {len(files)}; add images"
+        )
     order = fixed_permutation(len(files))
     num_test = len(files) // SHARE if options.has_test else 0
     # sorted: the rows of a split are in the order of their names, as those of a folder `train` are
@@ -187,7 +189,9 @@ def _open_splits(root: Path, found: dict[str, Path | None], options: ImageOption
 def _named(root: Path, names: Sequence[str]) -> Path | None:
     matching = [path for path in _subfolders(root) if path.name.lower() in names]
     if len(matching) > 1:
-        raise DataError(f"{root}: must have one folder of a split, but has {join_words([p.name for p in matching], 'and')}")
+        raise DataError(
+            f"{root}: must have one folder of a split, but has {join_words([p.name for p in matching], 'and')}"
+        )
     return matching[0] if matching else None
 
 

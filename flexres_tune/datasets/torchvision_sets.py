@@ -39,14 +39,17 @@ class TorchvisionSet:
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # in the order of the labels of the file `train`, which is that of their names
-CIFAR100_CLASSES = tuple(
-    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
-    "caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant "
-    "flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man "
-    "maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree "
-    "plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail "
-    "snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout "
-    "tulip turtle wardrobe whale willow_tree wolf woman worm".split()
+CIFAR100_CLASSES = (
+    *("apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle", "bowl", "boy"),
+    *("bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle", "chair", "chimpanzee", "clock"),
+    *("cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur", "dolphin", "elephant", "flatfish"),
+    *("forest", "fox", "girl", "hamster", "house", "kangaroo", "keyboard", "lamp", "lawn_mower", "leopard", "lion"),
+    *("lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain", "mouse", "mushroom", "oak_tree", "orange"),
+    *("orchid", "otter", "palm_tree", "pear", "pickup_truck", "pine_tree", "plain", "plate", "poppy", "porcupine"),
+    *("possum", "rabbit", "raccoon", "ray", "road", "rocket", "rose", "sea", "seal", "shark", "shrew", "skunk"),
+    *("skyscraper", "snail", "snake", "spider", "squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank"),
+    *("telephone", "television", "tiger", "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale"),
+    *("willow_tree", "wolf", "woman", "worm"),
 )
 FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -54,7 +57,9 @@ FASHION_CLASSES = (
 )
 STL10_CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 DIGITS = tuple("0123456789")
-_IDX = tuple(f"{part}-ubyte.gz" for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"))
+_IDX = tuple(
+    f"{part}-ubyte.gz" for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+)
 
 SETS: Mapping[str, TorchvisionSet] = {
     "cifar10": TorchvisionSet(
@@ -73,9 +78,7 @@ SETS: Mapping[str, TorchvisionSet] = {
         *("FashionMNIST", 28, FASHION_CLASSES, 60_000, 5_000, 10_000, _BOOLEAN, "targets"),
         tuple(f"FashionMNIST/raw/{name}" for name in _IDX),
     ),
-    "stl10": TorchvisionSet(
-        "STL10", 96, STL10_CLASSES, 5_000, 500, 8_000, _NAMED, "labels", ("stl10_binary.tar.gz",)
-    ),
+    "stl10": TorchvisionSet("STL10", 96, STL10_CLASSES, 5_000, 500, 8_000, _NAMED, "labels", ("stl10_binary.tar.gz",)),
 }
 
 
@@ -166,7 +169,10 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 def _how_to_provide_it(name: str, root: Path, error: Exception) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
-    files = [f"{url} (md5 {digest}) as {root / file}" for (url, digest), file in zip(_downloads(name), SETS[name].files, strict=True)]
+    files = [
+        f"{url} (md5 {digest}) as {root / file}"
+        for (url, digest), file in zip(_downloads(name), SETS[name].files, strict=True)
+    ]
     return (
         f"{name}: must be in {root} ($FLEXRES_TUNE_DATA, else flexres_tune in $XDG_CACHE_HOME or ~/.cache) or be "
         f"downloadable, but neither is the case: {reason}. "

@@ -45,7 +45,6 @@ from flexres_tune.sweep.history import read_spent
 from flexres_tune.sweep.options import RunOptions
 from flexres_tune.text import format_duration, join_words, plural
 
-
 MAX_SPLITS = 4  # that are printed
 
 
@@ -102,8 +101,8 @@ def describe_images(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:
         (config.images, config.num_train_images, config.num_val_images): config
         for config in (trial.config for trial in trials)
     }
-    several = len({config.images for config in configs.values()}) > 1
-    splits = [f"{split_sizes(c)}{f' of {c.images}' if several else ''}" for c in configs.values()]
+    several = len({config.dataset for config in configs.values()}) > 1
+    splits = list(dict.fromkeys(f"{split_sizes(c)}{f' of {c.dataset}' if several else ''}" for c in configs.values()))
     rest = [f"and {plural(len(splits) - MAX_SPLITS, 'other split')}"] if len(splits) > MAX_SPLITS else []
     return f"images: {'; '.join([*splits[:MAX_SPLITS], *rest])}"
 

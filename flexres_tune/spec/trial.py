@@ -129,7 +129,8 @@ class TrialConfig(BaseModel):
         description="which images are held out: fixed; by_seed, drawn from the seed; k_fold, fold number seed modulo k",
     )
     label_column: Annotated[str, Field(min_length=1, max_length=200, strict=True)] | None = Field(
-        default=None, description="parquet:PATH: the column of labels; `label`, or the only one of whole numbers, if absent"
+        default=None,
+        description="parquet:PATH: the column of labels; `label`, or the only one of whole numbers, if absent",
     )
     resize: Annotated[str | None, PlainValidator(_resize_text)] = Field(
         default=None,
@@ -297,7 +298,9 @@ class TrialConfig(BaseModel):
                 f"label_column belongs to parquet:PATH, but dataset is {self.dataset[:200]}; leave it out",
             )
         if self.label_column is not None and split_options(self.dataset)[1].label_column:
-            raise rule_error("label_column", f"dataset has a label_column already: {self.dataset[:200]}; remove it there")
+            raise rule_error(
+                "label_column", f"dataset has a label_column already: {self.dataset[:200]}; remove it there"
+            )
         if self.resize is not None and isinstance(self.dataset, CodeName):
             raise rule_error(
                 "resize",

@@ -133,14 +133,19 @@ def test_each_set_is_read_as_torchvision_gives_it(name, copy):
         assert label == arrays.test_labels[i]
     images, labels = pixels(name, "train")
     known = sorted((image[0].tobytes(), label) for image, label in zip(images, labels.tolist(), strict=True))
-    found = [*zip(arrays.train_images, arrays.train_labels, strict=True), *zip(arrays.val_images, arrays.val_labels, strict=True)]
+    found = [
+        *zip(arrays.train_images, arrays.train_labels, strict=True),
+        *zip(arrays.val_images, arrays.val_labels, strict=True),
+    ]
     assert sorted((image[:, 0].T.tobytes(), label) for image, label in found) == known
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_set_without_a_copy_says_what_to_put_where(name, root, monkeypatch):
     forbid_network(monkeypatch)
-    with pytest.raises(DataError, match=rf"^{name}: must be in .* or be downloadable, but neither .*\(md5 [0-9a-f]{{32}}\)"):
+    with pytest.raises(
+        DataError, match=rf"^{name}: must be in .* or be downloadable, but neither .*\(md5 [0-9a-f]{{32}}\)"
+    ):
         read_images(name)
 
 

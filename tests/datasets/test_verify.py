@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from flexres_tune.datasets import digits
-from flexres_tune.datasets.sources import read_images
 from flexres_tune.datasets.cache import is_damaged
+from flexres_tune.datasets.sources import read_images
 from flexres_tune.datasets.verify import verify_dataset
 
 

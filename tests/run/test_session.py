@@ -69,6 +69,7 @@ def test_sweep_trains_every_trial_and_fills_the_tables(run):
         assert trial["started_at"] < trial["finished_at"]
     assert results.epochs("test").num_rows == 8
     assert "4/4" in output
+    assert output.count("images: 1,197 training, 300 validation, 300 test images") == 1
     assert "query leaderboard --sweep test" in output
 
 

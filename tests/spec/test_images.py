@@ -35,7 +35,9 @@ def test_spellings_of_a_size_have_one_id(value):
     assert TrialConfig.model_validate(config.to_dict()) == config
 
 
-@pytest.mark.parametrize("value", [0, 513, 1.5, True, [32], {"size": "32"}, {"size": 32, "crop": "left"}, {"crop": "center"}])
+@pytest.mark.parametrize(
+    "value", [0, 513, 1.5, True, [32], {"size": "32"}, {"size": 32, "crop": "left"}, {"crop": "center"}]
+)
 def test_other_sizes_are_refused(value):
     with pytest.raises(ValidationError, match="must be a size, or {size: 32, crop: center}|must be from 1 to 512"):
         TrialConfig(model="tiny", dataset="mnist", resize=value)
@@ -55,7 +57,10 @@ def test_a_label_column_in_the_name_is_read_as_the_key_is():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"dataset": "cifar10", "label_column": "fine_label"}, "label_column belongs to parquet:PATH, but dataset is cifar10"),
+        (
+            {"dataset": "cifar10", "label_column": "fine_label"},
+            "label_column belongs to parquet:PATH, but dataset is cifar10",
+        ),
         ({"dataset": "parquet:x?label_column=a", "label_column": "b"}, "dataset has a label_column already"),
         ({"dataset": "mnist?resize=32"}, "options of a data set are keys of their own.*write dataset: mnist"),
         ({"dataset": "parquet:x?label_column=a&test=none"}, "options of a data set are keys of their own"),

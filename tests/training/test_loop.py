@@ -276,5 +276,7 @@ def test_without_test_images_nothing_is_measured_on_them(make_config, data, exec
     nothing = dataclasses.replace(data, test=data.test.first(0))
     epochs = fit(make_config(epochs=2), nothing, execution)
     history = numbers(itertools.islice(epochs, 2))
-    assert history == [dataclasses.replace(m, test_accuracy=None) for m in train(make_config(epochs=2), data, execution)]
+    assert history == [
+        dataclasses.replace(m, test_accuracy=None) for m in train(make_config(epochs=2), data, execution)
+    ]
     assert final_predictions(epochs).keys() == {"val"}

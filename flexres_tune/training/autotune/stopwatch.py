@@ -55,7 +55,11 @@ def time_steps(
         torch.AcceleratorError: the device cannot be used by this process any more.
     """
     on_cuda = execution.device.type == "cuda" and not config.code  # which runs in no graph
-    keys = ("model", "dataset", "label_column", "resize", "batch_size") + ("augmentation", "mixup_alpha", "cutmix_alpha") * on_cuda
+    keys = ("model", "dataset", "label_column", "resize", "batch_size") + (
+        "augmentation",
+        "mixup_alpha",
+        "cutmix_alpha",
+    ) * on_cuda
     measured = TrialConfig(**{"lr": 1e-3, "augmentation": [], **{key: getattr(config, key) for key in keys}})
     rhythm = RHYTHMS[execution.device.type]
     seconds: list[float] = []  # per step

@@ -1,0 +1,51 @@
+"""What `run` says about the images before a sweep."""
+
+import pytest
+
+from flexres_tune.datasets import describe_dataset
+from flexres_tune.errors import DataError
+from flexres_tune.run.printout import describe_images
+from flexres_tune.spec import SweepSpec, expand_trials
+
+
+def images_of_sweep(**values):
+    spec = SweepSpec.model_validate({"name": "x", **values})
+    return describe_images(spec, expand_trials(spec, describe_dataset))
+
+
+@pytest.mark.parametrize(
+    ("base", "text"),
+    [
+        ({"dataset": "cifar10"}, "images: 45,000 training, 5,000 validation, 10,000 test images"),
+        ({"dataset": "digits", "num_val_images": 497}, "images: 1,000 training, 497 validation, 300 test images"),
+        ({"dataset": "digits", "num_train_images": 50}, "images: 50 training, 300 validation, 300 test images"),
+        ({"dataset": "mnist", "test": "none"}, "images: 55,000 training, 5,000 validation, no test images"),
+    ],
+)
+def test_the_split_is_told_with_what_the_sweep_changes_in_it(base, text):
+    assert images_of_sweep(base={"model": "tiny", **base}) == text
+
+
+def test_each_split_is_told_once():
+    lr = {"values": [0.1, 0.2]}
+    of_two = {"lr": lr, "dataset": {"values": ["digits", "mnist"]}, "resize": {"values": [16, 32]}}
+    text = images_of_sweep(base={"model": "tiny"}, parameters=of_two)
+    assert sorted(text.removeprefix("images: ").split("; ")) == [
+        "1,197 training, 300 validation, 300 test images of digits",
+        "55,000 training, 5,000 validation, 10,000 test images of mnist",
+    ]
+    many = images_of_sweep(
+        base={"model": "tiny", "dataset": "digits"}, parameters={"num_train_images": {"values": [1, 2, 3, 4, 5, 6]}}
+    )
+    assert many.count("training") == 4 and many.endswith("and 2 other splits")
+
+
+def test_a_search_that_draws_while_it_runs_tells_the_split_too():
+    values = {"method": "tpe", "num_trials": 3, "parameters": {"lr": {"min": 0.1, "max": 0.2}}}
+    assert "1,197 training" in images_of_sweep(base={"model": "tiny", "dataset": "digits"}, **values)
+
+
+@pytest.mark.parametrize("key", ["num_val_images", "num_train_images"])
+def test_more_images_than_there_are_are_refused_before_anything_starts(key):
+    with pytest.raises(DataError, match=rf"{key} must .* but got 1,500"):
+        images_of_sweep(base={"model": "tiny", "dataset": "digits", key: 1500})
