@@ -178,13 +178,14 @@ class SearchOptions:
 
 
 def _search(options: SearchOptions, command: str, as_json: bool, write: Path | None) -> None:
-    from flexres_tune.bench.search.benchmark import SearchBench, bench_search, choose_worlds, write_block
+    from flexres_tune.bench.search.benchmark import SearchBench, bench_search, choose_worlds
+    from flexres_tune.bench.search.tables import to_json_lines, write_block
 
     worlds = choose_worlds(options.worlds, options.curves, options.compare)
     rows = bench_search(worlds, options.policies, options.draws, options.seed)
     bench = SearchBench(command, options.draws, options.seed, rows)
     if as_json:
-        print(json.dumps(bench.to_json()), flush=True)
+        print(to_json_lines(bench), flush=True)
     else:
         _print_search(bench)
     if write is not None:
@@ -197,7 +198,7 @@ def _print_search(bench: SearchBench) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from flexres_tune.bench.search.benchmark import HEADINGS, LEGEND, cells
+    from flexres_tune.bench.search.tables import HEADINGS, cells, legend
 
     console = Console(highlight=False)
     for world, rows in groupby(bench.rows, key=lambda row: row.world):
@@ -212,7 +213,7 @@ def _print_search(bench: SearchBench) -> None:
         console.width = max(console.width, Console(width=1000).measure(table).maximum)  # no column is cut
         console.print(table)
         console.print()
-    for line in (*LEGEND, f"{bench.num_draws} sweeps each: mean ± standard error"):
+    for line in (*legend(HEADINGS), f"{bench.num_draws} sweeps each: mean ± standard error"):
         console.print(line, style="dim", soft_wrap=True)
 
 

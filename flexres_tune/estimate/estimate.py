@@ -94,6 +94,8 @@ class Simulation:
         self._spec, self._num_slots = spec, num_slots
         self._device_share, self._spent = device_share, dict(spent or {})
         self._trials = [replace(trial, config=_light(trial)) for trial in trials]
+        if spec.method == "tpe":  # stand-ins, each of which is to be a configuration with all its seeds
+            self._trials = [_number(trial, k, spec.seeds) for k, trial in enumerate(self._trials)]
         self._speeds: dict[str, Speed] = {}  # by config_id
         for trial, light in zip(trials, self._trials, strict=True):
             found = speeds.of(shape_of(trial.config)) if speeds else None
@@ -188,6 +190,12 @@ class Simulation:
 def _light(trial: PlannedTrial) -> Any:
     names = ("config_id", "seed", "epochs", "model", "images", "num_train_images", "batch_size", "augmentation")
     return _Config(*(getattr(trial.config, name) for name in names))
+
+
+def _number(trial: PlannedTrial, position: int, seeds: Sequence[int]) -> PlannedTrial:
+    """The trial at a position of a list of configurations with several seeds each."""
+    number, place = divmod(position, len(seeds))
+    return replace(trial, config=replace(trial.config, config_id=f"{number:06d}", seed=seeds[place]))
 
 
 def _past(trial: PlannedTrial, status: TrialStatus, scores: Mapping[int, float], ranked_by: float | None) -> PastTrial:

@@ -173,7 +173,7 @@ def describe_search(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> list[str
 
 def _describe_ladder(plan: RungPlan, group: Group, spec: SweepSpec) -> str:
     """`after epoch 4 the best 2 of 3 continue, ...`; says what `grace_period: auto` stands for."""
-    num_left, ladder, parts = plan.count(group), plan.rungs[group], []
+    num_left, ladder, parts = plan.sizes[group], plan.rungs[group], []
     if not ladder:
         return "none: they run to the end"
     for rung in ladder:

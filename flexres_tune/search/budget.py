@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flexres_tune.datasets.sources import describe_dataset
-from flexres_tune.records import Decision
+from flexres_tune.records import Decision, Stage
 from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, Search, Step, Workload
 from flexres_tune.search.confirmation import make_confirmation
 from flexres_tune.search.methods import make_search
@@ -219,17 +219,20 @@ def make_budgeted_searches(
     """
     account = Account(spec.budget, spent, trials, device_share)
     reserve = _reserve(spec, trials, account)
-    kept = (
-        _that_finish(spec, trials, account, account.limit - reserve, history) if spec.early_terminate.pauses else trials
-    )
+    num_asked, kept = spec.num_trials or 0, trials
+    if spec.early_terminate.pauses:
+        limit = account.limit - reserve
+        if spec.method == "tpe":
+            spec = _draw_what_finishes(spec, account, limit, history)
+        else:
+            kept = _that_finish(spec, trials, account, limit, history)
     inner = make_search(spec, kept, history)
     confirm = make_confirmation(spec, inner.work.trials, history)
     account.know([*inner.work.trials, *confirm.work.trials])
     num_reduced = len({trial.config.config_id for trial in trials}) - len({trial.config.config_id for trial in kept})
+    num_reduced += num_asked - (spec.num_trials or 0)
     screen = BudgetSearch(inner, account, reserve)
-    return BudgetedSearches(
-        screen, BudgetSearch(confirm, account), account, reserve, num_reduced if spec.early_terminate.pauses else 0
-    )
+    return BudgetedSearches(screen, BudgetSearch(confirm, account), account, reserve, num_reduced)
 
 
 def num_confirmation_runs(spec: SweepSpec) -> int:
@@ -245,11 +248,34 @@ def _reserve(spec: SweepSpec, trials: Sequence[PlannedTrial], account: Account) 
     """The cost of the confirmation if all its runs are as long as the longest trial, within MAX_CONFIRM_SHARE."""
     if spec.confirm is None:
         return 0.0
-    if not trials:  # of a method that draws while it runs
-        trials = expand_trials(spec.model_copy(update={"method": "random", "num_trials": 1}), describe_dataset)
-    costs = [account.cost_of_epoch(config) for config in {_shape(t.config): t.config for t in trials}.values()]
+    trials = trials or _example(spec)
     epochs = max(trial.config.epochs for trial in trials)
-    return min(num_confirmation_runs(spec) * max(costs, default=0.0) * epochs, account.limit * MAX_CONFIRM_SHARE)
+    return min(num_confirmation_runs(spec) * _max_cost(trials, account) * epochs, account.limit * MAX_CONFIRM_SHARE)
+
+
+def _example(spec: SweepSpec) -> Sequence[PlannedTrial]:
+    """A trial of a method that draws while it runs."""
+    return expand_trials(spec.model_copy(update={"method": "random", "num_trials": 1}), describe_dataset)
+
+
+def _max_cost(trials: Sequence[PlannedTrial], account: Account) -> float:
+    """What an epoch of the slowest configuration takes."""
+    configs = {_shape(trial.config): trial.config for trial in trials}.values()
+    return max((account.cost_of_epoch(config) for config in configs), default=0.0)
+
+
+def _draw_what_finishes(spec: SweepSpec, account: Account, limit: float, history: History) -> SweepSpec:
+    """The sweep with as many draws as can go through all rungs within `limit`; those that have begun stay."""
+    per_epoch = _max_cost(_example(spec), account)
+    num_begun = len({past.config_id for past in history.trials.values() if past.stage == Stage.SCREEN})
+
+    def draw(number: int) -> SweepSpec:
+        return spec.model_copy(update={"num_trials": max(number, num_begun)})
+
+    def cost(number: int) -> float:
+        return make_search(draw(number), (), History()).work.num_epochs * per_epoch
+
+    return draw(_largest_within(cost, limit, spec.num_trials))
 
 
 def _that_finish(
@@ -264,20 +290,23 @@ def _that_finish(
         members = levels.setdefault(level_of(spec, trial.varied), [])
         if trial.config.config_id not in members:
             members.append(trial.config.config_id)
-    per_epoch = max(
-        (account.cost_of_epoch(c) for c in {_shape(t.config): t.config for t in trials}.values()), default=0
-    )
+    per_epoch = _max_cost(trials, account)
     begun = {past.config_id for past in history.trials.values()}
 
     def first(number: int) -> list[PlannedTrial]:
         chosen = begun.union(*(members[:number] for members in levels.values()))
         return [trial for trial in trials if trial.config.config_id in chosen]
 
-    low, high = 1, max(map(len, levels.values()), default=1)
+    def cost(number: int) -> float:
+        return make_search(spec, first(number), History()).work.num_epochs * per_epoch
+
+    return first(_largest_within(cost, limit, max(map(len, levels.values()), default=1)))
+
+
+def _largest_within(cost: Callable[[int], float], limit: float, most: int) -> int:
+    """The largest number from 1 to `most` whose cost, which grows with it, is within a limit; 1 if none is."""
+    low, high = 1, most
     while low < high:
         middle = (low + high + 1) // 2
-        if make_search(spec, first(middle), History()).work.num_epochs * per_epoch <= limit:
-            low = middle
-        else:
-            high = middle - 1
-    return first(low)
+        low, high = (middle, high) if cost(middle) <= limit else (low, middle - 1)
+    return low

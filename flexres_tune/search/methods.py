@@ -9,6 +9,7 @@ from flexres_tune.search.base import History, Search
 from flexres_tune.search.lists import FirstSeedSearch, ListSearch
 from flexres_tune.search.pausing import make_rung_search
 from flexres_tune.search.tpe import TpeSearch
+from flexres_tune.search.tpe_rungs import TpeRungSearch
 from flexres_tune.spec import PlannedTrial, SweepSpec
 
 
@@ -20,11 +21,15 @@ def _make_list_search(spec: SweepSpec, trials: Sequence[PlannedTrial], history: 
     return ListSearch(trials, history)
 
 
+def _make_drawing_search(spec: SweepSpec, trials: Sequence[PlannedTrial], history: History) -> Search:
+    return TpeRungSearch(spec, history) if spec.early_terminate.pauses else TpeSearch(spec, history)
+
+
 METHODS: Mapping[str, Callable[[SweepSpec, Sequence[PlannedTrial], History], Search]] = MappingProxyType(
     {
         "grid": _make_list_search,
         "random": _make_list_search,
-        "tpe": lambda spec, trials, history: TpeSearch(spec, history),
+        "tpe": _make_drawing_search,
     }
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from flexres_tune.search.base import History
 from flexres_tune.search.rungs import Candidate, Rung, RungSearch, make_asha_rungs, make_brackets, make_rungs
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.spec.levels import level_of
+from flexres_tune.spec.trial import TrialConfig
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,7 @@ class RungPlan:
     rungs: Mapping[Group, tuple[Rung, ...]]
     eager: bool  # see RungSearch
     ladders: Mapping[Group, str]
-
-    def count(self, group: Group) -> int:
-        """Number of configurations of a group."""
-        return sum(each.group == group for each in self.candidates)
+    sizes: Mapping[Group, int]  # number of configurations of each group, drawn or not
 
 
 def plan_rungs(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> RungPlan:
@@ -41,6 +40,8 @@ def plan_rungs(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> RungPlan:
     `reduction_factor`. Those that are left after the last rung run to the end.
     """
     early = spec.early_terminate
+    if spec.method == "tpe":
+        return _plan_drawn(spec)
     candidates = _candidates(spec, trials)
     groups: dict[Group, list[Candidate]] = {}
     for each in candidates:
@@ -63,6 +64,21 @@ def plan_rungs(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> RungPlan:
         rungs=rungs,
         eager=early.type != "halving",
         ladders={group: _ladder(spec, group) for group in rungs},
+        sizes=Counter(each.group for each in candidates),
+    )
+
+
+def _plan_drawn(spec: SweepSpec) -> RungPlan:
+    """The plan of a search that draws: all its configurations compete, and have the same number of epochs."""
+    listed = spec.parameters[0]["epochs"].values if "epochs" in spec.parameters[0] else None
+    epochs = listed[0] if listed else spec.base.get("epochs", TrialConfig.model_fields["epochs"].default)
+    group = Group(level_of(spec, {}), epochs)
+    return RungPlan(
+        candidates=(),
+        rungs={group: _rungs(spec, group, spec.num_trials)},
+        eager=spec.early_terminate.type != "halving",
+        ladders={group: _ladder(spec, group)},
+        sizes={group: spec.num_trials},
     )
 
 
@@ -90,6 +106,7 @@ def _candidates(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> list[Candida
 
 
 def _rungs(spec: SweepSpec, group: Group, num_candidates: int) -> tuple[Rung, ...]:
+    """The rungs of a group of `num_candidates` configurations, without brackets."""
     early = spec.early_terminate
     if early.rungs is not None:
         return tuple(Rung(rung.epochs, rung.keep) for rung in early.rungs if rung.epochs < group.epochs)

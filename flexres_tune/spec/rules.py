@@ -155,15 +155,23 @@ def _ended(spec: SweepSpec) -> str:
     return "paused" if spec.early_terminate.pauses else "stopped"
 
 
-def _pauses_what_is_listed(spec: SweepSpec) -> Iterator[Finding]:
-    if spec.method == "tpe" and spec.early_terminate.pauses:
-        early = spec.early_terminate
-        found = early.type + (f" with variant {early.variant}" if early.variant else "")
+def _pauses_what_tpe_draws(spec: SweepSpec) -> Iterator[Finding]:
+    early = spec.early_terminate
+    if spec.method != "tpe" or not early.pauses:
+        return
+    if early.type == "hyperband":
         message = (
-            f"method tpe must have trials that are stopped, because it learns from each one once, but got {found}; "
-            "set {type: asha, variant: stopping}, or use method: random"
+            "method tpe must have rungs that all configurations share, because it cannot know how many it will draw "
+            "for each bracket, but got hyperband with variant promotion; set type: asha, or variant: stopping"
         )
         yield ("early_terminate",), message
+    for i, grid in enumerate(spec.parameters):
+        if ("epochs" in grid and grid["epochs"].is_range) or len(_epochs(spec, grid)) > 1:
+            message = (
+                "must be one number if method tpe pauses trials, because only trials of one length meet at a rung, "
+                "but it varies; write epochs in base, or set early_terminate: {type: asha, variant: stopping}"
+            )
+            yield ("parameters", i, "epochs"), message
 
 
 def _compares_what_varies(spec: SweepSpec) -> Iterator[Finding]:
@@ -291,7 +299,7 @@ _RULES: Sequence[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Finding]]
     (("base", "parameters"), _model_is_given),
     (("confirm", "seeds"), _confirm_seeds_are_fresh),
     (("early_terminate", "base", "parameters"), _a_trial_can_be_stopped),
-    (("early_terminate", "method"), _pauses_what_is_listed),
+    (("early_terminate", "method", "parameters"), _pauses_what_tpe_draws),
     (("compare", "method", "base", "parameters"), _compares_what_varies),
     (("compare", "method", "confirm", "base", "parameters", "baseline"), _compares_levels),
     (("early_terminate", "confirm"), _enough_are_kept),

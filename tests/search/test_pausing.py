@@ -45,7 +45,7 @@ def test_configurations_of_several_lengths_never_meet_at_a_rung():
 def test_hyperband_with_promotion_draws_a_bracket_for_each_configuration():
     found = plan(make_spec(early_terminate={"type": "hyperband", "variant": "promotion", "grace_period": 2}))
     assert {group.bracket for group in found.rungs} <= {0, 1, 2} and len(found.rungs) > 1
-    assert sum(map(found.count, found.rungs)) == 10
+    assert sum(found.sizes.values()) == 10
 
 
 def finish(search, score, until_done=True):

@@ -12,8 +12,11 @@ from flexres_tune.records import TrialStatus
 from flexres_tune.search.adaptive import AdaptiveConfirmation
 from flexres_tune.search.base import Assignment, History, Outcome, PastTrial
 from flexres_tune.search.lists import FirstSeedSearch, ListSearch
+from flexres_tune.search.methods import make_search
 from flexres_tune.search.rungs import Candidate, Rung, RungSearch, make_brackets, make_rungs
-from flexres_tune.spec import PlannedTrial, TrialConfig
+from flexres_tune.search.tpe import TpeSearch
+from flexres_tune.search.tpe_rungs import TpeRungSearch
+from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig
 
 EPOCHS = 27
 
@@ -33,6 +36,23 @@ MANY = [make_candidate(i, 9, i % 2) for i in range(4)]
 TRIALS = [trial for each in PAIRS for trial in each.trials]
 NAMES = {0: "zero", 1: "one", None: "all"}
 BRACKETS = make_brackets(LEVELS, 2, 3, EPOCHS, 2)
+
+
+def make_tpe(seeds, early_terminate, num_trials=12):
+    values = {
+        "name": "test",
+        "method": "tpe",
+        "num_trials": num_trials,
+        "seeds": seeds,
+        "base": {"model": "tiny", "dataset": "digits", "epochs": EPOCHS},
+        "parameters": {"lr": {"min": 1e-4, "max": 1.0, "distribution": "log_uniform_values"}},
+        "early_terminate": early_terminate,
+    }
+    spec = SweepSpec.model_validate(values)
+    return lambda history: make_search(spec, (), history or History())
+
+
+PROMOTION = {"type": "asha", "variant": "promotion", "grace_period": 3}
 SEARCHES = {
     "list": lambda history: ListSearch(TRIALS, history),
     "first seeds": lambda history: FirstSeedSearch(TRIALS, 0, history),
@@ -52,6 +72,14 @@ SEARCHES = {
         MANY, 9, history, {each.config_id: 0.5 + 0.01 * k for k, each in enumerate(MANY)}
     ),
 }
+DRAWING_SEARCHES = {
+    "tpe": make_tpe([0], "none"),
+    "tpe, pairs": make_tpe([0, 1], "none"),
+    "tpe, first seeds": make_tpe([0, 1], {"type": "asha", "variant": "stopping", "grace_period": 3}),
+    "tpe, halving of pairs": make_tpe([0, 1], {"type": "halving", "rungs": [{"epochs": 6, "keep": 4}]}),
+    "tpe, promotion": make_tpe([0], PROMOTION),
+    "tpe, promotion of pairs": make_tpe([0, 1], PROMOTION),
+}
 
 
 def past(trial, status, scores, until_epoch):
@@ -61,6 +89,7 @@ def past(trial, status, scores, until_epoch):
         is_done=status.is_final,
         scores=dict(scores),
         until_epoch=until_epoch,
+        values={"lr": config.lr},
     )
 
 
@@ -69,10 +98,13 @@ def name(step):
 
 
 class Tables:
-    """The rows that a driver writes. One that is killed leaves no row of what runs, but the decisions about it."""
+    """The rows that a driver writes. One that is killed leaves no row of what runs, but the decisions about it.
 
-    def __init__(self, leaves_rows):
-        self.leaves_rows = leaves_rows
+    Method tpe has a row from the first start of a trial, because nothing else says what was drawn.
+    """
+
+    def __init__(self, leaves_rows, is_drawn):
+        self.leaves_rows, self.is_drawn = leaves_rows, is_drawn
         self.rows, self.scores, self.until = {}, {}, {}
 
     def decide(self, search):
@@ -83,7 +115,7 @@ class Tables:
 
     def start(self, step):
         trial_id = step.trial.config.trial_id
-        if self.leaves_rows:
+        if self.leaves_rows or (self.is_drawn and trial_id not in self.rows):
             scores = self.scores.get(trial_id, {})
             self.rows[trial_id] = past(step.trial, TrialStatus.INTERRUPTED, scores, self.until.get(trial_id))
 
@@ -103,12 +135,27 @@ def all_steps(search):
     return [*map(name, steps)]
 
 
+EVENTS = {"seed": st.integers(0, 10_000), "slots": st.integers(1, 5), "kills_at_once": st.booleans()}
+
+
 @pytest.mark.parametrize("make", SEARCHES.values(), ids=SEARCHES)
 @settings(deadline=None, max_examples=12)
-@given(seed=st.integers(0, 10_000), slots=st.integers(1, 5), kills_at_once=st.booleans())
+@given(**EVENTS)
 def test_a_search_that_is_killed_after_any_event_continues_as_it_would_have(make, seed, slots, kills_at_once):
+    kill_after_every_event(make, seed, slots, kills_at_once)
+
+
+@pytest.mark.parametrize("make", DRAWING_SEARCHES.values(), ids=DRAWING_SEARCHES)
+@settings(deadline=None, max_examples=3)
+@given(**EVENTS)
+def test_a_search_that_draws_continues_with_the_same_draws(make, seed, slots, kills_at_once):
+    kill_after_every_event(make, seed, slots, kills_at_once)
+
+
+def kill_after_every_event(make, seed, slots, kills_at_once):
     generator, search, running = random.Random(seed), make(None), []
-    tables = Tables(not kills_at_once or isinstance(search, AdaptiveConfirmation))
+    is_drawn = isinstance(search, TpeSearch | TpeRungSearch)
+    tables = Tables(not kills_at_once or isinstance(search, AdaptiveConfirmation), is_drawn)
     while True:
         while len(running) < slots and isinstance(step := search.ask(), Assignment):
             running.append(step)

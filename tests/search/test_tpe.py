@@ -3,7 +3,7 @@ import math
 import pytest
 
 from flexres_tune.records import TrialStatus
-from flexres_tune.search.base import DONE, History, Outcome, PastTrial
+from flexres_tune.search.base import DONE, Assignment, History, Outcome, PastTrial
 from flexres_tune.search.tpe import TpeSearch
 from flexres_tune.spec import SweepSpec
 
@@ -106,3 +106,37 @@ def test_rows_that_the_sweep_cannot_draw_are_ignored():
 @pytest.mark.parametrize("score", [None, float("nan")])
 def test_trial_without_a_score_does_not_stop_the_search(score):
     assert len(drain(TpeSearch(tpe_spec()), score=lambda trial: score)) == 12
+
+
+STOPPING = {"type": "asha", "variant": "stopping", "grace_period": 1}
+
+
+def test_further_seeds_start_if_the_first_one_was_not_stopped():
+    search = TpeSearch(tpe_spec(num_trials=4, seeds=[0, 1], early_terminate=STOPPING))
+    ended, verdicts = [], iter([TrialStatus.COMPLETED, TrialStatus.STOPPED] * 2)
+    while isinstance(step := search.ask(), Assignment):
+        config = step.trial.config
+        status = next(verdicts) if config.seed == 0 else TrialStatus.COMPLETED
+        ended.append((config.config_id, config.seed, status))
+        search.tell(Outcome(step, status, 0.5))
+    stopped = {config_id for config_id, _, status in ended if status == TrialStatus.STOPPED}
+    assert stopped and all((config_id, seed) != (each, 1) for each in stopped for config_id, seed, _ in ended)
+    assert len(ended) == 2 * 4 - len(stopped)
+
+
+def test_seeds_that_never_started_run_after_a_resume():
+    spec = tpe_spec(num_trials=2, seeds=[0, 1])
+    first = TpeSearch(spec).ask().trial
+    rest = drain(TpeSearch(spec, History({first.config.trial_id: make_past(first)})))
+    assert [(trial.config.config_id, trial.config.seed) for trial in rest][:1] == [(first.config.config_id, 1)]
+    assert len(rest) == 3
+
+
+def test_rows_outside_a_range_that_was_narrowed_are_ignored():
+    drawn = [step.trial for step in iter(TpeSearch(tpe_spec()).ask, DONE)][:12]
+    rows = {trial.config.trial_id: make_past(trial) for trial in drawn}
+    narrow = [{"lr": {"min": 1e-4, "max": 1e-2, "distribution": "log_uniform_values"}}]
+    search = TpeSearch(tpe_spec(parameters=narrow), History(rows))
+    assert {trial.config.trial_id for trial in search.work.trials} == {
+        trial.config.trial_id for trial in drawn if trial.config.lr <= 1e-2
+    }

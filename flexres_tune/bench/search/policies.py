@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,8 @@ from flexres_tune.search.base import WAIT, Assignment, History, Outcome, PastTri
 from flexres_tune.search.confirmation import best_configs
 from flexres_tune.search.early_stopping import AshaRule, StoppingRule
 from flexres_tune.search.lists import ListSearch
+from flexres_tune.search.methods import make_search
 from flexres_tune.search.rungs import Candidate, Rung, RungSearch, make_asha_rungs, make_brackets, make_rungs
-from flexres_tune.search.tpe import TpeSearch
 from flexres_tune.spec import PlannedTrial, SweepSpec
 
 
@@ -273,9 +274,9 @@ def _early_rungs(kept: int) -> _ScreenFactory:
 
 
 class SimulatedTpe(Search):
-    """TpeSearch on a surface of known truth: its trials become those of configurations that are added to the draw."""
+    """Method tpe on a surface of known truth: its trials become those of configurations that are added to the draw."""
 
-    def __init__(self, setup: Setup, num_trials: int, draw: Draw):
+    def __init__(self, setup: Setup, num_trials: int, draw: Draw, early_terminate: Any = "none"):
         self._setup, self._draw = setup, draw
         lr = {"min": 1e-3, "max": 1.0, "distribution": "log_uniform_values"}
         values = {
@@ -285,9 +286,12 @@ class SimulatedTpe(Search):
             "order_seed": int(draw.curves[0, 0, 0] * 1e9) % 2**31,
             "base": {"model": "tiny", "dataset": "digits", "epochs": setup.epochs},
             "parameters": [{"lr": lr, "mixup_alpha": {"min": 0.0, "max": 0.5}}],
+            "early_terminate": early_terminate,
+            "confirm": {name: _COUNTED[name] for name in ("top", "num_runs")},
         }
-        self._search = TpeSearch(SweepSpec.model_validate(values))
+        self._search = make_search(SweepSpec.model_validate(values), (), History())
         self.work = self._search.work
+        self._simulated: dict[str, PlannedTrial] = {}  # by trial_id of the search's trial
         self._asked: dict[str, Assignment] = {}  # by trial_id of the simulated trial
 
     def ask(self) -> Assignment | Step:
@@ -295,8 +299,10 @@ class SimulatedTpe(Search):
         if not isinstance(step, Assignment):
             return step
         config = step.trial.config
-        index = self._draw.add_config({"lr": config.lr, "mixup_alpha": config.mixup_alpha})
-        trial = self._setup.candidates[index].trials[0]
+        if config.trial_id not in self._simulated:
+            index = self._draw.add_config({"lr": config.lr, "mixup_alpha": config.mixup_alpha})
+            self._simulated[config.trial_id] = self._setup.candidates[index].trials[0]
+        trial = self._simulated[config.trial_id]
         self._asked[trial.config.trial_id] = step
         return Assignment(trial, step.until_epoch)
 
@@ -310,6 +316,15 @@ def _tpe(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
 
 def _stopping_tpe(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
     return SimulatedTpe(setup, len(candidates), draw), _stopping(setup, candidates, draw)[1]
+
+
+def _pausing_tpe(early_terminate: Any) -> _ScreenFactory:
+    """TPE with rungs, which pause what it draws."""
+
+    def screen(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
+        return SimulatedTpe(setup, len(candidates), draw, early_terminate), None
+
+    return screen
 
 
 _FIXED = {"top": 3, "num_runs": 15}
@@ -334,10 +349,13 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
         "halving": Policy(_halving(6)),
         "halving, 3 x 5": Policy(_halving(3), **_FIXED),
         "halving, adaptive": Policy(_halving(6), **_COUNTED),
+        "halving, 5 runs": Policy(_halving(6), **_COUNTED | {"num_runs": 5}),
+        "halving, top 8, 15 runs": Policy(_halving(8), **_COUNTED | {"top": 8, "num_runs": 15}),
         "eager halving, adaptive": Policy(_halving(6, eager=True), **_COUNTED),
     }
 )
-"""The defaults of the sweep file are those of `halving, adaptive`."""
+"""The defaults of the sweep file are those of `halving, adaptive`. With 5 runs it takes as many epochs as stopping ASHA
+with 3 x 5 on the recorded curves."""
 
 SURFACE_POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
@@ -347,6 +365,8 @@ SURFACE_POLICIES: Mapping[str, Policy] = MappingProxyType(
         "TPE, stopping ASHA": Policy(_stopping_tpe),
         "TPE, stopping ASHA, 3 x 5": Policy(_stopping_tpe, **_FIXED),
         "TPE, stopping ASHA, adaptive": Policy(_stopping_tpe, **_COUNTED),
+        "TPE, promotion ASHA, adaptive": Policy(_pausing_tpe({"type": "asha", "variant": "promotion"}), **_COUNTED),
+        "TPE, halving, adaptive": Policy(_pausing_tpe("halving"), **_COUNTED),
         **{name: POLICIES[name] for name in ("full grid", "stopping ASHA, 3 x 5", "halving, adaptive")},
     }
 )

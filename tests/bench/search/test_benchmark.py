@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flexres_tune.bench.search.benchmark import MARKERS, SearchBench, bench_search, judge, policies_of, to_markdown
+from flexres_tune.bench.search.benchmark import SearchBench, bench_search, judge, policies_of
 from flexres_tune.bench.search.policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Run, Setup
+from flexres_tune.bench.search.tables import MARKERS, to_json_lines, to_markdown
 from flexres_tune.bench.search.worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
 from flexres_tune.errors import FlexResError
 
@@ -80,8 +81,11 @@ def test_rows_depend_on_the_seed_and_not_on_the_number_of_processes():
 
 
 def test_json_gives_the_block_of_the_docs():
-    bench = SearchBench("bench search", 25, 0, bench_search({"8": WORLDS["8 configurations"]}, ["full grid"], 25, 0, 1))
-    again = SearchBench.from_json(json.loads(json.dumps(bench.to_json())))
+    world = {"reference": WORLDS["8 configurations"]}
+    bench = SearchBench("bench search", 25, 0, bench_search(world, ["full grid", "halving"], 25, 0, 1))
+    text = to_json_lines(bench)
+    assert text.count("\n") == 3, "a line per row"
+    again = SearchBench.from_json(json.loads(text))
     assert again == bench
     assert "| full grid | " in to_markdown(again)
 
