@@ -322,10 +322,11 @@ class RungSearch(Search):
     def _explain_pause(self, index: int) -> None:
         """Why a configuration that has just reached a rung does not continue for now; eager only."""
         tables, depth = self._tables[self._candidates[index].group], self._target[index]
-        has_next = depth < len(tables) - 1
-        if self._eager and has_next and index in tables[depth].scores and not self._is_complete(tables, depth):
-            if index not in self._best(tables[depth])[: self._num_to_continue(tables, depth)]:
-                self._explain(index, depth, "pause")
+        if not self._eager or depth == len(tables) - 1 or index not in tables[depth].scores:
+            return
+        is_among_best = index in self._best(tables[depth])[: self._num_to_continue(tables, depth)]
+        if not is_among_best and not self._is_complete(tables, depth):
+            self._explain(index, depth, "pause")
 
     def _explain_complete_rungs(self, group: Hashable) -> None:
         """Why configurations are paused at rungs that all of their group have reached."""
