@@ -5,6 +5,7 @@ By arithmetic: no model is built, and torch is not imported.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -23,12 +24,14 @@ from flexres_tune.spec.width import FIT, Fit, widest, with_ratio
 from flexres_tune.trial_options import read_options, refuse, with_options
 
 DEFAULT_BUDGET = 5_000_000
+_SUFFIXES = {"": 1, "k": 1_000, "m": 1_000_000}
+_NUMBER = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)([kKmM]?)")  # 5M, 800k, 5000000
 EPILOG = """
 Examples:
 
   python -m flexres_tune.budget resnet22_2
 
-  python -m flexres_tune.budget --blocks 3,3,3,3 --max-parameters 5e6
+  python -m flexres_tune.budget --blocks 3,3,3,3 --max-parameters 5M
 
   python -m flexres_tune.budget --blocks 3,2,3,2 --channels 2,4,6,8 --max-parameters 2_000_000 --image-size 64
 
@@ -66,6 +69,10 @@ def budget(
     if model is None and fields["blocks"] is None:
         message = "a preset's name or --blocks must be given; for example resnet22_2, or --blocks 3,3,3,3"
         raise SpecError([Problem("MODEL", message)])
+    if model is not None and (number := _NUMBER.fullmatch(model.strip())):
+        shown = f"{float(number[1]) * _SUFFIXES[number[2].lower()]:.0f}"
+        message = f"must be a preset's name, but got {show(model)}; for a budget write --blocks 3,3,3,3 --max-parameters {shown}"
+        raise SpecError([Problem("MODEL", message)])
     row = (preset(model) if model is not None else {}) | read_options(fields)
     row.pop("num_parameters", None)
     architecture, findings = parse_model({"model": with_ratio(row)})
@@ -87,10 +94,13 @@ def budget(
 def _read_budget(text: str | None) -> int:
     if text is None:
         return DEFAULT_BUDGET
+    number = _NUMBER.fullmatch(text.strip())
     value = parse_yaml(text, "--max-parameters", line=0).data
+    if number:
+        value = float(number[1]) * _SUFFIXES[number[2].lower()]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or value != int(value) or value < 1:
-        message = f"must be a whole number above 0, but got {show(value)}; for example 5e6"
+        message = f"must be a whole number above 0, but got {show(value)}; for example 5e6, or 5M"
         raise SpecError([Problem("--max-parameters", message)])
     return int(value)
 

@@ -57,7 +57,7 @@ def main(app: typer.Typer, arguments: Sequence[str] | None = None) -> None:
     quote a file that somebody else wrote, and they could steer the terminal. Passwords in addresses are masked.
     """
     try:
-        app(arguments)
+        app(arguments, help_option_names=["-h", "--help"])  # of every command, and of the commands below it
     except FlexResError as error:
         print(escape(mask_secrets(str(error)), keep="\n"), file=sys.stderr)
         raise SystemExit(error.exit_status) from None

@@ -87,6 +87,10 @@ def test_other_fields_of_a_model_can_be_given():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (
+            ["5M"],
+            "MODEL: must be a preset's name, but got 5M; for a budget write --blocks 3,3,3,3 --max-parameters 5000000",
+        ),
         ([], "MODEL: a preset's name or --blocks must be given"),
         (["resnet22"], "did you mean resnet22_2?"),
         (["--blocks", "3,3", "--max-parameters", "many"], "--max-parameters: must be a whole number above 0"),
@@ -102,6 +106,11 @@ def test_wrong_option_is_refused(args, message):
     with pytest.raises(FlexResError) as caught:
         run(*args)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["80k", "0.08M", "80000", "8e4"])
+def test_a_budget_may_be_written_with_k_or_m(text):
+    assert "under 80,000" in run("--blocks", "1,1", "--max-parameters", text)
 
 
 def test_error_is_a_message_and_status_2():

@@ -117,3 +117,10 @@ def test_only_the_chosen_command_is_imported():
     code = "import sys; from flexres_tune.cli import dispatch; sys.argv = ['flexres-tune', '--help']; dispatch()\n"
     code += "assert not {'typer', 'torch', 'ray', 'pyarrow', 'pydantic'} & set(sys.modules), sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_answers_to_h_as_to_help(name):
+    app = importlib.import_module(cli.COMMANDS[name][0]).app
+    short, long = invoke(app, "-h"), invoke(app, "--help")
+    assert short.exit_code == 0 and short.stdout == long.stdout and "Usage" in short.stdout

@@ -26,8 +26,7 @@ from flexres_tune.analysis.leaderboard import (
 )
 from flexres_tune.analysis.rows import to_table
 from flexres_tune.analysis.summary import (
-    ADD_CONFIRM,
-    MORE_RUNS,
+    advice_on_seeds,
     configuration_name,
     further_seeds_text,
     gap_text,
@@ -40,6 +39,7 @@ from flexres_tune.records import Stage, column
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import plan_or_none
 from flexres_tune.results.reader import Results
+from flexres_tune.results.schema import column_of_key
 from flexres_tune.text import format_duration, join_words, plural
 
 
@@ -107,13 +107,15 @@ def answer_of(results: Results, sweep: str, boards: Sequence[Board] | None = Non
     plan = plan_or_none(SweepPaths(results.root, sweep))
     spec = plan.spec if plan else {}
     trials = results.trials(sweep)
-    compare = tuple(name for name in spec.get("compare") or () if name in trials.column_names)
+    names = {key: column_of_key(key, trials.column_names) for key in spec.get("compare") or ()}
+    names = {key: name for key, name in names.items() if name in trials.column_names}
+    compare = tuple(names.values())
     over_baseline = _over_baseline(board, spec)
     if not compare or not board.rows:
         return Answer(board, (), (), sentence_of(board) + over_baseline)
     values = {row.pop("config_id"): row for row in trials.select(["config_id", *compare]).to_pylist()}
-    groups: dict[str, list[BoardRow]] = {_key(level): [] for level in _planned_levels(spec, compare)}
-    levels = {_key(level): level for level in _planned_levels(spec, compare)}
+    groups: dict[str, list[BoardRow]] = {_key(level): [] for level in _planned_levels(spec, names)}
+    levels = {_key(level): level for level in _planned_levels(spec, names)}
     for row in board.rows:
         level = values[row.config_id]
         levels.setdefault(_key(level), level)
@@ -160,14 +162,17 @@ def _key(level: Mapping[str, Any]) -> str:
     return json.dumps(values, default=str)
 
 
-def _planned_levels(spec: Mapping[str, Any], compare: Sequence[str]) -> list[dict[str, Any]]:
-    """The levels of the sweep file; those of values that are written otherwise in the tables are left out."""
+def _planned_levels(spec: Mapping[str, Any], compare: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The levels of the sweep file; those of values that are written otherwise in the tables are left out.
+
+    `compare` has the column of each key.
+    """
     found = []
     for grid in spec.get("parameters") or ():
         listed = [grid[name].get("values") if name in grid else [spec.get("base", {}).get(name)] for name in compare]
         for values in itertools.product(*(each or () for each in listed)):
             if all(isinstance(value, str | int | float) for value in values):
-                found.append(dict(zip(compare, values, strict=True)))
+                found.append(dict(zip(compare.values(), values, strict=True)))
     return found
 
 
@@ -235,11 +240,12 @@ def _comparison(board: Board, compared: Sequence[LevelRow]) -> str:
     """A sentence about levels that were measured alike, best first."""
     leader, *others = compared
     metric = board.metric
-    mean = f"{leader.name} has {metric.text(leader.metric_mean, leader.metric_sd)} {metric.words}"
+    estimate = metric.estimate(leader.metric_mean, leader.metric_sd, leader.metric_low, leader.metric_high)
+    mean = f"{leader.name} has {estimate}"
     one_seed = [row.name for row in compared if row.num_seeds < 2]
     if one_seed:
         of_whom = "" if len(one_seed) == len(compared) else f" of {join_words(one_seed, 'and')}"
-        advice = MORE_RUNS if leader.stage == Stage.CONFIRM else ADD_CONFIRM
+        advice = advice_on_seeds(board)
         return (
             f"{mean} and leads, but with one seed there is no interval{of_whom}; {advice} to find out how sure that is."
         )
@@ -256,7 +262,11 @@ def _comparison(board: Board, compared: Sequence[LevelRow]) -> str:
     parts += _victories(board, top, worse)
     n = leader.num_seeds if leader.num_seeds == min(r.num_seeds for r in compared) else None
     seeds = f" over {plural(n, 'fresh seed' if leader.stage == Stage.CONFIRM else 'seed')}" if n else ""
-    chosen = "" if leader.stage == Stage.CONFIRM else f" They were chosen by these same seeds, so {ADD_CONFIRM}."
+    chosen = (
+        ""
+        if leader.stage == Stage.CONFIRM
+        else f" They were chosen by these same seeds, so {advice_on_seeds(board)} to measure them on fresh ones."
+    )
     first = f"{parts[0]}; " if equals else f"{leader.name} is best: "
     rest = "; ".join(parts[1:] if equals else parts)
     text = f"{first}{rest}".rstrip("; ")
@@ -296,7 +306,9 @@ def _at_least(board: Board, least: float) -> str:
 def answer_cells(answer: Answer) -> tuple[list[str], list[list[str]]]:
     """(names of the columns, texts of each row); columns that are empty in all rows are left out."""
     metric = answer.board.metric
-    names = [*answer.compare, "best_configuration", metric.column, "interval_95_%", "num_seeds"]
+    has_sd = any(row.metric_sd is not None for row in answer.rows)
+    value = f"{metric.column} ±sd" if has_sd else metric.column
+    names = [*answer.compare, "best_configuration", value, "interval_95_%", "num_seeds"]
     names += ["behind_leader", "interval_of_that", "p_adjusted", "separable", "num_configs", "device_time", "problem"]
     rows = []
     for row in answer.rows:

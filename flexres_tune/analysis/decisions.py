@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import distinguishing_columns
+from flexres_tune.analysis.leaderboard import parameter_columns
 from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.display.format import format_value
 from flexres_tune.records import column
@@ -40,7 +40,7 @@ def explain_decisions(results: Results, sweep: str) -> tuple[list[ExplainedDecis
         ResultsError: no such sweep.
     """
     trials, metric = results.trials(sweep), metric_of(results, sweep)
-    varied = distinguishing_columns(trials)
+    varied = parameter_columns(results, sweep, trials)
     rows = trials.select(["trial_id", "config_id", *varied]).to_pylist()
     by_trial = {row["trial_id"]: row for row in rows}
     names = {row["config_id"]: _name({key: row[key] for key in varied}) for row in rows}

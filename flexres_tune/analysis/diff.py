@@ -58,7 +58,7 @@ class Difference:
 
 
 def diff(results: Results, a: str, b: str, sweep: str | None = None) -> list[Difference]:
-    """What differs between a and b: names of two sweeps, or two config_ids or beginnings of them.
+    """What differs between a and b: names of two sweeps, or two config_ids or beginnings of them, or two trial_ids.
 
     Results are over trials that ran to the end; of a confirmed configuration, over its confirm trials.
 
@@ -75,7 +75,9 @@ def diff(results: Results, a: str, b: str, sweep: str | None = None) -> list[Dif
         )
     trials = results.trials(sweep if sweep is None else results.choose(sweep)[0])
     first, second = (_trials_of(trials, text, sweeps) for text in (a, b))
-    names = [name for name in (*configuration_columns(trials), "num_parameters") if first[0][name] != second[0][name]]
+    keys = [*configuration_columns(trials), "num_parameters"]
+    keys += ["seed"] if len({row["trial_id"] for row in first}) == len({row["trial_id"] for row in second}) == 1 else []
+    names = [name for name in keys if first[0][name] != second[0][name]]
     found = [_setting(name, first[0][name], second[0][name]) for name in names]
     for name, unit in MEASURES.items():
         one, other = _by_seed(first, name), _by_seed(second, name)
@@ -85,20 +87,26 @@ def diff(results: Results, a: str, b: str, sweep: str | None = None) -> list[Dif
 
 
 def _trials_of(trials: pa.Table, text: str, sweeps: Sequence[str]) -> list[dict]:
-    """Rows of the one configuration whose id begins with the text."""
+    """Rows of the trial of that id, or of the one configuration whose id begins with the text."""
+    if (trial := trials.filter(pc.equal(trials["trial_id"], text))).num_rows:
+        return _of_newest_sweep(trial.to_pylist())
     known = trials["config_id"].unique().to_pylist()
     found = [config_id for config_id in known if config_id.startswith(text)] if len(text) >= _MIN_ID else []
     if not found:
         raise ResultsError(
-            f"{text[:50]!r} is neither a sweep nor the beginning of a config_id{did_you_mean(text, sweeps)}; "
+            f"{text[:50]!r} is neither a sweep nor the beginning of a config_id, nor a trial_id{did_you_mean(text, sweeps)}; "
             f"sweeps: {', '.join(sweeps) or 'none'}; config_ids: query leaderboard --format csv"
         )
     if len(found) > 1:
         raise ResultsError(
             f"{text[:20]!r} must be the beginning of one config_id, but {len(found)} begin so: {', '.join(found[:5])}"
         )
-    rows = trials.filter(pc.equal(trials["config_id"], found[0])).to_pylist()
-    newest = max(rows, key=lambda row: row["finished_at"])["sweep"]  # a configuration may be in several sweeps
+    return _of_newest_sweep(trials.filter(pc.equal(trials["config_id"], found[0])).to_pylist())
+
+
+def _of_newest_sweep(rows: Sequence[dict]) -> list[dict]:
+    """A configuration may be in several sweeps."""
+    newest = max(rows, key=lambda row: row["finished_at"])["sweep"]
     return [row for row in rows if row["sweep"] == newest]
 
 

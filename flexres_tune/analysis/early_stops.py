@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import distinguishing_columns
+from flexres_tune.analysis.leaderboard import parameter_columns
 from flexres_tune.analysis.rows import to_table
 from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.reader import Results
@@ -54,7 +54,7 @@ def stopped_trials(results: Results, sweep: str) -> tuple[list[StoppedTrial], li
         ResultsError: no such sweep.
     """
     trials = results.trials(sweep)
-    varied = [name for name in distinguishing_columns(trials) if name != "epochs"]
+    varied = [name for name in parameter_columns(results, sweep, trials) if name != "epochs"]
     decisions = {row["trial_id"]: row for row in results.decisions(sweep).to_pylist() if row["action"] == "stop"}
     stopped = []
     for trial in trials.filter(pc.equal(trials["status"], TrialStatus.STOPPED)).sort_by("finished_at").to_pylist():

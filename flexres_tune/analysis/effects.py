@@ -17,6 +17,7 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.records import column
 from flexres_tune.results.own_values import configuration_columns
 from flexres_tune.results.reader import Results
+from flexres_tune.results.schema import column_of_key
 from flexres_tune.text import did_you_mean
 
 SHARED, ALL = "shared", "all"  # see Effect.mean_over
@@ -71,11 +72,13 @@ def parameter_effects(results: Results, sweep: str, parameter: str, by: str | No
     Raises:
         ResultsError: no such sweep or parameter, or a parameter that has the same value in all trials.
     """
+    boards = leaderboards(results, sweep)
+    trials = results.trials(sweep)  # read after the boards: while the sweep runs, every row of these is in it
+    parameter = column_of_key(parameter, trials.column_names)
+    by = by and column_of_key(by, trials.column_names)
     keys = [parameter] if by is None else [parameter, by]
     if by == parameter:
         raise ResultsError(f"--by must name a parameter other than {parameter}")
-    boards = leaderboards(results, sweep)
-    trials = results.trials(sweep)  # read after the boards: while the sweep runs, every row of these is in it
     varied = varied_columns(trials)
     known = f"varied in {sweep}: {', '.join(varied) or 'nothing'}"
     for name in keys:

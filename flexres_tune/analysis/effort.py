@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from flexres_tune.analysis.leaderboard import by_dataset, distinguishing_columns
+from flexres_tune.analysis.leaderboard import by_dataset, parameter_columns
 from flexres_tune.analysis.metric import metric_of
 from flexres_tune.analysis.statistics import LEVEL
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import Stage, TrialStatus, column
 from flexres_tune.results.reader import Results
+from flexres_tune.results.schema import column_of_key
 from flexres_tune.text import did_you_mean
 
 _ENDED = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.DIVERGED, TrialStatus.OUT_OF_MEMORY)
@@ -54,7 +55,8 @@ def tuning_effort(results: Results, sweep: str, parameter: str) -> list[TuningEf
         ResultsError: the parameter does not vary, or no trial of the screening has ended.
     """
     trials = results.trials(sweep)
-    varied = distinguishing_columns(trials)
+    varied = parameter_columns(results, sweep, trials)
+    parameter = column_of_key(parameter, trials.column_names)
     if parameter not in varied:
         raise ResultsError(
             f"{sweep}: {parameter[:50]!r} does not vary{did_you_mean(parameter, varied)}; "

@@ -14,7 +14,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import by_dataset, distinguishing_columns, trials_with_metric
+from flexres_tune.analysis.leaderboard import by_dataset, parameter_columns, trials_with_metric
 from flexres_tune.analysis.metric import metric_of
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import TrialStatus, column
@@ -53,7 +53,7 @@ def parameter_importance(results: Results, sweep: str, repeats: int = REPEATS) -
     trials = trials_with_metric(results, sweep, metric_of(results, sweep))
     rows = by_dataset(trials)[0].to_pylist()
     completed = [row for row in rows if row["status"] == TrialStatus.COMPLETED and row["metric"] is not None]
-    varied = distinguishing_columns(trials)
+    varied = parameter_columns(results, sweep, trials)
     names = [name for name in varied if len({_category(row[name]) for row in completed}) > 1]
     if len(completed) < MIN_TRIALS or len(names) < MIN_PARAMETERS:
         raise ResultsError(

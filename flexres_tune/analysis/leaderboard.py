@@ -8,7 +8,7 @@ the last epoch is shown next to it. The test set is shown and never used to rank
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,8 +22,10 @@ from flexres_tune.analysis.rows import to_table
 from flexres_tune.analysis.statistics import Comparison, half_width
 from flexres_tune.records import Stage, TrialStatus, column
 from flexres_tune.results.own_values import configuration_columns, is_own_column
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.plan import Plan, plan_or_none
 from flexres_tune.results.reader import Results
-from flexres_tune.results.schema import architecture_columns, table_schema
+from flexres_tune.results.schema import architecture_columns, column_of_key, table_schema
 from flexres_tune.results.sql import run_sql
 from flexres_tune.spec.trial import OWN_CODE_FIELDS
 from flexres_tune.text import plural
@@ -123,6 +125,7 @@ class Board:
     rows: tuple[BoardRow, ...]  # best first; the first ones if a limit was given
     num_rows: int  # of the whole board
     num_ranked: int  # of the whole board
+    has_confirm: bool  # whether the sweep file has `confirm`
 
     @cached_property
     def ranked(self) -> tuple[BoardRow, ...]:
@@ -146,7 +149,12 @@ def leaderboards(results: Results, sweep: str | None = None, limit: int | None =
     for name in results.choose(sweep):
         metric = metric_of(results, name)
         trials = trials_with_metric(results, name, metric)
-        pools += [_Pool(name, metric, rows, tuple(distinguishing_columns(rows))) for rows in by_dataset(trials)]
+        plan = plan_or_none(SweepPaths(results.root, name))
+        swept, has_confirm = _swept_columns(plan, trials), bool(plan and plan.spec.get("confirm"))
+        pools += [
+            _Pool(name, metric, rows, tuple(distinguishing_columns(rows, swept)), has_confirm)
+            for rows in by_dataset(trials)
+        ]
     return [_board(pool, rows, limit) for pool, rows in zip(pools, _configurations(pools), strict=True)]
 
 
@@ -183,10 +191,24 @@ def varied_columns(trials: pa.Table) -> list[str]:
     return [name for name, values in columns.items() if not values[1:].equals(values[:-1])]
 
 
-def distinguishing_columns(trials: pa.Table) -> list[str]:
+def parameter_columns(results: Results, sweep: str, trials: pa.Table | None = None) -> list[str]:
+    """The columns that tell the sweep's trials apart: see distinguishing_columns(); of `trials`, by default of all."""
+    rows = results.trials(sweep) if trials is None else trials
+    return distinguishing_columns(rows, _swept_columns(plan_or_none(SweepPaths(results.root, sweep)), rows))
+
+
+def _swept_columns(plan: Plan | None, trials: pa.Table) -> set[str]:
+    """Columns of the keys in `parameters` of the sweep file."""
+    grids = plan.spec.get("parameters") if plan else None
+    keys = {key for grid in grids if isinstance(grid, dict) for key in grid} if isinstance(grids, list) else set()
+    return {column_of_key(key, trials.column_names) for key in keys}
+
+
+def distinguishing_columns(trials: pa.Table, swept: Collection[str] = ()) -> list[str]:
     """varied_columns() without those that another one implies: `blocks` ... by `model`, `momentum` by `optimizer`.
 
-    `code` is implied by the values that name own code, unless the code was edited between two trials.
+    `code` is implied by the values that name own code, unless the code was edited between two trials. Columns that the
+    sweep varies (`swept`) stay; if they are of the architecture, they imply the model's name, and not the reverse.
     """
     varied = varied_columns(trials)
     implied = _implied_by("model", [name for name in varied if name in architecture_columns()], trials)
@@ -195,7 +217,12 @@ def distinguishing_columns(trials: pa.Table) -> list[str]:
         rows = trials.select([*OWN_CODE_FIELDS, "code"]).to_pylist()
         pairs = {(str([row[name] for name in OWN_CODE_FIELDS]), row["code"]) for row in rows}
         implied |= {"code"} if len({names for names, _ in pairs}) == len(pairs) else set()
-    return [name for name in varied if name not in implied]
+    of_model = [name for name in varied if name in swept and name in architecture_columns()]
+    if of_model and "model" not in swept and "model" in varied:
+        rows = trials.select([*of_model, "model"]).to_pylist()
+        pairs = {(str([row[name] for name in of_model]), row["model"]) for row in rows}
+        implied |= {"model"} if len({values for values, _ in pairs}) == len(pairs) else set()
+    return [name for name in varied if name in swept or name not in implied]
 
 
 def _implied_by(key: str, names: Sequence[str], trials: pa.Table) -> set[str]:
@@ -226,6 +253,7 @@ class _Pool:
     metric: RankingMetric
     trials: pa.Table  # with `metric`, see trials_with_metric()
     parameters: tuple[str, ...]
+    has_confirm: bool
 
 
 def _board(pool: _Pool, found: list[dict[str, Any]], limit: int | None) -> Board:
@@ -243,6 +271,7 @@ def _board(pool: _Pool, found: list[dict[str, Any]], limit: int | None) -> Board
         rows,
         num_rows=len(found),
         num_ranked=sum(row["rank"] is not None for row in found),
+        has_confirm=pool.has_confirm,
     )
 
 

@@ -44,6 +44,12 @@ class RankingMetric:
         spread = "" if sd is None else f" ± {self.factor * sd:.{digits}f}"
         return f"{self.factor * mean:.{digits}f}{spread}{self.suffix}"
 
+    def estimate(self, mean: float, sd: float | None, low: float | None, high: float | None) -> str:
+        """A mean with its interval, as a sentence claims it: "97.3 % validation accuracy (95 % interval 96.9 to 97.7 %)"."""
+        interval = self.interval(low, high)
+        shown = f"{self.factor * mean:.{self.decimals(sd)}f}{self.suffix} {self.words}"
+        return shown if interval is None else f"{shown} (95 % interval {interval})"
+
     def clip(self, mean: float, half_width: float) -> tuple[float, float]:
         """The ends of an interval, without values that the metric cannot have."""
         return max(0.0, mean - half_width), min(self.largest, mean + half_width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from flexres_tune.analysis.leaderboard import TOO_FEW_SEEDS, Board, BoardRow, comparison_problems, leaderboards
@@ -13,15 +13,23 @@ from flexres_tune.records import Stage
 from flexres_tune.results.reader import Results
 from flexres_tune.text import plural
 
+CONFIRM_IS_TO_COME = "run the sweep's command again, which confirms the best ones,"
 ADD_CONFIRM = "add confirm: {top: 3, seeds: [10, 11, 12, 13, 14]} to the sweep file"
 MORE_RUNS = "give confirm more runs in the sweep file"
+
+
+def advice_on_seeds(board: Board) -> str:
+    """How to get (more) fresh seeds: the beginning of a sentence that goes on with "to find out"."""
+    if any(row.stage == Stage.CONFIRM for row in board.rows):
+        return MORE_RUNS
+    return CONFIRM_IS_TO_COME if board.has_confirm else ADD_CONFIRM
 
 
 def answer_sentence(results: Results, sweep: str) -> str:
     """Which configuration is best on the validation images, by how much, and how sure that is.
 
-    "adamw lr=0.003 is best: 97.3 ± 0.4 % validation accuracy over 5 fresh seeds; it is 0.8 points above sgd lr=0.1
-    (95 % interval 0.2 to 1.4, adjusted p = 0.01)."
+    "adamw lr=0.003 is best: 97.3 % validation accuracy (95 % interval 96.8 to 97.8 %) over 5 fresh seeds; it is 0.8 points
+    above sgd lr=0.1 (95 % interval 0.2 to 1.4, adjusted p = 0.01)."
 
     If a sweep ran on several data sets, it is about the one used last.
 
@@ -39,7 +47,7 @@ def sentence_of(board: Board) -> str:
 
 def _answer(board: Board) -> str:
     if not board.ranked:
-        return f"No answer yet: {_reason_without_ranks(board.rows)}."
+        return f"No answer yet: {_reason_without_ranks(board)}."
     leader, *others = board.ranked
     name = configuration_name(leader.parameters, leader.config_id)
     rivals = [row for row in others if row.stage == leader.stage]
@@ -48,16 +56,15 @@ def _answer(board: Board) -> str:
         reason = "no other configuration was confirmed" if others else "there is nothing to compare it with"
         return f"{name} has {measured}; {reason}."
     if leader.num_seeds < 2:
-        advice = MORE_RUNS if leader.stage == Stage.CONFIRM else ADD_CONFIRM
         return (
-            f"{name} leads with {measured}, but with one seed there is no interval; {advice} to find out how sure "
-            "that is."
+            f"{name} leads with {measured}, but with one seed there is no interval; {advice_on_seeds(board)} to find out "
+            "how sure that is."
         )
     equals = [row for row in rivals if row.separable_from_leader != "yes"]
     closest = (equals or rivals)[0]
     gap = f"it is {gap_text(closest, board.metric)}"
     if leader.stage != Stage.CONFIRM:
-        gap += f"; it was chosen by these same seeds, so {ADD_CONFIRM} to measure it on fresh ones"
+        gap += f"; it was chosen by these same seeds, so {advice_on_seeds(board)} to measure it on fresh ones"
     if not equals:
         return f"{name} is best: {measured}; {gap}."
     other = "other confirmed configuration" if leader.stage == Stage.CONFIRM else "other configuration"
@@ -101,14 +108,15 @@ def parameters_text(parameters: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def _reason_without_ranks(rows: Sequence[BoardRow]) -> str:
+def _reason_without_ranks(board: Board) -> str:
+    rows = board.rows
     if not rows:
         return "there are no trials"
     completed = [row for row in rows if row.num_completed]
     if completed and all(row.num_stopped for row in completed):  # ASHA judges trials, not configurations
         return (
             "every configuration that ran to the end with one seed was stopped with another, so none can be compared; "
-            f"{ADD_CONFIRM} to run the best ones in full"
+            f"{advice_on_seeds(board)} to run the best ones in full"
         )
     return "no configuration has run to the end"
 
@@ -121,7 +129,8 @@ def _measured(row: BoardRow, metric: RankingMetric) -> str:
     if sd is None:
         return f"{metric.text(mean)} {metric.words}{precision}"
     seeds = "fresh seeds" if row.stage == Stage.CONFIRM else "seeds"
-    return f"{metric.text(mean, sd)} {metric.words} over {row.num_seeds} {seeds}{precision}"
+    estimate = metric.estimate(mean, sd, row.metric_low, row.metric_high)
+    return f"{estimate} over {row.num_seeds} {seeds}{precision}"
 
 
 def gap_text(row: BoardRow, metric: RankingMetric) -> str:

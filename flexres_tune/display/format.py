@@ -45,27 +45,36 @@ class Column:
     cells: list[str]
     is_number: bool  # aligned to the right
     is_whole: bool  # useless if shortened: numbers, moments, ids to copy, curves
+    has_sd: bool = False  # whether cells have the standard deviation after ±
+
+    @property
+    def heading(self) -> str:
+        """The name, with what the number after ± is."""
+        return f"{self.name} ±sd" if self.has_sd else self.name
+
     width: int | None = None  # of a column of sentences, which are broken into lines; None: as wide as its cells
 
 
 def display_columns(table: pa.Table) -> list[Column]:
-    """The table's columns as text; `x_mean` and `x_sd` become one column `x`: "97.31 ± 0.12 %"."""
+    """The table's columns as text; `x_mean` and `x_sd` become one column `x`, headed "x ±sd": "97.31 ± 0.12 %"."""
     columns = []
     for field in table.schema:
         name, kind, unit = field.name, field.type, unit_of(field)
-        base = name.removesuffix("_mean")
+        base, has_sd = name.removesuffix("_mean"), False
         if name.endswith("_sd") and f"{name[:-3]}_mean" in table.column_names:
             continue
         values = python_values(table[name])
         is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
         if base != name:
-            has_sd = f"{base}_sd" in table.column_names
-            sds = python_values(table[f"{base}_sd"]) if has_sd else [None] * len(values)
+            sds = [None] * len(values)
+            if f"{base}_sd" in table.column_names:
+                sds = python_values(table[f"{base}_sd"])
+            has_sd = any(sd is not None for sd in sds)
             cells = [format_mean(mean, sd, unit) for mean, sd in zip(values, sds, strict=True)]
         else:
             cells = [format_value(value, unit) for value in values]
         is_whole = is_number or pa.types.is_timestamp(kind) or name.endswith(("_id", "_per_epoch"))
-        columns.append(Column(escape(base), cells, is_number, is_whole))
+        columns.append(Column(escape(base), cells, is_number, is_whole, has_sd))
     return columns
 
 

@@ -81,7 +81,7 @@ def print_section(section: Section, console: Console, limit: int | None = None) 
         justify = "right" if column.is_number else "left"
         # The words of a heading are above each other; beside a sentence of several lines, cells are level with its first.
         vertical = "top" if section.sentences else "bottom"
-        grid.add_column(Text(_spaced(column.name)), justify=justify, width=_width(column), vertical=vertical)
+        grid.add_column(Text(_spaced(column.heading)), justify=justify, width=_width(column), vertical=vertical)
     for index, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
         style = "bold green" if index == section.best_row else None
         # Text instead of str, so that markup in a value, such as [red], is shown and not obeyed.
@@ -115,7 +115,7 @@ def _notes(section: Section, num_shown: int, left_out: Sequence[str]) -> list[st
     total = section.num_rows or section.table.num_rows
     if left_out:
         notes.append(f"left out for width: {', '.join(left_out)}; --format csv shows all")
-    if not total:
+    if not total and section.table.num_columns:
         notes.insert(0, "no rows")
     elif num_shown < total:
         notes.insert(0, f"{num_shown:,} of {total:,} rows; {section.shows_all}")
@@ -158,7 +158,7 @@ def _width(column: Column) -> int:
 
     if column.width is not None:
         return column.width
-    return max(map(cell_len, (*column.cells, *_spaced(column.name).split(), " ")))
+    return max(map(cell_len, (*column.cells, *_spaced(column.heading).split(), " ")))
 
 
 def _widened(column: Column, free: int) -> Column:
@@ -188,7 +188,7 @@ def to_markdown(table: pa.Table) -> str:
 
     rule = "|" + "|".join(" ---: " if column.is_number else " --- " for column in columns) + "|"
     body = [row(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
-    return "\n".join([row([column.name for column in columns]), rule, *body]) + "\n"
+    return "\n".join([row([column.heading for column in columns]), rule, *body]) + "\n"
 
 
 def to_csv(table: pa.Table) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import distinguishing_columns
+from flexres_tune.analysis.leaderboard import parameter_columns
 from flexres_tune.analysis.statistics import LEVEL
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import MAX_CLASSES, column
@@ -147,7 +147,7 @@ class ClassAccuracy:
 
 def class_accuracies(results: Results, sweep: str, split: str) -> tuple[list[ClassAccuracy], list[str]]:
     """(accuracy per configuration and class, most accurate configuration first; names of the parameters that vary)."""
-    varied = distinguishing_columns(results.trials(sweep))
+    varied = parameter_columns(results, sweep)
     rows = []
     by_dataset: dict[str, list[PredictedTrials]] = {}
     for group in read_predictions(results, sweep, split):

@@ -115,7 +115,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -220,10 +219,10 @@ _add_command("stops", "evidence", "answer_stops", "Trials that were stopped earl
 @app.command(epilog=SHARED_OPTIONS)
 def diff(
     context: typer.Context,
-    a: Annotated[str, typer.Argument(metavar="A", help="A sweep, or the beginning of a config_id.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A sweep, the beginning of a config_id, or a trial_id.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another one of the same kind.")],
 ) -> None:
-    """Differences between two configurations or two sweeps."""
+    """Differences between two configurations, two trials or two sweeps."""
     from flexres_tune.query.evidence import answer_diff
 
     context.obj.answer(answer_diff, a, b)

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.results.schema import architecture_columns
+from flexres_tune.results.schema import column_of_key
 from flexres_tune.results.sql import parse_sql, run_sql_of_user, unparse_sql
 from flexres_tune.text import did_you_mean
 
@@ -44,11 +44,8 @@ def columns_of_key(key: str, names: Sequence[str]) -> list[str]:
     """
     lowered = {name.lower(): name for name in names}
     word = key.lower()
-    if word in lowered:
-        return [lowered[word]]
-    prefix, _, rest = word.partition(".")
-    if prefix == "model" and rest in architecture_columns() and rest in lowered:
-        return [lowered[rest]]
+    if (column := column_of_key(word, lowered)) in lowered:
+        return [lowered[column]]
     return [lowered[name] for name in (f"{word}_mean", f"{word}_sd") if name in lowered]
 
 

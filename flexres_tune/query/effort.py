@@ -25,6 +25,7 @@ def answer_effort(results: Results, sweep: str | None, parameter: str, limit: in
         except ResultsError as error:
             problems.append(error)
             continue
+        [parameter] = rows[0].parameters  # as a column: block for model.block
         tables.append(to_table(TuningEffort, rows, [parameter]))
         for dataset in dict.fromkeys(row.dataset for row in rows):
             of_dataset = [row for row in rows if row.dataset == dataset]

@@ -27,21 +27,21 @@ from flexres_tune.results.schema import with_units
 from flexres_tune.text import format_duration, plural
 
 Row = TypeVar("Row")
+SD_NOTE = "the number after ± is the standard deviation"
 
 
 def answer_compare(results: Results, sweep: str | None, parameter: str, by: str | None, limit: int | None) -> Answer:
     """The effect of one parameter, one section per sweep and data set; with `by` a grid of the two."""
-    keys = [parameter] if by is None else [parameter, by]
     tables, sections = [], []
     for name, effects in _answerable(results, sweep, lambda name: parameter_effects(results, name, parameter, by)):
-        metric = metric_of(results, name)
-        tables.append(to_table(Effect, effects, keys, metric))
+        metric, columns = metric_of(results, name), list(effects[0].parameters)  # block for model.block
+        tables.append(to_table(Effect, effects, columns, metric))
         for dataset, group in _by_dataset(effects):
-            table = _effect_table(group, parameter, metric) if by is None else _grid(group, parameter, by, metric)
+            table = _effect_table(group, columns[0], metric) if by is None else _grid(group, *columns, metric)
             sections.append(
                 Section(
                     table,
-                    title=f"{parameter}{f' by {by}' if by else ''} in {name} on {dataset}",
+                    title=f"{' by '.join(columns)} in {name} on {dataset}",
                     best_row=_best(group) if by is None else None,
                     notes=_effect_notes(group, by, metric),
                     uncut=table.column_names[1:],
@@ -123,7 +123,11 @@ def _grid(effects: Sequence[Effect], parameter: str, by: str, metric: RankingMet
 
 
 def _effect_notes(effects: Sequence[Effect], by: str | None, metric: RankingMetric) -> tuple[str, ...]:
-    notes = [*_notes_on_means(effects, by), *(_notes_on_pairs(effects, metric) if by is None else ())]
+    notes = [
+        *_notes_on_means(effects, by),
+        *((SD_NOTE,) if by is not None else ()),
+        *(_notes_on_pairs(effects, metric) if by is None else ()),
+    ]
     if incomplete := sum(effect.num_incomplete for effect in effects):
         notes.append(
             f"{plural(incomplete, 'configuration')} ran to the end with some seeds only, so they have no mean; "

@@ -13,30 +13,39 @@ import pyarrow.compute as pc
 from flexres_tune.analysis.leaderboard import (
     ONE_SEED,
     OUTCOMES,
-    TOO_FEW_SEEDS,
     Board,
     comparison_problems,
-    distinguishing_columns,
     leaderboards,
+    parameter_columns,
     seeds_text,
 )
 from flexres_tune.analysis.published import reference_note
 from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.analysis.status import SweepStatus, last_line, sweep_status
-from flexres_tune.analysis.summary import ADD_CONFIRM, MORE_RUNS
+from flexres_tune.analysis.summary import advice_on_seeds
 from flexres_tune.display.format import format_percent, format_value, sparkline
 from flexres_tune.display.render import Section
 from flexres_tune.query.output import Answer
 from flexres_tune.query.sql_units import column_units
-from flexres_tune.records import Stage, TrialStatus, column
+from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.own_values import is_own_column
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import config_columns, unit_of, with_units
 from flexres_tune.text import plural
 
+_INTERVAL = "interval_95_%"
+
 # Left out in this order if the terminal is narrow, then from the right.
 _BOARD_LEAST_IMPORTANT = ("config_id", "best_epoch", "stage", "last_val_accuracy", "device_seconds", "num_parameters")
-_BOARD_LEAST_IMPORTANT += ("precision_used", "test_accuracy", "epochs", "outcome", "num_seeds", "separable_from_leader")
+_BOARD_LEAST_IMPORTANT += (
+    _INTERVAL,
+    "precision_used",
+    "test_accuracy",
+    "epochs",
+    "outcome",
+    "num_seeds",
+    "separable_from_leader",
+)
 _TRIALS_LEAST_IMPORTANT = ("attempt", "stage", "num_parameters", "images_per_second", "last_val_accuracy", "best_epoch")
 _CURVES_LEAST_IMPORTANT = ("epochs", "first_val_accuracy", "last_val_accuracy")
 
@@ -74,7 +83,11 @@ def _board_section(board: Board, table: pa.Table) -> Section:
     best = board.metric.column
     hidden = {"sweep", "dataset", f"{best}_low", f"{best}_high", *_BOARD_FOR_PROGRAMS, *empty}
     names = [name for name in table.column_names if name not in hidden]
-    first = [f"{best}_mean", f"{best}_sd", "num_seeds", "separable_from_leader"]
+    if any(row.metric_low is not None for row in board.rows):
+        intervals = [board.metric.interval(row.metric_low, row.metric_high) for row in board.rows]
+        table = table.append_column(_INTERVAL, pa.array(intervals, pa.string()))
+        names.append(_INTERVAL)
+    first = [f"{best}_mean", f"{best}_sd", _INTERVAL, "num_seeds", "separable_from_leader"]
     first = [name for name in first if name in names]
     before = names[: names.index("stage")]
     table = table.select([*before, *first, *(name for name in names[len(before) :] if name not in first)])
@@ -87,7 +100,7 @@ def _board_section(board: Board, table: pa.Table) -> Section:
     notes += comparison_problems(board)
     table = _with_incomplete_seeds(board, table)
     if "separable_from_leader" in table.column_names:
-        table, note = _shorten_verdicts(table)
+        table, note = _shorten_verdicts(table, advice_on_seeds(board))
         notes += note
     table, caption = _constants_as_caption(table)
     parameters = [name for name in table.column_names if name in config_columns() or is_own_column(name)]
@@ -98,6 +111,7 @@ def _board_section(board: Board, table: pa.Table) -> Section:
         best_row=0 if board.ranked else None,
         notes=tuple(notes),
         least_important=(*_BOARD_LEAST_IMPORTANT, *reversed(parameters)),
+        uncut=(_INTERVAL,),
         lists_rows=True,
         num_rows=board.num_rows,
     )
@@ -111,17 +125,14 @@ def _with_incomplete_seeds(board: Board, table: pa.Table) -> pa.Table:
     return table.set_column(table.column_names.index("num_seeds"), "num_seeds", pa.array(cells, pa.string()))
 
 
-def _shorten_verdicts(board: pa.Table) -> tuple[pa.Table, list[str]]:
+def _shorten_verdicts(board: pa.Table, advice: str) -> tuple[pa.Table, list[str]]:
     """`one seed: no interval` and `2 seeds cannot show it` are explained once, below the table."""
     verdicts = board["separable_from_leader"].to_pylist()
-    short = {verdict: verdict.removesuffix(f" {TOO_FEW_SEEDS}") for verdict in verdicts if verdict}
-    notes = [f"{name}: {TOO_FEW_SEEDS}; more seeds may" for verdict, name in short.items() if name != verdict]
+    short = {verdict: verdict.removesuffix(" cannot show it") for verdict in verdicts if verdict}  # "2 seeds"
+    notes = [f"{verdict}; more seeds may" for verdict, name in short.items() if name != verdict]
     if ONE_SEED in short:
         short[ONE_SEED] = "one seed"
-        is_confirmed = Stage.CONFIRM in board["stage"].to_pylist()
-        notes.append(
-            f"{ONE_SEED}; {MORE_RUNS if is_confirmed else ADD_CONFIRM} to find out which differences are more than luck"
-        )
+        notes.append(f"{ONE_SEED}; {advice} to find out which differences are more than luck")
     index = board.column_names.index("separable_from_leader")
     if ONE_SEED in short and short.keys() <= {ONE_SEED, "leader"}:
         return board.remove_column(index), notes
@@ -154,7 +165,7 @@ def answer_trials(results: Results, sweep: str | None, limit: int | None) -> Ans
     sections, tables = [], []
     for name in results.choose(sweep):
         trials = results.trials(name)
-        varied = distinguishing_columns(trials)
+        varied = parameter_columns(results, name, trials)
         num_trials = trials.num_rows
         trials = trials.sort_by(_BEST_FIRST).slice(0, limit)
         tables.append(trials)
@@ -220,7 +231,7 @@ def _curves_section(
     results: Results, sweep: str, curves: Mapping[str, Sequence[float]], best: Mapping[str, float]
 ) -> Section:
     trials = results.trials(sweep)
-    varied = [name for name in distinguishing_columns(trials) if name != "epochs"]
+    varied = [name for name in parameter_columns(results, sweep, trials) if name != "epochs"]
     ended = {row["trial_id"]: row for row in trials.select(["trial_id", "status", *varied]).to_pylist()}
     finite = [value for curve in curves.values() for value in curve if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=1.0)

@@ -24,7 +24,7 @@ EXAMPLES = """Examples:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-@app.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@app.command(epilog=EXAMPLES)
 def report(
     sweep: Annotated[str | None, typer.Option(help="Only this sweep; default: all.")] = None,
     results: Annotated[

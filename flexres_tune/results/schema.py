@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cache
 
@@ -62,6 +62,13 @@ def config_columns() -> tuple[str, ...]:
 def architecture_columns() -> tuple[str, ...]:
     """Those of config_columns() that hold the architecture which `model` names."""
     return tuple(Architecture.model_fields)
+
+
+def column_of_key(key: str, names: Collection[str]) -> str:
+    """The column of a sweep file's key: `model.block` is `block`. Other keys are columns of their own name."""
+    prefix, _, rest = key.partition(".")
+    is_renamed = key not in names and prefix == "model" and rest in architecture_columns()
+    return rest if is_renamed else key
 
 
 @cache

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -113,13 +114,19 @@ def describe_plan(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> PlanTable:
     rows = tuple(
         (
             trial.config.trial_id,
-            *(show(trial.varied[key], 40) if key in trial.varied else "" for key in varied),
+            *(_show_value(trial.varied[key]) if key in trial.varied else "" for key in varied),
             f"{trial.num_parameters:,}",
             str(trial.config.epochs),
         )
         for trial in trials
     )
     return PlanTable(("trial_id", *varied, "num_parameters", "epochs"), rows, _totals(spec, trials))
+
+
+def _show_value(value: Any) -> str:
+    """As in the file; a number that was drawn with four digits, which tell it from the others."""
+    text = show(value, 40)
+    return f"{value:.4g}" if isinstance(value, float) and len(text) > 8 else text
 
 
 def _totals(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from flexres_tune.display.format import format_value
 from flexres_tune.display.terminal import escape_for_console
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.base import History
@@ -191,7 +192,7 @@ class SweepProgress:
 
 def describe(planned: PlannedTrial) -> str:
     """What distinguishes this trial from the others: `optimizer=sgd lr=0.1 seed=0`."""
-    varied = [f"{key}={shorten(str(value), 36)}" for key, value in planned.varied.items()]
+    varied = [f"{key}={shorten(format_value(value), 36)}" for key, value in planned.varied.items()]
     return " ".join([*varied, f"seed={planned.config.seed}"])
 
 

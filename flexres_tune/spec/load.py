@@ -91,6 +91,16 @@ def load_sweep(
     return spec
 
 
+def _once(found: Sequence[Finding]) -> list[Finding]:
+    """The findings without those about the value of a key that does not exist: its name has to change first."""
+    unknown = {where for where, message in found if message.startswith("no such key")}
+    return [
+        (where, message)
+        for where, message in found
+        if message.startswith("no such key") or not any(where[: len(key)] == key for key in unknown)
+    ]
+
+
 def _check(
     document: Document, profile: str, source: str, read: Callable[..., tuple[dict[str, Source], list[Finding]]]
 ) -> tuple[SweepSpec, list[Problem], bool]:
@@ -113,5 +123,5 @@ def _check(
     for where, message in check_rules(spec, frozenset(bad_keys)):
         bad_keys.add(str(where[0]))
         found.append((where, message))
-    problems = [document.problem(where, message) for where, message in found]
+    problems = [document.problem(where, message) for where, message in _once(found)]
     return spec, problems, not bad_keys & TRIAL_MAKING_KEYS

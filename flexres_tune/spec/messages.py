@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
 from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.document.document import Finding, show
-from flexres_tune.spec.images import TestImages
 from flexres_tune.spec.sweep import (
     EARLY_STOPPING,
     GOALS,
@@ -36,8 +35,6 @@ from flexres_tune.spec.trial import (
     OPTIMIZER_TRAITS,
     SCHEDULE_NAMES,
     TRIAL_FIELDS,
-    Compile,
-    Precision,
     TrialConfig,
 )
 from flexres_tune.text import did_you_mean
@@ -74,10 +71,12 @@ CHOICES: Mapping[str, Iterable[str]] = {
     "optimizer": OPTIMIZER_TRAITS,
     "lr_schedule": SCHEDULE_NAMES,
     "augmentation": AUGMENTATION_NAMES,
-    "test": get_args(TestImages),
-    "precision": get_args(Precision),
-    "compile": get_args(Compile),
-    "block": ("basic", "bottleneck", "preact"),
+    **{
+        name: get_args(field.annotation)
+        for model in (Architecture, TrialConfig)
+        for name, field in model.model_fields.items()
+        if get_origin(field.annotation) is Literal
+    },
 }
 
 EXAMPLES: Mapping[str, str] = {
@@ -264,6 +263,9 @@ def suggest_key(key: Any, level: str) -> str:
         return f"{message}; choose a profile with --profile NAME"
     if lowered in known:
         return f"{message}; did you mean {lowered}?"
+    parameter, _, part = lowered.rpartition(".")
+    if part in LEVELS["distribution"][0] and parameter in TRIAL_KEYS:
+        return f"{message}; write parameters: {{{parameter}: {{{part}: ...}}}}"
     if level in ("sweep", "distribution") and (lowered in TRIAL_KEYS or lowered in Architecture.model_fields):
         name = lowered if lowered in TRIAL_KEYS else f"model.{lowered}"
         return f"{message}; did you mean base.{name}, or parameters.{name}?"

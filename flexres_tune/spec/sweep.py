@@ -63,7 +63,8 @@ Bound = Annotated[int | float | None, PlainValidator(_number)]
 class Distribution(_Part):
     """`{value: x}`, `{values: [x, ...]}` or `{min: a, max: b, distribution: ...}`, as in W&B sweeps.
 
-    A range without `distribution` is int_uniform between two whole numbers, else uniform. Both bounds can be drawn.
+    A range without `distribution` is int_uniform between two whole numbers, else uniform. Both bounds can be drawn. A range
+    of numbers over two powers of ten must say which, because a uniform draw would hardly see its lower part.
     """
 
     values: tuple[Any, ...] | None = Field(default=None, description="values in the order written; None for a range")
@@ -118,6 +119,11 @@ class Distribution(_Part):
         if self.min > self.max:
             raise ValueError(f"min must be <= max, but got min={show(self.min)}, max={show(self.max)}; swap them")
         whole = isinstance(self.min, int) and isinstance(self.max, int)
+        if self.distribution is None and not whole and 0 < 100 * self.min <= self.max * (1 + 1e-9):
+            raise ValueError(
+                f"a range from {show(self.min)} to {show(self.max)} must say how it is drawn, because 9 of 10 uniform "
+                f"draws are above {show(self.max / 10)}; add distribution: log_uniform_values, or distribution: uniform"
+            )
         if self.distribution is None:
             object.__setattr__(self, "distribution", "int_uniform" if whole else "uniform")
         if self.distribution == "int_uniform" and not whole:

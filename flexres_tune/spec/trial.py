@@ -236,7 +236,7 @@ class TrialConfig(BaseModel):
             return value
         raise ValueError(
             f"must be {join_words(DATASET_FORMS)}, but got {value[:200]!r}"
-            f"{did_you_mean(value, DATASET_FORMS) or '; for example cifar10'}"
+            f"{did_you_mean(value.lower(), DATASET_FORMS) or '; for example cifar10'}"
         )
 
     @field_validator("augmentation")

@@ -135,3 +135,15 @@ def test_baseline_that_leads_or_has_no_result_says_so(ask):
     assert "The baseline, optimizer" not in ask(SGD, ADAMW).sentence
     assert "The baseline, sgd lr=0.1, leads itself" in ask(SGD, baseline={"optimizer": "sgd", "lr": 0.1}).sentence
     assert "The baseline, adam, has no result." in ask(SGD, baseline={"optimizer": "adam"}).sentence
+
+
+def test_levels_of_a_part_of_the_model_are_named_as_in_the_sweep_file(paths, make_config, make_trial):
+    with SweepWriter(paths) as writer:
+        for block, best in (("basic", 0.9), ("preact", 0.8)):
+            config = make_config(model={"blocks": [1, 1], "channels": [16, 32], "block": block})
+            writer.add_trial(make_trial(config, best=best), config)
+    parameters = [{"model.block": {"values": ["basic", "preact"]}}]
+    spec = {"name": "demo", "compare": ["model.block"], "parameters": parameters}
+    write_plan(paths, replace(make_plan(make_sweep(), [], "the command", {}), spec=spec))
+    found = answer_of(open_results(paths.root), "demo")
+    assert [row.level for row in found.rows] == ["block=basic", "block=preact"]

@@ -20,6 +20,14 @@ def test_diff_of_configurations_names_settings_and_pairs_seeds(results, make_con
     assert rows["best_val_accuracy"].difference == pytest.approx(0.018)
 
 
+def test_diff_of_trials_names_the_seed(results, make_config):
+    opened = results((SGD, 0, "completed", 0.90), (SGD, 1, "completed", 0.88), (ADAM, 0, "completed", 0.85))
+    first, second = (make_config(**SGD, seed=seed).trial_id for seed in (0, 1))
+    rows = {row.what: row for row in diff(opened, first, second)}
+    assert (rows["seed"].a, rows["seed"].b) == ("0", "1") and "optimizer" not in rows
+    assert rows["best_val_accuracy"].difference == pytest.approx(0.02) and rows["best_val_accuracy"].test == "none"
+
+
 @pytest.mark.parametrize(
     ("pair", "message"),
     [

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pyarrow.parquet as pq
 import pytest
 from helpers.factories import make_sweep
@@ -5,6 +7,7 @@ from helpers.factories import make_sweep
 from flexres_tune.analysis import leaderboard
 from flexres_tune.analysis.leaderboard import leaderboards, varied_columns
 from flexres_tune.analysis.rows import concatenate
+from flexres_tune.analysis.summary import sentence_of
 from flexres_tune.errors import ResultsError
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
@@ -236,3 +239,44 @@ def test_screened_configurations_are_not_compared_with_confirmed_ones(results):
         *((ADAM, seed, "completed", 0.99 + seed / 1000) for seed in (0, 1)),
     )
     assert [row.separable_from_leader for row in leaderboards(opened)[0].rows] == ["leader", None]
+
+
+def write_swept(paths, rows, parameters, **spec):
+    """Trials of `demo` whose sweep file has these `parameters`."""
+    with SweepWriter(paths) as writer:
+        for config, record in rows:
+            writer.add_trial(record, config)
+    plan = make_plan(make_sweep(), [], "the command", {})
+    write_plan(paths, replace(plan, spec={"parameters": [parameters], **spec}))
+    return leaderboards(open_results(paths.root), "demo")[0]
+
+
+def fitted(block, channels):
+    """A model of `width: fit`, whose channels follow from the block."""
+    return {"blocks": [1, 1], "channels": channels, "block": block}
+
+
+def test_what_the_sweep_varies_is_a_column_and_the_name_that_follows_from_it_is_not(paths, make_config, make_trial):
+    models = [fitted("basic", [16, 32]), fitted("bottleneck", [12, 26]), fitted("preact", [15, 32])]
+    configs = [make_config(model=model) for model in models]
+    rows = [(config, make_trial(config)) for config in configs]
+    board = write_swept(paths, rows, {"model.block": {"values": ["basic", "bottleneck", "preact"]}})
+    assert board.parameters == ("block",)
+    assert sorted(row.parameters["block"] for row in board.rows) == ["basic", "bottleneck", "preact"]
+
+
+def test_a_width_that_does_not_follow_from_the_block_is_shown_beside_it(paths, make_config, make_trial):
+    models = [fitted("basic", [16, 32]), fitted("basic", [8, 16]), fitted("preact", [15, 32])]
+    configs = [make_config(model=model) for model in models]
+    rows = [(config, make_trial(config)) for config in configs]
+    board = write_swept(paths, rows, {"model.block": {"values": ["basic", "preact"]}})
+    assert board.parameters[0] == "model" and "block" in board.parameters
+
+
+def test_advice_on_seeds_depends_on_what_the_sweep_file_has(paths, make_config, make_trial):
+    rows = [(config, make_trial(config)) for config in (make_config(lr=0.1), make_config(lr=0.2))]
+    lr = {"lr": {"values": [0.1, 0.2]}}
+    assert "run the sweep's command again" in sentence_of(
+        write_swept(paths, rows, lr, confirm={"top": 2, "seeds": [8]})
+    )
+    assert "add confirm: " in sentence_of(write_swept(paths, rows, lr))

@@ -42,8 +42,8 @@ def test_confirmed_and_separable(answer):
         (SGD, "confirm", seeds(0.963, 0.966, 0.962, 0.968, 0.963)),
     )
     assert sentence == (
-        "adamw lr=0.003 is best: 97.3 ± 0.4 % validation accuracy over 5 fresh seeds in fp32; it is 0.86 points "
-        "above sgd lr=0.1 (95 % interval 0.72 to 1.00, adjusted p < 0.001)."
+        "adamw lr=0.003 is best: 97.3 % validation accuracy (95 % interval 96.9 to 97.7 %) over 5 fresh seeds in fp32; it is "
+        "0.86 points above sgd lr=0.1 (95 % interval 0.72 to 1.00, adjusted p < 0.001)."
     )
 
 
@@ -54,7 +54,7 @@ def test_confirmed_and_not_separable(answer):
         (ADAM, "confirm", seeds(0.80, 0.81, 0.79)),
     )
     assert sentence.startswith(
-        "adamw lr=0.003 leads with 97.2 ± 0.3 % validation accuracy over 3 fresh seeds in fp32, but is not"
+        "adamw lr=0.003 leads with 97.2 % validation accuracy (95 % interval 96.4 to 97.9 %) over 3 fresh seeds in fp32, but is not"
     )
     assert (
         "not separable from 1 of the 2 other confirmed configurations: it is 0.1 points above sgd lr=0.1 (95 % interval -1.1 to 1.4, adjusted p ="

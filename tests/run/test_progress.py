@@ -96,6 +96,11 @@ def test_long_values_are_cut_in_the_middle(make_state):
     assert len(describe(state.planned)) < 80
 
 
+def test_drawn_numbers_have_four_digits():
+    planned = make_planned(varied={"lr": 0.026349817231, "batch_size": 128, "augmentation": ["crop", "flip"]})
+    assert describe(planned) == "lr=0.02635 batch_size=128 augmentation=crop, flip seed=0"
+
+
 @pytest.fixture
 def make_state():
     def make(status, error=None, seed=3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel, ValidationError, model_validator
@@ -11,8 +12,9 @@ from pydantic import BaseModel, ValidationError, model_validator
 from flexres_tune.datasets.sources import DataShape, describe_dataset
 from flexres_tune.errors import SpecError
 from flexres_tune.spec import expand_trials, load_sweep
+from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.messages import CHOICES, EXAMPLES, KEYS, LEVELS, TRIAL_KEYS, VALUES, findings
-from flexres_tune.spec.trial import rule_error
+from flexres_tune.spec.trial import TrialConfig, rule_error
 
 GOLDEN = Path(__file__).with_name("bad_files.txt")
 CASES = [case.split("=== messages\n") for case in GOLDEN.read_text().split("=== file\n")[1:]]
@@ -108,3 +110,11 @@ def test_unknown_keys_and_wrong_trials_are_reported_together(tmp_path):
     with pytest.raises(SpecError) as caught:
         load_sweep(str(path), describe=describe_dataset)
     assert [problem.path for problem in caught.value.problems] == ["base.model", "max_t", "confirm.seeds"]
+
+
+@pytest.mark.parametrize("model", [Architecture, TrialConfig])
+def test_every_key_that_takes_one_of_some_names_has_them_for_its_messages(model):
+    """A block is added in one place: its name in the field's type."""
+    for name, field in model.model_fields.items():
+        if get_origin(field.annotation) is Literal:
+            assert tuple(CHOICES[name]) == get_args(field.annotation)

@@ -32,6 +32,7 @@ _HINTS = {  # part of the parser's message: what to do
     "'\\t'": "; indent with spaces",
     "another document": "; remove the '---'",
     "undefined alias": "; define its anchor before it",
+    "mapping values are not allowed": "; put a text that contains ': ' in quotes, and each key on a line of its own",
 }
 
 
