@@ -45,6 +45,15 @@ ImageNumber = Annotated[int, "int32"]
 MAX_CLASSES = 2**16  # that a column of class numbers can tell apart; predictions of more classes are not stored
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What does not fit into the budget of a sweep."""
+
+    configurations: int = 0  # that the screening does not begin
+    trials: int = 0  # of the screening, not begun or not finished
+    runs: int = 0  # of the confirmation
+
+
 class Stage(StrEnum):
     """Which part of a sweep a trial belongs to."""
 

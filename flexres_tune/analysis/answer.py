@@ -30,12 +30,13 @@ from flexres_tune.analysis.summary import (
     configuration_name,
     further_seeds_text,
     gap_text,
+    left_out_words,
     parameters_text,
     sentence_of,
 )
 from flexres_tune.display.format import NOTHING, format_value
 from flexres_tune.errors import FlexResError
-from flexres_tune.records import Stage, column
+from flexres_tune.records import LeftOut, Stage, column
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import plan_or_none
 from flexres_tune.results.reader import Results
@@ -110,9 +111,9 @@ def answer_of(results: Results, sweep: str, boards: Sequence[Board] | None = Non
     names = {key: column_of_key(key, trials.column_names) for key in spec.get("compare") or ()}
     names = {key: name for key, name in names.items() if name in trials.column_names}
     compare = tuple(names.values())
-    over_baseline = _over_baseline(board, spec)
+    more = _over_baseline(board, spec) + (_left_out(plan.left_out) if plan else "")
     if not compare or not board.rows:
-        return Answer(board, (), (), sentence_of(board) + over_baseline)
+        return Answer(board, (), (), sentence_of(board) + more)
     values = {row.pop("config_id"): row for row in trials.select(["config_id", *compare]).to_pylist()}
     groups: dict[str, list[BoardRow]] = {_key(level): [] for level in _planned_levels(spec, names)}
     levels = {_key(level): level for level in _planned_levels(spec, names)}
@@ -123,7 +124,7 @@ def answer_of(results: Results, sweep: str, boards: Sequence[Board] | None = Non
     rows = [_level_row(board, levels[key], group) for key, group in groups.items()]
     places = {row.config_id: place for place, row in enumerate(board.rows)}
     rows.sort(key=lambda each: len(places) if each.config_id is None else places[each.config_id])
-    return Answer(board, compare, tuple(rows), _sentence(board, rows) + over_baseline)
+    return Answer(board, compare, tuple(rows), _sentence(board, rows) + more)
 
 
 def _over_baseline(board: Board, spec: Mapping[str, Any]) -> str:
@@ -143,6 +144,12 @@ def _over_baseline(board: Board, spec: Mapping[str, Any]) -> str:
     gain = gap_text(replace(row, parameters=spec["baseline"]), board.metric)
     shown = "" if row.separable_from_leader == "yes" else ", which may be chance"
     return f" Over the baseline: {configuration_name(leader.parameters, leader.config_id)} is {gain}{shown}."
+
+
+def _left_out(left_out: LeftOut) -> str:
+    """What the budget left out, as a sentence; "" if nothing."""
+    words = left_out_words(left_out)
+    return f" The budget left out {words}; raise it to run the rest." if words else ""
 
 
 def _baseline_id(spec: Mapping[str, Any]) -> str | None:
@@ -270,7 +277,7 @@ def _comparison(board: Board, compared: Sequence[LevelRow]) -> str:
     first = f"{parts[0]}; " if equals else f"{leader.name} is best: "
     rest = "; ".join(parts[1:] if equals else parts)
     text = f"{first}{rest}".rstrip("; ")
-    more = further_seeds_text(board, equals[0].row) if equals else ""
+    more = further_seeds_text(board, equals[0].row, f"{leader.name} and {equals[0].name}") if equals else ""
     return f"{text}. {mean}{seeds}.{more}{chosen}"
 
 

@@ -76,7 +76,8 @@ def explain(row: Mapping[str, Any], metric: RankingMetric, other: str | None = N
     with_value = "" if value is None else metric.text(value)
     at_least = None if cutoff is None else f"at {'least' if metric.is_maximized else 'most'} {metric.text(cutoff)}"
     if action.startswith("steer "):
-        return f"{row['who']} asked for it at {row['decided_at']:%Y-%m-%d %H:%M:%S} UTC"
+        at = f" at {format_value(row['decided_at'])} UTC" if row["decided_at"] is not None else ""
+        return f"{row['who'] or 'somebody'} asked for it{at}"
     if action == "allocate":
         return _explain_allocation(row, metric, other, num_runs)
     if action in ("continue", "stop"):

@@ -9,7 +9,7 @@ from flexres_tune.analysis.leaderboard import TOO_FEW_SEEDS, Board, BoardRow, co
 from flexres_tune.analysis.metric import RankingMetric
 from flexres_tune.analysis.power import MOST_SEEDS, further_seeds
 from flexres_tune.display.format import format_p_value, format_value
-from flexres_tune.records import Stage
+from flexres_tune.records import LeftOut, Stage
 from flexres_tune.results.reader import Results
 from flexres_tune.text import plural
 
@@ -76,16 +76,37 @@ def _answer(board: Board) -> str:
     return f"{name} leads with {measured}, but is not separable from {whom}: {gap}.{more}"
 
 
-def further_seeds_text(board: Board, row: BoardRow) -> str:
+def left_out_words(left_out: LeftOut) -> str:
+    """Such as "2 trials of the screening, not finished, and 1 run of the confirmation"; "" if nothing is left out."""
+    counts = (
+        (left_out.configurations, "configuration", "of the screening, not begun"),
+        (left_out.trials, "trial", "of the screening, not finished"),
+        (left_out.runs, "run", "of the confirmation"),
+    )
+    return ", and ".join(f"{plural(count, noun)} {rest}" for count, noun, rest in counts if count)
+
+
+def order_note(board: Board) -> str:
+    """Why confirmed configurations are not in the order of the means that are shown; "" if they are."""
+    scores = [board.metric.score(row.metric_mean) for row in board.ranked if row.stage == Stage.CONFIRM]
+    if scores == sorted(scores, reverse=True):
+        return ""
+    return (
+        "confirmed configurations are in the order of the mean over all their runs, with that of the screening, because "
+        "it names the best one more often; the means shown are of fresh seeds alone"
+    )
+
+
+def further_seeds_text(board: Board, row: BoardRow, names: str = "these two") -> str:
     """Seeds that would separate the leader and a row with 80 % power, as a sentence; "" if that is not known."""
     num_seeds, hours = further_seeds(board, row)
     if num_seeds is None:
         return ""
     if hours is None and num_seeds >= MOST_SEEDS:
-        return f" If the difference is as it seems, more than {MOST_SEEDS:,} seeds each would separate these two."
+        return f" If the difference is as it seems, more than {MOST_SEEDS:,} seeds each would separate {names}."
     cost = "" if hours is None else f": {hours:.2g} device-hours"
     seeds = plural(num_seeds, "more seed")
-    return f" If the difference is as it seems, about {seeds} each would separate these two{cost}."
+    return f" If the difference is as it seems, about {seeds} each would separate {names}{cost}."
 
 
 def _cannot_show(row: BoardRow) -> str:

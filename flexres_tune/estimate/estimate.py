@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flexres_tune.estimate.speeds import Speed, SpeedBook, shape_of
-from flexres_tune.records import Stage, TrialStatus
+from flexres_tune.records import LeftOut, Stage, TrialStatus
 from flexres_tune.search.base import Assignment, History, Outcome, PastTrial, Search
 from flexres_tune.search.budget import Spent, make_budgeted_searches
 from flexres_tune.search.confirmation import make_confirmation
@@ -39,16 +39,7 @@ class Simulated:
     num_epochs: int
     trial_seconds: float  # sum over the trials
     wall_seconds: float
-    left_out: LeftOut = field(default_factory=lambda: LeftOut())
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """What does not fit into the budget."""
-
-    configurations: int = 0  # that the screening does not begin
-    trials: int = 0  # of the screening, not begun or not finished
-    runs: int = 0  # of the confirmation
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 @dataclass(frozen=True)
@@ -142,8 +133,7 @@ class Simulation:
             for trial_id, each in past.items()
         }
         found = make_budgeted_searches(spec, self._trials, history, spent, self._device_share)
-        left_out = LeftOut(found.num_reduced, found.screen.num_left_out, found.confirm.num_left_out)
-        return found.screen, found.confirm, left_out
+        return found.screen, found.confirm, found.left_out
 
     def _play(
         self,

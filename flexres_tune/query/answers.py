@@ -9,6 +9,7 @@ from flexres_tune.analysis.answer import answer_cells, answer_of
 from flexres_tune.analysis.leaderboard import leaderboards
 from flexres_tune.analysis.power import PowerRow, power_rows
 from flexres_tune.analysis.rows import concatenate, to_table
+from flexres_tune.analysis.summary import order_note
 from flexres_tune.display.render import Section
 from flexres_tune.errors import ResultsError
 from flexres_tune.query.output import Answer
@@ -56,7 +57,7 @@ def answer_section(answer: SweepAnswer) -> Section:
         pa.table(columns),
         title=f"{title}: the best of each {' and '.join(answer.compare)}" if answer.rows else title,
         best_row=0 if answer.rows and answer.rows[0].problem is None else None,
-        notes=(answer.sentence,),
+        notes=(answer.sentence, *([note] if answer.rows and (note := order_note(answer.board)) else [])),
         least_important=_LEAST_IMPORTANT,
         lists_rows=True,
         uncut=[name for name in names if name not in ("problem", "best_configuration")],

@@ -9,6 +9,7 @@ from typing import Any
 
 from flexres_tune.analysis.answer import answer_cells
 from flexres_tune.analysis.leaderboard import OUTCOMES, seeds_text
+from flexres_tune.analysis.summary import order_note
 from flexres_tune.display.format import NOTHING, display_columns
 from flexres_tune.report.data import ReportData, spaced
 from flexres_tune.text import escape_html, plural
@@ -81,7 +82,9 @@ def leaderboard_html(data: ReportData) -> str:
     left_out = len(data.board.rows) - board.num_rows
     rest = f" The {plural(left_out, 'row')} below are left out; `query leaderboard` has all." if left_out else ""
     unranked = len(data.board.rows) - len(data.board.ranked)
-    note = (
+    order = order_note(data.board)
+    note = f"<p class=note>{escape_html(order[0].upper() + order[1:])}.</p>" if order else ""
+    note += (
         f"<p class=note>{plural(unranked, 'configuration')} not ranked: some of their trials did not run to the end, "
         "so their results are not comparable.</p>"
         if unranked

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from flexres_tune.report.board import answer_html, leaderboard_html
 from flexres_tune.report.data import ReportData
+from flexres_tune.report.decisions import decisions_html
 from flexres_tune.report.facts import facts_html, failures_html, reproduce_html
 from flexres_tune.report.hardest import hardest_html
 from flexres_tune.report.page import Part, page_html
@@ -55,6 +56,7 @@ def report_html(data: ReportData, root: str, version: str = "") -> str:
     for name, make in PLOTS.items():
         table = {"Answer": answer_html, "Leaderboard": leaderboard_html}.get(name, lambda data: "")(data)
         parts.append(Part(name, plots=make(data), html_after=table))
+    parts.append(Part("Decisions", decisions_html(data)))
     parts.append(Part("Hardest images", hardest_html(data)))
     parts.append(Part("Failures", failures_html(data)))
     parts.append(Part("How to reproduce it", reproduce_html(data, root)))

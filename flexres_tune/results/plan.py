@@ -16,7 +16,7 @@ from pydantic import Field
 
 from flexres_tune.errors import ResultsError, describe_os_error
 from flexres_tune.provenance import versions
-from flexres_tune.records import PrecisionUsed, Stage, Versions
+from flexres_tune.records import LeftOut, PrecisionUsed, Stage, Versions
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.spec.levels import list_levels
@@ -56,6 +56,7 @@ class Plan:
     spec: dict[str, Any]  # the sweep file after profile and overrides were applied
     precisions: dict[str, PrecisionUsed] = field(default_factory=dict)  # of `precision: auto`, by kind of device
     device_share: float = 1.0  # part of a device that a trial holds: a GPU, or a node without GPUs
+    left_out: LeftOut = field(default_factory=LeftOut)  # what did not fit into the budget, once the sweep has ended
 
 
 def make_plan(
@@ -86,15 +87,17 @@ def make_plan(
     )
 
 
-def closed_plan(plan: Plan, trial_ids: Collection[str]) -> Plan:
+def closed_plan(plan: Plan, trial_ids: Collection[str], left_out: LeftOut) -> Plan:
     """The plan of a sweep that has nothing left to do, without trials that never started.
 
-    These are further seeds of configurations that were stopped, and runs that an adaptive confirmation did not need.
+    These are further seeds of configurations that were stopped, runs that an adaptive confirmation did not need, and
+    what a budget left out.
     """
     trials = tuple(row for row in plan.trials if row.trial_id in trial_ids)
     num_unlisted = len(set(trial_ids) - {row.trial_id for row in trials})
     num_drawn = max(0, plan.num_trials - len(plan.trials))
-    return dataclasses.replace(plan, trials=trials, num_trials=len(trials) + min(num_unlisted, num_drawn))
+    num_trials = len(trials) + min(num_unlisted, num_drawn)
+    return dataclasses.replace(plan, trials=trials, num_trials=num_trials, left_out=left_out)
 
 
 def write_plan(paths: SweepPaths, plan: Plan) -> None:

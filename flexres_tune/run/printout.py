@@ -44,7 +44,7 @@ from flexres_tune.storage import AnyPath
 from flexres_tune.sweep.checkpoints import describe_disk
 from flexres_tune.sweep.history import read_spent
 from flexres_tune.sweep.options import RunOptions
-from flexres_tune.text import format_duration, join_words, plural
+from flexres_tune.text import format_duration, plural
 
 MAX_SPLITS = 4  # that are printed
 
@@ -291,17 +291,12 @@ def describe_split(searches: BudgetedSearches, found: Estimate) -> str:
 
 def describe_spending(searches: BudgetedSearches) -> str:
     """What was spent of the budget, and what was left out because it did not fit."""
+    from flexres_tune.analysis.summary import left_out_words  # not above: a dry run needs no pyarrow
+
     account = searches.account
     text = f"budget: {show_amount(account.budget, account.spent)} spent of {show_amount(account.budget, account.limit)}"
-    left_out = []
-    if searches.num_reduced:
-        left_out.append(f"{plural(searches.num_reduced, 'configuration')} of the screening not begun")
-    if searches.screen.num_left_out:
-        left_out.append(f"{plural(searches.screen.num_left_out, 'trial')} of the screening not finished")
-    if searches.confirm.num_left_out:
-        left_out.append(f"{plural(searches.confirm.num_left_out, 'run')} of the confirmation")
-    if left_out:
-        text += f"; left out, because it did not fit: {join_words(left_out, 'and')}; raise the budget to run the rest"
+    if left_out := left_out_words(searches.left_out):
+        text += f"; left out, because it did not fit: {left_out}; raise the budget to run the rest"
     return text
 
 

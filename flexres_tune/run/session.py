@@ -22,7 +22,7 @@ from flexres_tune.datasets.verify import verify_dataset
 from flexres_tune.display.terminal import escape_for_console, make_console
 from flexres_tune.errors import FlexResError, ResultsError, SpecError
 from flexres_tune.estimate.price import DryRun
-from flexres_tune.records import Stage, TrialStatus
+from flexres_tune.records import LeftOut, Stage, TrialStatus
 from flexres_tune.results.lock import find_holder, sweep_lock
 from flexres_tune.results.paths import SweepPaths, steer_command
 from flexres_tune.results.plan import closed_plan, make_plan, plan_or_none, write_plan
@@ -184,7 +184,7 @@ class _SweepRun:
         selected = [searches[stage].work for stage in self._stages]
         if not any(each.num_todo for each in selected):
             num_done, folder = sum(each.num_done for each in selected), self._paths.folder
-            has_left_out = self._budgeted is not None and self._budgeted.num_left_out
+            has_left_out = self._budgeted is not None and self._budgeted.left_out != LeftOut()
             trials = f"{plural(num_done, 'trial')} that the budget allows" if has_left_out else f"all {num_done} trials"
             self._print(f"{self._spec.name}: nothing to do: {trials} are in {folder}")
             compact_if_needed(self._paths)
@@ -233,7 +233,9 @@ class _SweepRun:
         history, searches = self._read_work()
         plan = plan_or_none(self._paths)
         if plan is not None and not any(search.work.num_todo for search in searches.values()):
-            write_plan(self._paths, closed_plan(plan, {key for key, past in history.trials.items() if past.attempt}))
+            started = {key for key, past in history.trials.items() if past.attempt}
+            left_out = LeftOut() if self._budgeted is None else self._budgeted.left_out
+            write_plan(self._paths, closed_plan(plan, started, left_out))
 
     def _run_stage(self, stage: Stage) -> None:
         """Train what is missing in a stage; several passes, because Ray may lose a trial."""

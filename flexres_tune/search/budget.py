@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flexres_tune.datasets.sources import describe_dataset
-from flexres_tune.records import Decision, Stage
+from flexres_tune.records import Decision, LeftOut, Stage
 from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, Search, Step, Workload
 from flexres_tune.search.confirmation import make_confirmation
 from flexres_tune.search.methods import make_search
@@ -195,9 +195,9 @@ class BudgetedSearches:
     num_reduced: int  # configurations that the screening does not begin, so that the others can finish their rungs
 
     @property
-    def num_left_out(self) -> int:
-        """Trials and configurations that do not fit into what is left."""
-        return self.screen.num_left_out + self.num_reduced + self.confirm.num_left_out
+    def left_out(self) -> LeftOut:
+        """What does not fit into what is left."""
+        return LeftOut(self.num_reduced, self.screen.num_left_out, self.confirm.num_left_out)
 
 
 def make_budgeted_searches(

@@ -6,7 +6,9 @@ import pytest
 from helpers.factories import make_sweep
 
 from flexres_tune.analysis.answer import answer_of
+from flexres_tune.analysis.summary import order_note
 from flexres_tune.query.answers import answer_answer
+from flexres_tune.records import LeftOut
 from flexres_tune.results import open_results
 from flexres_tune.results.plan import make_plan, write_plan
 from flexres_tune.results.writer import SweepWriter
@@ -16,7 +18,7 @@ from flexres_tune.results.writer import SweepWriter
 def ask(paths, make_config, make_trial):
     """Writes [(configuration, stage, values by seed)], None for a stopped trial; the answer."""
 
-    def make(*groups, compare=("optimizer",), planned=("sgd", "adamw"), baseline=None):
+    def make(*groups, compare=("optimizer",), planned=("sgd", "adamw"), baseline=None, left_out=LeftOut()):
         with SweepWriter(paths) as writer:
             for values, stage, scores in groups:
                 for seed, best in scores.items():
@@ -27,7 +29,8 @@ def ask(paths, make_config, make_trial):
         spec = {"name": "demo", "compare": list(compare), "base": base}
         spec["parameters"] = [{"optimizer": {"values": list(planned)}}]
         spec |= {"baseline": baseline} if baseline else {}
-        write_plan(paths, replace(make_plan(make_sweep(), [], "the command", {}), spec=spec))
+        plan = make_plan(make_sweep(), [], "the command", {})
+        write_plan(paths, replace(plan, spec=spec, left_out=left_out))
         return answer_of(open_results(paths.root), "demo")
 
     return make
@@ -55,6 +58,29 @@ def test_sentence_names_what_is_not_separable_and_what_is_beaten(ask):
     assert "over 5 fresh seeds" in answer.sentence
     assert [row.num_configs for row in answer.rows] == [2, 1, 1]
     assert [row.separable_from_leader for row in answer.rows] == ["leader", "no", "yes"]
+
+
+@pytest.mark.parametrize("compare", [("optimizer",), ()])  # () has no rows, and the sentence of the summary
+def test_sentence_says_what_the_budget_left_out(ask, compare):
+    sentence = ask(SGD, ADAMW, compare=compare, left_out=LeftOut(configurations=3, runs=1)).sentence
+    assert sentence.endswith(
+        " The budget left out 3 configurations of the screening, not begun, and 1 run of the confirmation; raise it to run "
+        "the rest."
+    )
+    assert "budget" not in ask(SGD, ADAMW, compare=compare).sentence
+
+
+def test_sentence_names_the_two_that_more_seeds_would_separate(ask):
+    sentence = ask(SGD, NESTEROV, ADAMW, planned=["sgd", "nesterov", "adamw"]).sentence
+    assert "each would separate sgd (lr=0.1) and nesterov (lr=0.03)" in sentence
+
+
+def test_order_that_the_shown_means_do_not_have_is_explained(ask):
+    """nesterov is ahead on fresh seeds, sgd if its run of the screening counts as well."""
+    answer = ask((opt("sgd"), "screen", {0: 0.999}), SGD, NESTEROV, planned=["sgd", "nesterov"])
+    assert answer.rows[0].metric_mean > answer.rows[1].metric_mean or "screening" in order_note(answer.board)
+    in_order = ask(SGD, ADAMW)
+    assert order_note(in_order.board) == ""
 
 
 def test_levels_without_a_result_say_why(ask):

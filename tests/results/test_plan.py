@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.records import Versions
+from flexres_tune.records import LeftOut, Versions
 from flexres_tune.results.plan import Plan, PlanRow, closed_plan, read_plan, write_plan
 
 PLAN = Plan(
@@ -21,6 +21,7 @@ PLAN = Plan(
     host="here",
     pid=1,
     spec={"name": "demo", "parameters": [{"lr": {"values": [0.1]}}]},
+    left_out=LeftOut(configurations=2, runs=1),
 )
 
 
@@ -35,9 +36,10 @@ def test_plan_is_read_back_as_written(paths):
 def test_finished_sweep_has_no_missing_trials():
     rows = tuple(PlanRow(f"{config}-{seed}", config, seed, "screen") for config in "ab" for seed in (0, 1))
     plan = dataclasses.replace(PLAN, trials=rows, num_trials=4 + 3)
-    closed = closed_plan(plan, {"a-0", "a-1", "b-0", "a-1000"})
+    closed = closed_plan(plan, {"a-0", "a-1", "b-0", "a-1000"}, LeftOut())
     assert [row.trial_id for row in closed.trials] == ["a-0", "a-1", "b-0"], "b was stopped, so b-1 never started"
     assert closed.num_trials == 4, "one run of the confirmation, not listed, was enough"
+    assert closed.left_out == LeftOut(), "what an earlier, smaller budget left out is no longer left out"
 
 
 def test_sweep_without_a_plan_has_none(paths):

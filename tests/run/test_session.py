@@ -9,6 +9,7 @@ import pytest
 from helpers.factories import make_sweep_yaml
 from rich.console import Console
 
+from flexres_tune.analysis.answer import answer_of
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import read_plan
@@ -160,14 +161,15 @@ def test_budget_leaves_room_for_the_confirmation_and_a_larger_one_runs_the_rest(
     _, output, results = run(text + "{epochs: 16}\n")
     stages = [row["stage"] for row in results.trials("test").to_pylist()]
     assert (stages.count("screen"), stages.count("confirm")) == (4, 4)
-    left_out = "left out, because it did not fit: 4 trials of the screening not finished"
+    left_out = "left out, because it did not fit: 4 trials of the screening, not finished"
     assert output.rstrip().splitlines()[-1].startswith(f"budget: 16 epochs spent of 16 epochs; {left_out}")
+    assert "The budget left out 4 trials of the screening, not finished" in answer_of(results, "test").sentence
     _, output, results = run(text + "{epochs: 16}\n")
     assert "nothing to do: 8 trials that the budget allows are in" in output
     _, output, results = run(text + "{device_hours: 0.1}\n")
     assert "4 trials to run, 4 already done" in output
     assert output.rstrip().splitlines()[-1].endswith("of device time spent of 6 min 00 s of device time")
-    assert results.trials("test").num_rows >= 12
+    assert results.trials("test").num_rows >= 12 and "left out" not in answer_of(results, "test").sentence
 
 
 def test_order_is_shuffled_by_the_recorded_seed(run):
