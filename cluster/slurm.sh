@@ -46,8 +46,10 @@ requeue_job() {
 trap requeue_job USR1
 
 # --kill-on-bad-exit=0: a lost node ends its trials, but not the job
-# shellcheck disable=SC2016  # $$ and $0 are those of the inner shell, which becomes the driver
+# The doctor names damaged GPUs and slow nodes in the job's output; the sweep runs all the same.
+# shellcheck disable=SC2016  # $$, $0 and $1 are those of the inner shell, which becomes the driver
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --kill-on-bad-exit=0 \
   ray symmetric-run --address "$address:$port" --min-nodes "$SLURM_JOB_NUM_NODES" --num-cpus "$cpus" -- \
-  bash -c 'echo $$ >"$0"; exec "$@"' "$driver" python -m flexres_tune.run --address "$address:$port" "$@" &
+  bash -c 'echo $$ >"$0"; python -m flexres_tune.doctor --address "$1" --speed || true; shift; exec "$@"' \
+  "$driver" "$address:$port" python -m flexres_tune.run --address "$address:$port" "$@" &
 wait $! # the shell runs a trap only while it waits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -56,12 +57,16 @@ def call_on_nodes(
     arguments: Callable[[Node], tuple[Any, ...]] = lambda node: (),
     timeout_s: float = RESULT_TIMEOUT_S,
 ) -> list[NodeResult]:
-    """Call a function of cluster/probe.py on all nodes at once. The calls take no CPU away from trials."""
-    ray.cloudpickle.register_pickle_by_value(probe)  # a node may lack this package
+    """Call a function of cluster/probe.py or cluster/gpu_health.py on all nodes at once.
+
+    The calls take no CPU away from trials.
+    """
+    module = sys.modules[function.__module__]
+    ray.cloudpickle.register_pickle_by_value(module)  # a node may lack this package
     try:  # .remote() pickles the function, so the module must be registered now
         references = {_task(function, node).remote(*arguments(node)): node for node in nodes}
     finally:
-        ray.cloudpickle.unregister_pickle_by_value(probe)
+        ray.cloudpickle.unregister_pickle_by_value(module)
     done, late = ray.wait(list(references), num_returns=len(references), timeout=timeout_s)
     results = {}
     for reference in done:

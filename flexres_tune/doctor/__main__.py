@@ -22,6 +22,8 @@ Examples:
 
   python -m flexres_tune.doctor --storage /mnt/results --dataset cifar10
 
+  python -m flexres_tune.doctor --speed
+
   python -m flexres_tune.doctor --storage s3://bucket/results
 
   python -m flexres_tune.doctor --address 10.0.0.1:6379 --dataset parquet:/data/images
@@ -46,22 +48,27 @@ def doctor(
         str | None,
         typer.Option(metavar="FOLDER|URL", help="Write there from every node, and check that all nodes share it."),
     ] = None,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Multiply matrices for 5 s on every GPU (or CPU), and compare the nodes.")
+    ] = False,
 ) -> None:
     """Check versions, GPUs, memory, disk, data, storage and clock of every node, with advice for what fails."""
     from rich.console import Console
 
     from flexres_tune.cluster.connection import connect, find_address
+    from flexres_tune.cluster.gpu_health import MEASURE_S
     from flexres_tune.cluster.resources import num_visible_gpus
     from flexres_tune.doctor.checks import collect_cluster, collect_here, run_checks
     from flexres_tune.storage import make_path
 
     place = make_path(storage) if storage else None
+    measure_s = MEASURE_S if speed else 0.0
     found = find_address(address, local=here)
     if found is None:
-        reports = collect_here(dataset or (), place, num_visible_gpus() or 0)
+        reports = collect_here(dataset or (), place, num_visible_gpus() or 0, measure_s)
     else:
         with connect(found):
-            reports = collect_cluster(dataset or (), place)
+            reports = collect_cluster(dataset or (), place, measure_s)
     checks = run_checks(reports, storage)
     print_checks(checks, f"{len(reports)} nodes at {found}" if found else "this machine", Console(highlight=False))
     raise typer.Exit(0 if all(check.passed for check in checks) else cli.EXIT_FAILED)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from flexres_tune.cluster.gpu_health import GpuHealth, examine_gpus
 from flexres_tune.cluster.probe import NodeFacts, probe_node, remove_mark, seen_marks
 from flexres_tune.cluster.shared_storage import new_mark_prefix
 from flexres_tune.storage import AnyPath
+from flexres_tune.text import join_words, plural
 
 GIB = 1024**3
 MIN_MEMORY = 2 * GIB  # one trial: torch alone takes 800 MB
@@ -17,6 +20,9 @@ MIN_SHM = GIB // 4  # Ray's object store is in /dev/shm; with less, Ray uses a f
 MIN_DISK = GIB
 MAX_DISK_USED = 0.95  # with more, Ray refuses to write (RAY_local_fs_capacity_threshold)
 MAX_CLOCK_OFFSET_S = 2.0  # started_at and finished_at are on the driver's clock, the age of a file on a node's
+
+
+MIN_RATE = 0.8  # of the median of the devices of the same name
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,7 @@ class NodeReport:
     clock: tuple[float, float] | None = None  # (offset to the driver, uncertainty) in seconds; None on its own machine
     sees_all_marks: bool | None = None  # whether it sees what other nodes wrote to --storage; None: not checked
     problem: str | None = None
+    health: GpuHealth = field(default_factory=GpuHealth)
 
 
 @dataclass(frozen=True)
@@ -46,17 +53,19 @@ class Check:
         return self.advice is None
 
 
-def collect_here(datasets: Sequence[str], storage: AnyPath | None, num_gpus_ray: float) -> list[NodeReport]:
-    """This machine, without Ray."""
+def collect_here(
+    datasets: Sequence[str], storage: AnyPath | None, num_gpus_ray: float, measure_s: float = 0.0
+) -> list[NodeReport]:
+    """This machine, without Ray. With `measure_s`, each of its devices multiplies matrices for so long."""
     mark, place = new_mark_prefix() + "here", str(storage.resolve()) if storage else None
     facts = probe_node(tuple(datasets), place, mark, None, os.environ.get("RAY_TMPDIR", "/tmp"))
     if place and not facts.storage_problem:
         remove_mark(place, mark)
-    return [NodeReport("this machine", facts, num_gpus_ray)]
+    return [NodeReport("this machine", facts, num_gpus_ray, health=examine_gpus(measure_s))]
 
 
-def collect_cluster(datasets: Sequence[str], storage: AnyPath | None) -> list[NodeReport]:
-    """Every node of the connected cluster."""
+def collect_cluster(datasets: Sequence[str], storage: AnyPath | None, measure_s: float = 0.0) -> list[NodeReport]:
+    """Every node of the connected cluster. With `measure_s`, each device multiplies matrices for so long."""
     from flexres_tune.cluster.nodes import alive_nodes, call_on_nodes, clock_offset_s
 
     nodes, prefix, place = alive_nodes(), new_mark_prefix(), str(storage.resolve()) if storage else None
@@ -69,6 +78,10 @@ def collect_cluster(datasets: Sequence[str], storage: AnyPath | None) -> list[No
         for result in call_on_nodes(nodes, seen_marks, lambda node: (place, prefix)):
             sees_all[result.node.node_id] = set(result.value or ()) >= marks
         call_on_nodes(nodes, remove_mark, lambda node: (place, prefix + node.node_id))
+    health = {
+        result.node.node_id: result.value or GpuHealth(problem=result.problem)
+        for result in call_on_nodes(nodes, examine_gpus, lambda node: (measure_s,))
+    }
     return [
         NodeReport(
             name=result.node.address,
@@ -77,6 +90,7 @@ def collect_cluster(datasets: Sequence[str], storage: AnyPath | None) -> list[No
             clock=clock_offset_s(result.node) if result.value is not None else None,
             sees_all_marks=sees_all.get(result.node.node_id) if len(nodes) > 1 else None,
             problem=result.problem,
+            health=health[result.node.node_id],
         )
         for result in results
     ]
@@ -94,6 +108,7 @@ def run_checks(reports: Sequence[NodeReport], storage: str | None = None) -> lis
         checks += _check_versions(name, [(report.name, getattr(report.facts, version)) for report in answered])
     for report in answered:
         checks += _check_node(report, report.facts, storage)
+    checks += check_rates([(report.name, report.health) for report in answered])
     return _join_equal(checks)
 
 
@@ -114,6 +129,7 @@ def _check_versions(name: str, versions: Sequence[tuple[str, str | None]]) -> It
 
 def _check_node(report: NodeReport, facts: NodeFacts, storage: str | None) -> Iterator[Check]:
     yield _check_gpus(report, facts)
+    yield from check_health(report.name, report.health)
     if facts.memory_available is not None:
         too_small = facts.memory_available < MIN_MEMORY
         advice = f"free memory: a trial takes about {MIN_MEMORY / GIB:.0f} GiB" if too_small else None
@@ -149,6 +165,50 @@ def _check_gpus(report: NodeReport, facts: NodeFacts) -> Check:
     else:
         advice = "Ray does not use all of them: start it with --num-gpus, or without CUDA_VISIBLE_DEVICES"
     return Check("GPUs", report.name, found, advice)
+
+
+def check_health(where: str, health: GpuHealth) -> Iterator[Check]:
+    """Driver, MPS, memory errors and throttling of a node's GPUs; nothing for a node without GPUs."""
+    if health.problem:
+        yield Check(
+            "GPU health", where, health.problem, "run nvidia-smi there; if it fails, restart or replace the node"
+        )
+    if not health.states:
+        return
+    drivers = join_words(sorted({state.driver for state in health.states}), "and")
+    yield Check("NVIDIA driver", where, drivers)
+    yield Check("MPS", where, "can be started" if health.has_mps else "no nvidia-cuda-mps-control: trials take turns")
+    for state in health.states:
+        name = f"GPU {state.index} ({state.name})"
+        if state.num_ecc_errors:
+            found = f"{name}: {plural(state.num_ecc_errors, 'uncorrected memory error')}"
+            yield Check("GPU memory", where, found, "replace the node, or reset the GPU: its results may be wrong")
+        if state.throttling:
+            heat = "" if state.temperature_c is None else f" at {state.temperature_c} degrees"
+            found = f"{name}: slowed down, {join_words(state.throttling, 'and')}{heat}"
+            yield Check("GPU clocks", where, found, "check its cooling and power supply, or replace the node")
+    if not any(state.num_ecc_errors for state in health.states):
+        yield Check("GPU memory", where, "no uncorrected errors")
+    if not any(state.throttling for state in health.states):
+        yield Check("GPU clocks", where, "not slowed down")
+
+
+def check_rates(nodes: Sequence[tuple[str, GpuHealth]]) -> Iterator[Check]:
+    """Matrix products per second of each node; one that is slower than MIN_RATE of devices of the same name fails."""
+    rates: dict[str, list[float]] = {}
+    for _, health in nodes:
+        for rate in health.rates:
+            rates.setdefault(rate.name, []).append(rate.flops)
+    for where, health in nodes:
+        for name in dict.fromkeys(rate.name for rate in health.rates):
+            slowest = min(rate.flops for rate in health.rates if rate.name == name)
+            usual = statistics.median(rates[name])
+            if slowest < MIN_RATE * usual:
+                found = f"{name}: {slowest / 1e12:.3g} TFLOP/s, {slowest / usual:.0%} of the others"
+                advice = "other programs may use it: stop them; or replace the node, because trials wait for it"
+                yield Check("matrix product", where, found, advice)
+            else:
+                yield Check("matrix product", where, f"{name}: {usual / 1e12:.3g} TFLOP/s (median)")
 
 
 def _check_disk(where: str, facts: NodeFacts) -> Check:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from flexres_tune.cluster.gpu_health import DeviceRate, GpuHealth, GpuState
 from flexres_tune.cluster.probe import NodeFacts
 from flexres_tune.doctor.checks import GIB, NodeReport, run_checks
 
@@ -22,8 +23,8 @@ FACTS = NodeFacts(
 )
 
 
-def make_report(name="10.0.0.1", clock=(0.0, 0.01), sees_all_marks=True, num_gpus_ray=1, **changes):
-    return NodeReport(name, replace(FACTS, **changes), num_gpus_ray, clock, sees_all_marks)
+def make_report(name="10.0.0.1", clock=(0.0, 0.01), sees_all_marks=True, num_gpus_ray=1, health=GpuHealth(), **changes):
+    return NodeReport(name, replace(FACTS, **changes), num_gpus_ray, clock, sees_all_marks, health=health)
 
 
 def failed_checks(*reports, storage=None):
@@ -100,3 +101,46 @@ def test_node_that_may_not_write_to_object_storage_needs_credentials():
     problem = {"storage_problem": "s3://b/x/m: cannot be written: AWS refuses"}
     (check,) = failed_checks(make_report("a", **problem), storage="s3://b/x")
     assert check.name == "storage" and "give the node credentials" in check.advice
+
+
+L4 = GpuState(0, "NVIDIA L4", "580.95.05", 0, 41)
+
+
+def test_healthy_gpus_pass_with_driver_and_mps():
+    checks = {check.name: check for check in run_checks([make_report(health=GpuHealth((L4,), has_mps=True))])}
+    assert all(check.passed for check in checks.values())
+    assert checks["NVIDIA driver"].found == "580.95.05"
+    assert checks["MPS"].found == "can be started"
+    assert checks["GPU memory"].found == "no uncorrected errors"
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "found"),
+    [
+        ({"num_ecc_errors": 1}, "GPU memory", "GPU 0 (NVIDIA L4): 1 uncorrected memory error"),
+        (
+            {"throttling": ("too hot (hardware)",), "temperature_c": 95},
+            "GPU clocks",
+            "GPU 0 (NVIDIA L4): slowed down, too hot (hardware) at 95 degrees",
+        ),
+    ],
+)
+def test_damaged_and_slowed_gpus_are_named(change, name, found):
+    (check,) = failed_checks(make_report("a", health=GpuHealth((replace(L4, **change),))))
+    assert (check.name, check.where, check.found) == (name, "a", found)
+
+
+def test_node_slower_than_its_peers_is_named_and_other_devices_are_no_peers():
+    def rated(name, *rates, device="NVIDIA L4"):
+        return make_report(name, health=GpuHealth(rates=tuple(DeviceRate(device, rate) for rate in rates)))
+
+    nodes = [rated("a", 100e12), rated("b", 98e12, 101e12), rated("c", 99e12, 70e12), rated("d", 2e12, device="CPU")]
+    (check,) = failed_checks(*nodes)
+    assert (check.name, check.where) == ("matrix product", "c")
+    assert check.found == "NVIDIA L4: 70 TFLOP/s, 71% of the others"
+    assert failed_checks(*nodes[:2]) == []
+
+
+def test_nvidia_smi_that_fails_is_a_problem_of_its_node():
+    (check,) = failed_checks(make_report("a"), make_report("b", health=GpuHealth(problem="OSError: nvidia-smi: x")))
+    assert (check.name, check.where) == ("GPU health", "b")

@@ -78,3 +78,10 @@ def test_this_machine_is_checked_without_ray(tmp_path):
     status, output, _ = doctor("--here", "--dataset", "digits", "--storage", tmp_path)
     assert status == 0
     assert "this machine: no problems found" in output
+
+
+def test_speed_of_this_machine_is_measured():
+    status, output, _ = doctor("--here", "--speed")
+    assert status == 0, output
+    assert "matrix product" in output
+    assert "TFLOP/s (median)" in output
