@@ -16,7 +16,7 @@ import numpy as np
 
 from flexres_tune.analysis.comparisons import compare_with_leader
 from flexres_tune.analysis.statistics import half_width
-from flexres_tune.bench.search.policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Policy, Run, Setup
+from flexres_tune.bench.search.policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Policy, Run, Setup, screen
 from flexres_tune.bench.search.worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
 from flexres_tune.errors import FlexResError
 from flexres_tune.text import did_you_mean
@@ -163,13 +163,18 @@ def _simulate(task: _Task) -> dict[str, list[Verdict]]:
     setup = Setup.of(world.levels, world.num_fresh, world.epochs, world.slots)
     chosen = {key: each for key, each in policies_of(world).items() if key in (task.policies or (key,))}
     found: dict[str, list[Verdict]] = {key: [] for key in chosen}
+    by_screen: dict[Any, list[str]] = {}
+    for key, policy in chosen.items():
+        by_screen.setdefault(policy.screen, []).append(key)
     for _ in range(task.num_draws):
         seed, order = rng.integers(2**63), rng.permutation(world.num_listed)
         draw = world.draw(np.random.default_rng(seed))
-        for key, policy in chosen.items():
+        for factory, keys in by_screen.items():
             if draw.add_config is not None:
-                draw = world.draw(np.random.default_rng(seed))  # without what the last policy has added
-            found[key].append(judge(policy.run(setup, draw, order), draw, world.levels))
+                draw = world.draw(np.random.default_rng(seed))  # without what the last search has added
+            screened = screen(factory, setup, draw, order)
+            for key in keys:
+                found[key].append(judge(chosen[key].confirm(setup, draw, screened), draw, world.levels))
     return found
 
 

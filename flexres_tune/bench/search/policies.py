@@ -5,6 +5,7 @@ Nothing is trained. Slots are simulated by events, and an epoch takes one unit o
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import math
@@ -146,6 +147,20 @@ _ScreenFactory = Callable[[Setup, Sequence[Candidate], Draw], _Screen]
 
 
 @dataclass(frozen=True)
+class Screened:
+    """A screening that was played to its end."""
+
+    search: Search
+    played: Played
+
+
+def screen(factory: _ScreenFactory, setup: Setup, draw: Draw, order: Sequence[int]) -> Screened:
+    """Play a screening; `order`: in which configurations begin."""
+    search, rule = factory(setup, [setup.candidates[index] for index in order], draw)
+    return Screened(search, play(search, draw, setup.slots, rule))
+
+
+@dataclass(frozen=True)
 class Policy:
     """A way to screen and a way to confirm.
 
@@ -164,10 +179,12 @@ class Policy:
 
     def run(self, setup: Setup, draw: Draw, order: Sequence[int]) -> Run:
         """One simulated sweep; `order`: in which configurations begin."""
-        candidates = [setup.candidates[index] for index in order]
-        search, rule = self.screen(setup, candidates, draw)
-        played = play(search, draw, setup.slots, rule)
-        kept = [keys[: self.top] for keys in self._ranked(search, setup, candidates, played.history).values()]
+        return self.confirm(setup, draw, screen(self.screen, setup, draw, order))
+
+    def confirm(self, setup: Setup, draw: Draw, screened_by: Screened) -> Run:
+        """The sweep that goes on from a screening, which policies with the same `screen` share."""
+        search, played = screened_by.search, screened_by.played
+        kept = [keys[: self.top] for keys in self._ranked(search, setup, played.history).values()]
         chosen = _interleave(kept)
         scores = _completed(played.history)
         screened = {int(key): scores[key][0] for key in chosen if key in scores}
@@ -185,9 +202,7 @@ class Policy:
         num_seeds = self.num_runs // max(1, len(chosen))
         return ListSearch([trial for each in chosen for trial in each.trials[:num_seeds]])
 
-    def _ranked(
-        self, search: Search, setup: Setup, candidates: Sequence[Candidate], history: History
-    ) -> dict[Hashable, list[str]]:
+    def _ranked(self, search: Search, setup: Setup, history: History) -> dict[Hashable, list[str]]:
         """config_ids of each level, best first."""
         if self.pauses:
             return {group: [each.config_id for each in kept] for group, kept in search.survivors().items()}
@@ -239,6 +254,7 @@ def _hyperband(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Sc
     return RungSearch(placed, rungs, setup.epochs, eager=True), None
 
 
+@functools.cache
 def _one_epoch(kept: int) -> _ScreenFactory:
     """One epoch, keep the best: Egele et al. 2023, "Is One Epoch All You Need for Multi-Fidelity Hyperparameter
     Optimization?"."""
@@ -249,6 +265,7 @@ def _one_epoch(kept: int) -> _ScreenFactory:
     return screen
 
 
+@functools.cache
 def _halving(kept: int, eager: bool = False) -> _ScreenFactory:
     """Successive halving with the computed rungs, or its promotion form; those that are left run to the end."""
 
@@ -259,6 +276,7 @@ def _halving(kept: int, eager: bool = False) -> _ScreenFactory:
     return screen
 
 
+@functools.cache
 def _early_rungs(kept: int) -> _ScreenFactory:
     """Halving with seven rungs before the half; those that are left pause there, and only fresh seeds count."""
 
