@@ -530,14 +530,14 @@ class SweepSpec(_Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _tpe_stops(cls, data: Any) -> Any:
-        """TPE learns from each trial once, so its trials are stopped, not paused, unless the file says otherwise."""
+    def _hyperband_of_tpe_stops(cls, data: Any) -> Any:
+        """TPE cannot know how many configurations it will draw for each bracket, which the promotion form needs."""
         if not isinstance(data, Mapping) or data.get("method") != "tpe":
             return data
         early = data.get("early_terminate")
         if isinstance(early, str):
             early = {"type": early}
-        if isinstance(early, Mapping) and "variant" not in early and early.get("type") in ("asha", "hyperband"):
+        if isinstance(early, Mapping) and "variant" not in early and early.get("type") == "hyperband":
             return {**data, "early_terminate": {**early, "variant": "stopping"}}
         return data
 

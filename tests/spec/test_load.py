@@ -55,10 +55,11 @@ def test_early_terminate_fills_in_what_its_type_uses(written, expected):
     assert (early.type, early.grace_period, early.reduction_factor, early.num_brackets) == expected
 
 
-def test_tpe_stops_trials_unless_the_file_says_otherwise():
-    tpe = ["method=tpe", "num_trials=4", "seeds=[0]", "parameters={lr: {min: 0.1, max: 0.2}}", "early_terminate=asha"]
-    assert load_sweep(GOOD, overrides=["early_terminate=asha"]).early_terminate.variant == "promotion"
-    assert load_sweep(GOOD, overrides=tpe).early_terminate.variant == "stopping"
+@pytest.mark.parametrize(("kind", "variant"), [("asha", "promotion"), ("hyperband", "stopping")])
+def test_tpe_pauses_trials_unless_brackets_need_their_size(kind, variant):
+    tpe = ["method=tpe", "num_trials=4", "seeds=[0]", "parameters={lr: {min: 0.1, max: 0.2}}"]
+    assert load_sweep(GOOD, overrides=[f"early_terminate={kind}"]).early_terminate.variant == "promotion"
+    assert load_sweep(GOOD, overrides=[*tpe, f"early_terminate={kind}"]).early_terminate.variant == variant
 
 
 def test_goal_follows_from_the_metric():
