@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from flexres_tune.records import Decision, TrialStatus
 from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, Search, Step, Workload
-from flexres_tune.search.rungs import Candidate
+from flexres_tune.search.ladders import Candidate
 
 P_OF_EARLY_END = 0.001  # so strict that a look after every run hardly changes the last test: Haybittle 1971, Peto 1976
 RUNS_OF_A_LEADER = 2  # fresh runs of the best of each group, and of the baseline: with fewer, there is no interval

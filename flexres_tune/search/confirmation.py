@@ -11,8 +11,8 @@ from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.search.adaptive import RUNS_OF_A_LEADER, AdaptiveConfirmation
 from flexres_tune.search.base import History, Search
+from flexres_tune.search.ladders import Candidate
 from flexres_tune.search.lists import ListSearch
-from flexres_tune.search.rungs import Candidate
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.spec.expand import baseline_trial
 from flexres_tune.spec.levels import level_of

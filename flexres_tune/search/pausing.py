@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flexres_tune.search.base import History
-from flexres_tune.search.rungs import Candidate, Rung, RungSearch, make_asha_rungs, make_brackets, make_rungs
+from flexres_tune.search.ladders import Candidate, Rung, make_asha_rungs, make_brackets, make_rungs
+from flexres_tune.search.rungs import RungSearch
 from flexres_tune.spec import PlannedTrial, SweepSpec
 from flexres_tune.spec.levels import level_of
 from flexres_tune.spec.trial import TrialConfig

@@ -150,8 +150,8 @@ class TpeSearch(Search):
         self._spec, self._draws = spec, TpeDraws(spec)
         self._first_decides = spec.early_terminate.type != "none" and len(spec.seeds) > 1
         self._known: dict[str, Drawn] = {}
-        self._scores: dict[str, list[float]] = {}  # by config_id, of the trials that have ended
-        self._ended: dict[str, int] = {}  # number of trials that have ended, by config_id
+        self._scores: dict[str, list[float]] = {}  # by config_id, of the trials that have ended with one
+        self._ended: set[str] = set()  # config_ids of all trials that have ended
         self._held: dict[str, list[PlannedTrial]] = {}  # further seeds, which wait for the first one
         self._queue: deque[PlannedTrial] = deque()
         self._num_running = 0
@@ -194,7 +194,7 @@ class TpeSearch(Search):
     def _end(self, trial: PlannedTrial, status: TrialStatus, score: float | None) -> list[PlannedTrial]:
         """A trial has ended: remember its score; the trials that may start now."""
         config_id = trial.config.config_id
-        self._ended[config_id] = self._ended.get(config_id, 0) + 1
+        self._ended.add(config_id)
         if score is not None and math.isfinite(score):
             self._scores.setdefault(config_id, []).append(score)
         if trial.config.seed != self._spec.seeds[0]:
@@ -204,7 +204,7 @@ class TpeSearch(Search):
 
     def _observe(self, config_id: str) -> Observed:
         scores = self._scores.get(config_id, [])
-        has_failed = not scores and self._ended.get(config_id, 0) == len(self._known[config_id].trials)
+        has_failed = not scores and config_id in self._ended
         return Observed(statistics.fmean(scores) if scores else None, has_failed=has_failed)
 
     def _recall(self, history: History) -> Workload:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from flexres_tune.search.base import Assignment, History, Step, Workload
+from flexres_tune.search.ladders import Candidate
 from flexres_tune.search.pausing import plan_rungs
-from flexres_tune.search.rungs import Candidate, RungSearch
+from flexres_tune.search.rungs import RungSearch
 from flexres_tune.search.tpe import Drawn, Observed, TpeDraws
 from flexres_tune.spec import SweepSpec
 

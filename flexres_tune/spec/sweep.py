@@ -238,7 +238,7 @@ class EarlyTerminate(_Part):
         default=None, description="promotion: trials pause at rungs; stopping: they end there; asha and hyperband"
     )
     grace_period: Annotated[int | Literal["auto"] | None, PlainValidator(_grace)] = Field(
-        default=None, description="epochs that every trial runs; auto: all rungs are computed, see search/rungs.py"
+        default=None, description="epochs that every trial runs; auto: all rungs are computed, see search/ladders.py"
     )
     reduction_factor: Annotated[int, Field(ge=2, strict=True)] | None = Field(
         default=None, description="eta: one of eta trials continues after a rung; 3 if absent"

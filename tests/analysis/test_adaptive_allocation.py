@@ -15,7 +15,7 @@ from flexres_tune.analysis.statistics import half_width
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.adaptive import AdaptiveConfirmation
 from flexres_tune.search.base import Assignment, Outcome
-from flexres_tune.search.rungs import Candidate
+from flexres_tune.search.ladders import Candidate
 from flexres_tune.spec import PlannedTrial
 
 

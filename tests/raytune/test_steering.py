@@ -11,7 +11,8 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.search.base import Assignment
 from flexres_tune.search.lists import FirstSeedSearch, ListSearch
-from flexres_tune.search.rungs import Candidate, Rung, RungSearch
+from flexres_tune.search.ladders import Candidate, Rung
+from flexres_tune.search.rungs import RungSearch
 from flexres_tune.spec import expand_trials
 from flexres_tune.sweep.journal import Journal
 from flexres_tune.sweep.signals import Signals

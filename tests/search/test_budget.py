@@ -11,8 +11,9 @@ from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, PastTrial
 from flexres_tune.search.budget import Account, BudgetSearch, Spent, make_budgeted_searches
+from flexres_tune.search.ladders import Candidate, Rung
 from flexres_tune.search.lists import ListSearch
-from flexres_tune.search.rungs import Candidate, Rung, RungSearch
+from flexres_tune.search.rungs import RungSearch
 from flexres_tune.spec import Budget, expand_trials
 
 EPOCHS = 4

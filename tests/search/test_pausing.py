@@ -6,9 +6,9 @@ from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, PastTrial
 from flexres_tune.search.confirmation import FIRST_FRESH_SEED, make_confirmation
+from flexres_tune.search.ladders import Rung
 from flexres_tune.search.methods import make_search
 from flexres_tune.search.pausing import Group, plan_rungs
-from flexres_tune.search.rungs import Rung
 from flexres_tune.spec import expand_trials
 
 TWO_OPTIMIZERS = [

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.adaptive import AdaptiveConfirmation
 from flexres_tune.search.base import Assignment, History, Outcome, PastTrial
+from flexres_tune.search.ladders import Candidate, Rung, make_brackets, make_rungs
 from flexres_tune.search.lists import FirstSeedSearch, ListSearch
 from flexres_tune.search.methods import make_search
-from flexres_tune.search.rungs import Candidate, Rung, RungSearch, make_brackets, make_rungs
+from flexres_tune.search.rungs import RungSearch
 from flexres_tune.search.tpe import TpeSearch
 from flexres_tune.search.tpe_rungs import TpeRungSearch
 from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig

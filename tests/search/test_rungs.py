@@ -8,7 +8,8 @@ from scipy import special
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.adaptive import AdaptiveConfirmation, t_quantile
 from flexres_tune.search.base import DONE, Assignment, Outcome
-from flexres_tune.search.rungs import Candidate, Rung, RungSearch, make_rungs
+from flexres_tune.search.ladders import Candidate, Rung, make_rungs
+from flexres_tune.search.rungs import RungSearch
 from flexres_tune.spec import PlannedTrial
 
 

@@ -9,9 +9,9 @@ from flexres_tune.errors import SpecError
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.base import DONE, Assignment, History, Outcome
 from flexres_tune.search.budget import make_budgeted_searches
+from flexres_tune.search.ladders import Rung
 from flexres_tune.search.methods import make_search
 from flexres_tune.search.pausing import plan_rungs
-from flexres_tune.search.rungs import Rung
 from flexres_tune.spec.load import load_sweep
 
 EPOCHS = 9

@@ -16,7 +16,8 @@ import numpy as np
 
 from flexres_tune.analysis.comparisons import compare_with_leader
 from flexres_tune.analysis.statistics import half_width
-from flexres_tune.bench.search.policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Policy, Run, Setup, screen
+from flexres_tune.bench.search.policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Policy, Run, screen
+from flexres_tune.bench.search.simulation import Setup
 from flexres_tune.bench.search.worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
 from flexres_tune.errors import FlexResError
 from flexres_tune.text import did_you_mean

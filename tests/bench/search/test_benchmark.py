@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from flexres_tune.bench.search.benchmark import SearchBench, bench_search, judge, policies_of
-from flexres_tune.bench.search.policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Run, Setup
+from flexres_tune.bench.search.policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Run
+from flexres_tune.bench.search.simulation import Setup
 from flexres_tune.bench.search.tables import MARKERS, to_json_lines, to_markdown
 from flexres_tune.bench.search.worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
 from flexres_tune.errors import FlexResError
