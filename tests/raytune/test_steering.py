@@ -10,8 +10,8 @@ from flexres_tune.results.holder import Holder
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.search.base import Assignment
-from flexres_tune.search.lists import FirstSeedSearch, ListSearch
 from flexres_tune.search.ladders import Candidate, Rung
+from flexres_tune.search.lists import FirstSeedSearch, ListSearch
 from flexres_tune.search.rungs import RungSearch
 from flexres_tune.spec import expand_trials
 from flexres_tune.sweep.journal import Journal
