@@ -59,6 +59,7 @@ class Stage(StrEnum):
 
     SCREEN = "screen"
     CONFIRM = "confirm"
+    FINAL = "final"  # the winner once more, on all training images; never ranked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,12 @@ class EpochMetrics:
     epoch: int = column("number of the finished epoch, from 1", "epochs")
     train_loss: float = column("mean training loss over the epoch, on augmented images", "nats")
     train_accuracy: float = column("accuracy on the augmented training images while training", "fraction")
-    val_loss: float = column("mean cross-entropy on the held-out validation images", "nats")
-    val_accuracy: float = column("accuracy on the held-out validation images", "fraction")
+    val_loss: float | None = column(
+        "mean cross-entropy on the held-out validation images; null if none are held out", "nats"
+    )
+    val_accuracy: float | None = column(
+        "accuracy on the held-out validation images; null if none are held out", "fraction"
+    )
     lr: float = column("learning rate of the epoch's last step")
     epoch_seconds: float = column("time of the epoch, training and validation", "s")
     images_per_second: float = column("training images per second, without validation", "images/s")
@@ -147,7 +152,7 @@ class TrialRecord:
     trial_id: str = column("hash of everything that affects the result, with the seed")
     config_id: str = column("hash of everything that affects the result, without the seed")
     seed: int = column("seed of the initial weights, the order of images and the augmentation")
-    stage: str = column("screen | confirm")
+    stage: str = column("screen | confirm | final: the winner on all training images, never ranked")
     profile: str = column("profile of the sweep file that was applied; none if no profile was")
     status: str = column("completed | stopped | paused | diverged | out_of_memory | failed | interrupted")
     error: str | None = column("message and traceback of a trial that failed")

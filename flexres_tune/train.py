@@ -199,7 +199,7 @@ class TrialProgress:
         self._console.print(
             f"epoch {metrics.epoch:>{width}}/{self._num_epochs}  "
             f"train loss {metrics.train_loss:.4f}, accuracy {metrics.train_accuracy:.2%}  "
-            f"validation loss {metrics.val_loss:.4f}, accuracy {metrics.val_accuracy:.2%}  "
+            f"{_validation(metrics)}  "
             f"lr {metrics.lr:.2e}  {metrics.epoch_seconds:.1f} s" + ("  (from the checkpoint)" if stored else ""),
             soft_wrap=True,
         )
@@ -221,14 +221,26 @@ class _Interrupt:
         signal.signal(signal.SIGINT, self._before)
 
 
+def _validation(metrics: EpochMetrics) -> str:
+    if metrics.val_loss is None or metrics.val_accuracy is None:
+        return "no validation images"
+    return f"validation loss {metrics.val_loss:.4f}, accuracy {metrics.val_accuracy:.2%}"
+
+
 def _summary(config: TrialConfig, history: list[EpochMetrics], num_parameters: int) -> str:
-    last, best = history[-1], max(history, key=lambda metrics: metrics.val_accuracy)
+    last, best = history[-1], max(history, key=lambda metrics: metrics.val_accuracy or 0.0)
     speed = statistics.median(metrics.images_per_second for metrics in history)
     seconds = sum(metrics.epoch_seconds for metrics in history)
     test = "" if last.test_accuracy is None else f", test {last.test_accuracy:.2%}"
+    if last.val_accuracy is None:
+        accuracies = f"trained on all training images{test} after epoch {last.epoch}"
+    else:
+        accuracies = (
+            f"validation {last.val_accuracy:.2%}{test} after epoch {last.epoch} "
+            f"(best validation {best.val_accuracy:.2%}, epoch {best.epoch})"
+        )
     return (
-        f"validation {last.val_accuracy:.2%}{test} after epoch {last.epoch} "
-        f"(best validation {best.val_accuracy:.2%}, epoch {best.epoch})\n"
+        f"{accuracies}\n"
         f"{num_parameters:,} parameters, {speed:,.0f} images/s, {seconds:.1f} s of epochs, trial {config.trial_id}"
     )
 

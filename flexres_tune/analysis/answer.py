@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from flexres_tune.analysis.comparisons import least_differences
+from flexres_tune.analysis.final import final_run
 from flexres_tune.analysis.leaderboard import (
     TOO_FEW_SEEDS,
     Board,
@@ -111,7 +112,9 @@ def answer_of(results: Results, sweep: str, boards: Sequence[Board] | None = Non
     names = {key: column_of_key(key, trials.column_names) for key in spec.get("compare") or ()}
     names = {key: name for key, name in names.items() if name in trials.column_names}
     compare = tuple(names.values())
+    final = final_run(results, board)
     more = _over_baseline(board, spec) + (_left_out(plan.left_out) if plan else "")
+    more += f" {final.sentence}" if final else ""
     if not compare or not board.rows:
         return Answer(board, (), (), sentence_of(board) + more)
     values = {row.pop("config_id"): row for row in trials.select(["config_id", *compare]).to_pylist()}

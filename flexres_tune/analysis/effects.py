@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import Board, BoardRow, distinct, leaderboards, varied_columns
+from flexres_tune.analysis.leaderboard import Board, BoardRow, distinct, leaderboards, ranked_trials, varied_columns
 from flexres_tune.analysis.metric import RankingMetric
 from flexres_tune.analysis.pairs import Pairs, has_ended, key_of, others_of, pair_up
 from flexres_tune.analysis.statistics import half_width
@@ -73,7 +73,7 @@ def parameter_effects(results: Results, sweep: str, parameter: str, by: str | No
         ResultsError: no such sweep or parameter, or a parameter that has the same value in all trials.
     """
     boards = leaderboards(results, sweep)
-    trials = results.trials(sweep)  # read after the boards: while the sweep runs, every row of these is in it
+    trials = ranked_trials(results, sweep)  # read after the boards: while the sweep runs, every row of these is in it
     parameter = column_of_key(parameter, trials.column_names)
     by = by and column_of_key(by, trials.column_names)
     keys = [parameter] if by is None else [parameter, by]

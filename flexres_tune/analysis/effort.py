@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from flexres_tune.analysis.leaderboard import by_dataset, parameter_columns
+from flexres_tune.analysis.leaderboard import by_dataset, parameter_columns, ranked_trials
 from flexres_tune.analysis.metric import metric_of
 from flexres_tune.analysis.statistics import LEVEL
 from flexres_tune.errors import ResultsError
@@ -54,7 +54,7 @@ def tuning_effort(results: Results, sweep: str, parameter: str) -> list[TuningEf
     Raises:
         ResultsError: the parameter does not vary, or no trial of the screening has ended.
     """
-    trials = results.trials(sweep)
+    trials = ranked_trials(results, sweep)
     varied = parameter_columns(results, sweep, trials)
     parameter = column_of_key(parameter, trials.column_names)
     if parameter not in varied:

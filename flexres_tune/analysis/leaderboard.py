@@ -159,8 +159,11 @@ def leaderboards(results: Results, sweep: str | None = None, limit: int | None =
 
 
 def trials_with_metric(results: Results, sweep: str, metric: RankingMetric) -> pa.Table:
-    """The columns of `trials`, with best_epoch of the metric, and `metric`: its value at metric.at, null unless finite."""
-    trials = results.trials(sweep)
+    """Columns of `trials`, with best_epoch of the metric, and `metric`: its value at metric.at, null unless finite.
+
+    Without the final run, which holds out no images: it has no such value, and is ranked with nothing.
+    """
+    trials = ranked_trials(results, sweep)
     # a column of another version could be wrong
     trials = trials.select([*table_schema("trials").names, *filter(is_own_column, trials.column_names)])
     if metric.name == "val_accuracy":
@@ -184,6 +187,12 @@ def trials_with_metric(results: Results, sweep: str, metric: RankingMetric) -> p
     )
 
 
+def ranked_trials(results: Results, sweep: str) -> pa.Table:
+    """The rows of `trials` that may be compared with each other: all but the final run."""
+    trials = results.trials(sweep)
+    return trials.filter(pc.fill_null(pc.not_equal(trials["stage"], Stage.FINAL.value), True))
+
+
 def varied_columns(trials: pa.Table) -> list[str]:
     """Configuration columns with more than one value in these rows, null being a value."""
     columns = {name: trials[name].combine_chunks() for name in configuration_columns(trials)}
@@ -192,8 +201,8 @@ def varied_columns(trials: pa.Table) -> list[str]:
 
 
 def parameter_columns(results: Results, sweep: str, trials: pa.Table | None = None) -> list[str]:
-    """The columns that tell the sweep's trials apart: see distinguishing_columns(); of `trials`, by default of all."""
-    rows = results.trials(sweep) if trials is None else trials
+    """The columns that tell the sweep's trials apart: see distinguishing_columns(); of `trials`, by default all that are ranked."""
+    rows = ranked_trials(results, sweep) if trials is None else trials
     return distinguishing_columns(rows, _swept_columns(plan_or_none(SweepPaths(results.root, sweep)), rows))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flexres_tune.datasets.arrays import HeldOut
 from flexres_tune.datasets.sources import DataShape, describe_dataset
 from flexres_tune.errors import DataError
+from flexres_tune.spec.trial import NO_SPLIT
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,8 @@ def split_sizes(config: TrialConfig) -> str:
             f"num_train_images must be at most the {num_rows - num_val:,} training images of {config.dataset} (the "
             f"{num_val:,} validation images are not counted), but got {num_train:,}; leave it out for all"
         )
+    if config.val_split == NO_SPLIT:
+        num_train, num_val = num_train + num_val, 0
     test = f"{shape.num_test:,} test" if shape.num_test else "no test"
     return f"{num_train:,} training, {num_val:,} validation, {test} images"
 

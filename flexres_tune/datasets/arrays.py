@@ -33,7 +33,7 @@ class DataShape:
 class HeldOut:
     """Which of the training rows are held out for validation, if they are not the source's own."""
 
-    split: str = "fixed"  # fixed | by_seed | k_fold, see TrialConfig.val_split
+    split: str = "fixed"  # fixed | by_seed | k_fold | none, see TrialConfig.val_split
     num_images: int | None = None  # None: as many as the source holds out
     seed: int = 0  # of the trial
 

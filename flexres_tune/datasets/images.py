@@ -13,6 +13,7 @@ from flexres_tune.datasets.arrays import HeldOut, ImageArrays, fixed_permutation
 from flexres_tune.datasets.sources import read_images
 from flexres_tune.errors import DataError
 from flexres_tune.spec.own_code.source import CodeName
+from flexres_tune.spec.trial import NO_SPLIT
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,32 @@ def load_dataset(
         device = torch.device("cuda", torch.cuda.current_device())  # "cuda" and "cuda:0" share one copy
     digest = dataset.source.digest if isinstance(dataset, CodeName) else ""
     data = _load_held_out(dataset, device, held_out) if held_out else load_whole(dataset, device, digest)
+    if held_out.split == NO_SPLIT:
+        return _hold_out_none(data, num_train_images)
     if num_train_images is None:
         return data
-    if not 1 <= num_train_images <= len(data.train):
-        raise DataError(
-            f"num_train_images must be from 1 to the {len(data.train):,} training images of {dataset} (the "
-            f"{len(data.val):,} validation images are not counted), but got {num_train_images:,}; leave it out for all"
-        )
+    _check_num_train(dataset, num_train_images, len(data.train), len(data.val))
     return replace(data, train=data.train.first(num_train_images))
+
+
+def _hold_out_none(data: ImageData, num_train_images: int | None) -> ImageData:
+    """Train on the validation images as well, of which other trials hold out the same number."""
+    num_train, num_val = len(data.train), len(data.val)
+    _check_num_train(data.name, num_train_images or num_train, num_train, num_val)
+    train = data.train.first(num_train_images or num_train)
+    parts = zip(vars(train).values(), vars(data.val).values(), strict=True)
+    images, labels, numbers = (
+        torch.cat(pair) if isinstance(pair[0], Tensor) else np.concatenate(pair) for pair in parts
+    )
+    return replace(data, train=Split(images, labels, numbers), val=data.val.first(0), subset=NO_SPLIT)
+
+
+def _check_num_train(dataset: str, num_train_images: int, num_train: int, num_val: int) -> None:
+    if not 1 <= num_train_images <= num_train:
+        raise DataError(
+            f"num_train_images must be from 1 to the {num_train:,} training images of {dataset} (the "
+            f"{num_val:,} validation images are not counted), but got {num_train_images:,}; leave it out for all"
+        )
 
 
 @functools.lru_cache(maxsize=2)  # a process uses one data set per trial, and the next trial may use another

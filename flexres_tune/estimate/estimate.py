@@ -20,6 +20,7 @@ from flexres_tune.search.base import Assignment, History, Outcome, PastTrial, Se
 from flexres_tune.search.budget import Spent, make_budgeted_searches
 from flexres_tune.search.confirmation import make_confirmation
 from flexres_tune.search.early_stopping import StoppingRule, make_rule
+from flexres_tune.search.final import make_final
 from flexres_tune.search.methods import make_search
 from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials
 from flexres_tune.text import format_duration, join_words, plural
@@ -54,10 +55,11 @@ class _Config:
     num_train_images: int | None = None
     batch_size: int = 0
     augmentation: tuple[str, ...] = ()
+    val_split: str = ""  # of the final run alone, which has the config_id of the winner here
 
     @property
     def trial_id(self) -> str:
-        return f"{self.config_id}-{self.seed}"
+        return f"{self.config_id}-{self.seed}{self.val_split}"
 
     def model_copy(self, update: Mapping[str, Any]) -> _Config:
         return replace(self, **update)
@@ -110,30 +112,32 @@ class Simulation:
                 rules[epochs] = make_rule(spec.early_terminate, epochs)
             return rules[epochs]
 
-        screen, _, _ = self._searches(listed, {})
+        screen, _, _, _ = self._searches(listed, {})
         screening = self._play(screen, score, rule, screened)
-        _, confirm, _ = self._searches(listed, screened)
+        _, confirm, _, _ = self._searches(listed, screened)
         confirmation = self._play(confirm, score, None, confirmed := dict(screened))
-        _, _, left_out = self._searches(listed, confirmed)
+        _, _, final, left_out = self._searches(listed, confirmed)
+        stages = [screening, confirmation, self._play(final, score, None, confirmed)]
         return Simulated(
-            screening.num_epochs + confirmation.num_epochs,
-            screening.trial_seconds + confirmation.trial_seconds,
-            screening.wall_seconds + confirmation.wall_seconds,
+            sum(stage.num_epochs for stage in stages),
+            sum(stage.trial_seconds for stage in stages),
+            sum(stage.wall_seconds for stage in stages),
             left_out,
         )
 
-    def _searches(self, spec: SweepSpec, past: Mapping[str, PastTrial]) -> tuple[Search, Search, LeftOut]:
-        """(screening, confirmation, what does not fit) of a sweep that has reached `past`."""
+    def _searches(self, spec: SweepSpec, past: Mapping[str, PastTrial]) -> tuple[Search, Search, Search, LeftOut]:
+        """(screening, confirmation, final run, what does not fit) of a sweep that has reached `past`."""
         history = History(past)
         if spec.budget is None:
             screen = make_search(spec, self._trials, history)
-            return screen, make_confirmation(spec, screen.work.trials, history), LeftOut()
+            confirm = make_confirmation(spec, screen.work.trials, history)
+            return screen, confirm, make_final(spec, [screen.work, confirm.work], history), LeftOut()
         spent = self._spent | {
             trial_id: Spent(len(each.scores), len(each.scores) * self._speeds[each.config_id].epoch_s)
             for trial_id, each in past.items()
         }
         found = make_budgeted_searches(spec, self._trials, history, spent, self._device_share)
-        return found.screen, found.confirm, found.left_out
+        return found.screen, found.confirm, found.final, found.left_out
 
     def _play(
         self,

@@ -79,10 +79,12 @@ def export(
 
     check = export_trial(found, sweep, folder)
     row = found.row
+    words = {"val": "validation", "test": "test"}[check.split]
+    measured = row["last_val_accuracy" if check.split == "val" else "test_accuracy"]
     print(
-        f"trial {row['trial_id']} ({row['stage']}), its weights after the last epoch: validation accuracy "
-        f"{check.val_accuracy:.2%} here, {row['last_val_accuracy']:.2%} in the tables\n"
-        f"model.onnx: logits within {check.largest_difference:.1e} of torch's on {check.num_images:,} validation "
+        f"trial {row['trial_id']} ({row['stage']}), its weights after the last epoch: {words} accuracy "
+        f"{check.accuracy:.2%} here, {measured:.2%} in the tables\n"
+        f"model.onnx: logits within {check.largest_difference:.1e} of torch's on {check.num_images:,} {words} "
         f"images\nwritten to {out}: model.safetensors, config.json, network.py, load_model.py, model.onnx"
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from flexres_tune.analysis.final import final_run
 from flexres_tune.analysis.leaderboard import leaderboards, trials_with_metric
 from flexres_tune.errors import Problem, ResultsError
 from flexres_tune.records import TrialStatus
@@ -39,7 +40,7 @@ class BestTrial:
 
 
 def find_best(results: Results, sweep: str) -> BestTrial:
-    """The best seed that has its weights, of the leaderboard's first configuration (confirmed before screened).
+    """The final run of the leaderboard's first configuration (confirmed before screened), or its best seed with weights.
 
     Raises:
         ResultsError: no configuration has run to its end, or its weights are missing; the message has the command
@@ -49,7 +50,8 @@ def find_best(results: Results, sweep: str) -> BestTrial:
     leader = next((row for board in boards for row in board.ranked), None)
     if leader is None:
         raise ResultsError(f"{sweep}: a configuration must have run to its end to be exported, but none has")
-    metric = boards[0].metric
+    board = next(board for board in boards if board.ranked)
+    metric = board.metric
     rows = [
         row
         for row in trials_with_metric(results, sweep, metric).to_pylist()
@@ -58,6 +60,8 @@ def find_best(results: Results, sweep: str) -> BestTrial:
     ]
     rows.sort(key=lambda row: (-math.inf if row["metric"] is None else metric.score(row["metric"]), -row["seed"]))
     rows.reverse()
+    if final := final_run(results, board):
+        rows.insert(0, final.row)
     for row in rows:
         for name in (sweep, row.get("reused_from")):
             if name and (path := SweepPaths(results.root, name).checkpoint(row["trial_id"])).exists():

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from flexres_tune.datasets import load_trial_data
-from flexres_tune.datasets.images import ImageData
+from flexres_tune.datasets.images import ImageData, Split
 from flexres_tune.errors import CheckpointError, StorageError, describe_os_error
 from flexres_tune.export.best import BestTrial
 from flexres_tune.models import ResNet, blocks, build_model
@@ -78,9 +78,10 @@ def build(config):
 class Check:
     """What was measured on the exported files."""
 
-    num_images: int  # validation images compared
+    split: str  # val, or test if no validation images are held out
+    num_images: int  # of it
     largest_difference: float  # of any logit, ONNX Runtime against torch
-    val_accuracy: float  # of the exported weights, fraction
+    accuracy: float  # of the exported weights on them, fraction
 
 
 class _Normalised(nn.Module):
@@ -200,7 +201,7 @@ def _write_weights(network: nn.Module, path: Path) -> None:
 
 
 def _write_onnx(model: nn.Module, data: ImageData, path: Path) -> None:
-    example = data.val.images[:2].float() / 255
+    example = _checked_images(data).images[:2].float() / 255
     mean, std = model.mean.flatten(), model.std.flatten()  # which the graph itself subtracts and divides by
     with atomic_write(path) as temporary, _quiet():
         program = torch.onnx.export(
@@ -220,13 +221,14 @@ def _write_onnx(model: nn.Module, data: ImageData, path: Path) -> None:
 
 @torch.inference_mode()
 def _check(model: nn.Module, data: ImageData, out: Path) -> Check:
-    """All validation images through torch, the written loader and ONNX Runtime."""
+    """All validation images, or the test images if none are held out, through torch, the written loader and ONNX Runtime."""
     import onnxruntime
 
     loaded = runpy.run_path(str(out / "load_model.py"))["load_model"](out)
     session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
     largest, num_correct = {"load_model.py": 0.0, "model.onnx": 0.0}, 0
-    for images, labels in zip(data.val.images.split(_BATCH), data.val.labels.split(_BATCH), strict=True):
+    split = _checked_images(data)
+    for images, labels in zip(split.images.split(_BATCH), split.labels.split(_BATCH), strict=True):
         images = images.float() / 255  # (B, 3, H, W)
         logits = model(images)  # (B, classes)
         others = {
@@ -242,7 +244,11 @@ def _check(model: nn.Module, data: ImageData, out: Path) -> Check:
                     f"{difference:.3g}; nothing was written"
                 )
         num_correct += (logits.argmax(1) == labels).sum().item()
-    return Check(len(data.val), largest["model.onnx"], num_correct / len(data.val))
+    return Check("val" if len(data.val) else "test", len(split), largest["model.onnx"], num_correct / len(split))
+
+
+def _checked_images(data: ImageData) -> Split:
+    return data.val if len(data.val) else data.test
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import parameter_columns
+from flexres_tune.analysis.leaderboard import parameter_columns, ranked_trials
 from flexres_tune.analysis.statistics import LEVEL
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import MAX_CLASSES, column
@@ -52,7 +52,7 @@ def read_predictions(
     Raises:
         ResultsError: no trial has predictions of this split.
     """
-    rows = {row["trial_id"]: row for row in results.trials(sweep).to_pylist()}
+    rows = {row["trial_id"]: row for row in ranked_trials(results, sweep).to_pylist()}
     table = results.predictions(sweep, ("trial_id", "dataset", "split", "subset", *columns))
     wanted = pa.array([trial_id for trial_id in rows if only is None or trial_id in only], pa.string())
     table = table.filter(pc.and_(pc.equal(table["split"], split), pc.is_in(table["trial_id"], wanted)))

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flexres_tune.analysis.leaderboard import ranked_trials
 from flexres_tune.analysis.published import (
     REPORTS,
     PublishedRow,
@@ -146,7 +147,7 @@ def _our_sweeps(results: Results | None, sweep: str | None) -> Iterator[tuple[st
 
 def _runs(results: Results, sweep: str) -> list[OurRun]:
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for trial in results.trials(sweep).to_pylist():
+    for trial in ranked_trials(results, sweep).to_pylist():
         groups.setdefault((trial["config_id"], trial["profile"]), []).append(trial)
     runs = []
     for trials in groups.values():

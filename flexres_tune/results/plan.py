@@ -70,6 +70,7 @@ def make_plan(
         num_candidates = spec.confirm.top * len(list_levels(spec)) + (spec.baseline is not None)
         num_chosen = sum(trial.stage == Stage.CONFIRM for trial in trials)  # fewer if the baseline is one of the best
         num_confirmed = spec.confirm.num_runs or num_chosen or num_candidates * len(spec.confirm.seeds)
+        num_confirmed += spec.confirm.final is not None
     return Plan(
         sweep=spec.name,
         description=spec.description,

@@ -159,6 +159,7 @@ def _totals(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:
             )
         baseline = " and the baseline" if spec.baseline is not None else ""
         text += f"; then the best {spec.confirm.top}{of_each}{baseline} again {runs}"
+        text += "; then the winner once more on all training images" if spec.confirm.final else ""
     return text
 
 

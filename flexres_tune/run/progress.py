@@ -153,7 +153,8 @@ class SweepProgress:
         if last is None:
             text = f"  starting{'':<{2 * len(str(epochs))}}  {'':<28}"
         else:
-            value = self._show(self._metric.score(getattr(last, self._metric.name)))
+            value = getattr(last, self._metric.name)
+            value = "none" if value is None else self._show(self._metric.score(value))
             place = f"{last.epoch:>{len(str(epochs))}}/{epochs}"
             text = f"  epoch {place}  val {value:>7}  {last.images_per_second:>7,.0f} images/s"
         return Text(f"{text}  {escape(describe(state.planned))}", style="cyan", no_wrap=True, overflow="ellipsis")

@@ -40,6 +40,7 @@ from flexres_tune.run.restart import ReloadRequested, interrupted_line, typed_co
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.budget import BudgetedSearches, make_budgeted_searches
 from flexres_tune.search.confirmation import make_confirmation
+from flexres_tune.search.final import make_final
 from flexres_tune.search.lists import ListSearch
 from flexres_tune.search.methods import make_search
 from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig, expand_trials, load_sweep
@@ -166,7 +167,8 @@ class _SweepRun:
         self._ray, self._signals = ray, signals
         self._paths = SweepPaths(self._options.storage, spec.name)
         self._trials = expand_trials(spec, describe_dataset)
-        self._stages = [stage for stage in Stage if self._options.stage in ("all", stage)]
+        wanted = {"screen": [Stage.SCREEN], "confirm": [Stage.CONFIRM, Stage.FINAL]}
+        self._stages = wanted.get(self._options.stage, list(Stage))
         self._statuses: dict[str, TrialStatus] = {}  # of the trials that were started, by trial_id
         self._fail_fast = FailFast()
         self._budgeted: BudgetedSearches | None = None  # of the last look at the tables, if the sweep has a budget
@@ -223,15 +225,24 @@ class _SweepRun:
             plan = plan_or_none(self._paths)
             share = plan.device_share if plan else 1.0
             self._budgeted = make_budgeted_searches(spec, self._trials, history, read_spent(self._paths), share)
-            return history, {Stage.SCREEN: self._budgeted.screen, Stage.CONFIRM: self._budgeted.confirm}
+            found = self._budgeted
+            return history, {Stage.SCREEN: found.screen, Stage.CONFIRM: found.confirm, Stage.FINAL: found.final}
         screen = make_search(spec, self._trials, history)
         confirm = make_confirmation(spec, screen.work.trials, history)
-        return history, {Stage.SCREEN: screen, Stage.CONFIRM: confirm}
+        final = make_final(spec, [screen.work, confirm.work], history)
+        return history, {Stage.SCREEN: screen, Stage.CONFIRM: confirm, Stage.FINAL: final}
 
     def _close_plan(self) -> None:
-        """If nothing is left to do, no trial of the plan is missing any more."""
+        """If nothing is left to do, no trial of the plan is missing any more.
+
+        A sweep whose rows were all copied from others has no plan yet, without which nobody knows its metric.
+        """
         history, searches = self._read_work()
         plan = plan_or_none(self._paths)
+        if plan is None and history.trials:
+            listed = [trial for search in searches.values() for trial in search.work.trials]
+            plan = make_plan(self._spec, listed, typed_command(), recorded_precisions(self._paths))
+            write_plan(self._paths, plan)
         if plan is not None and not any(search.work.num_todo for search in searches.values()):
             started = {key for key, past in history.trials.items() if past.attempt}
             left_out = LeftOut() if self._budgeted is None else self._budgeted.left_out
@@ -253,9 +264,8 @@ class _SweepRun:
             cluster = _connect(self._ray, self._signals, self._session.console)
             with waiting(self._session.console, "checking that all nodes share the results folder"):
                 require_shared_storage(self._paths.root, cluster)
-            listed = search.work.trials
-            if stage is Stage.CONFIRM:
-                listed = searches[Stage.SCREEN].work.trials + listed
+            before = list(Stage)[: list(Stage).index(stage) + 1]
+            listed = tuple(trial for each in before for trial in searches[each].work.trials)
             self._decide_precisions(listed, cluster)
             resources, reason = self._choose_resources(search.work.missing, cluster)
             plan = make_plan(self._spec, listed, typed_command(), self._precisions)
@@ -373,7 +383,7 @@ class _SweepRun:
         return resources, resources.reason + (f"; {measured}" if measured else "")
 
     def _name_of(self, stage: Stage) -> str:
-        return self._spec.name if stage is Stage.SCREEN else f"{self._spec.name}: confirm"
+        return self._spec.name if stage is Stage.SCREEN else f"{self._spec.name}: {stage}"
 
     def _print_start(self, stage: Stage, search: Search, reason: str) -> None:
         name = self._name_of(stage)

@@ -9,6 +9,7 @@ from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.records import Decision, LeftOut, Stage
 from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, Search, Step, Workload
 from flexres_tune.search.confirmation import make_confirmation
+from flexres_tune.search.final import make_final
 from flexres_tune.search.methods import make_search
 from flexres_tune.spec import Budget, PlannedTrial, SweepSpec, TrialConfig, expand_trials
 from flexres_tune.spec.levels import level_of, list_levels
@@ -186,10 +187,11 @@ class BudgetSearch(Search):
 
 @dataclass(frozen=True)
 class BudgetedSearches:
-    """The two searches of a sweep with a budget, and how it is divided between them."""
+    """The searches of a sweep with a budget, and how it is divided between them."""
 
     screen: BudgetSearch
     confirm: BudgetSearch
+    final: BudgetSearch
     account: Account
     reserve: float  # that the screening leaves for the confirmation, in epochs or device-seconds
     num_reduced: int  # configurations that the screening does not begin, so that the others can finish their rungs
@@ -197,7 +199,8 @@ class BudgetedSearches:
     @property
     def left_out(self) -> LeftOut:
         """What does not fit into what is left."""
-        return LeftOut(self.num_reduced, self.screen.num_left_out, self.confirm.num_left_out)
+        num_runs = self.confirm.num_left_out + self.final.num_left_out
+        return LeftOut(self.num_reduced, self.screen.num_left_out, num_runs)
 
 
 def make_budgeted_searches(
@@ -229,19 +232,23 @@ def make_budgeted_searches(
     inner = make_search(spec, kept, history)
     confirm = make_confirmation(spec, inner.work.trials, history)
     account.know([*inner.work.trials, *confirm.work.trials])
+    screen, confirm = BudgetSearch(inner, account, reserve), BudgetSearch(confirm, account)
+    final = make_final(spec, [screen.work, confirm.work], history)
+    account.know(final.work.trials)
     num_reduced = len({trial.config.config_id for trial in trials}) - len({trial.config.config_id for trial in kept})
     num_reduced += num_asked - (spec.num_trials or 0)
-    screen = BudgetSearch(inner, account, reserve)
-    return BudgetedSearches(screen, BudgetSearch(confirm, account), account, reserve, num_reduced)
+    return BudgetedSearches(screen, confirm, BudgetSearch(final, account), account, reserve, num_reduced)
 
 
 def num_confirmation_runs(spec: SweepSpec) -> int:
-    """Runs of the confirmation, as the sweep file has them."""
+    """Runs of the confirmation, as the sweep file has them, and the final one."""
     if spec.confirm is None:
         return 0
+    num_final = int(spec.confirm.final is not None)
     if spec.confirm.seeds is None:
-        return spec.confirm.num_runs
-    return (spec.confirm.top * len(list_levels(spec)) + (spec.baseline is not None)) * len(spec.confirm.seeds)
+        return spec.confirm.num_runs + num_final
+    num_configs = spec.confirm.top * len(list_levels(spec)) + (spec.baseline is not None)
+    return num_configs * len(spec.confirm.seeds) + num_final
 
 
 def _reserve(spec: SweepSpec, trials: Sequence[PlannedTrial], account: Account) -> float:

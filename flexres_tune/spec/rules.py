@@ -11,7 +11,7 @@ from flexres_tune.spec.levels import list_levels
 from flexres_tune.spec.messages import TRIAL_KEYS, suggest_key
 from flexres_tune.spec.own_code.references import Code, find_references, own_fields
 from flexres_tune.spec.sweep import Distribution, SweepSpec
-from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.spec.trial import NO_SPLIT, TrialConfig
 from flexres_tune.spec.trial_values import check_value
 from flexres_tune.text import join_words
 
@@ -228,6 +228,27 @@ def _baseline_is_confirmed(spec: SweepSpec) -> Iterator[Finding]:
         yield ("baseline",), message
 
 
+def _holds_images_out(spec: SweepSpec) -> Iterator[Finding]:
+    message = (
+        f"val_split must hold out images, because configurations are compared on them, but got {NO_SPLIT}; remove it, or "
+        "train the winner on all images with confirm.final: {train_on: all}"
+    )
+    if spec.base.get("val_split") == NO_SPLIT:
+        yield ("base", "val_split"), message
+    for where, distribution in _distributions(spec):
+        if where[-1] == "val_split" and NO_SPLIT in (distribution.values or ()):
+            yield where, message
+
+
+def _final_run_can_be_tested(spec: SweepSpec) -> Iterator[Finding]:
+    if spec.confirm is not None and spec.confirm.final is not None and spec.base.get("test") == "none":
+        message = (
+            "final measures the winner on the test images, but base.test is none, and without validation images nothing "
+            "else measures it; remove final, or base.test"
+        )
+        yield ("confirm", "final"), message
+
+
 def _enough_are_kept(spec: SweepSpec) -> Iterator[Finding]:
     rungs = spec.early_terminate.rungs
     if spec.confirm and rungs and rungs[-1].keep < spec.confirm.top:
@@ -304,4 +325,6 @@ _RULES: Sequence[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Finding]]
     (("compare", "method", "confirm", "base", "parameters", "baseline"), _compares_levels),
     (("early_terminate", "confirm"), _enough_are_kept),
     (("baseline", "confirm"), _baseline_is_confirmed),
+    (("base", "parameters"), _holds_images_out),
+    (("confirm", "base"), _final_run_can_be_tested),
 )

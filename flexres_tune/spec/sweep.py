@@ -340,6 +340,12 @@ class Validation(_Part):
         return {name: value for name, value in values.items() if value not in (None, "fixed")}
 
 
+class Final(_Part):
+    """The winner of the confirmation is trained once more; its test accuracy is reported, and it is never ranked."""
+
+    train_on: Literal["all"] = Field(description="all: no validation images are held out")
+
+
 class Confirm(_Part):
     """The best configurations run again on fresh seeds, for all their epochs."""
 
@@ -351,6 +357,10 @@ class Confirm(_Part):
     )
     num_runs: Annotated[int, Field(ge=1, le=1_000, strict=True)] | None = Field(
         default=None, description="in place of seeds: number of runs, each given to the comparison that needs it most"
+    )
+
+    final: Final | None = Field(
+        default=None, description="{train_on: all}: train the winner once more on all training images"
     )
 
     _distinct = field_validator("seeds")(lambda seeds: None if seeds is None else _each_once(seeds))

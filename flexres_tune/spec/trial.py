@@ -68,6 +68,7 @@ _OLD_LABEL_COLUMN = re.compile(r"parquet:.+\?label_column=[^?&]+")
 OPTIMIZER_NAMES: tuple[str, ...] = tuple(OPTIMIZER_TRAITS)
 OWN_CODE_FIELDS = ("model", "optimizer", "lr_schedule", "augmentation", "dataset")  # whose values may name own code
 ValSplit = Literal["fixed", "by_seed", "k_fold"]
+NO_SPLIT = "none"  # of val_split: nothing is held out, in the final run of `confirm`
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 
@@ -124,9 +125,10 @@ class TrialConfig(BaseModel):
     num_val_images: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None, description="number of training images held out for validation; the data set's own if absent"
     )
-    val_split: ValSplit = Field(
+    val_split: ValSplit | Literal["none"] = Field(
         default="fixed",
-        description="which images are held out: fixed; by_seed, drawn from the seed; k_fold, fold number seed modulo k",
+        description="which images are held out: fixed; by_seed, drawn from the seed; k_fold, fold number seed modulo k; "
+        "none, in the final run of a sweep alone",
     )
     label_column: Annotated[str, Field(min_length=1, max_length=200, strict=True)] | None = Field(
         default=None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from flexres_tune.errors import StorageError
-from flexres_tune.records import TrialRecord, TrialStatus
+from flexres_tune.records import Stage, TrialRecord, TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.search.base import PastTrial
 from flexres_tune.spec import PlannedTrial
@@ -117,6 +117,8 @@ class CheckpointRetention:
         trial_id, config_id, stage = record.trial_id, record.config_id, record.stage
         is_past, status = isinstance(record, PastTrial), record.status
         accuracy = record.val_accuracy if is_past else getattr(record, f"{self._at}_val_accuracy")
+        if stage == Stage.FINAL:
+            accuracy = 0.0  # it has no validation accuracy, and there is one configuration
         config = self._configs.setdefault(stage, {}).setdefault(config_id, _Config())
         ranks = self._ranks.setdefault(stage, [])
         if config.completed:

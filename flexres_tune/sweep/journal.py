@@ -53,11 +53,12 @@ class TrialState:
         """The same at the last epoch that the trial has reached."""
         if self.score(metric) is None:
             return None
-        value = self._scores(metric)[max(self.history)]
+        value = self._scores(metric).get(max(self.history), math.nan)
         return value if math.isfinite(value) else None
 
     def _scores(self, metric: Metric) -> dict[int, float]:
-        return {epoch: metric.score(getattr(metrics, metric.name)) for epoch, metrics in self.history.items()}
+        values = {epoch: getattr(metrics, metric.name) for epoch, metrics in self.history.items()}
+        return {epoch: metric.score(value) for epoch, value in values.items() if value is not None}
 
 
 class Journal:
@@ -263,7 +264,8 @@ class Journal:
     def _record(self, state: TrialState, status: TrialStatus, error: str | None) -> TrialRecord:
         config, facts = state.planned.config, state.facts
         history = [state.history[epoch] for epoch in sorted(state.history)]
-        best = max((m for m in history if math.isfinite(m.val_accuracy)), key=lambda m: m.val_accuracy, default=None)
+        known = [m for m in history if m.val_accuracy is not None and math.isfinite(m.val_accuracy)]
+        best = max(known, key=lambda m: m.val_accuracy, default=None)
         last = history[-1] if history else None
         versions = replace(self._versions, torch=facts.torch_version, python=facts.python_version)
         return TrialRecord(

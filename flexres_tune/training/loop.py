@@ -73,7 +73,7 @@ def fit(
             if train is None:
                 break
             is_end = state.epoch + 1 == config.epochs
-            val = evaluate(state.model, data.val, preprocessing, execution, with_predictions=is_end)
+            val = _validate(state, data, preprocessing, execution, is_end)
             metrics = _metrics(state, data, train, val, trained - started, time.perf_counter() - started)
             if is_end:
                 metrics, predictions = _test(metrics, val, state, data, preprocessing, execution)
@@ -87,9 +87,18 @@ def fit(
     return lambda: predictions
 
 
+def _validate(
+    state: TrainState, data: ImageData, preprocessing: Preprocessing, execution: Execution, is_end: bool
+) -> Result | None:
+    """The result on the validation images; None if no images are held out."""
+    if not len(data.val):
+        return None
+    return evaluate(state.model, data.val, preprocessing, execution, with_predictions=is_end)
+
+
 def _test(
     metrics: EpochMetrics,
-    val: Result,
+    val: Result | None,
     state: TrainState,
     data: ImageData,
     preprocessing: Preprocessing,
@@ -97,9 +106,9 @@ def _test(
 ) -> tuple[EpochMetrics, FinalPredictions]:
     """The last epoch's metrics with the accuracy on the test set, if there is one, and the predictions of all splits."""
     if not len(data.test.labels):
-        return metrics, {"val": val.predictions}
+        return metrics, {"val": val.predictions if val else None}
     test = evaluate(state.model, data.test, preprocessing, execution, with_predictions=True)
-    predictions = {"val": val.predictions, "test": test.predictions}
+    predictions = {"val": val.predictions if val else None, "test": test.predictions}
     return dataclasses.replace(metrics, test_accuracy=test.accuracy), predictions
 
 
@@ -122,14 +131,15 @@ def _predict(state: TrainState, data: ImageData, execution: Execution) -> FinalP
     return {
         name: evaluate(state.model, split, preprocessing, execution, with_predictions=True).predictions
         for name, split in splits.items()
+        if len(split)
     }
 
 
 def _metrics(
-    state: TrainState, data: ImageData, train: Result, val: Result, train_seconds: float, seconds: float
+    state: TrainState, data: ImageData, train: Result, val: Result | None, train_seconds: float, seconds: float
 ) -> EpochMetrics:
     epoch, num_steps = state.epoch + 1, len(batch_sizes(len(data.train), state.config.batch_size))
-    if not math.isfinite(val.loss):
+    if val is not None and not math.isfinite(val.loss):
         raise DivergedError(
             f"the validation loss is {val.loss} after epoch {epoch} (optimizer {state.config.optimizer}, "
             f"lr {state.config.lr:g}); a lower lr or warmup_epochs may keep it finite"
@@ -138,8 +148,8 @@ def _metrics(
         epoch=epoch,
         train_loss=train.loss,
         train_accuracy=train.accuracy,
-        val_loss=val.loss,
-        val_accuracy=val.accuracy,
+        val_loss=val.loss if val else None,
+        val_accuracy=val.accuracy if val else None,
         lr=learning_rate(state.config, epoch * num_steps - 1, num_steps),
         epoch_seconds=seconds,
         images_per_second=len(data.train.labels) / train_seconds,

@@ -55,3 +55,21 @@ def test_only_the_own_split_is_shared_by_trials():
     own = load_dataset("digits", CPU)
     assert load_dataset("digits", CPU, held_out=HeldOut()) is own
     assert load_dataset("digits", CPU, held_out=HeldOut("by_seed")) is not own
+
+
+def test_final_run_trains_on_the_images_that_the_others_hold_out():
+    own, final = load(), load(val_split="none")
+    assert (len(final.val), len(final.train), final.subset) == (0, len(own.train) + len(own.val), "none")
+    assert sorted(final.train.numbers) == list(range(1497))
+    assert torch.equal(final.train.labels, torch.cat([own.train.labels, own.val.labels]))
+    assert torch.equal(final.test.images, own.test.images) and torch.equal(final.mean, own.mean)
+
+
+def test_final_run_of_fewer_training_images_has_those_and_the_held_out_ones():
+    own, final = (
+        load(num_train_images=50, num_val_images=20),
+        load(num_train_images=50, num_val_images=20, val_split="none"),
+    )
+    assert list(final.train.numbers) == [*own.train.numbers, *own.val.numbers] and len(final.train) == 70
+    with pytest.raises(DataError, match="num_train_images must be from 1 to the 1,477"):
+        load(num_train_images=1478, num_val_images=20, val_split="none")

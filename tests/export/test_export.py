@@ -16,7 +16,7 @@ from helpers.factories import make_epoch, make_sweep, make_trial
 from helpers.permissions import fill_disk, run_as_user
 from typer.testing import CliRunner
 
-from flexres_tune.datasets import load_dataset
+from flexres_tune.datasets import load_dataset, load_trial_data
 from flexres_tune.errors import FlexResError, ResultsError
 from flexres_tune.export.__main__ import app
 from flexres_tune.export.best import config_of, find_best, train_command
@@ -91,6 +91,25 @@ def test_exported_files_give_the_trained_models_logits(paths, run, tmp_path, cha
     assert json.loads(metadata["class_names"]) == list(data.class_names)
     assert json.loads(metadata["mean"]) == description["mean"] and json.loads(metadata["std"]) == description["std"]
     assert_loads_without_this_project(out, images, logits)
+
+
+def test_best_is_the_final_run_of_the_leader_if_there_is_one(paths, run, tmp_path):
+    pytest.importorskip("onnxruntime")
+    won, final = make(0.01, 1000), make(0.01, val_split="none")
+    write(paths, won, 0.9, stage="confirm")
+    data = load_trial_data(final, torch.device("cpu"))
+    checkpointer = Checkpointer(paths.checkpoint(final.trial_id))
+    (metrics,) = fit(final, data, choose_execution(final, torch.device("cpu")), checkpointer)
+    with SweepWriter(paths) as writer:
+        values = {"last_val_accuracy": None, "best_val_accuracy": None, "test_accuracy": metrics.test_accuracy}
+        writer.add_trial(make_trial(final, best=None, stage="final", **values), final)
+    result = run()
+    assert result.exit_code == 0, result.output
+    accuracy = f"{metrics.test_accuracy:.2%}"
+    assert f"trial {final.trial_id} (final)" in result.output
+    assert f"test accuracy {accuracy} here, {accuracy} in the tables" in " ".join(result.output.split())
+    description = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert description["stage"] == "final" and description["training"]["val_split"] == "none"
 
 
 def assert_loads_without_this_project(out, images, logits):

@@ -42,6 +42,21 @@ def test_digits_are_learned_well_above_chance(execution):
     assert history[-1].test_accuracy > 0.9
 
 
+def test_trial_without_validation_images_has_the_test_accuracy_alone(make_config, data, execution, tmp_path):
+    data = dataclasses.replace(data, val=data.val.first(0))
+    config = make_config(val_split="none")
+    checkpointer = Checkpointer(tmp_path / "final.pt")
+    epochs = fit(config, data, execution, checkpointer)
+    history = [next(epochs) for _ in range(config.epochs)]
+    assert {(m.val_loss, m.val_accuracy) for m in history} == {(None, None)}
+    assert history[-1].test_accuracy is not None and history[0].test_accuracy is None
+    predictions = final_predictions(epochs)
+    assert predictions["val"] is None and len(predictions["test"].labels) == len(data.test)
+    again = fit(config, data, execution, Checkpointer(tmp_path / "final.pt"))  # all epochs are in the checkpoint
+    assert [next(again) for _ in range(config.epochs)] == history
+    assert final_predictions(again).keys() == {"test"}
+
+
 def test_test_set_is_read_once_after_the_last_epoch(make_config, data, execution):
     hidden = dataclasses.replace(data, test=None)  # reading it raises
     epochs = fit(make_config(epochs=3), hidden, execution)
