@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from flexres_tune.analysis.statistics import LEVEL, Comparison
@@ -56,23 +56,77 @@ class Gaps:
     freedom: np.ndarray  # (..., K)
 
 
+@dataclass(frozen=True)
+class Samples:
+    """Finite values of K configurations by seed, higher is better, each in the order of the seeds."""
+
+    seeds: np.ndarray  # (K, n); 0 fills up configurations that have fewer
+    values: np.ndarray  # (K, n); NaN does
+    num_seeds: np.ndarray  # (K,)
+
+    @classmethod
+    def of(cls, samples: Sequence[Mapping[int, float]]) -> Samples:
+        """Of mappings from seeds to values."""
+        import numpy as np
+
+        ordered = [sorted(sample.items()) for sample in samples]
+        pairs = np.array([pair for each in ordered for pair in each], float).reshape(-1, 2)
+        return cls.of_flat(pairs[:, 0], pairs[:, 1], np.array([len(each) for each in ordered]))
+
+    @classmethod
+    def of_flat(cls, seeds: np.ndarray, values: np.ndarray, num_seeds: np.ndarray) -> Samples:
+        """Of the seeds and values of all configurations, one after another."""
+        import numpy as np
+
+        has_value = np.arange(num_seeds.max(initial=0)) < num_seeds[:, None]
+        matrices = np.zeros(has_value.shape), np.full(has_value.shape, np.nan)
+        for matrix, flat in zip(matrices, (seeds, values), strict=True):
+            matrix[has_value] = flat
+        return cls(*matrices, num_seeds)
+
+    def take(self, rows: np.ndarray) -> Samples:
+        num_seeds = self.num_seeds[rows]
+        width = num_seeds.max(initial=0)
+        return Samples(self.seeds[rows, :width], self.values[rows, :width], num_seeds)
+
+    @cached_property
+    def means(self) -> np.ndarray:
+        """(K,)"""
+        import numpy as np
+
+        return np.nansum(self.values, axis=1) / self.num_seeds
+
+    @property
+    def have_the_same_seeds(self) -> bool:
+        return bool((self.num_seeds == self.num_seeds[0]).all() and (self.seeds == self.seeds[0]).all())
+
+
 def compare_with_leader(leader: Mapping[int, float], others: Sequence[Mapping[int, float]]) -> list[LeaderComparison]:
-    """leader - other for each other, with p values adjusted for all of these comparisons together.
+    """leader - other for each other, as compare_samples(). Each argument maps seeds to values, at least one each."""
+    return compare_samples(Samples.of([leader, *others]), len(others))
 
-    Each argument maps seeds to finite values, higher is better, at least one each; the leader has the highest mean. If
-    all have the same seeds, the seed is a block: what a seed adds to every configuration is taken out. Those with one
-    seed are not compared.
+
+def compare_samples(samples: Samples, num_wanted: int) -> list[LeaderComparison]:
+    """leader - other for the first `num_wanted` others, with p values adjusted for the comparisons with all of them.
+
+    The leader is the first sample, and has the highest mean. If all have the same seeds, the seed is a block: what a
+    seed adds to every configuration is taken out. Those with one seed are not compared.
     """
+    import numpy as np
 
-    alone = [LeaderComparison(_mean(leader) - _mean(other), None, None, None, "none") for other in others]
-    compared = [index for index, other in enumerate(others) if len(other) > 1]
-    if len(leader) < 2 or not compared:
+    means = samples.means[: num_wanted + 1].tolist()
+    alone = [LeaderComparison(means[0] - mean, None, None, None, "none") for mean in means[1:]]
+    compared = np.flatnonzero(samples.num_seeds > 1)
+    if samples.num_seeds[0] < 2 or len(compared) < 2:
         return alone
-    samples = [leader, *(others[index] for index in compared)]
-    found, design = measure(samples)
-    measured = _without_spread(samples) if found is None else _with_spread(gaps(found, 0), design)
-    for index, comparison in zip(compared, measured, strict=True):
-        alone[index] = comparison
+    wanted = compared[(compared > 0) & (compared <= num_wanted)]
+    pool = samples.take(compared)
+    found, design = _measure(pool)
+    measured = (
+        _without_spread(pool, len(wanted)) if found is None else _with_spread(gaps(found, 0), design, len(wanted))
+    )
+    for index, comparison in zip(wanted, measured, strict=True):
+        alone[index - 1] = comparison
     return alone
 
 
@@ -117,16 +171,15 @@ def critical_ranges(num: int, freedom: np.ndarray) -> np.ndarray:
 
 def measure(samples: Sequence[Mapping[int, float]]) -> tuple[Moments | None, str]:
     """Moments of samples with two seeds or more, and the design; None if no sample has a spread."""
-    import numpy as np
+    return _measure(Samples.of(samples))
 
-    values = np.full((len(samples), max(map(len, samples))), np.nan)
-    for row, sample in zip(values, samples, strict=True):
-        row[: len(sample)] = [sample[seed] for seed in sorted(sample)]
-    if all(sample.keys() == samples[0].keys() for sample in samples):
-        found = moments(values, True)
+
+def _measure(samples: Samples) -> tuple[Moments | None, str]:
+    if samples.have_the_same_seeds:
+        found = moments(samples.values, True)
         if found.variance.max() > _NO_SPREAD:
             return found, "paired"
-    found = moments(values, False)
+    found = moments(samples.values, False)
     return (found, "unpaired") if found.variance.max() > _NO_SPREAD else (None, "exact")
 
 
@@ -172,16 +225,15 @@ def gaps(found: Moments, leader: int | np.ndarray) -> Gaps:
     return Gaps(of_leader(found.mean) - found.mean, np.sqrt(of_difference), np.minimum(freedom, of_pool))
 
 
-def _with_spread(found: Gaps, test: str) -> list[LeaderComparison]:
+def _with_spread(found: Gaps, test: str, num_wanted: int) -> list[LeaderComparison]:
     from scipy import special
 
-    halves = special.stdtrit(found.freedom, (1 + LEVEL) / 2) * found.error
     p_values = adjusted_p_values(found)
-    columns = (found.difference, halves, p_values, found.error, found.freedom)
-    return [
-        LeaderComparison(difference, difference - half, difference + half, p, test, error, freedom)
-        for difference, half, p, error, freedom in zip(*(column[1:].tolist() for column in columns), strict=True)
-    ]
+    columns = (found.difference, found.error, found.freedom, p_values)
+    difference, error, freedom, p_values = (column[1 : num_wanted + 1] for column in columns)
+    halves = special.stdtrit(freedom, (1 + LEVEL) / 2) * error
+    rows = zip(*(column.tolist() for column in (difference, halves, p_values, error, freedom)), strict=True)
+    return [LeaderComparison(d, d - half, d + half, p, test, error, freedom) for d, half, p, error, freedom in rows]
 
 
 def adjusted_p_values(found: Gaps) -> np.ndarray:
@@ -248,17 +300,12 @@ def _nodes(num: int) -> tuple[np.ndarray, np.ndarray]:
     return (nodes + 1) / 2, weights / 2
 
 
-def _without_spread(samples: Sequence[Mapping[int, float]]) -> list[LeaderComparison]:
+def _without_spread(samples: Samples, num_wanted: int) -> list[LeaderComparison]:
     """Seeds that all have the same value: the permutation test of two configurations, Bonferroni over all pairs."""
-    leader, *others = samples
-    num_pairs = math.comb(len(samples), 2)
+    num_pairs = math.comb(len(samples.num_seeds), 2)
+    (leader, *means), (n, *others) = samples.means.tolist(), samples.num_seeds.tolist()
     found = []
-    for other in others:
-        difference = _mean(leader) - _mean(other)
-        p = 1.0 if abs(difference) < 1e-12 else 2 / math.comb(len(leader) + len(other), len(leader))
-        found.append(LeaderComparison(difference, None, None, min(1.0, num_pairs * p), "exact"))
+    for mean, m in list(zip(means, others, strict=True))[:num_wanted]:
+        p = 1.0 if abs(leader - mean) < 1e-12 else 2 / math.comb(n + m, n)
+        found.append(LeaderComparison(leader - mean, None, None, min(1.0, num_pairs * p), "exact"))
     return found
-
-
-def _mean(sample: Mapping[int, float]) -> float:
-    return math.fsum(sample.values()) / len(sample)

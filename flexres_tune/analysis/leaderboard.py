@@ -8,7 +8,7 @@ the last epoch is shown next to it. The test set is shown and never used to rank
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.comparisons import compare_with_leader
+from flexres_tune.analysis.comparisons import Samples, compare_samples
 from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.analysis.rows import to_table
 from flexres_tune.analysis.statistics import Comparison, half_width
@@ -155,7 +155,7 @@ def leaderboards(results: Results, sweep: str | None = None, limit: int | None =
             _Pool(name, metric, rows, tuple(distinguishing_columns(rows, swept)), has_confirm)
             for rows in by_dataset(trials)
         ]
-    return [_board(pool, rows, limit) for pool, rows in zip(pools, _configurations(pools), strict=True)]
+    return [_board(pool, found) for pool, found in zip(pools, _configurations(pools, limit), strict=True)]
 
 
 def trials_with_metric(results: Results, sweep: str, metric: RankingMetric) -> pa.Table:
@@ -265,12 +265,19 @@ class _Pool:
     has_confirm: bool
 
 
-def _board(pool: _Pool, found: list[dict[str, Any]], limit: int | None) -> Board:
-    scores = [dict(zip(row.pop("seeds") or (), row.pop("scores") or (), strict=True)) for row in found]
-    pairs = zip(found, _statistics(found, scores, pool.metric), strict=True)
+@dataclass(frozen=True)
+class _Configurations:
+    """What the tables say about the configurations of one board."""
+
+    rows: list[dict[str, Any]]  # the first ones: the fields of BoardRow up to num_failed, `seeds` and `scores`
+    all: pa.Table  # `rank`, `stage`, `seeds` and `scores` of all of them, best first
+
+
+def _board(pool: _Pool, found: _Configurations) -> Board:
+    scores = [dict(zip(row.pop("seeds") or (), row.pop("scores") or (), strict=True)) for row in found.rows]
+    pairs = zip(found.rows, _statistics(found, scores, pool.metric), strict=True)
     rows = tuple(
-        BoardRow(**row, **statistics, scores=of_row)
-        for (row, statistics), of_row in list(zip(pairs, scores, strict=True))[:limit]
+        BoardRow(**row, **statistics, scores=of_row) for (row, statistics), of_row in zip(pairs, scores, strict=True)
     )
     return Board(
         pool.sweep,
@@ -278,19 +285,20 @@ def _board(pool: _Pool, found: list[dict[str, Any]], limit: int | None) -> Board
         rows[0].dataset if rows else None,
         pool.parameters,
         rows,
-        num_rows=len(found),
-        num_ranked=sum(row["rank"] is not None for row in found),
+        num_rows=found.all.num_rows,
+        num_ranked=found.all.num_rows - found.all["rank"].null_count,
         has_confirm=pool.has_confirm,
     )
 
 
-def _configurations(pools: Sequence[_Pool]) -> list[list[dict[str, Any]]]:
-    """Per pool, its configurations, best first: the fields of BoardRow up to num_failed, `seeds` and `scores`.
+def _configurations(pools: Sequence[_Pool], limit: int | None) -> list[_Configurations]:
+    """The configurations of each pool; Python objects are made only of the first `limit`, as there may be a million.
 
     One query for all pools whose columns have the same types: a query takes DuckDB 25 ms, and a folder may hold
     thousands of sweeps. Columns of own values, which have other types in other sweeps, are not part of it.
     """
     parameters = list(dict.fromkeys(name for pool in pools for name in pool.parameters if not is_own_column(name)))
+    query = _board_query(parameters)
     tables: dict[tuple[pa.DataType, ...], list[pa.Table]] = {}  # by types of the columns
     for number, pool in enumerate(pools):
         names = [name for name in pool.trials.column_names if not is_own_column(name)]
@@ -298,18 +306,33 @@ def _configurations(pools: Sequence[_Pool]) -> list[list[dict[str, Any]]]:
         for name, value in {"board": number, "sign": 1 if pool.metric.is_maximized else -1}.items():
             table = table.append_column(name, _repeat(value, table.num_rows))
         tables.setdefault(tuple(table.schema.types), []).append(table)
-    query = _board_query(parameters)
-    answers = [run_sql(query, {"trials": pa.concat_tables(alike)}).to_pylist() for alike in tables.values()]
-    found: list[list[dict[str, Any]]] = [[] for _ in pools]
-    for row in itertools.chain.from_iterable(answers):
-        number, index = row.pop("board"), row.pop("row")
-        values = {name: row[name] if name == "epochs" else row.pop(name) for name in parameters}
-        pool = pools[number]
-        row["parameters"] = {
-            name: values[name] if name in values else pool.trials[name][index].as_py() for name in pool.parameters
-        }
-        found[number].append(row)
-    return found
+    found = {}
+    for alike in tables.values():
+        answer = run_sql(query, {"trials": pa.concat_tables(alike)})
+        for number, rows in _by_board(answer):
+            first = [_with_parameters(row, pools[number], parameters) for row in rows.slice(0, limit).to_pylist()]
+            found[number] = _Configurations(first, rows.select(["rank", "stage", "seeds", "scores"]))
+    none = _Configurations([], pa.table({"rank": pa.nulls(0)}))
+    return [found.get(number, none) for number in range(len(pools))]
+
+
+def _by_board(answer: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """(number of a board, its rows), which follow each other."""
+    numbers = answer["board"].to_numpy()
+    ends = [*(1 + (numbers[1:] != numbers[:-1]).nonzero()[0]).tolist(), len(numbers)]
+    for start, end in itertools.pairwise([0, *ends] if len(numbers) else []):
+        yield int(numbers[start]), answer.slice(start, end - start)
+
+
+def _with_parameters(row: dict[str, Any], pool: _Pool, parameters: Sequence[str]) -> dict[str, Any]:
+    """A row of the query with the values of the pool's own parameters in place of those of all pools."""
+    index = row.pop("row")
+    del row["board"]
+    values = {name: row[name] if name == "epochs" else row.pop(name) for name in parameters}
+    row["parameters"] = {
+        name: values[name] if name in values else pool.trials[name][index].as_py() for name in pool.parameters
+    }
+    return row
 
 
 def _repeat(value: int, length: int) -> pa.Array:
@@ -380,25 +403,23 @@ def _board_query(parameters: Sequence[str]) -> str:
 
 
 def _statistics(
-    rows: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[int, float]], metric: RankingMetric
+    found: _Configurations, scores: Sequence[Mapping[int, float]], metric: RankingMetric
 ) -> list[dict[str, Any]]:
     """Per row, the fields from metric_low to compared_by that have a value; `scores` are higher if they are better."""
-    found: list[dict[str, Any]] = [{} for _ in rows]
+    rows = found.rows
+    fields: list[dict[str, Any]] = [{} for _ in rows]
     several = [index for index, values in enumerate(scores) if len(values) > 1]
     if several:  # otherwise SciPy need not be imported
         halves = half_width([rows[i]["metric_sd"] for i in several], [len(scores[i]) for i in several])
         for index, half in zip(several, halves.tolist(), strict=True):
-            found[index]["metric_low"], found[index]["metric_high"] = metric.clip(rows[index]["metric_mean"], half)
+            fields[index]["metric_low"], fields[index]["metric_high"] = metric.clip(rows[index]["metric_mean"], half)
     if not rows or rows[0]["rank"] is None or not scores[0]:
-        return found
-    found[0] |= {"separable_from_leader": "leader", "behind_leader": 0.0}
-    rivals = [
-        index
-        for index, row in enumerate(rows)
-        if index and row["rank"] is not None and row["stage"] == rows[0]["stage"] and scores[index]
-    ]
-    for index, comparison in zip(rivals, compare_with_leader(scores[0], [scores[i] for i in rivals]), strict=True):
-        found[index] |= {
+        return fields
+    fields[0] |= {"separable_from_leader": "leader", "behind_leader": 0.0}
+    compared, samples = _comparable_with_leader(found.all, rows[0]["stage"])
+    shown = [index for index in compared[1:] if index < len(rows)]
+    for index, comparison in zip(shown, compare_samples(samples, len(shown)), strict=True):
+        fields[index] |= {
             "separable_from_leader": verdict(comparison, min(len(scores[0]), len(scores[index]))),
             "behind_leader": comparison.difference,
             "behind_leader_low": comparison.low,
@@ -406,7 +427,17 @@ def _statistics(
             "p_value": comparison.p_value,
             "compared_by": comparison.test,
         }
-    return found
+    return fields
+
+
+def _comparable_with_leader(found: pa.Table, stage: str) -> tuple[list[int], Samples]:
+    """(places of the ranked configurations of a stage that have a score, the leader first; their scores)."""
+    num_seeds = pc.list_value_length(found["scores"])
+    is_comparable = pc.and_(pc.is_valid(found["rank"]), pc.equal(found["stage"], stage))
+    places = pc.indices_nonzero(pc.and_(is_comparable, pc.fill_null(pc.greater(num_seeds, 0), False)))
+    columns = (found[name].take(places).combine_chunks().flatten() for name in ("seeds", "scores"))
+    flat = [column.to_numpy(zero_copy_only=False) for column in columns]
+    return places.to_pylist(), Samples.of_flat(*flat, num_seeds.take(places).to_numpy())
 
 
 def verdict(comparison: Comparison, num_seeds: int) -> str:
