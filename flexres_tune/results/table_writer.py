@@ -77,6 +77,11 @@ class TableWriter:
         self._buffered.add(key)
         self.rows.append(row)
 
+    @property
+    def replaces_rows(self) -> bool:
+        """Whether a buffered row replaces one that is in a part, so that old parts change."""
+        return bool(self._replaced)
+
     def flush(self) -> None:
         """Write the buffered rows as a part, and merge parts if there are many.
 

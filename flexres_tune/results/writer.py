@@ -141,9 +141,10 @@ class SweepWriter:
         return sum(len(table.rows) for table in self._tables.values())
 
     def maybe_flush(self, now: float) -> None:
-        """Flush if 2 s have passed since the last flush, or 0.25 s and a trial is in the buffer.
+        """Flush if 2 s have passed since the last flush, or 0.25 s and a trial is in the buffer that is new.
 
-        A flush that took long is followed by a longer rest.
+        A row that replaces another one waits for 2 s, because a program that reads the old part at that moment is
+        disturbed. A flush that took long is followed by a longer rest.
 
         Args:
             now: time.monotonic().
@@ -152,7 +153,8 @@ class SweepWriter:
             ResultsError: as flush(). The next attempt is one interval later, so a full disk is not tried all the time.
         """
         trial_interval = REMOTE_INTERVAL_S if self._is_remote else TRIAL_INTERVAL_S
-        interval = trial_interval if self._tables["trials"].rows else FLUSH_INTERVAL_S
+        is_urgent = self._tables["trials"].rows and not any(table.replaces_rows for table in self._tables.values())
+        interval = trial_interval if is_urgent else FLUSH_INTERVAL_S
         if now - self._last_flush >= max(interval, REST_FACTOR * self._flush_seconds) and self.num_waiting:
             self._last_flush = now
             started = time.monotonic()

@@ -18,6 +18,12 @@ from pathlib import Path
 
 from flexres_tune.errors import StorageError, describe_os_error
 from flexres_tune.storage.atomic import TEMPORARY_SUFFIX, sync_folder
+from flexres_tune.storage.folder_watch import call_while_unread
+
+# A program that has listed the folder looks at its files within 0.1 ms, or some ms later on a busy machine. An exchange
+# in between takes the old files away from it: Arrow leaves out their rows, and reports nothing.
+QUIET_S = 0.003
+MAX_WAIT_S = 0.25
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -118,7 +124,8 @@ def _exchange(first: Path, second: Path) -> None:
     rename = _renameat2()
     if rename is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    if rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE):
+    arguments = (_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
+    if call_while_unread(second, functools.partial(rename, *arguments), QUIET_S, MAX_WAIT_S):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(second))
 
