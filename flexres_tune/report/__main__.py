@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -17,6 +18,8 @@ EXAMPLES = """Examples:
   python -m flexres_tune.report --sweep optim --png figures
 
   python -m flexres_tune.report --sweep optim --watch
+
+  python -m flexres_tune.report --sweep optim --checklist > checklist.md
 
   python -m flexres_tune.report --index
 """
@@ -41,16 +44,24 @@ def report(
         int | None, typer.Option(min=1, max=65535, help="With --watch: the port to use; default: any free port.")
     ] = None,
     index: Annotated[bool, typer.Option("--index", help="Write one page that lists all sweeps instead.")] = False,
+    checklist: Annotated[
+        bool,
+        typer.Option(
+            "--checklist",
+            help="Print answers to the checklists of NeurIPS and ACL instead, as Markdown; > FILE keeps them.",
+        ),
+    ] = False,
 ) -> None:
     """Write results/<sweep>/report.html: one file that opens offline in any browser."""
-    _check_options(sweep, png, watch, port, index)
+    chosen = {"--png": png is not None, "--watch": watch, "--index": index, "--checklist": checklist}
+    _check_options([name for name, is_on in chosen.items() if is_on], sweep, port)
     from flexres_tune.results import open_results
     from flexres_tune.storage import make_path
 
     opened = open_results(results)
     names = opened.choose(sweep)
-    if len(names) > 1 and (watch or png is not None):
-        option = "--watch" if watch else "--png"
+    if len(names) > 1 and (watch or checklist or png is not None):
+        option = next(name for name, is_on in chosen.items() if is_on)
         raise ResultsError(f"{option} needs one sweep, but {opened.root} has {', '.join(names)}; add --sweep NAME")
     if watch:
         from flexres_tune.report.live import make_server
@@ -59,6 +70,11 @@ def report(
             host, actual_port = server.server_address[:2]
             typer.echo(f"http://{host}:{actual_port}/  (reachable from this machine only; Ctrl-C ends it)")
             server.serve_forever(poll_interval=0.2)
+    elif checklist:
+        from flexres_tune.report.checklist import checklist as answers
+        from flexres_tune.report.data import read_data
+
+        typer.echo(answers(read_data(opened, names[0])), nl=False)
     elif index:
         from flexres_tune.report.files import write_index
 
@@ -76,14 +92,13 @@ def report(
             typer.echo(write_report(opened, name))
 
 
-def _check_options(sweep: str | None, png: str | None, watch: bool, port: int | None, index: bool) -> None:
+def _check_options(asked: Sequence[str], sweep: str | None, port: int | None) -> None:
     """Refuse options that exclude each other, and options that would be ignored."""
-    asked = [name for name, is_on in (("--png", png is not None), ("--watch", watch), ("--index", index)) if is_on]
     if len(asked) > 1:
         raise ResultsError(f"{' and '.join(asked)} exclude each other; give only one of them")
-    if port is not None and not watch:
+    if port is not None and "--watch" not in asked:
         raise ResultsError("--port has no effect without --watch; add --watch, or remove --port")
-    if index and sweep is not None:
+    if "--index" in asked and sweep is not None:
         raise ResultsError("--index lists all sweeps, but --sweep names one; remove one of the two")
 
 

@@ -91,7 +91,7 @@ def reproduce_html(data: ReportData, root: str) -> str:
             f"order of trials shuffled by seed {data.plan.order_seed}:</p>"
             f"<details><summary>resolved sweep file</summary>{_pre(resolved_yaml(data))}</details>"
         )
-    rows = _provenance(data)
+    rows = provenance(data)
     if rows:
         cells = "".join(f"<tr><td>{escape_html(name)}</td><td>{escape_html(text)}</td></tr>" for name, text in rows)
         parts.append(f"<div class=scroll><table class=plain>{cells}</table></div>")
@@ -109,7 +109,7 @@ def resolved_yaml(data: ReportData) -> str:
     return text.getvalue()
 
 
-def _provenance(data: ReportData) -> list[tuple[str, str]]:
+def provenance(data: ReportData) -> list[tuple[str, str]]:
     """(name, text) of each version, the commits and the machines; the versions of the plan if no trial has any."""
     versions = [trial.versions for trial in data.trials if trial.versions]
     if not versions and data.plan:
