@@ -5,12 +5,20 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import typer
+from helpers.factories import make_config, make_sweep_yaml, make_trial
 from test_layers_of_the_house import BELOW, VOCABULARY
 
 from flexres_tune import cli
+from flexres_tune.api.running import Options
+from flexres_tune.api.sweep import Sweep
+from flexres_tune.datasets import load_trial_data
+from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.schema import columns_markdown
+from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import PRESETS
+from flexres_tune.training import Checkpointer, choose_execution, fit
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -152,15 +160,43 @@ def test_sweep_files_of_the_pages_are_valid(page, tmp_path):
             load_sweep(str(file), profile="none")
 
 
-def test_python_of_the_readme_runs(tmp_path):
-    (code,) = [text for language, text in blocks(README) if language == "python"]
-    expected = re.findall(r"^(count_parameters\(.*\)) +# (\d+)$", code, re.MULTILINE)
-    assert len(expected) == 2
+@pytest.fixture
+def trained_sweeps(tmp_path, monkeypatch):
+    """The working folder has the sweeps `optim` and `rates`, with every trial trained, so that no page starts Ray."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweeps").mkdir()
+    text = make_sweep_yaml(name="optim", parameters={"lr": {"values": [0.03, 0.1]}})
+    (tmp_path / "sweeps" / "optim.yaml").write_text(text)
+    for name in ("optim", "rates"):
+        paths = SweepPaths(tmp_path / "results", name)
+        base = {"augmentation": [], "batch_size": 64} if name == "optim" else {}
+        for lr in (0.03, 0.1):
+            config = make_config(lr=lr, epochs=2, **base)
+            checkpointer = Checkpointer(paths.checkpoint(config.trial_id))
+            data = load_trial_data(config, torch.device("cpu"))
+            history = list(fit(config, data, choose_execution(config, torch.device("cpu")), checkpointer))
+            with SweepWriter(paths) as writer:
+                writer.add_trial(make_trial(config, best=history[-1].val_accuracy), config)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_python_of_the_page_runs_as_written(page, trained_sweeps, capsys):
     namespace = {}
-    exec("\n".join(line for line in code.splitlines() if "open_results(" not in line), namespace)
-    for call, value in expected:
-        assert eval(call, namespace) == int(value)
-    assert sum(p.numel() for p in namespace["model"].parameters()) == 4_922_826
+    for code in [text for language, text in blocks(TEXTS[page]) if language == "python"]:
+        exec(code, namespace)
+        for call, value in re.findall(r"^(count_parameters\(.*\)) +# (\d+)$", code, re.MULTILINE):
+            assert eval(call, namespace) == int(value)
+    assert "nothing to do: all 2 trials are in" in capsys.readouterr().out
+    with torch.inference_mode():
+        assert namespace["model"](torch.rand(3, 3, 8, 8)).shape == (3, 10)
+
+
+def test_methods_of_the_python_page_are_those_of_a_sweep():
+    listed = set(re.findall(r"`(\w+)\(", section(TEXTS["docs/python.md"], "Ask a sweep")))
+    methods = {name for name in vars(Sweep) if not name.startswith("_")} - {"folder"}
+    assert methods <= listed
+    options = set(re.findall(r"`(\w+)`", section(TEXTS["docs/python.md"], "Run a sweep")))
+    assert set(Options.__annotations__) <= options
 
 
 def test_parameter_counts_are_those_of_the_presets():

@@ -159,14 +159,14 @@ def connect(address: str | None, verbose: bool = False, ship_code: bool = False)
     if not verbose:
         logging.getLogger("ray").setLevel(logging.ERROR)
     already_connected = ray.is_initialized()  # by a test's session
-    if not already_connected:
-        level = logging.INFO if verbose else logging.ERROR
-        options = {"log_to_driver": verbose, "logging_level": level, "configure_logging": True}
-        if address:
-            _join(address, ship_code, options)
-        else:
-            _start(options)
     try:
+        if not already_connected:
+            level = logging.INFO if verbose else logging.ERROR
+            options = {"log_to_driver": verbose, "logging_level": level, "configure_logging": True}
+            if address:
+                _join(address, ship_code, options)
+            else:
+                _start(options)
         yield call_unless_ray_died(lambda: read_cluster(is_local=not address and not already_connected))
     finally:
         if not already_connected:
@@ -214,7 +214,7 @@ def _start(options: dict[str, Any]) -> None:
     import ray
 
     try:
-        with _termination_signals_blocked():
+        with _termination_signals_blocked(), _package_on_python_path():
             ray.init(address="local", include_dashboard=False, num_gpus=num_visible_gpus(), **options)
     except OSError as error:
         if isinstance(error, TRANSIENT_OS_ERRORS):
@@ -229,6 +229,20 @@ def _start(options: dict[str, Any]) -> None:
         ) from None
     except Exception as error:  # Ray raises many types if its processes do not start or die while they do
         raise RayLostError(f"Ray did not start: {_first_line(error)[:300]}") from error
+
+
+@contextmanager
+def _package_on_python_path() -> Iterator[None]:
+    """Processes that are started inside can import this package, also if a notebook has put it on sys.path itself."""
+    before, folder = os.environ.get("PYTHONPATH"), str(Path(__file__).parents[2])
+    os.environ["PYTHONPATH"] = os.pathsep.join([folder, *([before] if before else [])])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a trained model: the best confirmed one, the best completed one if none is confirmed, or a trial's."""
-    from flexres_tune.export.best import find_best, find_trial, read_code
+    from flexres_tune.export.trained import find_best, find_trial, read_code
     from flexres_tune.results import open_results
     from flexres_tune.storage import is_remote, make_path
 

@@ -18,19 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from flexres_tune.datasets import load_trial_data
 from flexres_tune.datasets.images import ImageData, Split
 from flexres_tune.errors import CheckpointError, StorageError, describe_os_error
-from flexres_tune.export.best import BestTrial
-from flexres_tune.models import ResNet, blocks, build_model
+from flexres_tune.export.network import Normalised, load_network
+from flexres_tune.export.trained import TrainedTrial
+from flexres_tune.models import ResNet, blocks
 from flexres_tune.spec import Architecture, list_layers
 from flexres_tune.spec.own_code.model import OwnModel
 from flexres_tune.spec.parameters import EXPANSION, IMAGE_CHANNELS
 from flexres_tune.storage import atomic_write, atomic_write_bytes, atomic_write_text
-from flexres_tune.text import excerpt
-from flexres_tune.training.checkpoint import load_checkpoint
 
 TOLERANCE = 1e-4  # largest permitted difference between a logit of an exported file and of the trained model
 _BATCH = 250  # images per forward pass of the check
@@ -84,20 +82,7 @@ class Check:
     accuracy: float  # of the exported weights on them, fraction
 
 
-class _Normalised(nn.Module):
-    """Images in [0, 1] -> logits: the exported model includes the normalisation that it was trained with."""
-
-    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor):
-        super().__init__()
-        self.model = model
-        self.register_buffer("mean", mean.view(3, 1, 1))
-        self.register_buffer("std", std.view(3, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) in [0, 1] -> (B, num_classes)
-        return self.model((images - self.mean) / self.std)
-
-
-def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
+def export_trial(best: TrainedTrial, sweep: str, out: Path) -> Check:
     """Write the four files, check them on the validation images, and move them into `out` if they are right.
 
     An older export in `out` stays as it is unless everything succeeds: its files and new ones would not fit together.
@@ -108,28 +93,14 @@ def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
         DataError: the data set's images, which the check needs, are missing.
         ResultsError: `out` cannot be written.
     """
-    data = load_trial_data(best.config, torch.device("cpu"))
-    payload = load_checkpoint(best.checkpoint, best.config.trial_id)
-    if payload["epoch"] != best.config.epochs:
-        raise CheckpointError(
-            f"{best.checkpoint}: must hold the last of {best.config.epochs} epochs, but holds epoch {payload['epoch']}"
-        )
-    mean, std = (data.mean, data.std) if best.config.normalize else (torch.zeros(3), torch.ones(3))
-    network = build_model(best.config.model, data.num_classes, data.image_size).eval()
-    try:
-        network.load_state_dict(payload["model"])
-    except Exception as error:  # torch raises many kinds, depending on which value is wrong
-        raise CheckpointError(
-            f"{best.checkpoint}: its weights must fit the model, but do not: {excerpt(error, 300)}; delete it to train "
-            "its trial again"
-        ) from error
-    model = _Normalised(network, mean, std).eval()
+    loaded = load_network(best)
+    network, data, model = loaded.network, loaded.data, loaded.normalised
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export_", dir=out) as folder:
             new = Path(folder)
             _write_weights(network, new / "model.safetensors")
-            description = _description(best, sweep, data, mean, std)
+            description = _description(best, sweep, data, model)
             atomic_write_text(new / "config.json", json.dumps(description, indent=1) + "\n")
             _write_network(best.config.model, new)
             atomic_write_text(new / "load_model.py", _LOADER.format(size=data.image_size, classes=data.num_classes))
@@ -147,15 +118,15 @@ def export_trial(best: BestTrial, sweep: str, out: Path) -> Check:
         raise StorageError(f"{out}: cannot be written: {reason}", reason) from error
 
 
-def _description(best: BestTrial, sweep: str, data: ImageData, mean: Tensor, std: Tensor) -> dict[str, Any]:
+def _description(best: TrainedTrial, sweep: str, data: ImageData, model: Normalised) -> dict[str, Any]:
     row = best.row
-    model = best.config.model
     shape = (data.num_classes, data.image_size)
-    if isinstance(model, OwnModel):
-        network = {"code": model.name, "arguments": model.arguments(*shape)}
+    architecture = best.config.model
+    if isinstance(architecture, OwnModel):
+        network = {"code": architecture.name, "arguments": architecture.arguments(*shape)}
     else:
-        pool = next(layer for layer in list_layers(model, *shape) if layer.name == "pool")
-        network = {"architecture": model.model_dump(mode="json"), "num_features": math.prod(pool.shape)}
+        pool = next(layer for layer in list_layers(architecture, *shape) if layer.name == "pool")
+        network = {"architecture": architecture.model_dump(mode="json"), "num_features": math.prod(pool.shape)}
     measured = ("best_val_accuracy", "last_val_accuracy", "test_accuracy", "num_parameters", "git_commit", "versions")
     return {
         "sweep": sweep,
@@ -164,8 +135,8 @@ def _description(best: BestTrial, sweep: str, data: ImageData, mean: Tensor, std
         **network,
         "image_size": data.image_size,
         "class_names": list(data.class_names),
-        "mean": mean.tolist(),
-        "std": std.tolist(),
+        "mean": model.mean.flatten().tolist(),
+        "std": model.std.flatten().tolist(),
         "training": {name: value for name, value in best.config.to_dict().items() if name != "code"},
         "measured": {name: row[name] for name in measured},
     }

@@ -99,7 +99,7 @@ class Logger(DriverSide, tune.Callback):
 def make_logger(name: str, paths: SweepPaths, on_message: Callable[[str], None]) -> Logger:
     """The logger of that name, which writes below paths.logs(name) unless it has a server.
 
-    Its package must be installed, which the command checks before anything starts (run/__main__.py).
+    Its package must be installed, which the command checks before anything starts (run/option_values.py).
     """
     return Logger(name, LOGGERS[name](paths), paths, on_message)
 

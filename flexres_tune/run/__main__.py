@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from enum import StrEnum
@@ -13,7 +12,7 @@ import typer
 
 from flexres_tune import cli
 from flexres_tune.errors import FlexResError
-from flexres_tune.records import TrialStatus
+from flexres_tune.run.option_values import LoggerName, check_logger, parse_statuses
 from flexres_tune.text import escape
 
 EPILOG = """
@@ -29,17 +28,6 @@ Running the same command again runs only what is missing.
 """
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-
-
-class LoggerName(StrEnum):
-    """Loggers of Ray Tune that --logger can add; raytune/loggers.py has a row for each."""
-
-    tensorboard = "tensorboard"
-    wandb = "wandb"
-    mlflow = "mlflow"
-
-
-LOGGER_PACKAGES = {LoggerName.tensorboard: "tensorboardX", LoggerName.wandb: "wandb", LoggerName.mlflow: "mlflow"}
 
 
 class Stages(StrEnum):
@@ -122,7 +110,7 @@ def run(
         overrides=tuple(set_ or ()),
         stage=stage.value,
         reuse=reuse,
-        retry=_parse_statuses(retry),
+        retry=parse_statuses((retry or "").split(",")),
         storage=make_path(storage),
         address=address,
         local=local,
@@ -145,7 +133,7 @@ def run(
     for name in options.loggers:
         check_logger(name)
     try:
-        raise typer.Exit(session.run())
+        raise typer.Exit(session.run().status)
     except RayLostError as error:
         restart_command(error)
     except ReloadRequested as request:
@@ -157,39 +145,6 @@ def _say_on_terminal(text: str) -> None:
     if sys.stdout.isatty():
         sys.stdout.write(text)
         sys.stdout.flush()
-
-
-def check_logger(name: LoggerName) -> None:
-    """Raise FlexResError if a logger cannot work: its package is missing, or wandb has no account. Imports no ray."""
-    package = LOGGER_PACKAGES[name]
-    try:
-        importlib.import_module(package)
-    except ImportError as error:
-        raise FlexResError(f"--logger {name} needs the package {package}: {error}; pip install {package}") from None
-    if name == LoggerName.wandb and not _has_wandb_account():
-        raise FlexResError(
-            "--logger wandb needs an account: run `wandb login`, set WANDB_API_KEY, or set WANDB_MODE=offline to write "
-            "below the results folder"
-        )
-
-
-def _has_wandb_account() -> bool:
-    import wandb
-
-    offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
-    return offline or bool(os.environ.get("WANDB_API_KEY") or getattr(wandb.api, "api_key", None))
-
-
-def _parse_statuses(text: str | None) -> tuple[TrialStatus, ...]:
-    """`failed,diverged` as statuses; only those that another attempt may change."""
-    may = (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY, TrialStatus.DIVERGED)
-    names = [name.strip() for name in (text or "").split(",") if name.strip()]
-    for name in names:
-        if name not in may:
-            raise FlexResError(
-                f"--retry: each must be one of {', '.join(may)}, but got {name[:60]!r}; separate them by commas"
-            )
-    return tuple(map(TrialStatus, names))
 
 
 def _is_keyboard_interrupt(error: BaseException | None) -> bool:
@@ -205,9 +160,9 @@ def main() -> None:
     except SystemExit as end:
         if end.code == cli.EXIT_INTERRUPTED:
             if _is_keyboard_interrupt(end):  # Ctrl-C before the session handles signals
-                from flexres_tune.run.restart import interrupted_line
+                from flexres_tune.run.restart import typed_caller
 
-                print(interrupted_line())
+                print(typed_caller().interrupted_line)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(cli.EXIT_INTERRUPTED)

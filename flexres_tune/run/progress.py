@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flexres_tune.display.format import format_value
+from flexres_tune.display.notebook import NotebookLive, shows_in_notebook
 from flexres_tune.display.terminal import escape_for_console
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.base import History
@@ -75,22 +76,27 @@ class SweepProgress:
         self._best = best
         self._started_at = time.monotonic()
         self._counted_from: tuple[float, int] | None = None  # (time, epochs done) from which the speed is counted
-        self._live = Live(
-            get_renderable=self._render,
-            console=console,
-            transient=True,
-            refresh_per_second=REFRESH_PER_S,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._live: Live | NotebookLive | None = None
+        if console.is_terminal:
+            self._live = Live(
+                get_renderable=self._render,
+                console=console,
+                transient=True,
+                refresh_per_second=REFRESH_PER_S,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+        elif shows_in_notebook(console):
+            self._live = NotebookLive(self._render)
 
     def __enter__(self) -> SweepProgress:
-        if self._console.is_terminal:
+        if self._live is not None:
             self._live.start()
         return self
 
     def __exit__(self, *exc_info) -> None:
-        self._live.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def message(self, text: str) -> None:
         """Print one line above the bar."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from dataclasses import dataclass
 from typing import NoReturn
 
 from flexres_tune.cli import EXIT_FAILED
@@ -27,9 +28,25 @@ def typed_command() -> str:
     return shlex.join(["python", "-m", "flexres_tune.run", *sys.argv[1:]])
 
 
-def interrupted_line() -> str:
-    """The last line of a command that a signal has ended."""
-    return f"interrupted; to resume: {typed_command()}"
+@dataclass(frozen=True)
+class Caller:
+    """Who runs a session, and how it is run again."""
+
+    again: str  # runs what is missing
+    retry: str  # also runs failed trials again
+    ends_process: bool = True  # a second signal ends the process; False: it raises KeyboardInterrupt
+
+    @property
+    def interrupted_line(self) -> str:
+        """The last line of a sweep that a signal has ended."""
+        return f"interrupted; to resume: {self.again}"
+
+
+def typed_caller() -> Caller:
+    """The person who has typed the command."""
+    command = typed_command()
+    has_retry = any(each == "--retry" or each.startswith("--retry=") for each in sys.argv)
+    return Caller(command, command if has_retry else f"{command} --retry failed")
 
 
 def restart_command(error: RayLostError) -> NoReturn:

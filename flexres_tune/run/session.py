@@ -1,10 +1,9 @@
-"""One call of the run command, from the sweep file to the exit status. Imports ray only if trials must run."""
+"""One run of a sweep, by the command or by run_sweep(). Imports ray only if trials must run."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +35,7 @@ from flexres_tune.run.printout import (
     print_listing,
 )
 from flexres_tune.run.progress import SweepProgress, best_of, waiting
-from flexres_tune.run.restart import ReloadRequested, interrupted_line, typed_command
+from flexres_tune.run.restart import Caller, ReloadRequested, typed_caller
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.budget import BudgetedSearches, make_budgeted_searches
 from flexres_tune.search.confirmation import make_confirmation
@@ -44,6 +43,7 @@ from flexres_tune.search.final import make_final
 from flexres_tune.search.lists import ListSearch
 from flexres_tune.search.methods import make_search
 from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig, expand_trials, load_sweep
+from flexres_tune.spec.load import SweepSource
 from flexres_tune.spec.rules import ranking_warning
 from flexres_tune.spec.trial import images_of
 from flexres_tune.storage import is_remote
@@ -68,12 +68,27 @@ ENDED_WELL = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.PAUSED)
 
 
 @dataclass(frozen=True)
-class Session:
-    """One call of the command: a sweep file, how to run it, and where to print."""
+class Ending:
+    """How a run of a sweep ended."""
 
-    file: Path
+    paths: SweepPaths
+    status: int  # of the command: 0, 130 if interrupted, 1 if no trial ended well
+    reason: str = ""  # of status 1
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of a sweep: its file or its values, how to run it, where to print, and who runs it."""
+
+    sweep: SweepSource
     options: RunOptions = field(default_factory=RunOptions)
     console: Console = field(default_factory=make_console)
+    caller: Caller = field(default_factory=typed_caller)
+
+    @property
+    def name(self) -> str:
+        """What messages call the sweep before it is read."""
+        return str(self.sweep) if isinstance(self.sweep, str | Path) else "the sweep"
 
     def list_trials(self, dry_run: DryRun) -> int:
         """`--dry-run`: print the trials, their totals and an estimate. Starts no trial and writes no results.
@@ -95,14 +110,14 @@ class Session:
             self.print(power)
         return 0
 
-    def run(self) -> int:
-        """Run what is missing; returns the exit status: 0, 130 if interrupted, 1 if no trial ended well."""
+    def run(self) -> Ending:
+        """Run what is missing."""
         address = find_address(self.options.address, self.options.local)
-        with Signals() as signals, RayConnection(address, self.options.verbose) as ray:
+        with Signals(self.caller.ends_process) as signals, RayConnection(address, self.options.verbose) as ray:
             if address:  # only a process in the cluster sees its GPUs
-                spec = self._load(lambda: _connect(ray, signals, self.console).num_gpus > 0)
+                spec = self._load(lambda: self.connect(ray, signals).num_gpus > 0)
             else:
-                with waiting(self.console, f"reading {self.file}"):
+                with waiting(self.console, f"reading {self.name}"):
                     spec = self._load(has_nvidia_gpu)
             return _SweepRun(self, spec, ray, signals).run()
 
@@ -112,7 +127,7 @@ class Session:
 
     def print_profile(self, spec: SweepSpec) -> None:
         """Say which profile runs, if the user has not chosen it."""
-        if self.options.profile == "auto" and spec.profile != "none":
+        if self.options.profile == "auto" and spec.profile != "none" and not isinstance(self.sweep, SweepSpec):
             base = spec.base
             self.print(
                 f"no GPU found: profile {spec.profile} runs instead of the file as written "
@@ -133,15 +148,31 @@ class Session:
 
     def problem_of_file(self) -> str:
         """What is wrong with the sweep file as it is now, "" if nothing."""
+        if not isinstance(self.sweep, str | Path):
+            return (
+                "the sweep was built in Python, so it has no file to read again; call run_sweep() with the changed one"
+            )
         try:
             expand_trials(self._load(has_nvidia_gpu), describe_dataset)
         except (FlexResError, OSError) as error:
             return str(error)
         return ""
 
+    def connect(self, ray: RayConnection, signals: Signals) -> ClusterResources:
+        """The cluster, started or joined if it is not; a signal meanwhile ends the run, because no trial runs yet."""
+        if not ray.is_connected:
+            text = f"connecting to Ray at {ray.address}" if ray.address else "starting Ray on this machine"
+            with signals.exit_on_first(self.caller.interrupted_line), waiting(self.console, text):
+                try:
+                    ray.connect()
+                except SystemExit:  # raised by the handler that Ray installs for SIGTERM while it starts
+                    signals.exit_now()
+            signals.install()  # Ray has replaced the handler for SIGTERM
+        return ray.cluster
+
     def _load(self, has_gpu: Callable[[], bool]) -> SweepSpec:
         spec = load_sweep(
-            self.file,
+            self.sweep,
             profile=self.options.profile,
             overrides=self.options.overrides,
             has_gpu=has_gpu,
@@ -174,8 +205,8 @@ class _SweepRun:
         self._budgeted: BudgetedSearches | None = None  # of the last look at the tables, if the sweep has a budget
         self._precisions: Precisions = {}  # of `precision: auto`, by kind of device; empty until it is decided
 
-    def run(self) -> int:
-        """Run the stages that have something to do; returns the exit status."""
+    def run(self) -> Ending:
+        """Run the stages that have something to do."""
         self._session.print_profile(self._spec)
         with waiting(self._session.console, "reading the tables"):
             searches = self._read_work()[1]
@@ -192,7 +223,7 @@ class _SweepRun:
             compact_if_needed(self._paths)
             print_ending(self._session.console, self._paths, has_new_rows=False)
             self._print_budget()
-            return 0
+            return Ending(self._paths, 0)
         self._refuse_if_running()
         self._print(describe_images(self._spec, self._trials))
         with sweep_lock(self._paths):
@@ -201,21 +232,25 @@ class _SweepRun:
                 self._run_stage(stage)
             self._close_plan()
         if self._signals.must_reload:
-            raise ReloadRequested(f"{self._spec.name}: reading {self._session.file} again, and continuing")
+            raise ReloadRequested(f"{self._spec.name}: reading {self._session.name} again, and continuing")
         if self._signals.requested:
             if self._statuses and self._signals.seconds_since < REPORT_WITHIN_S:
                 from flexres_tune.report.files import try_report
 
                 self._print(try_report(self._paths))
-            self._print(interrupted_line())
-            return EXIT_INTERRUPTED
+            self._print(self._session.caller.interrupted_line)
+            return Ending(self._paths, EXIT_INTERRUPTED)
         print_ending(self._session.console, self._paths, has_new_rows=True)
         self._print_budget()
         if self._fail_fast.error is not None:
-            self._print(self._fail_fast.message(_retry_command()))
-            return EXIT_FAILED
+            reason = self._fail_fast.message(self._session.caller.retry)
+            self._print(reason)
+            return Ending(self._paths, EXIT_FAILED, reason)
         statuses = self._statuses.values()
-        return 0 if not statuses or any(status in ENDED_WELL for status in statuses) else EXIT_FAILED
+        if not statuses or any(status in ENDED_WELL for status in statuses):
+            return Ending(self._paths, 0)
+        reason = f"{self._spec.name}: none of the {plural(len(statuses), 'trial')} that ran ended well"
+        return Ending(self._paths, EXIT_FAILED, reason)
 
     def _read_work(self) -> tuple[History, dict[Stage, Search]]:
         """Compare the sweep file with the tables: (what they have, a search per stage that trains what is missing)."""
@@ -261,14 +296,14 @@ class _SweepRun:
             if not self._ray.is_connected:
                 with self._exit_on_signal("checking the images, which are decoded once per machine"):
                     self._verify_data(search.work.missing)
-            cluster = _connect(self._ray, self._signals, self._session.console)
+            cluster = self._session.connect(self._ray, self._signals)
             with waiting(self._session.console, "checking that all nodes share the results folder"):
                 require_shared_storage(self._paths.root, cluster)
             before = list(Stage)[: list(Stage).index(stage) + 1]
             listed = tuple(trial for each in before for trial in searches[each].work.trials)
             self._decide_precisions(listed, cluster)
             resources, reason = self._choose_resources(search.work.missing, cluster)
-            plan = make_plan(self._spec, listed, typed_command(), self._precisions)
+            plan = make_plan(self._spec, listed, self._session.caller.again, self._precisions)
             plan = replace(plan, device_share=resources.device_share(cluster))
             if self._budgeted is not None:
                 self._budgeted.account.device_share = plan.device_share
@@ -367,7 +402,7 @@ class _SweepRun:
     @contextlib.contextmanager
     def _exit_on_signal(self, text: str) -> Iterator[None]:
         """Context of a step before the first trial, such as a download: the first signal ends the command at once."""
-        with self._signals.exit_on_first(interrupted_line()), waiting(self._session.console, text):
+        with self._signals.exit_on_first(self._session.caller.interrupted_line), waiting(self._session.console, text):
             yield
 
     def _choose_resources(
@@ -416,7 +451,7 @@ class _SweepRun:
             self._print(describe_spending(self._budgeted))
 
     def _check_can_confirm(self, screen: Search) -> None:
-        file = self._session.file
+        file = self._session.name
         if self._spec.confirm is None:
             raise FlexResError(
                 f"{file}: confirm: must be set for --stage confirm, but is not; "
@@ -437,21 +472,3 @@ def _read_scores(
     with_scores = pauses or spec.method == "tpe" or spec.confirm is not None
     gives_runs = spec.confirm is not None and spec.confirm.num_runs is not None
     return read_history(paths, spec, retry, tried, with_scores, with_curves=pauses or gives_runs)
-
-
-def _connect(ray: RayConnection, signals: Signals, console: Console) -> ClusterResources:
-    """The cluster, started or joined if it is not; a signal meanwhile ends the command, because no trial runs yet."""
-    if not ray.is_connected:
-        text = f"connecting to Ray at {ray.address}" if ray.address else "starting Ray on this machine"
-        with signals.exit_on_first(interrupted_line()), waiting(console, text):
-            try:
-                ray.connect()
-            except SystemExit:  # raised by the handler that Ray installs for SIGTERM while it starts
-                signals.exit_now()
-        signals.install()  # Ray has replaced the handler for SIGTERM
-    return ray.cluster
-
-
-def _retry_command() -> str:
-    has_retry = any(each == "--retry" or each.startswith("--retry=") for each in sys.argv)
-    return typed_command() if has_retry else f"{typed_command()} --retry failed"

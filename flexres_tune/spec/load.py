@@ -1,16 +1,18 @@
-"""Sweep file, profile and overrides -> SweepSpec, or every problem in them."""
+"""Sweep file or a sweep built in Python, profile and overrides -> SweepSpec, or every problem in them."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from flexres_tune.errors import Problem, SpecError
 from flexres_tune.spec.document.document import Document, Finding, sorted_problems
 from flexres_tune.spec.document.overlay import with_overrides, with_profile
+from flexres_tune.spec.document.plain import plain_document
 from flexres_tune.spec.document.yaml_reader import read_yaml
 from flexres_tune.spec.expand import Describe, check_trials, count_trials
 from flexres_tune.spec.messages import findings, suggest_key
@@ -33,9 +35,11 @@ TRIAL_MAKING_KEYS = {
 MAX_CHECKED_TRIALS = 2_000  # of a sweep that has other problems already
 LAPTOP = "laptop"  # the profile that `auto` chooses if there is no GPU
 
+SweepSource = str | Path | Mapping[str, Any] | SweepSpec  # a sweep file, or a sweep that was built in Python
+
 
 def load_sweep(
-    path: str,
+    sweep: SweepSource,
     *,
     profile: str = "none",
     overrides: Sequence[str] = (),
@@ -43,13 +47,16 @@ def load_sweep(
     describe: Describe | None = None,
     allow_code: bool = False,
 ) -> SweepSpec:
-    """The sweep in a YAML file, changed by a profile and overrides, checked.
+    """The sweep in a YAML file or of Python, changed by a profile and overrides, checked.
+
+    A mapping has the keys of a sweep file, and its problems are reported by key. A SweepSpec is checked like the
+    mapping of its values, because pydantic alone does not check what keys mean together.
 
     The file's other profiles are checked as well, so that a broken `laptop` is found on the machine with the GPU. They
     are not checked if there are overrides, because those are meant for the sweep that runs now.
 
     Args:
-        path: the sweep file.
+        sweep: the sweep file, a mapping or a SweepSpec.
         profile: a profile's name, `none`, or `auto`: `laptop` if the file has it and `has_gpu()` is False.
         overrides: `key=value` as after `--set`, applied after the profile, such as `base.epochs=2`; values are YAML.
         has_gpu: whether trials find a GPU; called only if the answer matters.
@@ -60,7 +67,7 @@ def load_sweep(
     Raises:
         SpecError: every problem found.
     """
-    document = read_yaml(str(path))
+    document, source, folder = _read(sweep)
     profiles = document.data.get("profiles")
     names = [name for name in profiles if name not in ("auto", "none")] if isinstance(profiles, dict) else []
     if profile == "auto":
@@ -75,12 +82,13 @@ def load_sweep(
         problems.extend(error.problems)
     others = [] if overrides else [name for name in ("none", *names) if name != profile]
 
-    read = functools.partial(read_references, folder=Path(path).absolute().parent, allow_any=allow_code)
-    spec, found, has_trials = _check(chosen, profile, str(path), read)
+    read = functools.partial(read_references, folder=folder, allow_any=allow_code)
+    applied = sweep.profile if isinstance(sweep, SweepSpec) else profile
+    spec, found, has_trials = _check(chosen, applied, source, read)
     problems += found
     for name in others:
         changed = document if name == "none" else with_profile(document, name)
-        other, found, other_has_trials = _check(changed, name, str(path), read)
+        other, found, other_has_trials = _check(changed, name, source, read)
         problems += found
         if describe and other_has_trials and not (found and count_trials(other) > MAX_CHECKED_TRIALS):
             problems += check_trials(other, describe)
@@ -89,6 +97,16 @@ def load_sweep(
     if problems:
         raise sorted_problems(problems)
     return spec
+
+
+def _read(sweep: SweepSource) -> tuple[Document, str, Path]:
+    """(the sweep's data, its file's name or "", the folder that own code is named relative to)."""
+    if isinstance(sweep, SweepSpec):
+        folder = Path(sweep.source).absolute().parent if sweep.source else Path.cwd()
+        return Document(sweep.resolved()), sweep.source, folder
+    if isinstance(sweep, Mapping):
+        return plain_document(sweep), "", Path.cwd()
+    return read_yaml(str(sweep)), str(sweep), Path(sweep).absolute().parent
 
 
 def _once(found: Sequence[Finding]) -> list[Finding]:

@@ -39,9 +39,14 @@ _SHOW_CURSOR = "\x1b[?25h\x1b[0m\n"
 
 
 class Signals:
-    """Context in which a signal sets `requested` instead of raising KeyboardInterrupt inside Ray."""
+    """Context in which a signal sets `requested` instead of raising KeyboardInterrupt inside Ray.
 
-    def __init__(self) -> None:
+    `ends_process`: the second signal ends the process. A notebook or a script must outlive the sweep that it runs:
+    with False the second signal raises KeyboardInterrupt instead.
+    """
+
+    def __init__(self, ends_process: bool = True) -> None:
+        self._ends_process = ends_process
         self._event = threading.Event()
         self._requested_at = 0.0
         self._old: dict[int, object] = {}
@@ -91,7 +96,7 @@ class Signals:
                 continue  # under nohup the sweep must outlive the terminal
             old = signal.signal(number, self._handle)
             self._old.setdefault(number, old)
-        if self._wakeup is None:
+        if self._wakeup is None and self._ends_process:  # a thread cannot raise KeyboardInterrupt in the main thread
             self._wakeup = os.pipe()
             os.set_blocking(self._wakeup[1], False)
             signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
@@ -107,7 +112,7 @@ class Signals:
 
     @contextlib.contextmanager
     def exit_on_first(self, message: str) -> Iterator[None]:
-        """Context in which the first signal prints `message` and ends the process at once.
+        """Context in which the first signal prints `message` and ends the process at once, or raises KeyboardInterrupt.
 
         For steps that cannot be interrupted and before which nothing is lost: Ray starts, data are downloaded,
         devices are measured. Processes that Ray has started end with this one (PR_SET_PDEATHSIG).
@@ -125,7 +130,13 @@ class Signals:
         self._event.set()
 
     def exit_now(self) -> NoReturn:
-        """End the process without cleaning up and without a traceback; it loses what `kill -9` loses."""
+        """End the process without cleaning up and without a traceback; it loses what `kill -9` loses.
+
+        Raises:
+            KeyboardInterrupt: the process is not ours to end.
+        """
+        if not self._ends_process:
+            raise KeyboardInterrupt(self._message or "interrupted")
         with contextlib.suppress(OSError, ValueError):
             if sys.stdout.isatty():
                 os.write(sys.stdout.fileno(), _SHOW_CURSOR.encode())  # the progress bar has hidden the cursor

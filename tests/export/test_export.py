@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from flexres_tune.datasets import load_dataset, load_trial_data
 from flexres_tune.errors import FlexResError, ResultsError
 from flexres_tune.export.__main__ import app
-from flexres_tune.export.best import config_of, find_best, train_command
+from flexres_tune.export.trained import config_of, find_best, train_command
 from flexres_tune.records import TrialStatus
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths

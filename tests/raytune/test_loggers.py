@@ -11,7 +11,7 @@ from flexres_tune.errors import FlexResError
 from flexres_tune.raytune.loggers import LOGGERS, Logger, make_logger
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.run.__main__ import LOGGER_PACKAGES, LoggerName, check_logger
+from flexres_tune.run.option_values import LOGGER_PACKAGES, LoggerName, check_logger
 from flexres_tune.spec import TrialConfig
 from flexres_tune.sweep.worker import TrialReport
 

@@ -49,7 +49,7 @@ def run(ray_session, tmp_path):
         file.write_text(text)
         output = io.StringIO()
         options = RunOptions(profile="none", storage=tmp_path / "results", **options)
-        status = Session(file, options, Console(file=output, width=160)).run()
+        status = Session(file, options, Console(file=output, width=160)).run().status
         return status, output.getvalue(), open_results(tmp_path / "results")
 
     return run_text

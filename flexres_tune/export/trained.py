@@ -1,4 +1,4 @@
-"""The best trial of a sweep that has its weights; imports no torch."""
+"""Trained trials that have their weights: the best one of a sweep, or any; imports no torch."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ from flexres_tune.text import did_you_mean, excerpt
 
 
 @dataclass(frozen=True)
-class BestTrial:
-    """A completed trial of the leading configuration, and the path of its weights."""
+class TrainedTrial:
+    """A completed trial, and the path of its weights."""
 
     row: Mapping[str, Any]  # of `trials`
     config: TrialConfig
     checkpoint: AnyPath
 
 
-def find_best(results: Results, sweep: str) -> BestTrial:
-    """The final run of the leaderboard's first configuration (confirmed before screened), or its best seed with weights.
+def best_rows(results: Results, sweep: str) -> list[Mapping[str, Any]]:
+    """Completed trials of the leaderboard's first configuration (confirmed before screened).
+
+    Its final run comes first if there is one, then the best seed.
 
     Raises:
-        ResultsError: no configuration has run to its end, or its weights are missing; the message has the command
-            that trains them.
+        ResultsError: no configuration has run to its end.
     """
     boards = leaderboards(results, sweep)
     leader = next((row for board in boards for row in board.ranked), None)
@@ -59,32 +60,42 @@ def find_best(results: Results, sweep: str) -> BestTrial:
         and row["status"] == TrialStatus.COMPLETED
     ]
     rows.sort(key=lambda row: (-math.inf if row["metric"] is None else metric.score(row["metric"]), -row["seed"]))
-    rows.reverse()
-    if final := final_run(results, board):
-        rows.insert(0, final.row)
+    final = final_run(results, board)
+    return [*([final.row] if final else []), *rows[::-1]]
+
+
+def find_best(results: Results, sweep: str) -> TrainedTrial:
+    """The final run of the leaderboard's first configuration, or its best seed that has its weights.
+
+    Raises:
+        ResultsError: no configuration has run to its end, or its weights are missing; the message has the command
+            that trains them.
+    """
+    rows = best_rows(results, sweep)
     for row in rows:
         for name in (sweep, row.get("reused_from")):
             if name and (path := SweepPaths(results.root, name).checkpoint(row["trial_id"])).exists():
-                return BestTrial(row, config_of(row), path)
+                return TrainedTrial(row, config_of(row), path)
     path = SweepPaths(results.root, sweep).checkpoint(rows[0]["trial_id"])
     raise ResultsError(
-        f"{sweep}: the weights of the best configuration, {leader.config_id}, must be in {path.parent}, but are "
+        f"{sweep}: the weights of the best configuration, {rows[0]['config_id']}, must be in {path.parent}, but are "
         f"missing. This command trains them:\n{train_command(config_of(rows[0]), path)}"
     )
 
 
-def find_trial(results: Results, trial_id: str) -> BestTrial:
-    """A completed trial by its trial_id, in any sweep of the folder.
+def find_trial(results: Results, trial_id: str, sweep: str | None = None) -> TrainedTrial:
+    """A completed trial by its trial_id, in one sweep or in any of the folder.
 
     Raises:
         ResultsError: no such trial, it did not run to its end, or its weights are missing.
     """
-    trials = results.trials()
+    trials = results.trials(sweep)
     rows = trials.filter(pc.equal(trials["trial_id"], trial_id)).to_pylist()
     if not rows:
         known = did_you_mean(trial_id, trials["trial_id"].unique().to_pylist())
         raise ResultsError(
-            f"no trial {excerpt(trial_id)} in {results.root}{known}; query sql 'SELECT trial_id FROM trials'"
+            f"no trial {excerpt(trial_id)} in {results.root / sweep if sweep else results.root}{known}; "
+            "query sql 'SELECT trial_id FROM trials'"
         )
     rows = [row for row in rows if row["status"] == TrialStatus.COMPLETED]
     if not rows:
@@ -94,7 +105,7 @@ def find_trial(results: Results, trial_id: str) -> BestTrial:
     for row in rows:
         for name in (row["sweep"], row.get("reused_from")):
             if name and (path := SweepPaths(results.root, name).checkpoint(trial_id)).exists():
-                return BestTrial(row, config_of(row), path)
+                return TrainedTrial(row, config_of(row), path)
     path = SweepPaths(results.root, rows[0]["sweep"]).checkpoint(trial_id)
     raise ResultsError(
         f"the weights of trial {trial_id} must be {path}, but are missing: only those of the best configurations are "
@@ -102,7 +113,7 @@ def find_trial(results: Results, trial_id: str) -> BestTrial:
     )
 
 
-def read_code(found: BestTrial, folder: Path) -> BestTrial:
+def read_code(found: TrainedTrial, folder: Path) -> TrainedTrial:
     """The trial with the source of its own code, read from files relative to `folder`.
 
     Raises:
