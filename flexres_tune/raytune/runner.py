@@ -42,7 +42,7 @@ from flexres_tune.sweep.fail_fast import FailFast
 from flexres_tune.sweep.history import read_reports
 from flexres_tune.sweep.journal import Display, Journal, TrialState
 from flexres_tune.sweep.options import RunOptions
-from flexres_tune.sweep.signals import REMOTE_SAVE_S, SAVE_S, WIND_DOWN_S, Signals
+from flexres_tune.sweep.signals import REMOTE_SAVE_S, SAVE_S, Signals
 from flexres_tune.sweep.steering import Inbox, identity
 from flexres_tune.sweep.worker import TrialJob
 from flexres_tune.text import plural
@@ -166,7 +166,7 @@ def _run_tuner(
 
     Returns why the sweep ended early, None if it did not: the caller raises it after all rows are written.
 
-    The thread is left behind if it does not end WIND_DOWN_S after a signal, or if Ray's own processes died: it may wait
+    The thread is left behind if it does not end in time after a signal, or if Ray's own processes died: it may wait
     for an answer that never comes. The journal, which is closed then, ignores what the thread still does.
     """
     if not run.options.verbose:
@@ -191,7 +191,7 @@ def _run_tuner(
     has_stop_file = has_answered = False
     try:
         with ConcurrencyUpdater(limiter, run.measure_slots, run.display.message):
-            while thread.is_alive() and run.signals.seconds_since < WIND_DOWN_S and not dead_ray_processes():
+            while thread.is_alive() and run.signals.seconds_since < run.signals.wind_down_s and not dead_ray_processes():
                 thread.join(0.1)
                 if run.signals.requested and not has_answered:
                     has_answered = True
@@ -238,6 +238,7 @@ def _make_tuner(
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=folder,
+            progress_reporter=tune.CLIReporter(),  # the one for notebooks clears what we have printed below the cell
             callbacks=[*callbacks, *([] if run.options.verbose else [NoRayOutput()])],
             stop=stopper,
             failure_config=tune.FailureConfig(max_failures=run.options.max_failures),

@@ -27,6 +27,8 @@ SAVE_S = 1.5  # > STOP_PERIOD_S
 REMOTE_SAVE_S = 4.0  # > REMOTE_STOP_PERIOD_S, and the checkpoint is uploaded
 # The driver no longer waits for Tune's thread, and writes the rows of all trials:
 WIND_DOWN_S = 6.0  # > REMOTE_SAVE_S; leaves time to write the rows within the 10 s
+# A notebook or a script continues after the sweep, and cannot start another Ray while Tune's thread uses this one:
+WIND_DOWN_IN_LIBRARY_S = 60.0
 # All rows are written. The report is written only if this time has not passed, so that the command ends in time:
 REPORT_WITHIN_S = 5.0  # < WIND_DOWN_S: no report if Tune did not end by itself
 
@@ -53,6 +55,11 @@ class Signals:
         self._wakeup: tuple[int, int] | None = None  # a pipe into which Python writes each signal's number at once
         self.must_reload = False  # the request is a person's, to read the sweep file again
         self._message: str | None = None  # None: the first signal does not end the process
+
+    @property
+    def wind_down_s(self) -> float:
+        """How long after a signal the driver waits for Tune's thread."""
+        return WIND_DOWN_S if self._ends_process else WIND_DOWN_IN_LIBRARY_S
 
     @property
     def requested(self) -> bool:

@@ -59,6 +59,20 @@ def test_second_signal_ends_the_process_at_once():
     assert (done.returncode, done.stdout) == (EXIT_INTERRUPTED, "first\n")
 
 
+def test_process_that_is_not_ours_to_end_gets_keyboard_interrupt():
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="to resume"), Signals(ends_process=False) as signals:
+        with signals.exit_on_first("to resume: ..."):
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("not reached")
+    with pytest.raises(KeyboardInterrupt), Signals(ends_process=False) as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.requested
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("not reached")
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
 def test_times_of_an_interruption_follow_each_other():
     assert module.STOP_PERIOD_S < module.SAVE_S < module.WIND_DOWN_S
     assert module.REMOTE_STOP_PERIOD_S < module.REMOTE_SAVE_S < module.WIND_DOWN_S
