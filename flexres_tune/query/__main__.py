@@ -64,7 +64,7 @@ class Request:
 
         return open_results(self.results)
 
-    def answer(self, ask: Callable[..., Answer], *arguments: str | float | None) -> None:
+    def answer(self, ask: Callable[..., Answer], *arguments: str | float | bool | None) -> None:
         """Print ask(results, sweep, *arguments, number of rows), or write it to the file `out`."""
         self.write(ask(self.open_results(), self.sweep, *arguments, self.table.num_rows_asked))
 
@@ -304,6 +304,19 @@ def effort(
 
 _add_command("importance", "evidence", "answer_importance", "Each parameter's share of the variance of accuracy.")
 _add_command("status", "views", "answer_status", "What is done and missing, why trials failed, what to do.")
+
+
+@app.command(epilog=SHARED_OPTIONS)
+def tag(
+    context: typer.Context,
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="Its trial_id, or how it begins.")],
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="The tag; without it, list the tags.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the tag TEXT instead.")] = False,
+) -> None:
+    """Give a trial a tag, which the report shows; or list its tags."""
+    from flexres_tune.query.tags import answer_tag
+
+    context.obj.answer(answer_tag, trial, text, remove)
 
 
 @app.command(hidden=True)

@@ -31,7 +31,7 @@ def answer_html(data: ReportData) -> str:
     body = "".join(f"<tr>{''.join(f'<td>{escape_html(cell)}</td>' for cell in row)}</tr>" for row in rows)
     compared = " and ".join(map(spaced, answer.compare))
     return (
-        f"<div class=scroll tabindex=0><table id=answer><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+        f"<div class='scroll wide' tabindex=0><table id=answer><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
         f"</div><p class=note>The best configuration of each {escape_html(compared)}: mean ± standard deviation over "
         "seeds. Intervals are for one mean or difference alone; p is adjusted for all comparisons of the leaderboard, "
         "and with that for the choice of each best one. Device time is of all trials of the row.</p>"
@@ -69,7 +69,7 @@ def leaderboard_html(data: ReportData) -> str:
         heads.append(f'<th scope="col"{kind} aria-sort="{direction}"><button>{escape_html(title)}</button></th>')
         columns.append(
             [
-                f'<td{kind} data-v="{escape_html(_sort_key(value))}">{escape_html(cell)}</td>'
+                f'<td{kind} data-v="{escape_html(sort_key(value))}">{escape_html(cell)}</td>'
                 for cell, value in zip(cells, values, strict=True)
             ]
         )
@@ -91,7 +91,7 @@ def leaderboard_html(data: ReportData) -> str:
         else ""
     )
     return (
-        f'<div class=scroll tabindex=0><table id=board class="sortable{" folded" if folded else ""}">'
+        f'<div class="scroll wide" tabindex=0><table id=board class="sortable{" folded" if folded else ""}">'
         f"<thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more}"
         "<p class=note>One row per configuration: mean ± standard deviation over seeds. Click a column's name to sort."
         f"{rest}</p>{note}"
@@ -108,8 +108,8 @@ def _cells(data: ReportData, name: str, values: Sequence[Any]) -> list[str] | No
     return None
 
 
-def _sort_key(value: Any) -> str:
-    """The page sorts numbers by value and empty cells last."""
+def sort_key(value: Any) -> str:
+    """A value as the page sorts by it: it sorts numbers by value and empty cells last."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(value.timestamp()) if isinstance(value, datetime) else str(value)

@@ -37,6 +37,8 @@ class Trial:
     status: str
     error: str | None
     metric: float | None  # best value of the sweep's metric in any epoch; None if it is not finite
+    test_accuracy: float | None
+    num_train_images: int | None  # None: all
     epochs_run: int
     train_seconds: float
     device: str | None

@@ -7,6 +7,8 @@ import shlex
 from collections import Counter
 from dataclasses import asdict
 
+import pyarrow.compute as pc
+
 from flexres_tune.analysis.leaderboard import comparison_problems
 from flexres_tune.analysis.status import FAILURES, last_line
 from flexres_tune.records import TrialStatus
@@ -37,6 +39,7 @@ def facts_html(data: ReportData) -> str:
             ("device", ", ".join(several if len(devices) > 1 else (device for device, _ in devices)) or "unknown"),
             ("precision", ", ".join(counted if len(counted) > 1 else precisions) or "unknown"),
             ("data", data.board.dataset or "unknown"),
+            *_image_facts(data),
             ("ended", f"{data.trials[-1].finished_at:%Y-%m-%d %H:%M} UTC"),
         ]
     if data.plan and data.plan.profile != "none":
@@ -51,6 +54,21 @@ def facts_html(data: ReportData) -> str:
     ]
     notes += [f"{problem[0].upper()}{problem[1:]}." for problem in comparison_problems(data.board)]
     return f"<dl class=facts>{items}</dl>" + "".join(f"<p class=note>{escape_html(note)}</p>" for note in notes)
+
+
+def _image_facts(data: ReportData) -> list[tuple[str, str]]:
+    """How many images trials are trained on, if a trial says so, and how many they are validated and tested on."""
+    facts = []
+    numbers = sorted({trial.num_train_images for trial in data.trials if trial.num_train_images is not None})
+    if numbers and all(trial.num_train_images is not None for trial in data.trials):
+        several = numbers if len(numbers) <= 4 else (numbers[0], "...", numbers[-1])
+        facts.append(("training images", ", ".join(f"{n:,}" if isinstance(n, int) else n for n in several)))
+    labels = data.results.table("labels", data.sweep, ["dataset", "split", "label"])
+    for split, name in (("val", "validation images"), ("test", "test images")):
+        rows = labels.filter(pc.and_(pc.equal(labels["dataset"], data.board.dataset), pc.equal(labels["split"], split)))
+        if rows.num_rows:
+            facts.append((name, f"{max(pc.list_value_length(rows['label']).to_pylist()):,}"))
+    return facts
 
 
 def failures_html(data: ReportData) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -29,7 +29,14 @@ class Part:
     html_after: str = ""  # below the plots
 
 
-def page_html(title: str, head: str, parts: Sequence[Part], foot: str, version: str = "") -> str:
+def page_html(
+    title: str,
+    head: str,
+    parts: Sequence[Part],
+    foot: str,
+    version: str = "",
+    curves: Mapping[str, Any] | None = None,
+) -> str:
     """The page as one string.
 
     Args:
@@ -37,12 +44,14 @@ def page_html(title: str, head: str, parts: Sequence[Part], foot: str, version: 
         head: HTML above the first section.
         foot: HTML below the last section.
         version: version of the tables, which a live page compares with the server's; "" for a file.
+        curves: of the trials of the table, which a click on a row draws; see report/trials.py.
     """
     parts = [part for part in parts if part.html or part.plots or part.html_after]  # an empty one is left out
     plots = [plot for part in parts for plot in part.plots]
     data = {
         # Plotly's own JSON writes numbers that are not finite as null, because JSON has no NaN
         "plots": [{"name": plot.name, "figure": json.loads(plot.figure.to_json(engine="json"))} for plot in plots],
+        "curves": curves or {},
         "templates": {theme: template(theme) for theme in ("light", "dark")},
     }
     scripts = [*([plotly_js()] if plots else []), _asset("page.js")]

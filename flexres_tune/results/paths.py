@@ -58,6 +58,16 @@ class SweepPaths:
         return self.folder / "report.html"
 
     @property
+    def tags(self) -> AnyPath:
+        """The folder of what people say of trials; see results/tags.py."""
+        return self.folder / "tags"
+
+    @property
+    def notes(self) -> AnyPath:
+        """What people say of the sweep; the report shows it."""
+        return self.folder / "notes.md"
+
+    @property
     def lock(self) -> AnyPath:
         return self.folder / "driver.lock"
 

@@ -155,6 +155,47 @@ def test_rows_are_hidden_until_the_button_is_clicked(browser, report):
     assert browser.run(visible) == 18
 
 
+def test_trials_are_filtered_and_a_click_on_a_row_draws_its_curve(browser, report):
+    browser.open(report)
+    visible = "return [...document.querySelectorAll('#trials tbody tr')].filter((row) => row.offsetHeight).length"
+    write = "const box = document.getElementById('filter'); box.value = '%s'; box.dispatchEvent(new Event('input'))"
+    total = browser.run(visible)
+    for text, expected in (("lr>=0.1 small", 6), ("status=completed lr!=0.1", 12), ("nowhere", 0), ("", total)):
+        browser.run(write % text)
+        assert browser.run(visible) == expected, text
+    names = "return document.getElementById('plot-curves').data.map((trace) => trace.name ?? '')"
+    before = browser.run(names)
+    browser.run("document.querySelectorAll('#trials tr[data-trial] td')[1].click()")
+    browser.run("document.querySelectorAll('#trials tr[data-trial]')[3].querySelector('button').click()")
+    browser.wait(f"{names.replace('return', 'return (')}).length === {len(before) + 2}")
+    assert browser.run(names)[-2].startswith("chosen: ")
+    assert browser.run("return document.querySelectorAll('#trials tr.chosen').length") == 2
+    browser.set_theme("dark")
+    browser.wait("return document.getElementById('plot-curves')._fullLayout.paper_bgcolor === '#15181c'")
+    assert len(browser.run(names)) == len(before) + 2, "a change of the theme keeps the chosen curves"
+    browser.run("document.getElementById('unmark').click()")
+    browser.wait(f"{names.replace('return', 'return (')}).length === {len(before)}")
+    assert browser.console_messages() == []
+
+
+def test_trials_sort_on_a_click(browser, report):
+    browser.open(report)
+    browser.run("document.querySelector('#trials th[data-name=lr] button').click()")
+    keys = "return [...document.querySelectorAll('#trials tbody tr')].map((row) => row.cells[%d].textContent)"
+    column = browser.run("return document.querySelector('#trials th[data-name=lr]').cellIndex")
+    values = [float(text) for text in browser.run(keys % column)]
+    assert values == sorted(values) and len(set(values)) == 3
+
+
+def test_table_that_is_cut_says_so_until_its_end_is_reached(browser, report):
+    browser.open(report, width=390)
+    hints = "return [...document.querySelectorAll('.hint')].filter((hint) => !hint.hidden).length"
+    shown = browser.run(hints)
+    assert shown >= 2
+    browser.run("const box = document.querySelector('#board').parentElement; box.scrollLeft = box.scrollWidth")
+    browser.wait(f"{hints} === {shown - 1}")
+
+
 def test_page_fits_a_phone(browser, report):
     browser.open(report, width=390)
     assert browser.run("return document.documentElement.scrollWidth") <= 390

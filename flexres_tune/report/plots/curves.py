@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, Trial
 from flexres_tune.report.plots import style
-from flexres_tune.report.plots.style import GREY, PALETTE, STATUSES, Plot, axis, figure, scatter, thin
+from flexres_tune.report.plots.style import GREY, PALETTE, STATUSES, Plot, axis, count_axis, figure, scatter, thin
 from flexres_tune.text import escape_html, plural
 
 _MOST_LEADERS = len(PALETTE)
@@ -36,7 +36,10 @@ def plot_curves(data: ReportData) -> list[Plot]:
     for rank, config_id in enumerate(leaders):
         traces += _leader(data, config_id, rank)
     drawn = figure(
-        traces, height=480, xaxis=axis("epoch", rangemode="tozero"), yaxis=axis(data.board.metric.axis_title)
+        traces,
+        height=480,
+        xaxis=count_axis("epoch", max(curve[-1][0] for curve in data.curves.values())),
+        yaxis=axis(data.board.metric.axis_title),
     )
     notes = ["Bands: lowest to highest seed. ×: the scheduler stopped the trial. Click a legend entry to hide it."]
     if left_out:

@@ -55,7 +55,12 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
     )
     averaged = [row for row in rows if row.metric_mean is not None]
     means = [data.shown(row.metric_mean) for row in averaged]
-    bars, reaches = style.error_bars(averaged, metric.factor)
+    _, reaches = style.error_bars(averaged, metric.factor)
+    limits = focus([data.shown(row.metric_mean) for _, row in points], metric.is_maximized, means, reaches)
+    endless = [row for row in averaged if _covers(data, row, limits)]
+    bars, _ = style.error_bars(
+        [replace(r, metric_low=None, metric_high=None) if r in endless else r for r in averaged], metric.factor
+    )
     is_ordered = all(type(row.parameters[name]) in (int, float) for row in rows)
     traces = [
         scatter(
@@ -79,14 +84,24 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
             hovertemplate=f"mean %{{y:.4~g}}{metric.suffix} over %{{text}}<extra></extra>",
         ),
     ]
-    limits = focus([data.shown(row.metric_mean) for _, row in points], metric.is_maximized, means, reaches)
     drawn = figure(
         traces,
         height=360,
         xaxis=category_axis(spaced(name), [_tick(row, name) for row in rows], range=[-0.5, len(rows) - 0.4]),
         yaxis=axis(f"best {metric.axis_title}", range=limits),
     )
-    return Plot(f"effect-{name}", _finding(data, name, valued), drawn, _notes(table, name))
+    notes = _notes(table, name)
+    if endless:
+        values = ", ".join(value_text(name, row.parameters[name]) for row in endless[:8])
+        notes = (*notes, f"No interval is drawn for {values}: from so few runs it is wider than the plot.")
+    return Plot(f"effect-{name}", _finding(data, name, valued), drawn, notes)
+
+
+def _covers(data: ReportData, row: Effect, limits: Sequence[float]) -> bool:
+    """Whether the interval of a mean extends beyond the plot on both sides, so that its bar would show nothing."""
+    if row.metric_low is None or row.metric_high is None:
+        return False
+    return data.shown(row.metric_low) < limits[0] and data.shown(row.metric_high) > min(limits[1], 100)
 
 
 def _many_values(data: ReportData, place: ParameterAxis) -> Plot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -10,7 +11,7 @@ from flexres_tune.analysis.metric import RankingMetric
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, spaced
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
-from flexres_tune.report.plots.style import GREY, Plot, category_axis, figure, focus
+from flexres_tune.report.plots.style import GREY, Plot, at_least, category_axis, figure, focus
 from flexres_tune.text import escape_html, plural
 
 _MOST_VALUES = 16  # per parameter: with more, the text does not fit into the cells
@@ -63,6 +64,8 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
     values = [value for line in means for value in line if value is not None]
     limits = focus(values, metric.is_maximized)
     low, high = max(limits[0], min(values)), min(limits[1], max(values))
+    span = smallest_span(data, values)
+    zmin, zmax = at_least((low, high), span)
     drawn = figure(
         [
             go.Heatmap(
@@ -72,8 +75,8 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
                 texttemplate="%{text}",
                 colorscale="Cividis",
                 reversescale=not metric.is_maximized,  # the best value is the lightest
-                zmin=low,
-                zmax=high if high > low else low + 1,
+                zmin=zmin,
+                zmax=zmax,
                 xgap=2,
                 ygap=2,
                 colorbar={"title": {"text": f"best {metric.axis_title}", "side": "right"}, "thickness": 12},
@@ -90,7 +93,23 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
     if low > min(values) or high < max(values):
         end = low if metric.is_maximized else high
         notes.append(f"Colours start at {end:.3g}{metric.suffix}: worse values have the darkest colour.")
+    if span > high - low:
+        notes.append(
+            f"The colours span {span:.2g} {metric.difference}, more than these cells differ by: less could be luck."
+        )
     return [Plot(f"map-{x.name}-{y.name}", _finding(metric, x, y, whole), drawn, tuple(notes))]
+
+
+def smallest_span(data: ReportData, values: Sequence[float]) -> float:
+    """The smallest difference of shown values that may use all colours: smaller ones would look like an effect.
+
+    It is the range of four standard deviations over seeds, which holds most seeds of one configuration, and at least
+    one point of accuracy, or 2 % of a loss.
+    """
+    metric = data.board.metric
+    sds = [row.metric_sd for row in data.board.ranked if row.metric_sd is not None]
+    least = 1.0 if metric.factor == 100 else 0.02 * abs(statistics.median(values))
+    return max(least, 4 * metric.factor * statistics.median(sds) if sds else 0.0)
 
 
 def _finding(metric: RankingMetric, x: ParameterAxis, y: ParameterAxis, rows: Sequence[Effect]) -> str:

@@ -6,7 +6,19 @@ from collections.abc import Callable, Sequence
 
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, Trial
-from flexres_tune.report.plots.style import GREY, PALETTE, STATUSES, ZOOM_NOTE, Plot, axis, figure, focus, scatter, thin
+from flexres_tune.report.plots.style import (
+    GREY,
+    PALETTE,
+    STATUSES,
+    ZOOM_NOTE,
+    Plot,
+    axis,
+    count_axis,
+    figure,
+    focus,
+    scatter,
+    thin,
+)
 from flexres_tune.text import plural
 
 _MOST_MARKS = 250  # trials per status that are drawn although they did not improve on the best
@@ -83,5 +95,8 @@ def _draw(data: ReportData, screen: Sequence[Trial], steps: Sequence[int], at: S
     )
     limits = focus([data.shown(trial.metric) for trial in screen if trial.is_completed], metric.is_maximized)
     return figure(
-        traces, height=330, xaxis=axis(title, rangemode="tozero"), yaxis=axis(metric.axis_title, range=limits)
+        traces,
+        height=330,
+        xaxis=axis(title, rangemode="tozero") if title.endswith("spent") else count_axis(title, at[-1]),
+        yaxis=axis(metric.axis_title, range=limits),
     )

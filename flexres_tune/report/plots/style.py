@@ -99,6 +99,11 @@ def axis(title: str, **changes) -> dict[str, Any]:
     return {"title": {"text": title}} | changes
 
 
+def count_axis(title: str, last: float) -> dict[str, Any]:
+    """Layout of an axis of whole numbers from 0 to `last`: a short one has a tick per number, and none between."""
+    return axis(title, rangemode="tozero", **({"dtick": 1} if last <= 12 else {}))
+
+
 def category_axis(title: str, texts: Iterable[str], **changes) -> dict[str, Any]:
     """Layout of an axis with one text at each of the positions 0, 1, 2 ..."""
     texts = list(texts)
@@ -127,6 +132,12 @@ def focus(
     room = min(max(reaches, default=0.0), 0.8 * (high - low) + 0.004 * high)
     pad = 0.06 * (high - low) or 0.005 * high or 0.5
     return [low - room - pad, min(high + room + pad, max(100.0, high) + 0.3 * pad)]
+
+
+def at_least(limits: Sequence[float], span: float) -> list[float]:
+    """The limits, widened about their middle to at least `span`."""
+    missing = max(0.0, span - (limits[1] - limits[0])) / 2
+    return [limits[0] - missing, limits[1] + missing]
 
 
 def thin(items: list, limit: int) -> list:
