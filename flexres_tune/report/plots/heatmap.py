@@ -89,7 +89,14 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
         yaxis=category_axis(spaced(y.name), map(escape_html, y.texts), range=[-0.5, len(y.values) - 0.5]),
         annotations=[each | {"showarrow": False, "font": {"size": 11, "color": GREY}} for each in stopped],
     )
-    notes = _notes(whole[0], bool(stopped))
+    notes = [*_notes(whole[0], bool(stopped)), *_color_notes(metric, values, (low, high), span)]
+    return [Plot(f"map-{x.name}-{y.name}", _finding(metric, x, y, whole), drawn, tuple(notes))]
+
+
+def _color_notes(metric: RankingMetric, values: Sequence[float], limits: tuple[float, float], span: float) -> list[str]:
+    """What the colours leave out: values beyond the limits, and differences that are smaller than the span."""
+    low, high = limits
+    notes = []
     if low > min(values) or high < max(values):
         end = low if metric.is_maximized else high
         notes.append(f"Colours start at {end:.3g}{metric.suffix}: worse values have the darkest colour.")
@@ -97,7 +104,7 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
         notes.append(
             f"The colours span {span:.2g} {metric.difference}, more than these cells differ by: less could be luck."
         )
-    return [Plot(f"map-{x.name}-{y.name}", _finding(metric, x, y, whole), drawn, tuple(notes))]
+    return notes
 
 
 def smallest_span(data: ReportData, values: Sequence[float]) -> float:
