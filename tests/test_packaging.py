@@ -63,7 +63,7 @@ def test_imported_packages_are_declared():
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
-    imported -= {*sys.stdlib_module_names, "flexres_tune", *LOGGERS, *INDIRECT}
+    imported -= {*sys.stdlib_module_names, "flexres_tune", *LOGGERS, *INDIRECT, *NOTEBOOKS}
     needed = {canonicalize_name(distributions[name][0]) for name in imported}
     declared = {canonicalize_name(Requirement(line).name) for line in _all_requirements()}
     tests_alone = {canonicalize_name(Requirement(line).name) for line in EXTRAS["test"]}
