@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 LOGGERS = {"wandb", "mlflow", "tensorboardX"}  # run --logger says which of them is missing
 INDIRECT = {"pandas", "pydantic_core", "botocore", "google"}  # of ray[tune], pydantic, boto3, google-api-python-client
+NOTEBOOKS = {"IPython"}  # imported only inside a notebook, which brings it
 
 
 @pytest.fixture(scope="module")
