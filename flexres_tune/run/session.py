@@ -276,7 +276,7 @@ class _SweepRun:
         plan = plan_or_none(self._paths)
         if plan is None and history.trials:
             listed = [trial for search in searches.values() for trial in search.work.trials]
-            plan = make_plan(self._spec, listed, typed_command(), recorded_precisions(self._paths))
+            plan = make_plan(self._spec, listed, self._session.caller.again, recorded_precisions(self._paths))
             write_plan(self._paths, plan)
         if plan is not None and not any(search.work.num_todo for search in searches.values()):
             started = {key for key, past in history.trials.items() if past.attempt}
