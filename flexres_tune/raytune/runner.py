@@ -191,7 +191,9 @@ def _run_tuner(
     has_stop_file = has_answered = False
     try:
         with ConcurrencyUpdater(limiter, run.measure_slots, run.display.message):
-            while thread.is_alive() and run.signals.seconds_since < run.signals.wind_down_s and not dead_ray_processes():
+            while (
+                thread.is_alive() and run.signals.seconds_since < run.signals.wind_down_s and not dead_ray_processes()
+            ):
                 thread.join(0.1)
                 if run.signals.requested and not has_answered:
                     has_answered = True
