@@ -12,6 +12,7 @@ from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.analysis.summary import order_note
 from flexres_tune.display.render import Section
 from flexres_tune.errors import ResultsError
+from flexres_tune.predictions.first_two import first_two
 from flexres_tune.query.output import Answer
 from flexres_tune.results.reader import Results
 
@@ -22,7 +23,7 @@ def answer_answer(results: Results, sweep: str | None, limit: int | None) -> Ans
     """One section per sweep; a sweep without `compare` has only the sentence."""
     answers = [answer_of(results, name) for name in results.choose(sweep)]
     tables = [answer.to_table() for answer in answers]
-    return Answer(concatenate(tables).slice(0, limit), [answer_section(answer) for answer in answers])
+    return Answer(concatenate(tables).slice(0, limit), [answer_section(results, answer) for answer in answers])
 
 
 def answer_power(results: Results, sweep: str | None, difference: float, limit: int | None) -> Answer:
@@ -48,16 +49,21 @@ def answer_power(results: Results, sweep: str | None, difference: float, limit: 
     return Answer(concatenate(tables).slice(0, limit), sections)
 
 
-def answer_section(answer: SweepAnswer) -> Section:
+def answer_section(results: Results, answer: SweepAnswer) -> Section:
     """The table of one sweep as it is printed, the sentence below it."""
     title = f"{answer.board.sweep} on {answer.board.dataset}" if answer.board.dataset else answer.board.sweep
     names, rows = answer_cells(answer)
     columns = {name: pa.array([row[index] for row in rows], pa.string()) for index, name in enumerate(names)}
+    notes = [answer.sentence]
+    if pair := first_two(results, answer):
+        notes.append(pair.sentence)
+    if answer.rows and (note := order_note(answer.board)):
+        notes.append(note)
     return Section(
         pa.table(columns),
         title=f"{title}: the best of each {' and '.join(answer.compare)}" if answer.rows else title,
         best_row=0 if answer.rows and answer.rows[0].problem is None else None,
-        notes=(answer.sentence, *([note] if answer.rows and (note := order_note(answer.board)) else [])),
+        notes=tuple(notes),
         least_important=_LEAST_IMPORTANT,
         lists_rows=True,
         uncut=[name for name in names if name not in ("problem", "best_configuration")],

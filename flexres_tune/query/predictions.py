@@ -20,8 +20,9 @@ from flexres_tune.predictions.classes import (
     confusions,
     hardest_images,
 )
-from flexres_tune.predictions.disagreement import Comparison, DifferenceInterval, Disagreement, disagreement
+from flexres_tune.predictions.disagreement import Comparison, Disagreement, disagreement
 from flexres_tune.predictions.ensemble import EnsembleAccuracy, ensemble_accuracies
+from flexres_tune.predictions.first_two import interval_words
 from flexres_tune.query.output import Answer
 from flexres_tune.results.reader import Results
 from flexres_tune.text import plural
@@ -132,24 +133,8 @@ def _disagree_notes(found: Comparison) -> list[str]:
             notes.append(f"{plural(len(images), 'image')} that {one} always gets right and {other} never: {numbers}")
     if found.interval is None:
         return [*notes, "each seed holds out other images: compare the configurations with query diff"]
-    return [*notes, *interval_words(found.interval)]
-
-
-def interval_words(interval: DifferenceInterval) -> list[str]:
-    """The intervals of a difference a - b, in words."""
-    points = f"a - b = {100 * interval.difference:+.2f} points"
-    if interval.seeds is None or interval.seeds_and_images is None:
-        low, high = (100 * bound for bound in interval.images)
-        return [
-            f"{points}; with these models on other images: {low:+.2f} to {high:+.2f}; with one seed nothing is known about "
-            "training again"
-        ]
-    seeds, both = ((100 * low, 100 * high) for low, high in (interval.seeds, interval.seeds_and_images))
-    return [
-        f"{points}; if we trained again: {seeds[0]:+.2f} to {seeds[1]:+.2f}; if we trained again and drew other test images: "
-        f"{both[0]:+.2f} to {both[1]:+.2f} (95 %, {plural(min(interval.num_seeds), 'seed')}"
-        f"{', paired' if interval.is_paired else ''}, {interval.num_images:,} images)"
-    ]
+    images = plural(found.interval.num_images, "image")
+    return [*notes, f"a - b on {images} = {interval_words(found.interval, found.trials[0].split)}"]
 
 
 def answer_hardest(results: Results, sweep: str | None, split: str, limit: int | None) -> Answer:

@@ -21,6 +21,16 @@ _MOST_ROWS = 400
 _NUM_SHOWN = 15  # rows that are visible until the reader clicks "Show all"
 
 
+def first_two_html(data: ReportData) -> str:
+    """The difference of the first two if seeds and images are drawn again; "" without their predictions, or while it runs."""
+    if data.is_running:
+        return ""
+    from flexres_tune.predictions.first_two import first_two
+
+    pair = first_two(data.results, data.answer)
+    return f"<p class=note>{escape_html(pair.sentence)}</p>" if pair else ""
+
+
 def answer_html(data: ReportData) -> str:
     """A row per level of `compare`; "" without it."""
     answer = data.answer

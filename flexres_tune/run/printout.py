@@ -348,9 +348,10 @@ def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> Non
         report = f"report: {paths.report}" if is_current else try_report(paths)
     _print_line(console, report)
     _print_line(console, f"next:   {leaderboard_command(paths)}")
-    answer = answer_of(open_results(paths.root), paths.sweep)
+    results = open_results(paths.root)
+    answer = answer_of(results, paths.sweep)
     if answer.rows:
-        print_section(answer_section(answer), console)
+        print_section(answer_section(results, answer), console)
     else:
         _print_line(console, answer.sentence)
 

@@ -10,7 +10,7 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.predictions.classes import class_accuracies, confusions, hardest_images, wilson
 from flexres_tune.predictions.disagreement import coverage_of, difference_interval, disagreement, mcnemar
 from flexres_tune.predictions.ensemble import ensemble_accuracies
-from flexres_tune.query.predictions import interval_words
+from flexres_tune.predictions.first_two import interval_words
 from flexres_tune.results import open_results
 from flexres_tune.results.writer import SweepWriter
 
@@ -112,7 +112,7 @@ def test_one_seed_says_nothing_about_training_again():
     a, b = random.random((2, 1, 500)) < 0.8
     interval = difference_interval(a.astype(float), b.astype(float), is_paired=False)
     assert interval.seeds is None and interval.seeds_and_images is None and interval.images[0] < interval.images[1]
-    (words,) = interval_words(interval)
+    words = interval_words(interval, "test")
     assert "with one seed nothing is known about training again" in words
 
 
@@ -122,7 +122,7 @@ def test_interval_over_seeds_is_the_paired_t_test_and_the_other_is_wider():
     interval = difference_interval(a.astype(float), b.astype(float), is_paired=True)
     expected = stats.ttest_rel(a.mean(axis=1), b.mean(axis=1)).confidence_interval()
     assert interval.seeds == pytest.approx((expected.low, expected.high), abs=1e-9)
-    (words,) = interval_words(interval)
+    words = interval_words(interval, "test")
     assert "if we trained again:" in words and "if we trained again and drew other test images:" in words
 
 
@@ -193,4 +193,4 @@ def test_two_level_interval_covers_the_true_difference_if_seeds_and_images_are_d
         covered.append(coverage_of(a, b, is_paired, truth[0] - truth[1]))
     seeds, both = np.mean(covered, axis=0)
     print(f"{num_seeds} seeds, paired {is_paired}: seeds only {seeds:.3f}, seeds and images {both:.3f}")
-    assert 0.945 < both < 0.972 and seeds < both
+    assert 0.942 < both < 0.968 and seeds < both + 0.005  # 4,000 draws: ± 0.3 %
