@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from flexres_tune.analysis.leaderboard import Board
@@ -41,12 +42,11 @@ def final_run(results: Results, board: Board) -> FinalRun | None:
         return None
     leader = board.ranked[0]
     trials = results.trials(board.sweep)
-    is_final = pc.equal(trials["stage"], Stage.FINAL.value)
-    finals = trials.filter(is_final)
+    finals = _only(trials, "stage", Stage.FINAL.value)
     if not finals.num_rows:
         return None
     names = [name for name in configuration_columns(trials) if name not in _OF_THE_SPLIT]
-    of_leader = trials.filter(pc.equal(trials["config_id"], leader.config_id)).slice(0, 1).select(names).to_pylist()[0]
+    of_leader = _only(trials, "config_id", leader.config_id).slice(0, 1).select(names).to_pylist()[0]
     rows = [
         row
         for row in finals.to_pylist()
@@ -58,3 +58,8 @@ def final_run(results: Results, board: Board) -> FinalRun | None:
         return None
     newest = max(rows, key=lambda row: row["finished_at"])
     return FinalRun(configuration_name(leader.parameters, leader.config_id), newest)
+
+
+def _only(trials: pa.Table, name: str, value: str) -> pa.Table:
+    """The rows with this text; not by pc.equal(), whose scalar would import pandas."""
+    return trials.filter(pc.is_in(trials[name], value_set=pa.array([value], pa.string())))

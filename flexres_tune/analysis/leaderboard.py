@@ -190,7 +190,8 @@ def trials_with_metric(results: Results, sweep: str, metric: RankingMetric) -> p
 def ranked_trials(results: Results, sweep: str) -> pa.Table:
     """The rows of `trials` that may be compared with each other: all but the final run."""
     trials = results.trials(sweep)
-    return trials.filter(pc.fill_null(pc.not_equal(trials["stage"], Stage.FINAL.value), True))
+    is_final = pc.is_in(trials["stage"], value_set=pa.array([Stage.FINAL.value], pa.string()))  # see _repeat()
+    return trials.filter(pc.invert(is_final))
 
 
 def varied_columns(trials: pa.Table) -> list[str]:

@@ -63,7 +63,7 @@ def _trial_ids(results: Results, sweep: str, row: BoardRow) -> list[str]:
     trials = ranked_trials(results, sweep)
     wanted = {"config_id": row.config_id, "stage": row.stage, "status": TrialStatus.COMPLETED.value}
     for name, value in wanted.items():
-        trials = trials.filter(pc.equal(trials[name], pa.scalar(value, pa.string())))
+        trials = trials.filter(pc.is_in(trials[name], value_set=pa.array([value], pa.string())))
     return trials["trial_id"].to_pylist()
 
 
