@@ -190,8 +190,9 @@ def trials_with_metric(results: Results, sweep: str, metric: RankingMetric) -> p
 def ranked_trials(results: Results, sweep: str) -> pa.Table:
     """The rows of `trials` that may be compared with each other: all but the final run."""
     trials = results.trials(sweep)
-    is_final = pc.is_in(trials["stage"], value_set=pa.array([Stage.FINAL.value], pa.string()))  # see _repeat()
-    return trials.filter(pc.invert(is_final))
+    # A scalar to compare with would import pandas, see _repeat(); a pattern does not.
+    is_other = pc.invert(pc.match_substring_regex(trials["stage"], pattern=f"^{Stage.FINAL}$"))
+    return trials.filter(pc.or_kleene(pc.is_null(trials["stage"]), is_other))
 
 
 def varied_columns(trials: pa.Table) -> list[str]:
