@@ -135,7 +135,7 @@ def make_sweep(config: TrialConfig, extent: Extent) -> dict[str, Any]:
             "model": config.model.name,
             "dataset": config.dataset,
             "num_train_images": extent.num_images,
-            **({} if extent.num_val_images is None else {"val_images": extent.num_val_images}),
+            **({} if extent.num_val_images is None else {"num_val_images": extent.num_val_images}),
             "batch_size": config.batch_size,
             "epochs": extent.epochs,
             "augmentation": list(config.augmentation),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flexres_tune.bench.figures import Figure
+from flexres_tune.bench.process_time import ProcessTime
 from flexres_tune.cluster.resources import TrialResources
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.results.paths import SweepPaths
@@ -27,23 +27,27 @@ NUM_CLASSES = 2
 NUM_IMAGES = {"train": 80, "test": 20}
 
 
-def time_pauses(repeats: int, display: Display) -> Figure:
+def time_pauses(repeats: int, display: Display) -> tuple[Figure, Figure]:
     """Seconds per pause and continuation: trials of two epochs with a pause between them, against the same without it.
 
     They train MODEL on a few random images, one at a time, on the connected cluster, so that the epochs cost little.
+    The first figure is the time on the clock; the second one the CPU time of the driver, Ray and the trials, which
+    depends less on what else the machine does.
     """
     with tempfile.TemporaryDirectory(prefix="flexres_tune_bench_", ignore_cleanup_errors=True) as folder:
         _write_images(Path(folder) / "images")
-        costs = []
+        wall, cpu = [], []
         for repeat in range(repeats):
             whole = _time(Path(folder), f"whole{repeat}", "none", display)
             rungs = [{"epochs": 1, "keep": NUM_TRIALS}]
             paused = _time(Path(folder), f"paused{repeat}", {"type": "halving", "rungs": rungs}, display)
-            costs.append((paused - whole) / NUM_TRIALS)
-    return Figure.of(f"a pause and a continuation, {MODEL}", "s", costs)
+            wall.append((paused.wall_seconds - whole.wall_seconds) / NUM_TRIALS)
+            cpu.append((paused.cpu_seconds - whole.cpu_seconds) / NUM_TRIALS)
+    name = f"a pause and a continuation, {MODEL}"
+    return Figure.of(name, "s", wall), Figure.of(f"{name}: CPU time", "CPU-s", cpu)
 
 
-def _time(folder: Path, name: str, early_terminate: object, display: Display) -> float:
+def _time(folder: Path, name: str, early_terminate: object, display: Display) -> ProcessTime:
     from flexres_tune.raytune.runner import TuneRun, run_trials
 
     spec = SweepSpec.model_validate(
@@ -66,9 +70,9 @@ def _time(folder: Path, name: str, early_terminate: object, display: Display) ->
         signals=Signals(),
         display=display,
     )
-    started = time.perf_counter()
-    run_trials(run)
-    return time.perf_counter() - started
+    with ProcessTime() as spent:
+        run_trials(run)
+    return spent
 
 
 def _write_images(folder: Path) -> None:

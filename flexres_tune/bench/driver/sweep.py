@@ -44,7 +44,7 @@ def bench_sweep(num_trials: int, growth: int, repeats: int) -> Bench:
             Figure.of(f"Ray Tune's defaults, {num_trials} trials", "s", default),
             Figure.of("defaults / ours", "x", [default[0] / value for value in ours]),
             Figure.of("ours / best", "x", ratios(ours, tuned)),
-            pauses,
+            *pauses,
         ]
         if growth > 1:
             many = time_ours(growth * num_trials)
