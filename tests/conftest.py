@@ -33,6 +33,17 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def fsync_returns_at_once():
+    """Writing in this process does not wait for the disk: 50 ms per file if it is busy, which only a power cut could tell.
+
+    Processes that tests start do wait.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture
 def regen(request):
     """Whether golden files are rewritten."""
