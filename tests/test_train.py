@@ -46,7 +46,17 @@ def test_trial_is_trained_saved_and_not_trained_again(tmp_path):
 
 
 def test_interrupted_trial_says_how_to_resume_and_does(tmp_path):
-    args = [*QUICK, "--epochs", "2000", "--batch-size", "16", "--checkpoint", str(tmp_path / "x.pt")]
+    args = [
+        *QUICK,
+        "--epochs",
+        "2000",
+        "--batch-size",
+        "64",
+        "--augmentation",
+        "",
+        "--checkpoint",
+        str(tmp_path / "x.pt"),
+    ]
     command = [sys.executable, "-m", "flexres_tune.train", *args]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while not process.stdout.readline().startswith("epoch    1/2000"):

@@ -37,17 +37,27 @@ def to_table(
     named = schema if metric is None else pa.schema([_of_metric(field, metric) for field in schema])
     if not rows:
         return named.empty_table()
-    # By way of JSON: pa.array() imports pandas, which takes longer than a leaderboard of 10,000 configurations.
-    from pyarrow import json as arrow_json
-
     lines = []
     for row in rows:
         values = {n: row.parameters.get(n) if n in parameters else getattr(row, n) for n in schema.names}
         not_finite = {n: None for n, v in values.items() if isinstance(v, float) and not math.isfinite(v)}
         lines.append(json.dumps(values | not_finite))
-    options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
-    table = arrow_json.read_json(io.BytesIO("\n".join(lines).encode()), parse_options=options)
+    table = _read_lines(lines, schema)
     return table.select(schema.names).rename_columns(named.names).cast(named).combine_chunks()
+
+
+def text_column(texts: Sequence[str | None]) -> pa.ChunkedArray:
+    """As pa.array(), which imports pandas."""
+    schema = pa.schema({"text": pa.string()})
+    return _read_lines([json.dumps({"text": text}) for text in texts], schema)["text"]
+
+
+def _read_lines(lines: Sequence[str], schema: pa.Schema) -> pa.Table:
+    """Rows in JSON as a table: pa.array() imports pandas, which takes longer than a leaderboard of 10,000 configurations."""
+    from pyarrow import json as arrow_json
+
+    options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
+    return arrow_json.read_json(io.BytesIO("\n".join(lines).encode()), parse_options=options)
 
 
 def _of_metric(field: pa.Field, metric: RankingMetric) -> pa.Field:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flexres_tune import cli
+from flexres_tune.bench.steps import say_step
 
 if TYPE_CHECKING:
     from flexres_tune.bench.figures import Bench
@@ -149,6 +150,7 @@ def bench(
         if name is What.scale:
             from flexres_tune.bench.driver.scale import bench_scale
 
+            say_step(f"starting Ray with {slots} slots, then {num_trials} and {growth * num_trials} trials")
             results.append(bench_scale(slots, num_trials, growth, epoch_seconds))
         elif name is What.headline:
             from flexres_tune.bench.headline import Extent, bench_headline
@@ -241,7 +243,9 @@ def _bench_packing(config: TrialConfig, repeats: int) -> Bench:
     from flexres_tune.cluster.connection import connect
     from flexres_tune.cluster.packing import measure_with_ray, pack_cpu, pack_gpu
 
+    say_step("starting Ray")
     with connect(None) as cluster:
+        say_step(f"measuring how many trials share a device, {repeats} times")
         measure = measure_with_ray(config, {})
         if cluster.num_gpus:
             packings = [pack_gpu(measure, cluster.cpus_per_gpu) for _ in range(repeats)]

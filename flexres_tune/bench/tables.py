@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from flexres_tune.bench.figures import INVENTED_METRICS, Bench, Figure, ratios
+from flexres_tune.bench.steps import say_step
 from flexres_tune.records import EpochRecord, TrialRecord, Versions
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
@@ -35,10 +36,12 @@ def bench_tables(num_trials: int, num_epochs: int, repeats: int) -> Bench:
     """`num_trials` trials of `num_epochs` epochs: written, ranked by a command, and gathered as one table."""
     with tempfile.TemporaryDirectory(prefix="flexres_tune_bench_") as folder:
         root = Path(folder)
+        say_step(f"writing {num_trials:,} trials of {num_epochs} epochs")
         with watch(root / "results") as peak:
             seconds = _seconds(lambda: write_sweep(root / "results", num_trials, num_epochs))
         command = [sys.executable, "-m", "flexres_tune.query", "leaderboard", "--results", str(root / "results")]
         command += ["--limit", "20"]
+        say_step(f"query leaderboard, {repeats + 1} times")
         whole = [_seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(repeats + 1)]
         figures = [
             Figure.of("write, as the sweep runs", "s", [seconds]),
@@ -56,7 +59,9 @@ def _gather(root: Path, num_trials: int, num_epochs: int, repeats: int) -> list[
     """All epochs as one table, ours and Ray's."""
     from flexres_tune.bench.driver.noop import read_experiment
 
+    say_step(f"reading all epochs, {repeats + 1} times")
     ours = [_seconds(lambda: open_results(root / "results").epochs()) for _ in range(repeats + 1)][1:]
+    say_step(f"writing {RAY_TRIALS} trials as Ray Tune does, and reading them {repeats} times")
     write_ray_experiment(root / "ray", RAY_TRIALS, num_epochs)
     ray = [_seconds(lambda: read_experiment(root / "ray")) for _ in range(repeats)]
     theirs = [value * num_trials / RAY_TRIALS for value in ray]

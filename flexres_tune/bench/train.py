@@ -14,6 +14,7 @@ from unittest import mock
 import torch
 
 from flexres_tune.bench.figures import Bench, Figure, ratios
+from flexres_tune.bench.steps import say_step
 from flexres_tune.bench.textbook import TextbookLoop
 from flexres_tune.cluster.connection import PROCESS_ENVIRONMENT
 from flexres_tune.datasets import load_dataset
@@ -36,16 +37,20 @@ def bench_train(config: TrialConfig, repeats: int) -> Bench:
     """
     device = pick_device()
     config = config.model_copy(update={"epochs": NUM_EPOCHS})
+    say_step("starting the textbook loop")
     with LoopProcess(_textbook_epochs, config, 0, {}) as textbook:
         num_images, note = textbook.facts
+        say_step("starting fit, which measures how to use the device")
         with LoopProcess(_trial_epochs, config, num_images, PROCESS_ENVIRONMENT) as trial:
             execution, num_classes, image_size = trial.facts
             slow, fast = [], []
-            for _ in range(1 + repeats):
+            for number in range(1 + repeats):
+                say_step(f"an epoch of each, {number} of {repeats}" if number else "an epoch of each to warm up")
                 slow.append(textbook.request())
                 fast.append(trial.request())
     slow, fast = slow[1:], fast[1:]
     flops = 3 * count_flops(config.model, num_classes, image_size)
+    say_step("matrix products")
     peak = [matrix_product_flops(device, execution.precision) for _ in range(repeats)]
     achieved = [rate * flops for rate in fast]
     figures = (

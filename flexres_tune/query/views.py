@@ -20,7 +20,7 @@ from flexres_tune.analysis.leaderboard import (
     seeds_text,
 )
 from flexres_tune.analysis.published import reference_note
-from flexres_tune.analysis.rows import concatenate, to_table
+from flexres_tune.analysis.rows import concatenate, text_column, to_table
 from flexres_tune.analysis.status import SweepStatus, last_line, sweep_status
 from flexres_tune.analysis.summary import advice_on_seeds
 from flexres_tune.display.format import format_percent, format_value, sparkline
@@ -85,7 +85,7 @@ def _board_section(board: Board, table: pa.Table) -> Section:
     names = [name for name in table.column_names if name not in hidden]
     if any(row.metric_low is not None for row in board.rows):
         intervals = [board.metric.interval(row.metric_low, row.metric_high) for row in board.rows]
-        table = table.append_column(_INTERVAL, pa.array(intervals, pa.string()))
+        table = table.append_column(_INTERVAL, text_column(intervals))
         names.append(_INTERVAL)
     first = [f"{best}_mean", f"{best}_sd", _INTERVAL, "num_seeds", "separable_from_leader"]
     first = [name for name in first if name in names]

@@ -10,6 +10,7 @@ from typing import Any
 
 from flexres_tune.bench.driver.pauses import time_pauses
 from flexres_tune.bench.figures import Bench, Figure, ratios
+from flexres_tune.bench.steps import say_step
 from flexres_tune.cluster.connection import connect
 from flexres_tune.cluster.resources import TrialResources
 from flexres_tune.datasets.sources import describe_dataset
@@ -30,13 +31,17 @@ def bench_sweep(num_trials: int, growth: int, repeats: int) -> Bench:
     """
     from flexres_tune.bench.driver.noop import NUM_REPORTS, time_plain
 
+    say_step("starting Ray, and a sweep to warm up")
     with connect(None) as _:
         time_ours(NUM_CONCURRENT)  # not measured: the first sweep also starts Ray's helper processes
         ours, tuned = [], []
-        for _ in range(repeats):
+        for number in range(1, repeats + 1):
+            say_step(f"{num_trials} trials with our driver, then with Ray Tune at its best, {number} of {repeats}")
             ours.append(time_ours(num_trials))
             tuned.append(time_plain(num_trials, tuned=True))
+        say_step(f"{num_trials} trials with Ray Tune's defaults")
         default = [time_plain(num_trials, tuned=False)]
+        say_step("pauses")
         pauses = time_pauses(repeats, NullDisplay())
         figures = [
             Figure.of(f"ours, {num_trials} trials", "s", ours),
@@ -47,6 +52,7 @@ def bench_sweep(num_trials: int, growth: int, repeats: int) -> Bench:
             *pauses,
         ]
         if growth > 1:
+            say_step(f"{growth * num_trials} trials with our driver")
             many = time_ours(growth * num_trials)
             figures += [
                 Figure.of(f"ours, {growth * num_trials} trials", "s", [many]),
