@@ -27,6 +27,7 @@ COLUMNS = {
     "decisions": ("trial_id", "epoch", "action", "value", "cutoff", "rank", "num_compared", "until_epoch", "rung"),
 }
 PROMOTION = {"type": "asha", "grace_period": 2}
+DRAWN = {"method": "tpe", "num_trials": 11, "parameters": {"lr": {"min": 0.01, "max": 0.1}}}
 HALVING = {"type": "halving", "rungs": [{"epochs": 2, "keep": 2}, {"epochs": 4, "keep": 1}]}
 
 
@@ -107,20 +108,23 @@ def tables(paths):
         {"early_terminate": PROMOTION, "confirm": {"top": 2, "num_runs": 4}},
         {"early_terminate": PROMOTION, "compare": "optimizer", "confirm": {"top": 1, "num_runs": 3}},
         {"early_terminate": HALVING, "seeds": [0, 1], "confirm": {"top": 1, "seeds": [7]}},
+        {"early_terminate": PROMOTION, **DRAWN, "confirm": {"top": 2, "num_runs": 4}},
+        {"early_terminate": HALVING, **DRAWN, "seeds": [0, 1], "confirm": {"top": 1, "seeds": [7]}},
     ],
-    ids=["promotion", "levels", "halving of pairs"],
+    ids=["promotion", "levels", "halving of pairs", "promotion of draws", "halving of drawn pairs"],
 )
 def test_killed_at_any_moment_the_tables_end_as_those_of_a_calm_run(changes, tmp_path):
-    spec = make_sweep(
-        base={"model": "tiny", "dataset": "digits", "epochs": 5},
-        parameters={"optimizer": {"values": ["sgd", "adam"]}, "lr": {"values": [0.01, 0.1]}},
-        **changes,
-    )
+    values = {
+        "base": {"model": "tiny", "dataset": "digits", "epochs": 5},
+        "parameters": {"optimizer": {"values": ["sgd", "adam"]}, "lr": {"values": [0.01, 0.1]}},
+    }
+    spec = make_sweep(**values | changes)
     calm = Machine(spec, SweepPaths(tmp_path / "calm", "test"))
     calm.run()
     expected = tables(calm.paths)
     assert {"promote", "pause"} <= {row[2] for row in expected["decisions"]}
-    for kill_at in sorted(random.Random(0).sample(range(1, calm.num_events), 6)):
+    num_kills = 2 if spec.method == "tpe" else 6  # each draw takes milliseconds
+    for kill_at in sorted(random.Random(0).sample(range(1, calm.num_events), num_kills)):
         paths = SweepPaths(tmp_path / str(kill_at), "test")
         with pytest.raises(Killed):
             Machine(spec, paths, kill_at).run()
