@@ -54,6 +54,21 @@ def test_method_that_draws_while_it_runs_is_estimated_by_stand_ins():
     assert estimate(spec, trials, 2, 0.5, SpeedBook()).num_epochs == (12, 12)
 
 
+def test_stand_ins_of_a_method_that_draws_pause_at_its_rungs():
+    spec = make_sweep(
+        method="tpe",
+        num_trials=6,
+        seeds=[0, 1],
+        base={"dataset": "digits", "model": "tiny", "epochs": 9},
+        parameters={"lr": {"min": 0.01, "max": 0.1}},
+        early_terminate={"type": "halving", "rungs": [{"epochs": 3, "keep": 2}]},
+        confirm={"top": 2, "num_runs": 3},
+    )
+    trials = trials_to_estimate(spec, (), 0, describe_dataset)
+    epochs = 2 * (6 * 3 + 2 * 6) + 3 * 9
+    assert estimate(spec, trials, 2, 0.5, SpeedBook()).num_epochs == (epochs, epochs)
+
+
 def test_unknown_speed_is_said_with_the_option_that_measures_it():
     spec, trials = expand()
     text = describe_estimate(estimate(spec, trials, 2, 0.5, SpeedBook()), 2, SpeedBook(), trials)
