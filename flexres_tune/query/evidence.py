@@ -173,7 +173,10 @@ def _notes_on_pairs(effects: Sequence[Effect], metric: RankingMetric) -> list[st
             f"configuration has, over pairs that differ in {parameter} alone; the intervals hold together"
         ]
     else:
-        notes = [f"no two configurations that ran to the end differ in {parameter} alone, so no effect is shown"]
+        notes = [
+            f"no configuration that ran to the end differs in {parameter} alone from one with {reference}, which the "
+            "leaderboard's first configuration has, so no effect is shown"
+        ]
     ours, others = (sum(getattr(effect, name) for effect in compared) for name in ("num_only_other", "num_only_this"))
     if ours or others:
         notes.append(

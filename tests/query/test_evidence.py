@@ -77,3 +77,16 @@ def test_pareto_has_a_section_per_cost(results):
         "first on digits: accuracy against parameters; no cheaper configuration is as accurate",
         "first on digits: accuracy against device-seconds; no cheaper configuration is as accurate",
     ]
+
+
+def test_pairs_that_the_leader_is_not_part_of_are_not_denied(tmp_path):
+    """nesterov leads with a rate of its own; sgd and adagrad share one, and differ in the optimizer alone."""
+    with SweepWriter(SweepPaths(tmp_path, "pairs")) as writer:
+        for optimizer, lr, best in (("nesterov", 0.1, 0.97), ("adagrad", 0.03, 0.96), ("sgd", 0.03, 0.82)):
+            config = make_config(optimizer=optimizer, lr=lr)
+            writer.add_trial(make_trial(config, best=best, sweep="pairs"), config)
+    (section,) = answer_compare(open_results(tmp_path), "pairs", "optimizer", None, None).sections
+    assert any(
+        "no configuration that ran to the end differs in optimizer alone from one with nesterov" in note
+        for note in section.notes
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from flexres_tune.analysis.effects import SHARED, Effect, parameter_effects
@@ -54,6 +54,7 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
         [(at, row) for at, row in configs if at is not None and row.metric_mean is not None], _MOST_POINTS
     )
     averaged = [row for row in rows if row.metric_mean is not None]
+    averaged = averaged if len(averaged) > 1 else []  # a single mean compares nothing
     means = [data.shown(row.metric_mean) for row in averaged]
     _, reaches = style.error_bars(averaged, metric.factor)
     limits = focus([data.shown(row.metric_mean) for _, row in points], metric.is_maximized, means, reaches)
@@ -90,7 +91,7 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
         xaxis=category_axis(spaced(name), [_tick(row, name) for row in rows], range=[-0.5, len(rows) - 0.4]),
         yaxis=axis(f"best {metric.axis_title}", range=limits),
     )
-    notes = _notes(table, name)
+    notes = _notes(table, name, {row.mean_over for row in averaged})
     if endless:
         values = ", ".join(value_text(name, row.parameters[name]) for row in endless[:8])
         notes = (*notes, f"No interval is drawn for {values}: from so few runs it is wider than the plot.")
@@ -160,8 +161,8 @@ def _tick(row: Effect, name: str) -> str:
     return f"{text}<br>n = {row.num_configs}{ended}"
 
 
-def _notes(table: Sequence[Effect], name: str) -> tuple[str, ...]:
-    over = {row.mean_over for row in table} - {None}
+def _notes(table: Sequence[Effect], name: str, over: Set[str | None]) -> tuple[str, ...]:
+    """What the plot shows, and what it does not; `over`: what the means in it are over."""
     shared = "configurations whose partners with each other value ran to the end as well"
     notes = ["n: configurations whose trials all ran to the end."]
     if over:

@@ -99,4 +99,5 @@ def _finding(data: ReportData, leader: BoardRow) -> str:
         return f"{lead}; {too_few.removesuffix(' it')} that it is better than {whom}"
     if len(compared) == 1:
         return f"{lead}; the other one compared with it is {'' if apart else 'not '}separable from it"
-    return f"{lead}; {apart or 'none'} of the {len(compared)} others compared with it are separable from it"
+    verb = "are" if apart > 1 else "is"
+    return f"{lead}; {apart or 'none'} of the {len(compared)} others compared with it {verb} separable from it"
