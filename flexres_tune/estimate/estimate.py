@@ -29,7 +29,6 @@ NUM_DRAWS = 4  # simulated runs of the search
 MAX_SIMULATED_EPOCHS = 6_000  # of a sweep, more take too long for a dry run
 SPEED_ERROR = 0.15  # by which seconds per epoch differ from one hour to the next on a machine
 RAY_START_S = 8.0  # from Enter until Ray runs
-STAGE_START_S = 6.0  # of a stage: the trials' processes import torch
 NOISE = 0.05  # standard deviation of a drawn curve, in units of the spread of the configurations
 
 
@@ -38,7 +37,7 @@ class Simulated:
     """One simulated run of a sweep."""
 
     num_epochs: int
-    trial_seconds: float  # sum over the trials
+    trial_seconds: float  # of training, sum over the trials, as the tables have it: without what starts a trial
     wall_seconds: float
     left_out: LeftOut = field(default_factory=LeftOut)
 
@@ -155,7 +154,6 @@ class Simulation:
                 config = step.trial.config
                 epoch = max(reached.setdefault(config.trial_id, {}), default=0)
                 speed = self._speeds[config.config_id]
-                trial_seconds += speed.overhead_s
                 heapq.heappush(running, (now + speed.overhead_s + speed.epoch_s, next(order), epoch + 1, step))
             if not running:
                 return Simulated(sum(map(len, reached.values())), trial_seconds, now)
@@ -238,7 +236,8 @@ def estimate(
     if not known:
         return Estimate(epochs, left_out=left_out)
     device = _range([run.trial_seconds * device_share for run in runs], SPEED_ERROR)
-    start_s = RAY_START_S + STAGE_START_S * (1 if spec.confirm is None else 2)
+    start_of_stage_s = max((speeds.of(shape_of(trial.config)).start_s for trial in missing), default=0.0)
+    start_s = RAY_START_S + start_of_stage_s * (1 if spec.confirm is None else 2)
     wall = _range([run.wall_seconds + start_s for run in runs], SPEED_ERROR)
     return Estimate(epochs, device, wall, left_out)
 

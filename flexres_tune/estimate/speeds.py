@@ -31,15 +31,23 @@ SETTINGS = (
 OVERHEAD_S = 1.0  # of a trial whose overhead is not known: its process loads data, and saves a checkpoint
 
 
+START_S = 6.0  # of a stage, if it is not known: the trials' processes import torch
+LEAST_START_S = 3.0  # by which a trial that waits for the start of its process exceeds the others
+
+
 @dataclass(frozen=True)
 class Speed:
-    """How long a trial takes while all slots are busy: `overhead_s` once, and `epoch_s` per epoch."""
+    """How long a trial takes while all slots are busy: `overhead_s` once, and `epoch_s` per epoch.
+
+    The first trials of each stage take `start_s` longer.
+    """
 
     epoch_s: float
     overhead_s: float
     num_trials: int = 0  # that it was read from; 0: it was measured
     source: str = ""  # sweep, or "measured"
     device: str = ""
+    start_s: float = START_S
 
 
 Shape = tuple[str, ...]
@@ -149,13 +157,16 @@ def _speed(sweep: str, rows: Sequence[Mapping[str, Any]]) -> Speed:
         for row in here
         if row["attempt"] == 1 and not row["reused_from"] and row["finished_at"] and row["started_at"]
     ]
+    usual = statistics.median(overheads) if overheads else OVERHEAD_S
+    starts = [each - usual for each in overheads if each > usual + LEAST_START_S]
     devices = Counter(row["device"] for row in here if row["device"])
     return Speed(
         epoch_s=sum(row["train_seconds"] for row in here) / sum(row["epochs_run"] for row in here),
-        overhead_s=max(0.0, statistics.fmean(overheads)) if overheads else OVERHEAD_S,
+        overhead_s=max(0.0, usual),
         num_trials=len(here),
         source=sweep,
         device=devices.most_common(1)[0][0] if devices else "",
+        start_s=statistics.median(starts) if starts else START_S,
     )
 
 

@@ -34,7 +34,7 @@ def test_sweep_without_early_stops_has_exact_numbers():
     spec, trials = expand()
     run = Simulation(spec, trials, 2, book_of(trials)).run(0)
     assert run.num_epochs == 36
-    assert run.trial_seconds == pytest.approx(18 * (1 + 2 * 2))
+    assert run.trial_seconds == pytest.approx(18 * 2 * 2), "as the tables have it: without what starts a trial"
     assert run.wall_seconds == pytest.approx(9 * (1 + 2 * 2))
 
 
@@ -108,6 +108,19 @@ def test_speed_of_the_sweeps_own_trials_counts_before_those_of_others(tmp_path, 
     again = read_speeds(own, {unknown}, 2)
     assert again.describe({unknown}) == "0.5 s per epoch, measured on cpu"
     assert read_speeds(own, {unknown}, 1).of(unknown) is None, "it was measured with two at once"
+
+
+def test_trials_that_waited_for_their_process_do_not_make_the_others_slow(tmp_path):
+    paths = SweepPaths(tmp_path, "own")
+    started = datetime(2026, 1, 1, tzinfo=UTC)
+    with SweepWriter(paths) as writer:
+        for seed, overhead_s in enumerate((10.2, 9.8, 0.2, 0.3, 0.2, 0.1, 0.2)):
+            config = make_config(seed=seed, epochs=4)
+            times = {"started_at": started, "finished_at": started + timedelta(seconds=8 + overhead_s)}
+            writer.add_trial(make_trial(config, epochs_run=4, train_seconds=8.0, **times), config)
+    shape = shape_of(make_config(epochs=4))
+    speed = read_speeds(paths, {shape}, 2).of(shape)
+    assert (speed.overhead_s, speed.start_s) == (pytest.approx(0.2), pytest.approx(9.8))
 
 
 def test_optimizer_and_seed_do_not_change_the_shape_but_the_model_does():
