@@ -30,9 +30,9 @@ class LiveReport:
 
     @property
     def version(self) -> str:
-        """A hash that changes when a part of a table is written and when the driver starts or ends."""
-        digest = hashlib.sha256()
-        for path in (self._paths.plan, self._paths.lock, *map(self._paths.table, TABLES)):
+        """A hash that changes with a part of a table, a note or a tag, and when the driver starts or ends."""
+        digest, paths = hashlib.sha256(), self._paths
+        for path in (paths.plan, paths.lock, paths.notes, paths.tags, *map(paths.table, TABLES)):
             try:
                 digest.update(f"{path}{change_marker(path)}".encode())
             except OSError:

@@ -12,6 +12,7 @@ import pytest
 from flexres_tune.errors import ResultsError
 from flexres_tune.report.files import write_index
 from flexres_tune.report.live import LiveReport, make_server
+from flexres_tune.results.tags import add_tag
 from flexres_tune.results.writer import SweepWriter
 
 
@@ -38,6 +39,9 @@ def test_page_has_the_version_of_the_tables(server, paths, make_config, make_tri
     config = make_config(seed=77)
     with SweepWriter(paths) as writer:
         writer.add_trial(make_trial(config), config)
+    assert get(server, "/version") != version
+    version = get(server, "/version")
+    add_tag(paths, config.trial_id, "odd")
     assert get(server, "/version") != version
 
 
