@@ -7,9 +7,12 @@ the line that fills it. Accuracies are fractions in [0, 1]; durations are wall-c
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ PrecisionUsed = Literal["fp32", "tf32", "bf16"]
 ClassNumber = Annotated[int, "uint16"]  # the second argument is the Arrow type of the column
 Probability = Annotated[float, "float32"]
 ImageNumber = Annotated[int, "int32"]
+MAX_METRICS_CHARACTERS = 10_000
 MAX_CLASSES = 2**16  # that a column of class numbers can tell apart; predictions of more classes are not stored
 
 
@@ -83,6 +87,27 @@ class EpochMetrics:
         "fraction",
         default=None,
     )
+    metrics: str | None = column(
+        "values on the validation images of what `metrics` of the sweep file lists, JSON by name; readers see a column per "
+        "name; null without",
+        default=None,
+    )
+
+    def value(self, name: str) -> float | None:
+        """A column by its name, or a value of `metrics`; None if there is none."""
+        is_column = name in type(self).__dataclass_fields__
+        return getattr(self, name) if is_column else parse_metrics(self.metrics).get(name)
+
+
+@lru_cache(maxsize=1024)  # a search reads the values of its trials again and again
+def parse_metrics(text: str | None) -> Mapping[str, float]:
+    """The numbers in the JSON of `metrics`; {} for a text that is no object."""
+    try:
+        found = json.loads(text) if text and len(text) <= MAX_METRICS_CHARACTERS else {}
+    except (ValueError, RecursionError):
+        return {}
+    values = found.items() if isinstance(found, dict) else ()
+    return {name: float(value) for name, value in values if type(value) in (int, float) and abs(value) < 1e300}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +209,9 @@ class TrialRecord:
         "versions of flexres_tune, torch, ray (empty for a trial that ran without Ray) and Python"
     )
     git_commit: str | None = column("commit of the working tree, with -dirty if it had changes")
+    metrics: str | None = column(
+        "`metrics` of the last epoch, JSON by name; readers see a column per name; null without", default=None
+    )
     reused_from: str | None = column(
         "sweep that ran the trial, if the row was copied from it; null if this sweep ran it", default=None
     )

@@ -17,7 +17,7 @@ from flexres_tune import cli
 from flexres_tune.errors import DivergedError, FlexResError
 from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.own_code.source import CodeName, read_source
-from flexres_tune.spec.trial import OWN_CODE_FIELDS, TrialConfig
+from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.storage import AnyPath, make_path
 from flexres_tune.text import join_words, plural
 from flexres_tune.trial_options import read_config, read_own_values, with_options
@@ -84,11 +84,11 @@ def check_code_of_user(text: str, own_values: Sequence[str]) -> int:
     Raises:
         FlexResError: the code cannot be found or imported, or it is not known what it is for.
     """
-    from flexres_tune.training.contracts import check_contract, guess_field
+    from flexres_tune.training.contracts import FIELDS, check_contract, guess_field
 
     field, equals, reference = text.rpartition("=")
-    if equals and field not in OWN_CODE_FIELDS:
-        raise FlexResError(f"--check: must be for {join_words(OWN_CODE_FIELDS)}, but got {field[:50]!r}")
+    if equals and field not in FIELDS:
+        raise FlexResError(f"--check: must be for {join_words(FIELDS)}, but got {field[:50]!r}")
     source = read_source(reference, field or "model", Path(), allow_any=True)
     if source is None:
         raise FlexResError(f"--check: must name code, FILE.py:NAME or PACKAGE.MODULE:NAME, but got {reference[:100]!r}")

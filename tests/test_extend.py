@@ -1,6 +1,8 @@
 """docs/extend.md as it is written: its files keep their contracts, and its sweep trains."""
 
+import os
 import re
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from flexres_tune.analysis.leaderboard import leaderboards
 from flexres_tune.datasets import describe_dataset
+from flexres_tune.results import open_results
 from flexres_tune.spec import expand_trials, load_sweep
 from flexres_tune.spec.own_code.source import CodeName, read_source
 from flexres_tune.sweep.worker import TrialJob, run_job
@@ -22,6 +26,7 @@ CODE = {
     "optimizer": "my_optim.py:Lion",
     "lr_schedule": "my_schedules.py:trapezoid",
     "augmentation": "my_aug.py:solarize",
+    "metrics": "my_metrics.py:top5",
 }
 
 
@@ -49,12 +54,13 @@ def test_the_sweep_trains_with_all_of_them(folder, monkeypatch):
     monkeypatch.chdir(folder)
     spec = load_sweep(str(folder / "own.yaml"), describe=describe_dataset)
     trials = expand_trials(spec, describe_dataset)
-    assert len(trials) == 4 and len(spec.code) == 4
+    assert len(trials) == 4 and len(spec.code) == 5
     (trial,) = [t for t in trials if t.varied.get("optimizer.betas") == [0.95, 0.98]]
-    job = TrialJob(trial.config.trial_id, trial.config.to_dict(), None, 0.0, num_threads=1)
+    job = TrialJob(trial.config.trial_id, trial.config.to_dict(), None, 0.0, num_threads=1, metrics=spec.metrics)
     reports = list(run_job(job))
     assert [report.error for report in reports] == [None, None]
     assert reports[-1].metrics.train_loss < reports[0].metrics.train_loss
+    assert 0 <= reports[-1].metrics.value("ece") <= 1 and reports[-1].metrics.value("top5") > 0.4
 
 
 def test_the_data_set_is_read(folder, monkeypatch):
@@ -73,6 +79,65 @@ def test_the_data_set_is_read(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", stand_in)
     shape = describe_dataset(code_of(folder, "dataset", "my_data.py:load"))
     assert (shape.image_size, shape.num_train, shape.num_val, shape.num_test) == (8, 18, 2, 20)
+
+
+DIGITS = """
+import numpy as np
+from sklearn.datasets import load_digits
+
+def load():
+    digits = load_digits()
+    images = np.rint(digits.images * 255 / 16).astype(np.uint8)
+    test, train = slice(0, 300), slice(300, None)
+    return {
+        "train_images": images[train], "train_labels": digits.target[train],
+        "test_images": images[test], "test_labels": digits.target[test],
+    }
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_of_own_code_only_runs_on_ray(folder):
+    """Model, optimizer, schedule, augmentation, data and the metric that ranks and stops: in an empty folder, by Ray."""
+    (folder / "my_digits.py").write_text(DIGITS)
+    own = [
+        "base.dataset=my_digits.py:load",
+        *("base.optimizer=my_optim.py:Lion", "base.lr=1e-3", "base.epochs=4", "base.precision=fp32"),
+        "parameters=[{optimizer.betas: {values: [[0.9, 0.99], [0.95, 0.98]]}, model.width: {values: [4, 16, fit]}}]",
+        *(
+            "metric={name: top5}",
+            "early_terminate={type: asha, variant: stopping, grace_period: 1, reduction_factor: 2}",
+        ),
+    ]
+    options = [part for value in own for part in ("--set", value)]
+    package = str(Path(__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": package, "FLEXRES_TUNE_DATA": str(folder / "cache")}
+
+    def command(name, *arguments):
+        words = [sys.executable, "-m", f"flexres_tune.{name}", *arguments]
+        return subprocess.run(
+            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=True
+        )
+
+    printed = command("run", "own.yaml", *options).stdout
+    assert "images: 1,348 training, 149 validation, 300 test images" in printed
+    assert "imports code: my_metrics.py:top5" in printed
+    results = open_results(folder / "results")
+    trials, epochs = results.trials("own"), results.epochs("own")
+    assert set(trials["status"].to_pylist()) <= {"completed", "stopped"} and trials.num_rows == 6
+    assert all(0 < value <= 1 for value in epochs["top5"].to_pylist())
+    assert trials["top5"].null_count == trials["ece"].null_count == 0
+    decisions = results.decisions("own").to_pylist()
+    curves = {(row["trial_id"], row["epoch"]): row["top5"] for row in epochs.to_pylist()}
+    assert decisions and all(row["value"] == curves[row["trial_id"], row["epoch"]] for row in decisions)
+    (board,) = leaderboards(results, "own")
+    means = [row.metric_mean for row in board.ranked]
+    assert board.metric.name == "top5" and means == sorted(means, reverse=True)
+    assert "top-5 accuracy" in (folder / "results" / "own" / "report.html").read_text()
+    assert "nothing to do" in command("run", "own.yaml", *options).stdout
+    assert "model.width" in command("query", "compare", "model.width").stdout
+    found = command("query", "sql", "SELECT max(top5) AS best, min(ece) AS error FROM epochs").stdout
+    assert "%" in found
 
 
 BROKEN = """

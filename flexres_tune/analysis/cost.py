@@ -12,6 +12,7 @@ from flexres_tune.analysis.leaderboard import Board, BoardRow, leaderboards
 from flexres_tune.analysis.metric import RankingMetric
 from flexres_tune.analysis.rows import to_table
 from flexres_tune.records import TrialStatus, column
+from flexres_tune.results.own_values import with_metric
 from flexres_tune.results.reader import Results
 from flexres_tune.results.sql import run_sql
 
@@ -118,7 +119,11 @@ def _spent(results: Results, sweep: str, ranked: Mapping[str, BoardRow], metric:
         UNION ALL
         SELECT trial_id, config_id, dataset, num_trials, score, 'device_seconds', device_seconds FROM curves
     """
-    tables = {"trials": results.trials(sweep), "epochs": results.epochs(sweep), "configurations": configurations}
+    tables = {
+        "trials": results.trials(sweep),
+        "epochs": with_metric(results.epochs(sweep), metric.name),
+        "configurations": configurations,
+    }
     return run_sql(query, tables)
 
 

@@ -21,7 +21,7 @@ from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.analysis.rows import to_table
 from flexres_tune.analysis.statistics import Comparison, half_width
 from flexres_tune.records import Stage, TrialStatus, column
-from flexres_tune.results.own_values import configuration_columns, is_own_column
+from flexres_tune.results.own_values import configuration_columns, is_own_column, with_metric
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import Plan, plan_or_none
 from flexres_tune.results.reader import Results
@@ -178,7 +178,7 @@ def trials_with_metric(results: Results, sweep: str, metric: RankingMetric) -> p
         SELECT trial_id, {value} AS value, {at}(epoch, {metric.name}) FILTER (isfinite({metric.name})) AS epoch
         FROM epochs GROUP BY trial_id
     """
-    found = run_sql(query, {"epochs": results.epochs(sweep)})
+    found = run_sql(query, {"epochs": with_metric(results.epochs(sweep), metric.name)})
     rows = pc.index_in(trials["trial_id"], value_set=found["trial_id"].combine_chunks())
     index = trials.schema.get_field_index("best_epoch")
     epochs = found["epoch"].take(rows).cast(trials.schema.field(index).type)

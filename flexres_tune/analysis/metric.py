@@ -11,11 +11,12 @@ from flexres_tune.display.format import significant_decimals
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import plan_or_none
 from flexres_tune.results.reader import Results
+from flexres_tune.spec.metrics import METRIC_TRAITS, is_metric_column
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankingMetric:
-    """A value of the validation images that `metric` of a sweep file may name; none is below 0."""
+    """A value of the validation images that `metric` of a sweep file may name; those of the tool are never below 0."""
 
     name: str  # column of `epochs`
     words: str
@@ -117,5 +118,20 @@ def metric_of(results: Results, sweep: str) -> RankingMetric:
     """The metric in the sweep's plan.json; the best val_accuracy if there is no plan, or if it is damaged."""
     plan = plan_or_none(SweepPaths(results.root, sweep))
     named = plan.spec.get("metric") if plan else None
-    name, at = (named.get("name"), named.get("at")) if isinstance(named, dict) else (None, None)
-    return replace(METRICS.get(str(name), METRICS["val_accuracy"]), at="last" if at == "last" else "best")
+    named = named if isinstance(named, dict) else {}
+    name = named.get("name")
+    found = METRICS.get(str(name)) or (_further(name, named.get("goal")) if is_metric_column(name) else None)
+    return replace(found or METRICS["val_accuracy"], at="last" if named.get("at") == "last" else "best")
+
+
+def _further(name: str, goal: object) -> RankingMetric:
+    """A metric that `metrics` of the sweep file lists."""
+    traits = METRIC_TRAITS.get(name)
+    is_maximized = goal != "minimize"
+    if traits is None or not traits.is_fraction:
+        words = traits.words if traits else name
+        return RankingMetric(name=name, words=words, unit="", is_maximized=is_maximized, difference=name)
+    return RankingMetric(
+        **{"name": name, "words": traits.words, "unit": "fraction", "is_maximized": is_maximized, "largest": 1.0},
+        **{"factor": 100.0, "suffix": " %", "difference": "points"},
+    )

@@ -151,6 +151,7 @@ def _make_job(run: TuneRun, assignment: Assignment, stop_file: AnyPath) -> Trial
         num_gpus=run.resources.gpu,
         mps=run.resources.mps,
         precisions=dict(run.precisions),
+        metrics=run.spec.metrics,
         with_predictions=run.spec.predictions,
     )
 

@@ -18,6 +18,7 @@ from flexres_tune.analysis.summary import configuration_name
 from flexres_tune.display.format import format_value
 from flexres_tune.records import Stage, TrialStatus
 from flexres_tune.results.lock import find_holder
+from flexres_tune.results.own_values import with_metric
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import Plan, plan_or_none
 from flexres_tune.results.reader import Results
@@ -196,7 +197,7 @@ def _trials(table: pa.Table, parameters: Sequence[str]) -> list[Trial]:
 
 
 def _curves(epochs: pa.Table, metric: str) -> dict[str, list[tuple[int, float]]]:
-    epochs = epochs.sort_by([("trial_id", "ascending"), ("epoch", "ascending")])
+    epochs = with_metric(epochs, metric).sort_by([("trial_id", "ascending"), ("epoch", "ascending")])
     curves: dict[str, list[tuple[int, float]]] = {}
     columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", metric))
     for trial_id, epoch, value in zip(*columns, strict=True):

@@ -1,6 +1,6 @@
-"""Columns such as `model.width`, read from the JSON of `own_values`: arguments of own models and optimizers.
+"""Columns that depend on the sweep: `model.width` of the JSON in `own_values`, and `top5` of the JSON in `metrics`.
 
-On disk they are one text column, because the schema of a table does not depend on what a sweep names. Readers see a
+On disk each of the two is one text column, because the schema of a table does not depend on what a sweep names. Readers see a
 column per key, with the type that all its values have.
 """
 
@@ -13,7 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from flexres_tune.records import parse_metrics
 from flexres_tune.results.schema import config_columns
+from flexres_tune.spec.metrics import METRIC_TRAITS, is_metric_column
 from flexres_tune.storage import parse_json
 
 MAX_COLUMNS = 100  # of keys that rows of one table may add
@@ -36,6 +38,26 @@ def with_own_values(trials: pa.Table) -> pa.Table:
             trials = trials.drop_columns(name)
         trials = trials.append_column(name, own_column([row.get(name) for row in rows]))
     return trials
+
+
+def with_metrics(rows: pa.Table) -> pa.Table:
+    """Rows of `epochs` or `trials` with a column per further metric after the others."""
+    if "metrics" not in rows.column_names or rows["metrics"].null_count == rows.num_rows:
+        return rows
+    values = [parse_metrics(text) for text in rows["metrics"].to_pylist()]
+    names = list(dict.fromkeys(name for row in values for name in row if is_metric_column(name)))[:MAX_COLUMNS]
+    for name in names:
+        if name in rows.column_names:  # of another version
+            rows = rows.drop_columns(name)
+        unit = {"unit": "fraction"} if name in METRIC_TRAITS and METRIC_TRAITS[name].is_fraction else None
+        field = pa.field(name, pa.float64(), metadata=unit)
+        rows = rows.append_column(field, pa.array([row.get(name) for row in values], pa.float64()))
+    return rows
+
+
+def with_metric(rows: pa.Table, name: str) -> pa.Table:
+    """The rows with the column of a metric, which is null in all of them if none has it."""
+    return rows if name in rows.column_names else rows.append_column(name, pa.nulls(rows.num_rows, pa.float64()))
 
 
 def configuration_columns(trials: pa.Table) -> list[str]:

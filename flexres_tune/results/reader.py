@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from flexres_tune.errors import ResultsError, StorageError, describe_os_error
 from flexres_tune.names import name_problem
-from flexres_tune.results.own_values import with_own_values
+from flexres_tune.results.own_values import with_metrics, with_own_values
 from flexres_tune.results.parts import Part, join, last_written, list_parts, read_part
 from flexres_tune.results.paths import TABLES, SweepPaths
 from flexres_tune.results.schema import KEYS
@@ -102,12 +102,15 @@ class Results:
         """One of TABLES, of one sweep or of all; the columns of today's schema first, then others that older parts have.
 
         `columns`: read only these, which must be the table's; it saves memory, because `predictions` are large. Without it
-        `trials` also has a column per own value, such as `model.width`.
+        `trials` also has a column per own value, such as `model.width`, and `trials` and `epochs` one per further metric.
         """
         sweeps = self.sweeps() if sweep is None else self.choose(sweep)
         table = join(name, [self._load(name, each, columns) for each in sweeps])
         if columns is not None:
             return table.select(columns)
+        if name not in ("trials", "epochs"):
+            return table
+        table = with_metrics(table)
         return with_own_values(table) if name == "trials" else table
 
     def sql(self, query: str, sweep: str | None = None, time_limit_s: float | None = None) -> pa.Table:

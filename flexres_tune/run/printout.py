@@ -30,6 +30,7 @@ from flexres_tune.estimate.estimate import (
 )
 from flexres_tune.estimate.price import DryRun, describe_cost, num_slots_of
 from flexres_tune.estimate.speeds import read_speeds, shape_of
+from flexres_tune.records import parse_metrics
 from flexres_tune.results.paths import SweepPaths, leaderboard_command
 from flexres_tune.run.progress import waiting
 from flexres_tune.search.base import History, Workload
@@ -40,6 +41,7 @@ from flexres_tune.spec import Budget, PlannedTrial, SweepSpec
 from flexres_tune.spec.document.document import show
 from flexres_tune.spec.expand import count_trials, expand_trials
 from flexres_tune.spec.levels import list_levels
+from flexres_tune.spec.metrics import metric_column
 from flexres_tune.storage import AnyPath
 from flexres_tune.sweep.checkpoints import describe_disk
 from flexres_tune.sweep.history import read_spent
@@ -299,6 +301,27 @@ def describe_spending(searches: BudgetedSearches) -> str:
     if left_out := left_out_words(searches.left_out):
         text += f"; left out, because it did not fit: {left_out}; raise the budget to run the rest"
     return text
+
+
+def describe_missing_metrics(paths: SweepPaths, spec: SweepSpec) -> str:
+    """Which rows of the sweep have no value of a metric, because they are older than it; "" if none."""
+    if not spec.metrics or not paths.table("trials").exists():
+        return ""
+    from flexres_tune.results import open_results
+
+    rows = open_results(paths.root).trials(spec.name).select(["best_val_accuracy", "metrics"]).to_pylist()
+    parts = []
+    for column in map(metric_column, spec.metrics):
+        count = sum(
+            row["best_val_accuracy"] is not None and column not in parse_metrics(row["metrics"]) for row in rows
+        )
+        parts += [f"{column} in {plural(count, 'trial')}"] if count else []
+    if not parts:
+        return ""
+    return (
+        f"metrics: no value of {join_words(parts, 'and')}, which had ended before the metric was listed, or for which it is "
+        "not finite; another name of the sweep runs them again"
+    )
 
 
 def describe_confirm_power(paths: SweepPaths, spec: SweepSpec) -> str:

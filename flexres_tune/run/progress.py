@@ -159,7 +159,7 @@ class SweepProgress:
         if last is None:
             text = f"  starting{'':<{2 * len(str(epochs))}}  {'':<28}"
         else:
-            value = getattr(last, self._metric.name)
+            value = last.value(self._metric.name)
             value = "none" if value is None else self._show(self._metric.score(value))
             place = f"{last.epoch:>{len(str(epochs))}}/{epochs}"
             text = f"  epoch {place}  val {value:>7}  {last.images_per_second:>7,.0f} images/s"

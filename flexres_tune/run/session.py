@@ -29,6 +29,7 @@ from flexres_tune.results.writer import check_writable, compact_if_needed
 from flexres_tune.run.printout import (
     describe_confirm_power,
     describe_images,
+    describe_missing_metrics,
     describe_spending,
     print_ending,
     print_estimate,
@@ -44,6 +45,7 @@ from flexres_tune.search.lists import ListSearch
 from flexres_tune.search.methods import make_search
 from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig, expand_trials, load_sweep
 from flexres_tune.spec.load import SweepSource
+from flexres_tune.spec.metrics import metric_column
 from flexres_tune.spec.rules import ranking_warning
 from flexres_tune.spec.trial import images_of
 from flexres_tune.storage import is_remote
@@ -212,6 +214,8 @@ class _SweepRun:
             searches = self._read_work()[1]
         self._session.print_code(self._spec)
         self._session.print_warning(self._spec)
+        if note := describe_missing_metrics(self._paths, self._spec):
+            self._print(note)
         if self._options.stage == "confirm":
             self._check_can_confirm(searches[Stage.SCREEN])
         selected = [searches[stage].work for stage in self._stages]
@@ -321,7 +325,9 @@ class _SweepRun:
         """Copy the rows of trials that other sweeps have completed; whether there were any."""
         if not self._options.reuse or self._options.retry:
             return False
-        copied = reuse_rows(self._paths, missing, stage, self._spec.profile, recorded_precisions(self._paths))
+        metrics = tuple(map(metric_column, self._spec.metrics))
+        precisions = recorded_precisions(self._paths)
+        copied = reuse_rows(self._paths, missing, stage, self._spec.profile, precisions, metrics)
         if copied:
             trials, names = plural(sum(copied.values()), "trial"), ", ".join(sorted(copied))
             self._print(f"{self._spec.name}: reusing the rows of {trials} of {names}; --no-reuse runs them again")

@@ -88,6 +88,7 @@ EXAMPLES: Mapping[str, str] = {
     },
     "name": "optim",
     "metric.name": "val_accuracy",
+    "metrics": "[top5, ece]",
     "confirm.seeds": "[10, 11, 12]",
     "description": "Which optimizer is best in 20 epochs?",
     "reproduces": "flexres/optimizer",
@@ -249,11 +250,15 @@ _RULES: Mapping[str, str] = {
 _NUMBER = re.compile(r"\s*([-+]?[0-9._]{1,30}([eE][-+]?[0-9]{1,4})?|true|false)\s*")
 
 
-def findings(error: ValidationError) -> list[Finding]:
-    """Each of pydantic's errors as a key path and a message; a rule between fields is shown at the field it names."""
+def findings(error: ValidationError, with_rules: bool = True) -> list[Finding]:
+    """Each of pydantic's errors as a key path and a message; a rule between fields is shown at the field it names.
+
+    Without rules, those are left out: of a single value, whose neighbours are not known, they say nothing.
+    """
     return [
         ((*item["loc"], *([item["ctx"]["field"]] if item["type"] == "rule" else [])), _message(item, error.title))
         for item in error.errors(include_url=False)
+        if with_rules or item["type"] != "rule"
         # pydantic also calls a list too short if all its entries are wrong, which adds nothing
         if not (item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"])
     ]

@@ -8,12 +8,14 @@ from typing import Any
 from flexres_tune.errors import Problem
 from flexres_tune.spec.document.document import Finding, show
 from flexres_tune.spec.levels import list_levels
-from flexres_tune.spec.messages import TRIAL_KEYS, suggest_key
+from flexres_tune.spec.messages import TRIAL_KEYS, suggest_key, suggest_value
+from flexres_tune.spec.metrics import METRIC_TRAITS, is_metric_column, metric_column
 from flexres_tune.spec.own_code.references import Code, find_references, own_fields
-from flexres_tune.spec.sweep import Distribution, SweepSpec
+from flexres_tune.spec.own_code.source import CodeError, CodeName, signature_problem
+from flexres_tune.spec.sweep import GOALS, Distribution, SweepSpec
 from flexres_tune.spec.trial import NO_SPLIT, TrialConfig
 from flexres_tune.spec.trial_values import check_value
-from flexres_tune.text import join_words
+from flexres_tune.text import did_you_mean, join_words
 
 
 def check_rules(spec: SweepSpec, bad_keys: frozenset[str]) -> Iterator[Finding]:
@@ -73,6 +75,46 @@ def _entries(name: str, values: Any) -> list[tuple[tuple, Any]]:
 
 def _items(value: Any) -> list[tuple[str, Any]]:
     return list(value.items()) if isinstance(value, dict) else []
+
+
+def _metrics_are_known(spec: SweepSpec) -> Iterator[Finding]:
+    columns: dict[str, str] = {}
+    for i, name in enumerate(spec.metrics):
+        column = metric_column(name)
+        if not isinstance(name, CodeName) and name not in METRIC_TRAITS:
+            is_builtin = "; each sweep has val_accuracy and val_loss" if name in GOALS else ""
+            hint = is_builtin or did_you_mean(name, METRIC_TRAITS)
+            yield ("metrics", i), f"must be {join_words(METRIC_TRAITS)}, or FILE.py:NAME, but got {show(name)}{hint}"
+        elif isinstance(name, CodeName) and not is_metric_column(column):
+            yield ("metrics", i), f"{name}: must not have the name of another column of the tables, {column}; rename it"
+        elif column in columns:
+            yield (
+                ("metrics", i),
+                f"metrics must have distinct names, but {columns[column]} and {name} are {column}; rename one",
+            )
+        elif isinstance(name, CodeName) and (problem := _metric_problem(name)):
+            yield ("metrics", i), problem
+        columns.setdefault(column, name)
+
+
+def _metric_problem(name: CodeName) -> str | None:
+    try:
+        return signature_problem(name, None, None)
+    except CodeError as error:
+        return str(error)
+
+
+def _metric_is_measured(spec: SweepSpec) -> Iterator[Finding]:
+    known = [*GOALS, *map(metric_column, spec.metrics)]
+    name = spec.metric.name
+    if name not in known:
+        hint = (
+            "; add it to metrics" if name in METRIC_TRAITS else suggest_value("name", name) or did_you_mean(name, known)
+        )
+        yield (
+            ("metric", "name"),
+            f"must be {join_words(known)}, but got {show(name)}{hint or '; for example val_accuracy'}",
+        )
 
 
 def _num_trials_if_drawn(spec: SweepSpec) -> Iterator[Finding]:
@@ -314,6 +356,8 @@ def _distributions(spec: SweepSpec) -> Iterator[tuple[tuple, Distribution]]:
 
 
 _RULES: Sequence[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Finding]]]] = (
+    (("metrics",), _metrics_are_known),
+    (("metric", "metrics"), _metric_is_measured),
     (("method", "num_trials"), _num_trials_if_drawn),
     (("method", "parameters"), _grid_is_finite),
     (("method", "parameters"), _draws_vary),

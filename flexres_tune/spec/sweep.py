@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, f
 
 from flexres_tune.names import name_problem
 from flexres_tune.spec.document.document import Document, show
-from flexres_tune.spec.own_code.source import Source
+from flexres_tune.spec.metrics import MAX_METRICS, METRIC_TRAITS, goal_of
+from flexres_tune.spec.own_code.source import CodeName, Source
 from flexres_tune.spec.trial import Number, ValSplit, name_in, rule_error
 from flexres_tune.text import join_words
 
@@ -163,7 +164,9 @@ class Distribution(_Part):
 class Metric(_Part):
     """The value by which trials are compared, measured on the held-out validation images after each epoch."""
 
-    name: Literal["val_accuracy", "val_loss"] = Field(default="val_accuracy", description="column of `epochs`")
+    name: Annotated[str, Field(strict=True)] = Field(
+        default="val_accuracy", description="column of `epochs`: val_accuracy, val_loss, or one that `metrics` lists"
+    )
     goal: Literal["maximize", "minimize"] = Field(default="maximize", description="which direction is better")
     at: Literal["best", "last"] = Field(
         default="best", description="epoch whose value a trial is ranked by: the best one, or the last one"
@@ -175,7 +178,7 @@ class Metric(_Part):
         if not isinstance(data, Mapping):
             return data
         name = data.get("name", "val_accuracy")
-        return {"goal": GOALS[name], **data} if isinstance(name, str) and name in GOALS else data
+        return {"goal": GOALS.get(name) or goal_of(name), **data} if isinstance(name, str) else data
 
     @field_validator("name", mode="before")
     @classmethod
@@ -189,8 +192,9 @@ class Metric(_Part):
 
     @model_validator(mode="after")
     def _goal_fits(self) -> Metric:
-        if self.goal != GOALS[self.name]:
-            raise ValueError(f"goal must be {GOALS[self.name]} for {self.name}, but got {self.goal}; change it")
+        known = GOALS.get(self.name) or (goal_of(self.name) if self.name in METRIC_TRAITS else self.goal)
+        if self.goal != known:
+            raise ValueError(f"goal must be {known} for {self.name}, but got {self.goal}; change it")
         return self
 
     def score(self, value: float) -> float:
@@ -479,6 +483,10 @@ class SweepSpec(_Part):
     )
     method: Method = Field(default="grid", description="grid, random or tpe")
     metric: Metric = Field(default=Metric(), description="what is compared: {name: val_accuracy, at: last}")
+    metrics: Annotated[tuple[str, ...], Field(max_length=MAX_METRICS)] = Field(
+        default=(),
+        description=f"further metrics of the validation images: {join_words(METRIC_TRAITS)}, or FILE.py:NAME",
+    )
     max_parameters: Annotated[int, Field(ge=1, strict=True)] = Field(
         default=5_000_000, description="budget: most trainable parameters that a model may have"
     )
@@ -564,6 +572,28 @@ class SweepSpec(_Part):
         if value is not None and not (isinstance(value, str) and re.fullmatch(r"\w+/\w+", value)):
             raise ValueError(f"must be REPORT/EXPERIMENT, but got {show(value)}; for example flexres/optimizer")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _attach_code(cls, data: Any) -> Any:
+        """Give each reference among the metrics its source."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("metrics"), list | tuple):
+            return data
+        code = data.get("code") or {}
+        return {
+            **data,
+            "metrics": [
+                CodeName(name, code[name]) if isinstance(name, str) and name in code else name
+                for name in data["metrics"]
+            ],
+        }
+
+    @field_validator("metrics", mode="wrap")
+    @classmethod
+    def _keep_sources(cls, value: Any, check: Any) -> tuple[str, ...]:
+        """pydantic makes plain texts of references."""
+        checked = check(value)
+        return tuple(each if isinstance(each, CodeName) else text for each, text in zip(value, checked, strict=True))
 
     @field_validator("parameters", mode="before")
     @classmethod

@@ -135,7 +135,7 @@ def _errors_of(model: type, values: Mapping[str, Any]) -> list[Finding]:
     try:
         model.model_validate(values)
     except ValidationError as error:
-        return findings(error)
+        return findings(error, with_rules=False)
     return []
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from flexres_tune.records import Decision, Stage, TrialStatus
 from flexres_tune.results import open_results
+from flexres_tune.results.own_values import with_metric
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
 from flexres_tune.search.base import History, PastTrial
@@ -101,7 +102,8 @@ def read_reports(paths: SweepPaths, metric: Metric) -> PastReports:
         Decision(**{name: value for name, value in row.items() if name in names})
         for row in results.decisions(paths.sweep).to_pylist()
     )
-    epochs = results.epochs(paths.sweep).select(["trial_id", "epoch", "attempt", metric.name])
+    epochs = with_metric(results.epochs(paths.sweep), metric.name)
+    epochs = epochs.select(["trial_id", "epoch", "attempt", metric.name])
     return PastReports(epochs, tuple(decisions))
 
 
@@ -139,7 +141,7 @@ def _values(results: Results, sweep: str, metric: Metric, rows: Iterable[Mapping
     """The value of the metric that ranks each trial, by trial_id."""
     if metric.name == "val_accuracy":  # a column of `trials`
         return {row["trial_id"]: row[f"{metric.at}_val_accuracy"] for row in rows}
-    epochs = results.epochs(sweep)
+    epochs = with_metric(results.epochs(sweep), metric.name)
     if metric.at == "last":
         columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", metric.name))
         rows_by_epoch = sorted(zip(*columns, strict=True), key=lambda row: row[1] or 0)
@@ -150,7 +152,7 @@ def _values(results: Results, sweep: str, metric: Metric, rows: Iterable[Mapping
 
 def _curves(results: Results, sweep: str, metric: Metric) -> dict[str, dict[int, float]]:
     """The finite scores of each trial, by trial_id and epoch."""
-    epochs = results.epochs(sweep)
+    epochs = with_metric(results.epochs(sweep), metric.name)
     curves: dict[str, dict[int, float]] = {}
     for row in epochs.filter(pc.is_finite(epochs[metric.name])).select(["trial_id", "epoch", metric.name]).to_pylist():
         curves.setdefault(row["trial_id"], {})[row["epoch"]] = metric.score(row[metric.name])

@@ -57,7 +57,7 @@ class TrialState:
         return value if math.isfinite(value) else None
 
     def _scores(self, metric: Metric) -> dict[int, float]:
-        values = {epoch: getattr(metrics, metric.name) for epoch, metrics in self.history.items()}
+        values = {epoch: metrics.value(metric.name) for epoch, metrics in self.history.items()}
         return {epoch: metric.score(value) for epoch, value in values.items() if value is not None}
 
 
@@ -136,7 +136,7 @@ class Journal:
             state, metrics = self.states[trial_id], report.metrics
             if self.is_closed or metrics is None or report.status is not None or not self._is_judged(state.planned):
                 return None
-            return self._decide(state.planned, metrics.epoch, getattr(metrics, self._spec.metric.name))
+            return self._decide(state.planned, metrics.epoch, metrics.value(self._spec.metric.name))
 
     def request_stop(self, trial_id: str) -> bool:
         """A person wants a running trial to end at its next report; whether it runs."""
@@ -164,7 +164,7 @@ class Journal:
                     trial_id=trial_id,
                     epoch=last.epoch if last else 0,
                     rung=0,
-                    value=getattr(last, self._spec.metric.name) if last else None,
+                    value=last.value(self._spec.metric.name) if last else None,
                     cutoff=None,
                     action=f"steer {act}",
                     ladder=f"steering at {now.isoformat(timespec='milliseconds')}",  # the key: each act has its own row
@@ -228,9 +228,9 @@ class Journal:
     def _is_judged(self, trial: PlannedTrial) -> bool:
         return trial.stage == "screen" and trial.config.seed == self._spec.seeds[0]
 
-    def _decide(self, trial: PlannedTrial, epoch: int, value: float) -> Verdict | None:
+    def _decide(self, trial: PlannedTrial, epoch: int, value: float | None) -> Verdict | None:
         """The verdict on an epoch, none on the last one; written the first time."""
-        if epoch >= trial.config.epochs:
+        if epoch >= trial.config.epochs or value is None:  # the epoch is older than the metric
             return None
         trial_id = trial.config.trial_id
         verdict = self._rule(trial).judge(trial_id, epoch, self._spec.metric.score(value))
@@ -283,6 +283,7 @@ class Journal:
             best_epoch=best.epoch if best else None,
             last_val_accuracy=last.val_accuracy if last else None,
             test_accuracy=last.test_accuracy if last else None,
+            metrics=last.metrics if last else None,
             epochs_run=last.epoch if last else 0,
             train_seconds=sum(metrics.epoch_seconds for metrics in history),
             images_per_second=statistics.median(m.images_per_second for m in history) if history else None,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flexres_tune.datasets import image_folder, parquet
-from flexres_tune.records import LabelRecord, PredictionRecord, TrialStatus
+from flexres_tune.records import LabelRecord, PredictionRecord, TrialStatus, parse_metrics
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
@@ -28,6 +28,7 @@ def reuse_rows(
     stage: str,
     profile: str,
     precisions: Precisions,
+    metrics: Sequence[str] = (),
 ) -> Mapping[str, int]:
     """Copy the rows, epochs and predictions of `missing` trials that other sweeps have; returns how many, by sweep.
 
@@ -37,6 +38,8 @@ def reuse_rows(
 
     All trials of a sweep on one kind of device have the same precision: a row with another one is not copied. If this
     sweep has decided none yet (`precisions` is empty), it uses the one that most of the rows found have.
+
+    A row that lacks one of `metrics`, the columns of the sweep's further metrics, is not copied.
 
     Trials with equal configurations have the same id. The id of a trial on a folder of images depends on the path and not
     on the images, so a row is not copied if a file there was changed after its trial had started. A file that was
@@ -57,7 +60,8 @@ def reuse_rows(
         candidates += [
             (sweep, row)
             for row in rows.filter(done).to_pylist()
-            if _data_unchanged(wanted[row["trial_id"]].config.dataset, row["started_at"])
+            if parse_metrics(row.get("metrics")).keys() >= set(metrics)
+            and _data_unchanged(wanted[row["trial_id"]].config.dataset, row["started_at"])
         ]
     precisions = precisions or most_used_precisions(row for _, row in candidates)
     found: dict[str, dict[str, Any]] = {}

@@ -49,6 +49,7 @@ class TrialJob:
     num_gpus: float = 0.0  # that Ray has assigned to it
     mps: bool = False  # whether NVIDIA's MPS serves it
     precisions: Mapping[str, PrecisionUsed] = field(default_factory=dict)  # of the sweep, by kind of device
+    metrics: tuple[str, ...] = ()  # further ones; own code carries its source
     with_predictions: bool = False  # whether the last report has what the model says about each image
 
 
@@ -166,7 +167,7 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
     )
     data = load_trial_data(config, device)
     with StopCheck(job.stop_file) as must_stop:
-        epochs = fit(config, data, execution, checkpointer, must_stop, job.until_epoch)
+        epochs = fit(config, data, execution, checkpointer, must_stop, job.until_epoch, job.metrics)
         for metrics in epochs:
             problem = str(problems[-1]) if problems else None
             peak = devices.peak_memory_bytes(device)

@@ -1,6 +1,6 @@
 """Checks that the user's own code keeps its contract, for `train --check`: one Check per rule, with what was found.
 
-The contracts are the Protocols ModelBuilder, OptimizerBuilder, Schedule, Augmentation and DatasetLoader.
+The contracts are the Protocols ModelBuilder, OptimizerBuilder, Schedule, Augmentation, DatasetLoader and ValidationMetric.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from flexres_tune.spec.own_code.model import OwnModel, measure_model
 from flexres_tune.spec.own_code.source import CodeError, CodeName, describe_error
 from flexres_tune.spec.trial import OWN_CODE_FIELDS
 
+FIELDS = (*OWN_CODE_FIELDS, "metrics")  # what code may be for
 NUM_CLASSES, IMAGE_SIZE, BATCH = 10, 32, 4
 NUM_STEPS = 100  # of a schedule
 _WAITS = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "unique")  # operators whose result the host reads
@@ -40,7 +41,7 @@ def check_contract(field: str, code: CodeName, values: dict[str, Any]) -> list[C
     """All rules for the code of a field, each checked on the CPU.
 
     Args:
-        field: one of OWN_CODE_FIELDS; what the code is meant for.
+        field: one of FIELDS; what the code is meant for.
         values: keyword arguments of a model or optimizer.
 
     Raises:
@@ -53,6 +54,7 @@ def check_contract(field: str, code: CodeName, values: dict[str, Any]) -> list[C
         "lr_schedule": _schedule_rules,
         "augmentation": _augmentation_rules,
         "dataset": _dataset_rules,
+        "metrics": _metric_rules,
     }[field](code, values)
     return [_run(rule, check) for rule, check in rules]
 
@@ -69,7 +71,13 @@ def guess_field(code: CodeName) -> str:
     if inspect.isclass(called) and issubclass(called, torch.optim.Optimizer):
         return "optimizer"
     names = list(inspect.signature(called).parameters)
-    signs = {"generator": "augmentation", "num_steps": "lr_schedule", "lr": "optimizer", "num_classes": "model"}
+    signs = {
+        "logits": "metrics",
+        "generator": "augmentation",
+        "num_steps": "lr_schedule",
+        "lr": "optimizer",
+        "num_classes": "model",
+    }
     for name, field in signs.items():
         if name in names:
             return field
@@ -77,7 +85,7 @@ def guess_field(code: CodeName) -> str:
         return "dataset"
     raise CodeError(
         f"{code}: its arguments, {', '.join(names)}, do not tell what it is for; write --check FIELD={code} with FIELD "
-        f"{', '.join(OWN_CODE_FIELDS)}"
+        f"{', '.join(FIELDS)}"
     )
 
 
@@ -247,6 +255,41 @@ def _dataset_rules(code: CodeName, values: dict[str, Any]) -> _Rules:
         )
 
     yield "returns images and labels", loads
+
+
+def _metric_rules(code: CodeName, values: dict[str, Any]) -> _Rules:
+    metric = code.load()
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(200, NUM_CLASSES, generator=generator)
+    labels = torch.randint(0, NUM_CLASSES, (200,), generator=generator)
+
+    def number() -> str:
+        value = metric(logits.clone(), labels.clone())
+        assert isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1), (
+            f"returns a {type(value).__name__}, which is no number"
+        )
+        assert math.isfinite(float(value)), f"is {float(value)}"
+        assert float(value) == float(metric(logits.clone(), labels.clone())), "a second call gives another number"
+        return f"{float(value):.4g} of random logits"
+
+    def input_stays() -> None:
+        given = logits.clone(), labels.clone()
+        metric(*given)
+        assert torch.equal(given[0], logits) and torch.equal(given[1], labels), "its input was modified"
+
+    def any_order() -> None:
+        order = torch.randperm(len(labels), generator=generator)
+        first, second = float(metric(logits, labels)), float(metric(logits[order], labels[order]))
+        assert math.isclose(first, second, rel_tol=1e-5, abs_tol=1e-7), f"{first:g}, and {second:g} in another order"
+
+    def one_class() -> None:
+        value = float(metric(logits, torch.zeros_like(labels)))
+        assert math.isfinite(value), f"is {value} if all images are of one class"
+
+    yield "gives one finite number, the same at every call", number
+    yield "does not modify its input", input_stays
+    yield "does not depend on the order of images", any_order
+    yield "is finite if all images are of one class", one_class
 
 
 class _RefuseToWait(TorchDispatchMode):

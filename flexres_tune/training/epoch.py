@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from flexres_tune.errors import DivergedError
 from flexres_tune.optim import learning_rate
 from flexres_tune.records import Predictions
 from flexres_tune.training.execution import Execution
+from flexres_tune.training.metrics import MetricCollector
 from flexres_tune.training.predictions import PredictionCollector
 from flexres_tune.training.preprocessing import Preprocessing
 from flexres_tune.training.state import TrainState
@@ -30,6 +31,7 @@ class Result:
     loss: float  # mean over the images, nats
     accuracy: float  # fraction
     predictions: Predictions | None = None  # of each image, if they were asked for
+    metrics: Mapping[str, float] = field(default_factory=dict)  # further ones, by column
 
 
 def train_epoch(
@@ -66,14 +68,16 @@ def evaluate(
     preprocessing: Preprocessing,
     execution: Execution,
     with_predictions: bool = False,
+    metrics: Sequence[str] = (),
 ) -> Result:
     """Mean cross-entropy and accuracy on images without augmentation, in the precision of the training.
 
-    The model runs uncompiled: its two further batch shapes are not worth two further compilations.
+    `metrics` are further ones, of all logits together. The model runs uncompiled: its two further batch shapes are not worth two further compilations.
     """
     loss_sum = torch.zeros((), dtype=torch.float64, device=execution.device)
     num_correct = torch.zeros((), dtype=torch.int64, device=execution.device)
     collector = PredictionCollector() if with_predictions else None
+    further = MetricCollector(metrics) if metrics else None
     model.eval()
     with execution.kernels(choose=False):
         batches = zip(split.images.split(EVALUATION_BATCH_SIZE), split.labels.split(EVALUATION_BATCH_SIZE), strict=True)
@@ -84,8 +88,11 @@ def evaluate(
             num_correct += (logits.argmax(1) == labels).sum()
             if collector is not None:
                 collector.add(logits.float(), labels)
+            if further is not None:
+                further.add(logits.float())
     predictions = None if collector is None else collector.collect(split)
-    return Result(loss_sum.item() / len(split.labels), num_correct.item() / len(split.labels), predictions)
+    values = {} if further is None else further.compute(split.labels)
+    return Result(loss_sum.item() / len(split.labels), num_correct.item() / len(split.labels), predictions, values)
 
 
 def batch_sizes(num_images: int, batch_size: int) -> list[int]:

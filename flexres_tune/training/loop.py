@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 
 from flexres_tune.datasets.images import ImageData
 from flexres_tune.errors import ArchitectureError, DivergedError
@@ -33,6 +34,7 @@ def fit(
     checkpointer: Checkpointer | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     until_epoch: int | None = None,
+    metrics: Sequence[str] = (),
 ) -> Epochs:
     """Train one trial; yields the metrics of every epoch, first those of epochs that a checkpoint holds.
 
@@ -47,11 +49,13 @@ def fit(
             ends a later epoch, the state after the last finished one. Closing the generator at a yield saves nothing.
         should_stop: called exactly once before each training step; the generator ends when it returns true.
         until_epoch: the last epoch to train, at which the trial pauses; the schedule spans all epochs in any case.
+        metrics: further metrics of the validation images; epochs that a checkpoint holds have those of then.
 
     Raises:
         DivergedError: the training or validation loss is not finite; names epoch and loss.
         ArchitectureError: the model cannot be trained on these images, or not with this batch size.
         CheckpointError: the checkpoint belongs to another trial, or cannot be read or written.
+        CodeError: a metric of the user's own raises an error.
     """
     _check_batch_norm(config, data)
     checkpointer = checkpointer or Checkpointer(None)
@@ -73,27 +77,32 @@ def fit(
             if train is None:
                 break
             is_end = state.epoch + 1 == config.epochs
-            val = _validate(state, data, preprocessing, execution, is_end)
-            metrics = _metrics(state, data, train, val, trained - started, time.perf_counter() - started)
+            val = _validate(state, data, preprocessing, execution, is_end, metrics)
+            measured = _metrics(state, data, train, val, trained - started, time.perf_counter() - started)
             if is_end:
-                metrics, predictions = _test(metrics, val, state, data, preprocessing, execution)
+                measured, predictions = _test(measured, val, state, data, preprocessing, execution)
         except BaseException:
             checkpointer.save_unsaved()
             raise
-        state.history.append(metrics)
+        state.history.append(measured)
         checkpointer.end_epoch(state, is_last=state.epoch == last_epoch)
-        yield metrics
+        yield measured
     checkpointer.save_unsaved()
     return lambda: predictions
 
 
 def _validate(
-    state: TrainState, data: ImageData, preprocessing: Preprocessing, execution: Execution, is_end: bool
+    state: TrainState,
+    data: ImageData,
+    preprocessing: Preprocessing,
+    execution: Execution,
+    is_end: bool,
+    metrics: Sequence[str],
 ) -> Result | None:
     """The result on the validation images; None if no images are held out."""
     if not len(data.val):
         return None
-    return evaluate(state.model, data.val, preprocessing, execution, with_predictions=is_end)
+    return evaluate(state.model, data.val, preprocessing, execution, is_end, metrics)
 
 
 def _test(
@@ -153,6 +162,7 @@ def _metrics(
         lr=learning_rate(state.config, epoch * num_steps - 1, num_steps),
         epoch_seconds=seconds,
         images_per_second=len(data.train.labels) / train_seconds,
+        metrics=json.dumps(val.metrics) if val and val.metrics else None,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flexres_tune.spec.document.document import Finding, KeyPath
+from flexres_tune.spec.metrics import METRIC_TRAITS
 from flexres_tune.spec.own_code.source import CodeError, CodeName, Source, is_reference, read_source, signature_problem
 from flexres_tune.spec.presets import PRESETS
 from flexres_tune.spec.trial import (
@@ -26,6 +27,9 @@ def find_references(data: Any) -> Iterator[tuple[KeyPath, str, str]]:
     """(key path, field, value) of every text in a sweep's data that may name own code."""
     data = data if isinstance(data, dict) else {}
     yield from _of_values(("base",), data.get("base"))
+    for i, name in enumerate(data.get("metrics") or () if isinstance(data.get("metrics"), list) else ()):
+        if isinstance(name, str):
+            yield ("metrics", i), "metrics", name
     for name, entries in (("exclude", data.get("exclude")), ("parameters", data.get("parameters"))):
         listed = entries if isinstance(entries, list) else [entries]
         for i, entry in enumerate(listed):
@@ -107,6 +111,7 @@ def _may_be_code(field: str, text: str) -> bool:
         "lr_schedule": SCHEDULE_NAMES,
         "augmentation": AUGMENTATION_NAMES,
         "dataset": [form.partition(":")[0] for form in DATASET_FORMS],
+        "metrics": METRIC_TRAITS,
     }[field]
     if field == "dataset" and not text.partition(":")[0].endswith(".py"):  # parquet:images, also if it is misspelt
         text = text.partition(":")[0]

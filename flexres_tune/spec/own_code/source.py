@@ -40,6 +40,7 @@ ENTRY_POINT_GROUPS: Mapping[str, str] = {
     "lr_schedule": "flexres_tune.lr_schedules",
     "augmentation": "flexres_tune.augmentations",
     "dataset": "flexres_tune.datasets",
+    "metrics": "flexres_tune.metrics",
 }
 
 
