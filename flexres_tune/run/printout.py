@@ -46,7 +46,7 @@ from flexres_tune.storage import AnyPath
 from flexres_tune.sweep.checkpoints import describe_disk
 from flexres_tune.sweep.history import read_spent
 from flexres_tune.sweep.options import RunOptions
-from flexres_tune.text import format_duration, plural
+from flexres_tune.text import format_duration, join_words, plural
 
 MAX_SPLITS = 4  # that are printed
 
