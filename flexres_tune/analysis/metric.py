@@ -16,13 +16,14 @@ from flexres_tune.spec.metrics import METRIC_TRAITS, is_metric_column
 
 @dataclass(frozen=True, kw_only=True)
 class RankingMetric:
-    """A value of the validation images that `metric` of a sweep file may name; those of the tool are never below 0."""
+    """A value of the validation images that `metric` of a sweep file may name."""
 
     name: str  # column of `epochs`
     words: str
     unit: str  # of the column
     is_maximized: bool
-    largest: float = math.inf  # that is possible
+    smallest: float = 0.0  # that is possible
+    largest: float = math.inf
     factor: float = 1.0  # sentences and plots show the value times this
     suffix: str = ""  # of a shown value
     difference: str  # unit of the difference of two shown values
@@ -53,7 +54,7 @@ class RankingMetric:
 
     def clip(self, mean: float, half_width: float) -> tuple[float, float]:
         """The ends of an interval, without values that the metric cannot have."""
-        return max(0.0, mean - half_width), min(self.largest, mean + half_width)
+        return max(self.smallest, mean - half_width), min(self.largest, mean + half_width)
 
     def interval(self, low: float | None, high: float | None) -> str | None:
         """The ends of an interval: "97.1 to 97.5 %"; None without one."""
@@ -130,7 +131,9 @@ def _further(name: str, goal: object) -> RankingMetric:
     is_maximized = goal != "minimize"
     if traits is None or not traits.is_fraction:
         words = traits.words if traits else name
-        return RankingMetric(name=name, words=words, unit="", is_maximized=is_maximized, difference=name)
+        return RankingMetric(
+            name=name, words=words, unit="", is_maximized=is_maximized, smallest=-math.inf, difference=name
+        )
     return RankingMetric(
         **{"name": name, "words": traits.words, "unit": "fraction", "is_maximized": is_maximized, "largest": 1.0},
         **{"factor": 100.0, "suffix": " %", "difference": "points"},

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from flexres_tune.records import Decision, EpochRecord, LabelRecord, PredictionRecord, TrialRecord
 from flexres_tune.spec import Architecture, TrialConfig
+from flexres_tune.spec.metrics import METRIC_TRAITS
 from flexres_tune.spec.trial import TRIAL_FIELDS
 
 # The first columns of `trials`; the configuration's follow, then the rest of TrialRecord.
@@ -73,9 +74,12 @@ def column_of_key(key: str, names: Collection[str]) -> str:
 
 @cache
 def _column_units() -> dict[str, str]:
-    """Unit of every column of the tables, by name."""
+    """Unit of every column of the tables, by name, and of the further metrics that the tool has."""
     schemas = map(table_schema, KEYS)
-    return {field.name: (field.metadata or {}).get(b"unit", b"").decode() for schema in schemas for field in schema}
+    further = {name: "fraction" for name, traits in METRIC_TRAITS.items() if traits.is_fraction}
+    return further | {
+        field.name: (field.metadata or {}).get(b"unit", b"").decode() for schema in schemas for field in schema
+    }
 
 
 def unit_of(field: pa.Field) -> str:

@@ -18,7 +18,9 @@ from flexres_tune.report.sections import all_plots, report_html
 from flexres_tune.results import open_results
 from flexres_tune.results.plan import make_plan, write_plan
 from flexres_tune.results.writer import SweepWriter
+from flexres_tune.run.printout import describe_missing_metrics
 from flexres_tune.spec import Metric
+from flexres_tune.spec.sweep import GOALS
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def by_loss(paths):
 def test_every_metric_that_a_sweep_file_may_name_can_be_ranked_by():
     for name, metric in METRICS.items():
         assert metric.is_maximized == (Metric(name=name).goal == "maximize")
-    assert set(METRICS) == set(Metric.model_fields["name"].annotation.__args__)
+    assert set(METRICS) == set(GOALS)
 
 
 def test_leaderboard_ranks_by_the_sweeps_metric_and_names_its_columns_for_it(by_loss):
@@ -115,6 +117,62 @@ def test_terminal_shows_the_metric_with_its_deviation(by_loss, paths):
     assert "best val loss" in " ".join(text.split()) or "0.21 ± 0.01" in text
     rows = json.loads(invoke(app, "leaderboard", "--results", paths.root, "--format", "json").output)
     assert [row["lr"] for row in rows] == [0.1, 0.2, 0.3] and rows[0]["best_val_loss_mean"] == pytest.approx(0.21)
+
+
+@pytest.fixture
+def by_further(paths):
+    """A sweep that measures top5 and an own metric, `cost`, and ranks by the one that is named."""
+
+    def make(name, goal):
+        values = {0.1: (0.91, 3.5), 0.2: (0.95, 7.0), 0.3: (0.93, -2.0)}
+        with SweepWriter(paths) as writer:
+            for lr, (top5, cost) in values.items():
+                for seed in range(2):
+                    config = make_config(lr=lr, seed=seed, epochs=1)
+                    metrics = json.dumps({"top5": top5 + seed / 1000, "cost": cost + seed / 100, "lr": 9, "a b": 1})
+                    writer.add_epoch(make_epoch(config.trial_id, 1, metrics=metrics))
+                    writer.add_trial(make_trial(config, metrics=metrics), config)
+        spec = make_sweep(name="demo", metric={"name": name, "goal": goal}, metrics=["top5"])
+        write_plan(paths, make_plan(spec, [], "the command", {}))
+        return open_results(paths.root)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "goal", "order", "shown"),
+    [
+        ("top5", "maximize", [0.2, 0.3, 0.1], "95.05 ± 0.07 %"),
+        ("cost", "minimize", [0.3, 0.1, 0.2], "-1.995 ± 0.007"),
+        ("cost", "maximize", [0.2, 0.1, 0.3], "7.005 ± 0.007"),
+    ],
+)
+def test_a_further_metric_ranks_and_is_shown(by_further, name, goal, order, shown):
+    results = by_further(name, goal)
+    (board,) = leaderboards(results)
+    first = board.ranked[0]
+    assert [row.parameters["lr"] for row in board.ranked] == order
+    assert board.metric.text(first.metric_mean, first.metric_sd) == shown
+    assert {row.parameters["lr"] for row in equal_cost(results, "demo")} == {order[0]}
+    assert ("top-5 accuracy" if name == "top5" else "cost") in report_html(read_data(results, "demo"), "results")
+
+
+def test_further_metrics_are_columns_of_both_tables(by_further, paths):
+    results = by_further("top5", "maximize")
+    for table in (results.trials("demo"), results.epochs("demo")):
+        assert table["top5"].to_pylist()[0] == 0.91 and table.schema.field("top5").metadata[b"unit"] == b"fraction"
+        assert table.column_names.count("lr") == 1 and "a b" not in table.column_names  # no names of a stranger
+    assert results.sql("SELECT max(top5) AS x FROM epochs")["x"].to_pylist() == [0.951]
+    text = invoke(app, "sql", "SELECT top5 FROM trials ORDER BY top5 DESC", "--results", paths.root).output
+    assert "95.10 %" in text
+
+
+def test_rows_without_the_metric_have_no_value(by_loss, paths):
+    spec = make_sweep(name="demo", metric={"name": "top5"}, metrics=["top5"])
+    write_plan(paths, make_plan(spec, [], "the command", {}))
+    (board,) = leaderboards(by_loss)
+    assert {row.metric_mean for row in board.rows} == {None}
+    assert "top5 in 9 trials" in describe_missing_metrics(paths, spec)
 
 
 def test_summary_is_about_the_metric(by_loss):
