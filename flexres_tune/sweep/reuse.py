@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,20 +49,7 @@ def reuse_rows(
     if not wanted or not paths.root.is_dir():
         return {}
     results = open_results(paths.root)
-    candidates: list[tuple[str, dict[str, Any]]] = []  # (sweep, row)
-    for sweep in results.sweeps():
-        if sweep == paths.sweep:
-            continue
-        rows = results.trials(sweep)
-        done = pc.and_(
-            pc.is_in(rows["trial_id"], pa.array(list(wanted))), pc.equal(rows["status"], TrialStatus.COMPLETED.value)
-        )
-        candidates += [
-            (sweep, row)
-            for row in rows.filter(done).to_pylist()
-            if parse_metrics(row.get("metrics")).keys() >= set(metrics)
-            and _data_unchanged(wanted[row["trial_id"]].config.dataset, row["started_at"])
-        ]
+    candidates = list(_completed(results, paths.sweep, wanted, metrics))
     precisions = precisions or most_used_precisions(row for _, row in candidates)
     found: dict[str, dict[str, Any]] = {}
     source: dict[str, str] = {}
@@ -84,6 +71,23 @@ def reuse_rows(
             writer.copy_trial(row, epochs, *predictions[source[trial_id]](trial_id))
             counts[source[trial_id]] += 1
     return counts
+
+
+def _completed(
+    results: Results, sweep: str, wanted: Mapping[str, PlannedTrial], metrics: Sequence[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(sweep, row) of every wanted trial that another sweep has completed, with all metrics and on the same images."""
+    for other in results.sweeps():
+        if other == sweep:
+            continue
+        rows = results.trials(other)
+        done = pc.and_(
+            pc.is_in(rows["trial_id"], pa.array(list(wanted))), pc.equal(rows["status"], TrialStatus.COMPLETED.value)
+        )
+        for row in rows.filter(done).to_pylist():
+            has_metrics = parse_metrics(row.get("metrics")).keys() >= set(metrics)
+            if has_metrics and _data_unchanged(wanted[row["trial_id"]].config.dataset, row["started_at"]):
+                yield other, row
 
 
 def _curves(results: Results, sweep: str, trial_ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:

@@ -138,7 +138,7 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
 
     from flexres_tune.datasets import load_trial_data
     from flexres_tune.spec import TrialConfig
-    from flexres_tune.training import Checkpointer, choose_execution, final_predictions, fit
+    from flexres_tune.training import Checkpointer, Request, choose_execution, final_predictions, fit
     from flexres_tune.training import device as devices
     from flexres_tune.training.execution import precision_in_sweep
     from flexres_tune.training.mps import use_mps
@@ -167,7 +167,7 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
     )
     data = load_trial_data(config, device)
     with StopCheck(job.stop_file) as must_stop:
-        epochs = fit(config, data, execution, checkpointer, must_stop, job.until_epoch, job.metrics)
+        epochs = fit(config, data, execution, checkpointer, must_stop, Request(job.until_epoch, job.metrics))
         for metrics in epochs:
             problem = str(problems[-1]) if problems else None
             peak = devices.peak_memory_bytes(device)

@@ -3,6 +3,6 @@
 from flexres_tune.training.autotune.choose import choose_execution
 from flexres_tune.training.checkpoint import Checkpointer
 from flexres_tune.training.execution import Execution
-from flexres_tune.training.loop import final_predictions, fit
+from flexres_tune.training.loop import Request, final_predictions, fit
 
-__all__ = ["Checkpointer", "Execution", "choose_execution", "final_predictions", "fit"]
+__all__ = ["Checkpointer", "Execution", "Request", "choose_execution", "final_predictions", "fit"]

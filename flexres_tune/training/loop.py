@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 
 from flexres_tune.datasets.images import ImageData
 from flexres_tune.errors import ArchitectureError, DivergedError
@@ -27,14 +28,24 @@ FinalPredictions = dict[str, Predictions | None]  # by split: val, test
 Epochs = Generator[EpochMetrics, None, Callable[[], FinalPredictions]]
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a caller asks of fit()."""
+
+    until_epoch: int | None = None  # at which the trial pauses; the schedule spans all its epochs in any case
+    metrics: Sequence[str] = ()  # further ones of the validation images; a checkpoint's epochs have those of then
+
+
+WHOLE = Request()
+
+
 def fit(
     config: TrialConfig,
     data: ImageData,
     execution: Execution,
     checkpointer: Checkpointer | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    until_epoch: int | None = None,
-    metrics: Sequence[str] = (),
+    request: Request = WHOLE,
 ) -> Epochs:
     """Train one trial; yields the metrics of every epoch, first those of epochs that a checkpoint holds.
 
@@ -45,11 +56,10 @@ def fit(
     Args:
         data: images on execution.device.
         checkpointer: the trial resumes from its file if that exists. It saves the state after an epoch, before the
-            metrics are yielded, as often as its period says; after `until_epoch`; and if should_stop or an exception
+            metrics are yielded, as often as its period says; after the last epoch; and if should_stop or an exception
             ends a later epoch, the state after the last finished one. Closing the generator at a yield saves nothing.
         should_stop: called exactly once before each training step; the generator ends when it returns true.
-        until_epoch: the last epoch to train, at which the trial pauses; the schedule spans all epochs in any case.
-        metrics: further metrics of the validation images; epochs that a checkpoint holds have those of then.
+        request: how far to train, and what to measure.
 
     Raises:
         DivergedError: the training or validation loss is not finite; names epoch and loss.
@@ -60,7 +70,7 @@ def fit(
     _check_batch_norm(config, data)
     checkpointer = checkpointer or Checkpointer(None)
     state = checkpointer.restore(lambda: TrainState(config, data.num_classes, data.image_size, execution))
-    last_epoch = config.epochs if until_epoch is None else min(until_epoch, config.epochs)
+    last_epoch = min(request.until_epoch or config.epochs, config.epochs)
     yield from tuple(state.history[:last_epoch])
     if state.epoch >= last_epoch:
         return lambda: _predict(state, data, execution)
@@ -77,7 +87,7 @@ def fit(
             if train is None:
                 break
             is_end = state.epoch + 1 == config.epochs
-            val = _validate(state, data, preprocessing, execution, is_end, metrics)
+            val = _validate(state, data, preprocessing, execution, is_end, request.metrics)
             measured = _metrics(state, data, train, val, trained - started, time.perf_counter() - started)
             if is_end:
                 measured, predictions = _test(measured, val, state, data, preprocessing, execution)

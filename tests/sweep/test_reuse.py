@@ -99,3 +99,11 @@ def test_new_sweep_copies_rows_of_one_precision_only(tmp_path):
             trials.append(make_planned(config))
     assert reuse_rows(SweepPaths(tmp_path, "second"), trials, "screen", "none", {}) == {"first": 2}
     assert set(open_results(tmp_path).trials("second")["precision_used"].to_pylist()) == {"bf16"}
+
+
+def test_a_row_without_a_metric_that_the_sweep_lists_is_run(done, tmp_path):
+    paths = SweepPaths(tmp_path, "second")
+    assert not reuse_rows(paths, [done()], "screen", "none", {}, ("top5",))
+    assert reuse_rows(paths, [done(metrics='{"top5": 0.9, "ece": 0.1}')], "screen", "none", {}, ("top5",)) == {
+        "first": 1
+    }

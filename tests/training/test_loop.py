@@ -12,6 +12,7 @@ from flexres_tune.errors import ArchitectureError, CheckpointError, DivergedErro
 from flexres_tune.spec.trial import AUGMENTATION_NAMES, OPTIMIZER_NAMES, SCHEDULE_NAMES, TrialConfig
 from flexres_tune.training import Checkpointer, Execution, choose_execution, final_predictions, fit
 from flexres_tune.training.checkpoint import load_checkpoint
+from flexres_tune.training.loop import Request
 
 TIMES = {"epoch_seconds": 0.0, "images_per_second": 0.0}
 
@@ -134,7 +135,7 @@ def test_paused_trial_continues_as_if_it_had_not_been_paused(make_config, data, 
     config = make_config(**{"epochs": 4, "lr": 0.01} | changes)
     whole, file = train(config, data, execution), tmp_path / "a.pt"
     for until_epoch in (1, 3, 4):
-        part = train(config, data, execution, Checkpointer(file, 1e9), until_epoch=until_epoch)
+        part = train(config, data, execution, Checkpointer(file, 1e9), request=Request(until_epoch))
         assert part == whole[:until_epoch]
 
 
@@ -142,7 +143,7 @@ def test_trial_that_is_past_the_pause_yields_only_the_epochs_before_it(make_conf
     config, file = make_config(epochs=3), tmp_path / "a.pt"
     whole = train(config, data, execution, Checkpointer(file))
     before = file.read_bytes()
-    assert train(config, data, execution, Checkpointer(file), until_epoch=2) == whole[:2]
+    assert train(config, data, execution, Checkpointer(file), request=Request(2)) == whole[:2]
     assert file.read_bytes() == before
 
 

@@ -12,6 +12,7 @@ from flexres_tune.spec.metrics import METRIC_TRAITS
 from flexres_tune.spec.own_code.source import CodeError, CodeName, read_source
 from flexres_tune.training import fit
 from flexres_tune.training.contracts import check_contract, guess_field
+from flexres_tune.training.loop import Request
 from flexres_tune.training.metrics import METRICS, MetricCollector
 
 
@@ -66,7 +67,7 @@ def own_code(tmp_path, body):
 def test_an_epoch_has_the_values_and_trains_as_without_them(tmp_path, make_config, data, execution):
     own = own_code(tmp_path, "return (logits.argmax(1) == labels).double().mean()")
     plain = list(fit(make_config(epochs=2), data, execution))
-    measured = list(fit(make_config(epochs=2), data, execution, metrics=("f1", own)))
+    measured = list(fit(make_config(epochs=2), data, execution, request=Request(metrics=("f1", own))))
     for with_values, without in zip(measured, plain, strict=True):
         assert (with_values.val_loss, with_values.train_loss) == (without.val_loss, without.train_loss)
         assert without.metrics is None

@@ -36,7 +36,7 @@ from flexres_tune.errors import DivergedError
 from flexres_tune.optim import OPTIMIZERS, can_capture
 from flexres_tune.spec import TrialConfig
 from flexres_tune.sweep.worker import TRIAL_HOOK, TrialJob, run_job
-from flexres_tune.training import Checkpointer, Execution, choose_execution, fit
+from flexres_tune.training import Checkpointer, Execution, Request, choose_execution, fit
 from flexres_tune.training.autotune.stopwatch import Stepper
 from flexres_tune.training.checkpoint import load_checkpoint
 from flexres_tune.training.device import device_name, is_out_of_memory, limit_memory, pick_device, release_memory
@@ -186,7 +186,7 @@ def trial_resumes_with_the_same_numbers(dataset: str) -> Answer:
     with tempfile.TemporaryDirectory() as folder, _deterministic():
         whole, parts = Path(folder) / "whole.pt", Path(folder) / "parts.pt"
         losses = [m.train_loss for m in fit(config, _digits(device), _execution(graph), Checkpointer(whole))]
-        list(fit(config, _digits(device), _execution(graph), Checkpointer(parts), until_epoch=2))
+        list(fit(config, _digits(device), _execution(graph), Checkpointer(parts), request=Request(2)))
         resumed = [m.train_loss for m in fit(config, _digits(device), _execution(graph), Checkpointer(parts))]
         states = [load_checkpoint(path, config.trial_id)["generators"] for path in (whole, parts)]
     equal = all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -200,7 +200,7 @@ def checkpoint_moves_between_devices(dataset: str) -> Answer:
         file, losses = Path(folder) / "x.pt", []
         for until, execution in ((1, _execution("step")), (2, Execution(CPU, "fp32")), (3, _execution("step"))):
             data = _digits(execution.device)
-            *_, last = fit(config, data, execution, Checkpointer(file), until_epoch=until)
+            *_, last = fit(config, data, execution, Checkpointer(file), request=Request(until))
             losses.append(last.train_loss)
     return losses[2] < losses[0], f"{device.type}, cpu, {device.type}: losses {', '.join(f'{x:.3f}' for x in losses)}"
 
