@@ -24,12 +24,14 @@ from flexres_tune.datasets import load_dataset, load_trial_data
 from flexres_tune.errors import FlexResError, ResultsError
 from flexres_tune.export.__main__ import app
 from flexres_tune.export.trained import config_of, find_best, train_command
+from flexres_tune.predictions.classes import class_accuracies, confusions
 from flexres_tune.records import TrialStatus
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import make_plan, write_plan
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.spec import TrialConfig
+from flexres_tune.sweep.worker import TrialJob, run_job
 from flexres_tune.train import app as train_app
 from flexres_tune.training import Checkpointer, choose_execution, fit
 from flexres_tune.training.checkpoint import KEYS, save_checkpoint
@@ -95,6 +97,36 @@ def test_exported_files_give_the_trained_models_logits(paths, run, tmp_path, cha
     assert json.loads(metadata["class_names"]) == list(data.class_names)
     assert json.loads(metadata["mean"]) == description["mean"] and json.loads(metadata["std"]) == description["std"]
     assert_loads_without_this_project(out, images, logits)
+
+
+def test_classes_and_confusion_are_scikit_learns_on_the_exported_models_own_predictions(paths, run, tmp_path):
+    """The images go through the written file, the tables through the trial's last evaluation."""
+    metrics_of_sklearn = pytest.importorskip("sklearn.metrics")
+    pytest.importorskip("onnxruntime")
+    config = make(0.05, epochs=2)
+    with SweepWriter(paths) as writer:
+        job = TrialJob(
+            config.trial_id, config.to_dict(), str(paths.checkpoint(config.trial_id)), 10.0, 1, with_predictions=True
+        )
+        for report in run_job(job):
+            writer.add_predictions(report.predictions, report.labels)
+        last = report.metrics.val_accuracy
+        writer.add_trial(make_trial(config, best=last, last_val_accuracy=last), config)
+    assert run().exit_code == 0
+    data = load_trial_data(config, torch.device("cpu"))
+    model = runpy.run_path(str(tmp_path / "out" / "load_model.py"))["load_model"](tmp_path / "out")
+    results = open_results(paths.root)
+    for split in (data.val, data.test):
+        name = "val" if split is data.val else "test"
+        with torch.inference_mode():
+            predicted = model(split.images.float() / 255).argmax(1).numpy()
+        expected = metrics_of_sklearn.confusion_matrix(split.labels.numpy(), predicted, labels=range(10))
+        cells = {(row.label, row.predicted): row.count for row in confusions(results, "demo", config.config_id, name)}
+        assert cells == {(i, j): expected[i, j] for i in range(10) for j in range(10)}
+        recalls = metrics_of_sklearn.recall_score(split.labels.numpy(), predicted, labels=range(10), average=None)
+        rows, _ = class_accuracies(results, "demo", name)
+        assert [row.class_accuracy for row in rows] == pytest.approx(list(recalls), abs=1e-12)
+        assert rows[0].accuracy == pytest.approx(metrics_of_sklearn.accuracy_score(split.labels.numpy(), predicted))
 
 
 def test_best_is_the_final_run_of_the_leader_if_there_is_one(paths, run, tmp_path):
