@@ -20,7 +20,7 @@ import numpy as np
 
 from flexres_tune.analysis.statistics import LEVEL
 from flexres_tune.errors import ResultsError
-from flexres_tune.predictions.classes import PredictedTrials, find_configuration, read_predictions
+from flexres_tune.predictions.classes import PredictedTrials, find_configuration, read_configurations
 from flexres_tune.records import ImageNumber, column
 from flexres_tune.results.reader import Results
 
@@ -74,7 +74,7 @@ def disagreement(results: Results, sweep: str, a: str, b: str, split: str) -> Co
     Raises:
         ResultsError: no such configuration, the same one twice, or no images that both predict.
     """
-    groups = read_predictions(results, sweep, split)
+    groups = read_configurations(results, sweep, split, [a, b])
     (a_id, of_a), (b_id, of_b) = find_configuration(groups, a), find_configuration(groups, b)
     if a_id == b_id:
         raise ResultsError(f"disagree needs two configurations, but both {a[:20]!r} and {b[:20]!r} are {a_id}")
