@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from adversary import archives, checkpoints, data, folders, grammar, http, special_files, tables
+from adversary import archives, checkpoints, data, folders, grammar, http, predictions, special_files, tables
 from adversary.attack import Call, Family
 from adversary.known import OFFENCES
 
@@ -16,6 +16,7 @@ KNOWN: Mapping[str, Family] = {f"known{number}": _offend(number) for number in r
 FAMILIES: Mapping[str, Family] = {
     "bytes": tables.mutate_bytes,
     "columns": tables.replace_columns,
+    "lists": predictions.change_lists,
     "records": folders.change_records,
     "names": folders.add_names,
     "special": special_files.put_special_file,

@@ -148,16 +148,17 @@ def change_column(chance: random.Random, table: pa.Table) -> pa.Table:
     values = table.column(index).to_pylist()
     chosen = range(num_rows) if action == "values" else chance.sample(range(num_rows), min(1, num_rows))
     same = chance.random() < 0.5
-    one = _evil_value(chance, field.type)
+    one = evil_value(chance, field.type)
     for row in chosen:
-        values[row] = one if same else _evil_value(chance, field.type)
+        values[row] = one if same else evil_value(chance, field.type)
     try:
         return table.set_column(index, field, pa.array(values, field.type))
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
         return table.set_column(index, field, pa.nulls(num_rows, field.type))
 
 
-def _evil_value(chance: random.Random, kind: pa.DataType):
+def evil_value(chance: random.Random, kind: pa.DataType):
+    """A value of that type that a table should not have."""
     if chance.random() < 0.1:
         return None
     if pa.types.is_string(kind):
@@ -172,8 +173,8 @@ def _evil_value(chance: random.Random, kind: pa.DataType):
     if pa.types.is_timestamp(kind):
         return chance.choice([0, -(2**62), 2**62, 253_402_300_800_000_000])
     if pa.types.is_list(kind):
-        return [_evil_value(chance, kind.value_type) for _ in range(chance.choice([0, 1, 2, 50]))]
-    return {kind[i].name: _evil_value(chance, kind[i].type) for i in range(kind.num_fields)}
+        return [evil_value(chance, kind.value_type) for _ in range(chance.choice([0, 1, 2, 50]))]
+    return {kind[i].name: evil_value(chance, kind[i].type) for i in range(kind.num_fields)}
 
 
 def _strange_value(chance: random.Random):
