@@ -49,6 +49,7 @@ def table_schema(name: str) -> pa.Schema:
     return pa.schema([*(fields[key] for key in first), *(f for key, f in fields.items() if key not in first)])
 
 
+@cache
 def row_type(name: str) -> pa.StructType:
     """Type of one row of a table: converting rows to it is ten times as fast as Table.from_pylist() for few rows."""
     return pa.struct(list(table_schema(name)))
