@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +29,9 @@ from flexres_tune.results.schema import architecture_columns, column_of_key, tab
 from flexres_tune.results.sql import run_sql
 from flexres_tune.spec.trial import OWN_CODE_FIELDS
 from flexres_tune.text import plural
+
+if TYPE_CHECKING:
+    import numpy as np
 
 OUTCOMES = (
     TrialStatus.COMPLETED,
@@ -191,8 +194,10 @@ def ranked_trials(results: Results, sweep: str) -> pa.Table:
     """The rows of `trials` that may be compared with each other: all but the final run."""
     trials = results.trials(sweep)
     # A scalar to compare with would import pandas, see _repeat(); a pattern does not.
-    is_other = pc.invert(pc.match_substring_regex(trials["stage"], pattern=f"^{Stage.FINAL}$"))
-    return trials.filter(pc.or_kleene(pc.is_null(trials["stage"]), is_other))
+    is_final = pc.match_substring_regex(trials["stage"], pattern=f"^{Stage.FINAL}$")
+    if not pc.any(is_final).as_py():
+        return trials  # of a million rows, no copy
+    return trials.filter(pc.or_kleene(pc.is_null(is_final), pc.invert(is_final)))
 
 
 def varied_columns(trials: pa.Table) -> list[str]:
@@ -320,7 +325,7 @@ def _configurations(pools: Sequence[_Pool], limit: int | None) -> list[_Configur
 
 def _by_board(answer: pa.Table) -> Iterator[tuple[int, pa.Table]]:
     """(number of a board, its rows), which follow each other."""
-    numbers = answer["board"].to_numpy()
+    numbers = _to_numpy(answer["board"])
     ends = [*(1 + (numbers[1:] != numbers[:-1]).nonzero()[0]).tolist(), len(numbers)]
     for start, end in itertools.pairwise([0, *ends] if len(numbers) else []):
         yield int(numbers[start]), answer.slice(start, end - start)
@@ -434,12 +439,18 @@ def _statistics(
 
 def _comparable_with_leader(found: pa.Table, stage: str) -> tuple[list[int], Samples]:
     """(places of the ranked configurations of a stage that have a score, the leader first; their scores)."""
-    num_seeds = pc.list_value_length(found["scores"])
-    is_comparable = pc.and_(pc.is_valid(found["rank"]), pc.equal(found["stage"], stage))
-    places = pc.indices_nonzero(pc.and_(is_comparable, pc.fill_null(pc.greater(num_seeds, 0), False)))
-    columns = (found[name].take(places).combine_chunks().flatten() for name in ("seeds", "scores"))
-    flat = [column.to_numpy(zero_copy_only=False) for column in columns]
-    return places.to_pylist(), Samples.of_flat(*flat, num_seeds.take(places).to_numpy())
+    is_ranked = pc.and_(pc.is_valid(found["rank"]), pc.match_substring_regex(found["stage"], pattern=f"^{stage}$"))
+    places = pc.indices_nonzero(pc.and_(is_ranked, pc.is_valid(found["scores"])))
+    chosen = found.take(places)
+    flat = [_to_numpy(pc.list_flatten(chosen[name])) for name in ("seeds", "scores")]
+    return places.to_pylist(), Samples.of_flat(*flat, _to_numpy(pc.list_value_length(chosen["scores"])))
+
+
+def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+    """By way of Python's numbers, because Arrow's to_numpy() would import pandas: 0.4 s."""
+    import numpy as np
+
+    return np.array(column.to_pylist())
 
 
 def verdict(comparison: Comparison, num_seeds: int) -> str:
