@@ -17,26 +17,33 @@ from flexres_tune.results import open_results
 from flexres_tune.results.plan import make_plan, write_plan
 from flexres_tune.results.writer import SweepWriter
 
-HOSTILE = "<script>alert(1)</script>"
+
+@pytest.fixture(scope="module")
+def data(hostile_data):
+    return hostile_data
 
 
-@pytest.fixture
-def data(fill):
-    return read_data(fill(hostile=HOSTILE), "demo")
+@pytest.fixture(scope="module")
+def html(data):
+    return report_html(data, "results")
+
+
+@pytest.fixture(scope="module")
+def plots(data):
+    return all_plots(data)
 
 
 def headings(html):
     return re.findall(r"<h2>(.*?)</h2>", html)
 
 
-def test_sections_are_in_order(data):
+def test_sections_are_in_order(html):
     of_others = {"Answer", "Classes"}  # of sweeps with `compare`, and of those with predictions
     expected = [name for name in PLOTS if name not in of_others]
-    assert headings(report_html(data, "results")) == [*expected, "Failures", "How to reproduce it"]
+    assert headings(html) == [*expected, "Failures", "How to reproduce it"]
 
 
-def test_question_and_answer_are_above_the_sections(data):
-    html = report_html(data, "results")
+def test_question_and_answer_are_above_the_sections(data, html):
     assert html.index("Which rate?") < html.index(data.answer.sentence.split(";")[0]) < html.index("<h2>")
 
 
@@ -53,8 +60,7 @@ def test_extent_has_the_epochs_of_completed_trials(data):
     assert data.extent == "small and tiny on digits, 9 epochs, 36 trials"
 
 
-def test_text_of_the_sweep_is_escaped(data):
-    html = report_html(data, "results")
+def test_text_of_the_sweep_is_escaped(html):
     assert "<script>alert" not in html
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 4  # question, device, error, traceback, YAML
     assert "\\u003cscript" in html or "&lt;script" in html.split('id="page-data">')[1]
@@ -92,7 +98,7 @@ def strings_of(value):
     return [text for item in items for text in strings_of(item)]
 
 
-def test_page_loads_no_other_file(data):
+def test_page_loads_no_other_file(html):
     class Links(HTMLParser):
         found = ()
 
@@ -100,13 +106,12 @@ def test_page_loads_no_other_file(data):
             self.found += tuple(v for k, v in attributes if k in ("src", "href", "srcset", "data", "action"))
 
     links = Links()
-    links.feed(report_html(data, "results"))
+    links.feed(html)
     assert links.found
     assert all(link.startswith("#") for link in links.found)
 
 
-def test_every_plot_has_a_finding_and_titles_of_its_axes(data):
-    plots = all_plots(data)
+def test_every_plot_has_a_finding_and_titles_of_its_axes(plots):
     assert len({plot.name for plot in plots}) == len(plots) >= 10
     for plot in plots:
         assert len(plot.finding.split()) > 4, plot.name
@@ -165,10 +170,10 @@ def test_report_shows_trials_of_every_status(paths, make_config, make_trial):
     assert {trace.name for trace in timeline.figure.data} == {f"{s.replace('_', ' ')} (1)" for s in TrialStatus}
 
 
-def test_stopped_trials_are_counted_and_not_ranked(data):
-    (effect,) = [plot for plot in all_plots(data) if plot.name == "effect-lr"]
+def test_stopped_trials_are_counted_and_not_ranked(plots):
+    (effect,) = [plot for plot in plots if plot.name == "effect-lr"]
     assert any("10 trials stopped early" in note for note in effect.notes)
-    (ranking,) = [plot for plot in all_plots(data) if plot.name == "ranking"]
+    (ranking,) = [plot for plot in plots if plot.name == "ranking"]
     assert not any("lr=0.001" in a.text for a in ranking.figure.layout.annotations)
 
 
