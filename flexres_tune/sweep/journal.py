@@ -167,7 +167,7 @@ class Journal:
                     value=last.value(self._spec.metric.name) if last else None,
                     cutoff=None,
                     action=f"steer {act}",
-                    ladder=f"steering at {now.isoformat(timespec='milliseconds')}",  # the key: each act has its own row
+                    ladder=f"steering at {now.isoformat(timespec='microseconds')}",  # the key: each act has its own row
                     who=who,
                     decided_at=now,
                 )
