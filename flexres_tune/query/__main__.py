@@ -138,7 +138,8 @@ def query(
 ) -> None:
     """Ask the tables that sweeps write, also while they run: with a command, or with a SQL query in quotes.
 
-    The options may also follow the command.
+    The options may also follow the command. On a terminal, a column of a SQL query has the percent or unit of the column
+    that it is made of, also through an alias and functions such as max and avg; other expressions are plain numbers.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
