@@ -86,6 +86,11 @@ class RankingMetric:
         return f"{self.words} ({self.suffix.strip() or self.unit})"
 
     @property
+    def ranking_axis_title(self) -> str:
+        """Of an axis with the values that rank trials: "best validation accuracy (%)", or "last ..."."""
+        return f"{self.at} {self.axis_title}"
+
+    @property
     def extreme(self) -> str:
         return "highest" if self.is_maximized else "lowest"
 

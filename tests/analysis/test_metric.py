@@ -86,7 +86,9 @@ def test_last_accuracy_has_one_column_in_tables(by_last):
     assert names.count("last_val_accuracy_mean") == 1 and "best_val_accuracy_mean" not in names
     assert board.ranked[0].metric_mean == pytest.approx(0.94)  # the factory's last epoch is 0.01 below the best
     results = by_last("val_accuracy")
-    assert "after the last epoch" in report_html(read_data(results, "demo"), str(results.root))
+    html = report_html(read_data(results, "demo"), str(results.root))
+    assert "after the last epoch" in html and "last validation accuracy (%)" in html
+    assert "best validation accuracy (%)" not in html
 
 
 def test_plan_without_at_means_the_best_epoch_as_earlier_versions_did(by_loss, paths):

@@ -16,16 +16,17 @@ from flexres_tune.results.writer import SweepWriter
 
 @pytest.fixture
 def write(paths):
-    def make(dataset="digits", with_predictions=True):
-        labels = np.arange(60) % 3
+    def make(dataset="digits", with_predictions=True, num_images=60, wrong=(0.1, 0.2)):
+        labels = np.arange(num_images) % 3
         with SweepWriter(paths) as writer:
-            for lr, num_wrong in ((0.1, 6), (0.2, 12)):
+            for lr, share in zip((0.1, 0.2), wrong, strict=True):
+                num_wrong = round(share * num_images)
                 config = make_config(lr=lr, dataset=dataset)
-                values = np.full((60, 3), 0.1)
-                values[np.arange(60), labels] = 0.8
+                values = np.full((num_images, 3), 0.1)
+                values[np.arange(num_images), labels] = 0.8
                 values[:num_wrong] = (0.1, 0.1, 0.8)
                 row, images = make_predictions(values, labels, config.trial_id, dataset=dataset)
-                writer.add_trial(make_trial(config, best=1 - num_wrong / 60), config)
+                writer.add_trial(make_trial(config, best=1 - share), config)
                 if with_predictions:
                     writer.add_predictions([row], [images])
         return read_data(open_results(paths.root), paths.sweep)
@@ -37,9 +38,21 @@ def test_classes_and_confusion_are_of_the_winner(write):
     classes, confusion = plot_predictions(write())
     assert [bar.name for bar in classes.figure.data] == ["lr=0.1", "lr=0.2"]
     assert list(classes.figure.data[0].x) == [90, 90, 100]
-    assert "lr=0.1 is best on class 2, 100 %, and worst on class 0, 90 %" in classes.finding
+    assert classes.finding == "lr=0.1: no class is shown to be harder than another"  # of 20 images each, 2 are wrong
     assert confusion.finding == "lr=0.1 takes class 0 for class 2 most often: 10.0 % of the images of class 0"
     assert np.diag(np.array(confusion.figure.data[0].z)).tolist() == [0, 0, 0]
+
+
+def test_class_is_called_hard_only_if_its_interval_shows_it(write):
+    classes, confusion = plot_predictions(write(num_images=3000, wrong=(0.2, 0.3)))
+    assert classes.finding == "lr=0.1 has its highest accuracy on class 2, 100 %, and its lowest on class 0, 80 %"
+    assert "for class 2 most often: 20.0 %" in confusion.finding
+
+
+def test_model_without_errors_is_not_said_to_confuse_classes(write):
+    classes, confusion = plot_predictions(write(wrong=(0.0, 0.2)))
+    assert confusion.finding == "lr=0.1 makes no error on these images"
+    assert "no class is shown to be harder" in classes.finding
 
 
 def test_sweep_without_predictions_has_no_such_section(write):

@@ -62,7 +62,7 @@ def _plot(data: ReportData, rows: Sequence[BoardRow], costs: Sequence[float], na
         traces,
         height=360,
         xaxis=axis(title + (" (log scale)" if is_log else ""), type="log" if is_log else "linear"),
-        yaxis=axis(f"best {metric.axis_title}", range=focus(values, metric.is_maximized)),
+        yaxis=axis(metric.ranking_axis_title, range=focus(values, metric.is_maximized)),
     )
     drawn.update_xaxes(tickformat=",~s" if name == "parameters" else None)
     notes = [f"Ranked configurations. {ZOOM_NOTE}"]

@@ -89,7 +89,7 @@ def _few_values(data: ReportData, name: str) -> Plot | None:
         traces,
         height=360,
         xaxis=category_axis(spaced(name), [_tick(row, name) for row in rows], range=[-0.5, len(rows) - 0.4]),
-        yaxis=axis(f"best {metric.axis_title}", range=limits),
+        yaxis=axis(metric.ranking_axis_title, range=limits),
     )
     notes = _notes(table, name, {row.mean_over for row in averaged})
     if endless:
@@ -135,7 +135,7 @@ def _many_values(data: ReportData, place: ParameterAxis) -> Plot:
         traces,
         height=360,
         xaxis=axis(title, type=place.kind, **ticks),
-        yaxis=axis(f"best {metric.axis_title}", range=limits),
+        yaxis=axis(metric.ranking_axis_title, range=limits),
     )
     best = sorted(data.completed, key=lambda trial: -metric.score(trial.metric))[: max(2, len(data.completed) // 10)]
     values = sorted(trial.parameters[name] for trial in best)

@@ -79,7 +79,7 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
                 zmax=zmax,
                 xgap=2,
                 ygap=2,
-                colorbar={"title": {"text": f"best {metric.axis_title}", "side": "right"}, "thickness": 12},
+                colorbar={"title": {"text": metric.ranking_axis_title, "side": "right"}, "thickness": 12},
                 hovertemplate="%{customdata}<extra></extra>",
                 hoverongaps=False,
             )

@@ -85,9 +85,12 @@ def _classes(data: ReportData, configs: Sequence[Sequence[ClassAccuracy]], names
     worst = min(first, key=lambda row: row.class_accuracy)
     best = max(first, key=lambda row: row.class_accuracy)
     finding = (
-        f"{data.label(first[0].config_id)} is best on {names[best.class_number]}, {100 * best.class_accuracy:.0f} %, and "
-        f"worst on {names[worst.class_number]}, {100 * worst.class_accuracy:.0f} %"
+        f"{data.label(first[0].config_id)} has its highest accuracy on {names[best.class_number]}, "
+        f"{100 * best.class_accuracy:.0f} %, and its lowest on {names[worst.class_number]}, "
+        f"{100 * worst.class_accuracy:.0f} %"
     )
+    if best.class_accuracy_low <= worst.class_accuracy_high:
+        finding = f"{data.label(first[0].config_id)}: no class is shown to be harder than another"
     notes = (
         f"Weights after the last epoch, mean over {plural(first[0].num_seeds, 'seed')}. Lines: 95 % Wilson intervals over "
         f"the images of a class, {min(row.num_images for row in first):,} or more.",

@@ -63,7 +63,7 @@ def rows_plot(data: ReportData, name: str, rows: Sequence[BoardRow], labels: Seq
     drawn = figure(
         traces,
         height=110 + 44 * len(rows),
-        xaxis=axis(f"best {metric.axis_title}", range=limits),
+        xaxis=axis(metric.ranking_axis_title, range=limits),
         yaxis=category_axis("rank", [str(at) for at in range(1, len(rows) + 1)], range=[len(rows) - 0.5, -0.75]),
     )
     for at, (row, mean, label) in enumerate(zip(rows, means, labels, strict=True)):
