@@ -153,6 +153,23 @@ def test_each_sweep_is_another_ranking(board, paths, make_config, make_trial):
     assert [len(board.rows) for board in leaderboards(open_results(paths.root), limit=1)] == [1, 1]
 
 
+def test_first_rows_are_those_of_the_whole_board(paths, make_config, make_trial):
+    """Comparisons are adjusted for all configurations, also for those that are not shown."""
+    with SweepWriter(paths) as writer:
+        for index in range(12):
+            for seed in range(1 if index == 5 else 3):
+                config = make_config(lr=0.01 * (index + 1), seed=seed)
+                status = "stopped" if index in (2, 7) else "completed"
+                writer.add_trial(
+                    make_trial(config, status, best=0.5 + 0.01 * index + 0.003 * seed * (index % 3)), config
+                )
+    [whole] = leaderboards(open_results(paths.root))
+    for limit in (0, 1, 5, 9, 12, 100):
+        [first] = leaderboards(open_results(paths.root), limit=limit)
+        assert first.rows == whole.rows[:limit]
+        assert (first.num_rows, first.num_ranked) == (whole.num_rows, whole.num_ranked) == (12, 10)
+
+
 def test_boards_of_all_sweeps_are_those_of_each_in_two_queries(paths, make_config, make_trial, make_epoch, monkeypatch):
     """Another metric, parameters, data sets, a stranger's type of a column, and no rows at all."""
     metrics = ["val_accuracy", "val_loss", "val_accuracy", "val_accuracy", "val_accuracy"]
