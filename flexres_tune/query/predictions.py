@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from flexres_tune.analysis.metric import metric_of
 from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.analysis.summary import configuration_name
 from flexres_tune.display.format import format_p_value, format_percent
@@ -30,7 +31,6 @@ from flexres_tune.text import plural
 CONFIGS_SHOWN = 3  # on a terminal, next to each other
 HARDEST_SHOWN = 20
 MATRIX_CLASSES = 20  # the most that fit a terminal as a matrix
-CHOSEN = "of the weights after the last epoch; the leaderboard has the best epoch"
 
 
 def answer_classes(results: Results, sweep: str | None, split: str, limit: int | None) -> Answer:
@@ -40,7 +40,8 @@ def answer_classes(results: Results, sweep: str | None, split: str, limit: int |
         rows, varied = class_accuracies(results, name, split)
         tables.append(to_table(ClassAccuracy, rows, varied))
         for dataset in dict.fromkeys(row.dataset for row in rows):
-            sections.append(_classes_section(name, [row for row in rows if row.dataset == dataset], limit))
+            of_dataset = [row for row in rows if row.dataset == dataset]
+            sections.append(_classes_section(name, of_dataset, limit, _weights(results, name)))
     return Answer(concatenate(tables), sections)
 
 
@@ -50,7 +51,13 @@ def _with_predictions(results: Results, sweep: str | None) -> list[str]:
     return [name for name in chosen if results.predictions(name, ["split"]).num_rows] or chosen[:1]
 
 
-def _classes_section(sweep: str, rows: Sequence[ClassAccuracy], limit: int | None) -> Section:
+def _weights(results: Results, sweep: str) -> str:
+    """Which weights predict, and whether the leaderboard shows the accuracy of others."""
+    is_same = metric_of(results, sweep).at == "last"
+    return "of the weights after the last epoch" + ("" if is_same else "; the leaderboard has the best epoch")
+
+
+def _classes_section(sweep: str, rows: Sequence[ClassAccuracy], limit: int | None, weights: str) -> Section:
     shown = list(dict.fromkeys(row.config_id for row in rows))[: limit or CONFIGS_SHOWN]
     columns: dict[str, list[str]] = {"class": [row.class_name for row in rows if row.config_id == shown[0]]}
     for config_id in shown:
@@ -62,7 +69,9 @@ def _classes_section(sweep: str, rows: Sequence[ClassAccuracy], limit: int | Non
         ]
     num_configs = len({row.config_id for row in rows})
     first = rows[0]
-    notes = [f"95 % Wilson intervals over the images of a class, mean over {plural(first.num_seeds, 'seed')}; {CHOSEN}"]
+    notes = [
+        f"95 % Wilson intervals over the images of a class, mean over {plural(first.num_seeds, 'seed')}; {weights}"
+    ]
     if num_configs > len(shown):
         notes.append(f"the best {len(shown)} of {num_configs} configurations; --limit N shows more")
     return Section(
@@ -75,7 +84,8 @@ def _classes_section(sweep: str, rows: Sequence[ClassAccuracy], limit: int | Non
 
 def answer_confusion(results: Results, sweep: str | None, config: str, split: str, limit: int | None) -> Answer:
     """The confusion matrix of a configuration; on a terminal as a matrix, or the most frequent errors if it is large."""
-    rows = confusions(results, _sweep_of(results, sweep, [config]), config, split)
+    name = _sweep_of(results, sweep, [config])
+    rows = confusions(results, name, config, split)
     first = rows[0]
     names = [row.predicted_name for row in rows if row.label == 0]
     table = to_table(Confusion, rows)
@@ -92,7 +102,9 @@ def answer_confusion(results: Results, sweep: str | None, config: str, split: st
             to_table(Confusion, errors).select(["label_name", "predicted_name", "count", "share_of_label"])
         )
     title = f"predictions of {first.config_id} on {first.dataset}, {first.split}"
-    notes = (f"rows are labels, columns predictions, summed over {plural(first.num_seeds, 'seed')}; {CHOSEN}",)
+    notes = (
+        f"rows are labels, columns predictions, summed over {plural(first.num_seeds, 'seed')}; {_weights(results, name)}",
+    )
     return Answer(table.slice(0, limit), [replace(section, title=title, notes=notes)])
 
 

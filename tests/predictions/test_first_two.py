@@ -8,6 +8,7 @@ from flexres_tune.analysis.answer import answer_of
 from flexres_tune.predictions.disagreement import difference_interval
 from flexres_tune.predictions.first_two import first_two
 from flexres_tune.query.answers import answer_section
+from flexres_tune.query.predictions import answer_classes
 from flexres_tune.report.data import read_data
 from flexres_tune.report.sections import report_html
 from flexres_tune.results import open_results
@@ -84,3 +85,11 @@ def test_without_predictions_there_is_no_sentence(paths):
             writer.add_trial(make_trial(config), config)
     results = open_results(paths.root)
     assert first_two(results, answer_of(results, "demo")) is None
+
+
+@pytest.mark.parametrize(("at", "says"), [("best", True), ("last", False)])
+def test_queries_name_the_best_epoch_only_if_it_ranks(sweep, paths, at, says):
+    sweep(split="val")
+    write_plan(paths, make_plan(make_sweep(name="demo", metric={"at": at}), [], "the command", {}))
+    (section,) = answer_classes(open_results(paths.root), "demo", "val", None).sections
+    assert ("the leaderboard has the best epoch" in section.notes[0]) == says
