@@ -19,6 +19,7 @@ from flexres_tune.errors import FlexResError
 RESULT_TIMEOUT_S = 180.0  # enough for the first import of torch and for decoding a data set
 CLOCK_TIMEOUT_S = 30.0
 NUM_CLOCK_READINGS = 5
+PREEMPTION_S = 120.0  # AWS's time from the notice to the end of a machine
 
 T = TypeVar("T")
 
@@ -100,6 +101,20 @@ def stop_mps_on_nodes(timeout_s: float = RESULT_TIMEOUT_S) -> None:
     with suppress(ray.exceptions.RayError):  # Ray's own processes may have died
         nodes = [node for node in alive_nodes() if node.num_gpus]
         call_on_nodes(nodes, probe.stop_mps, lambda node: (mps_folder().name,), timeout_s)
+
+
+def drain_this_node(reason: str) -> None:
+    """Let Ray start nothing more on the node of this process, which is about to be taken away.
+
+    It does what the command `ray drain-node` does. If the head does not answer, trials may start here once more.
+    """
+    from ray._private.worker import global_worker
+    from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
+
+    deadline_ms = int((time.time() + PREEMPTION_S) * 1000)
+    node_id = ray.get_runtime_context().get_node_id()
+    with suppress(ray.exceptions.RayError):
+        global_worker.gcs_client.drain_node(node_id, DRAIN_NODE_REASON_PREEMPTION, reason, deadline_ms)
 
 
 def clock_offset_s(node: Node) -> tuple[float, float] | None:

@@ -209,7 +209,7 @@ class JournalCallback(DriverSide, tune.Callback):
         self._searcher: SearchAdapter = limiter.searcher
         self._watchdog = watchdog
         self._attempts = dict(attempts)
-        self._started: set[str] = set()  # Ray's ids of its trials
+        self._num_starts: Counter[str] = Counter()  # by Ray's ids of its trials
         self._on_change = on_change
         self._on_message = on_message
         self._with_problem: set[str] = set()  # trial_ids whose problem was printed
@@ -238,13 +238,13 @@ class JournalCallback(DriverSide, tune.Callback):
         self._on_change(state)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info) -> None:
-        if trial.trial_id in self._started:  # one that never started has no row
+        if trial.trial_id in self._num_starts:  # one that never started has no row
             self._finish(trial.config["trial_id"])
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info) -> None:
         """The trial's process has died more often than it is restarted, or was killed because it hung."""
         trial_id = trial.config["trial_id"]
-        if trial.trial_id not in self._started:
+        if trial.trial_id not in self._num_starts:
             if trial.num_failures <= max(trial.max_failures, FAILURES_OF_A_LOSS):
                 return self._recover_lost(trial)  # the process died between two trials
             self._start(trial, num_failures=0)
@@ -276,9 +276,11 @@ class JournalCallback(DriverSide, tune.Callback):
 
     def _start(self, trial: Trial, num_failures: int) -> TrialState:
         trial_id = trial.config["trial_id"]
-        attempt = self._attempts.get(trial_id, 0) + 1 + num_failures
+        # Ray counts no failure if the node was about to be taken away, but the trial does start again
+        num_lost = max(num_failures, self._num_starts[trial.trial_id])
+        attempt = self._attempts.get(trial_id, 0) + 1 + num_lost
         assignment = self._searcher.assignments[trial_id]
-        self._started.add(trial.trial_id)
+        self._num_starts[trial.trial_id] += 1
         self._searcher.unstarted.discard(trial.trial_id)
         return self._journal.start(assignment.trial, attempt, assignment.until_epoch)
 

@@ -153,6 +153,7 @@ def _make_job(run: TuneRun, assignment: Assignment, stop_file: AnyPath) -> Trial
         precisions=dict(run.precisions),
         metrics=run.spec.metrics,
         with_predictions=run.spec.predictions,
+        can_move=run.node is None,
     )
 
 

@@ -27,6 +27,7 @@ from flexres_tune.errors import DivergedError, FlexResError, StorageError
 from flexres_tune.records import EpochMetrics, LabelRecord, PrecisionUsed, PredictionRecord, Predictions, TrialStatus
 from flexres_tune.storage import is_remote, make_path
 from flexres_tune.sweep.signals import REMOTE_STOP_PERIOD_S, STOP_PERIOD_S
+from flexres_tune.sweep.spot import NodeLeavingError, SpotNotice, find_cloud
 
 if TYPE_CHECKING:
     from flexres_tune.datasets.images import ImageData
@@ -50,6 +51,7 @@ class TrialJob:
     mps: bool = False  # whether NVIDIA's MPS serves it
     precisions: Mapping[str, PrecisionUsed] = field(default_factory=dict)  # of the sweep, by kind of device
     metrics: tuple[str, ...] = ()  # further ones; own code carries its source
+    can_move: bool = False  # whether it can continue on another machine if the cloud takes this one away
     with_predictions: bool = False  # whether the last report has what the model says about each image
 
 
@@ -87,9 +89,10 @@ class TrialReport:
 
 
 def run_job(job: TrialJob) -> Iterator[TrialReport]:
-    """Reports of one trial. An exception inside becomes the last report, except one after which CUDA is of no use.
+    """Reports of one trial. An exception inside becomes the last report, except two that are raised.
 
-    That one is raised: the process ends, Ray counts it as one that died, and the next trial gets a new process.
+    After one of them CUDA is of no use: the process ends, Ray counts it as one that died, and the next trial gets a new
+    process. The other one is NodeLeavingError.
     """
     facts = TrialFacts(hostname=socket.gethostname(), python_version=platform.python_version())
     try:
@@ -98,6 +101,8 @@ def run_job(job: TrialJob) -> Iterator[TrialReport]:
         reports = _train(job, facts)
         hook = os.environ.get(TRIAL_HOOK)
         yield from pkgutil.resolve_name(hook)(job, reports) if hook else reports
+    except NodeLeavingError:
+        raise
     except DivergedError as error:
         yield TrialReport(None, facts, TrialStatus.DIVERGED, str(error))
     except FlexResError as error:
@@ -166,8 +171,10 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
         notice=_notice(facts.hostname, bool(job.num_gpus) and device.type == "cpu", no_mps),
     )
     data = load_trial_data(config, device)
-    with StopCheck(job.stop_file) as must_stop:
+    with SpotNotice(find_cloud() if job.can_move else None) as is_leaving, StopCheck(job.stop_file) as stop_check:
+        must_stop = EitherStop(stop_check, is_leaving)
         epochs = fit(config, data, execution, checkpointer, must_stop, Request(job.until_epoch, job.metrics))
+        status = None
         for metrics in epochs:
             problem = str(problems[-1]) if problems else None
             peak = devices.peak_memory_bytes(device)
@@ -181,6 +188,10 @@ def _train(job: TrialJob, facts: TrialFacts) -> Iterator[TrialReport]:
                 predictions, labels = _records(job.trial_id, data, final_predictions(epochs))
                 report = replace(report, predictions=predictions, labels=labels)
             yield report
+        if is_leaving() and status is None:
+            text = f"{facts.hostname}: {is_leaving.cloud} takes this machine away; its trials have saved and move"
+            yield TrialReport(None, replace(facts, notice=text))
+            raise NodeLeavingError
 
 
 def _records(
@@ -211,6 +222,21 @@ def _notice(hostname: str | None, misses_gpu: bool, no_mps: str | None) -> str |
         f"{hostname}: torch must see the GPU that a trial holds, but torch {torch_version} sees none, so trials train "
         "on the CPU there; run python -m flexres_tune.doctor for details, or use --set resources_per_trial.gpu=0"
     )
+
+
+class EitherStop:
+    """Whether to stop because of the stop file or because the machine leaves, which fit() asks before each step.
+
+    Until its first call, no epoch was computed here.
+    """
+
+    def __init__(self, stop_check: StopCheck, is_leaving: SpotNotice):
+        self._stop_check, self._is_leaving = stop_check, is_leaving
+        self.was_called = False
+
+    def __call__(self) -> bool:
+        self.was_called = True
+        return self._is_leaving() or self._stop_check()
 
 
 class StopCheck:
