@@ -19,6 +19,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from ray import tune
 from ray.tune.execution.tune_controller import TuneController
@@ -88,6 +89,7 @@ class SearchAdapter(DriverSide, Searcher):
         self._lost: deque[Assignment] = deque()
         self._num_losses: Counter[str] = Counter()  # by our trial_id
         self.unstarted: set[str] = set()  # Ray's ids of trials that were handed out and have not started
+        self._num_to_come: int | None = None  # None: must be computed
         self.assignments: dict[str, Assignment] = {}  # the last one of each trial, by our trial_id
 
     def suggest(self, trial_id: str) -> dict | str | None:
@@ -96,6 +98,7 @@ class SearchAdapter(DriverSide, Searcher):
         if self._must_wait():
             return None  # Ray asks again
         assignment = self._next()
+        self._num_to_come = None
         if assignment is DONE:
             return None if self.unstarted else Searcher.FINISHED  # after FINISHED, Ray would not ask for a lost trial
         if assignment is WAIT:
@@ -130,6 +133,7 @@ class SearchAdapter(DriverSide, Searcher):
     def tell(self, state: TrialState, metric: Metric) -> None:
         """Tell the search how an assignment ended. Ray's on_trial_complete does not know the trial's row."""
         self._running.discard(state.trial_id)
+        self._num_to_come = None
         status = TrialStatus(state.record.status)
         assignment = self.assignments[state.trial_id]
         self._search.tell(
@@ -143,6 +147,12 @@ class SearchAdapter(DriverSide, Searcher):
             )
         )
         self._pass_on_decisions()
+
+    def most_to_come(self) -> int:
+        """As of the search, computed once per event: Ray asks in every step."""
+        if self._num_to_come is None:
+            self._num_to_come = self._search.most_to_come()
+        return self._num_to_come
 
     def _pass_on_decisions(self) -> None:
         for decision in self._search.take_decisions():
@@ -164,17 +174,33 @@ class JournalScheduler(DriverSide, FIFOScheduler):
     their state in no table, so that they would decide differently after a restart.
     """
 
-    def __init__(self, journal: Journal, num_idle: int = 0):
-        """`num_idle`: processes that are kept while the search waits, to be used again by the trials that follow."""
+    def __init__(self, journal: Journal, num_to_keep: Callable[[], int] = lambda: 0):
+        """`num_to_keep`: how many idle processes the trials that follow can use again."""
         super().__init__()
         self._journal = journal
-        self._num_idle = num_idle
+        self._num_to_keep = num_to_keep
+        self._num_kept = 0  # by us; Ray adds one for each trial that it places
+        self._resources: Any = None  # of a trial, as Ray's cache names them
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Tune keeps only one idle process while no trial is pending, and a new one takes seconds to start."""
-        if self._num_idle:
-            tune_controller._actor_cache.increase_max(trial.placement_group_factory, by=self._num_idle)
-            self._num_idle = 0
+        self._resources = trial.placement_group_factory
+        self._update_cache(tune_controller)
+
+    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
+        """Called in every step."""
+        if self._resources is not None:
+            self._update_cache(tune_controller)
+        return super().choose_trial_to_run(tune_controller)
+
+    def _update_cache(self, tune_controller: TuneController) -> None:
+        """Tune keeps only one idle process while no trial is pending, and a new one takes seconds to start.
+
+        An idle process holds its part of a GPU, and its machine cannot be ended: no more are kept than can be used.
+        """
+        number = self._num_to_keep()
+        if number != self._num_kept:
+            tune_controller._actor_cache.increase_max(self._resources, by=number - self._num_kept)
+            self._num_kept = number
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict) -> str:
         report = result.get(REPORT_KEY)

@@ -132,6 +132,11 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     return journal.states
 
 
+def _num_to_keep(run: TuneRun, searcher: SearchAdapter) -> int:
+    """How many idle processes to keep for trials that will continue."""
+    return min(run.resources.num_concurrent, searcher.most_to_come()) if run.spec.early_terminate.pauses else 0
+
+
 def _say_stopping(run: TuneRun, journal: Journal) -> None:
     running = sum(state.record is None for state in list(journal.states.values()))
     run.display.message(f"stopping: saving {plural(running, 'trial')} ...")
@@ -177,8 +182,8 @@ def _run_tuner(
     _do_not_send_credentials()
     folder = tempfile.mkdtemp(prefix="flexres_tune_ray_")  # Ray requires one; we read nothing in it
     stopper = StopAll(run.signals, REMOTE_SAVE_S if is_remote(stop_file) else SAVE_S)
-    num_idle = run.resources.num_concurrent if run.spec.early_terminate.pauses else 0
-    tuner = _make_tuner(run, JournalScheduler(journal, num_idle), limiter, callbacks, stopper, folder)
+    scheduler = JournalScheduler(journal, lambda: _num_to_keep(run, limiter.searcher))
+    tuner = _make_tuner(run, scheduler, limiter, callbacks, stopper, folder)
     errors: list[FlexResError] = []
 
     def fit() -> None:

@@ -119,6 +119,10 @@ class AdaptiveConfirmation(Search):
             self._failed.add(self._owner[trial_id])
         self._has_news = True
 
+    def most_to_come(self) -> int:
+        further = 0 if self._is_over() else max(0, self._num_runs - sum(self._given))
+        return len(self._interrupted) + further
+
     def take_decisions(self) -> Sequence[Decision]:
         decisions, self._decisions = self._decisions, []
         return decisions

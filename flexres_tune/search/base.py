@@ -105,6 +105,13 @@ class Search(Protocol):
     def tell(self, outcome: Outcome) -> None:
         """An assignment has ended."""
 
+    def most_to_come(self) -> int:
+        """The most assignments, of those that were not given yet, that may run at once: 0 if no further one will come.
+
+        As many processes are kept for them, and the cluster keeps their machines. It may be too high; it is too low only if
+        a running trial fails and another one takes its place.
+        """
+
     def prioritise(self, trial_id: str) -> bool:
         """Assign a trial that has not begun next; whether there is such a trial."""
         return False

@@ -173,6 +173,9 @@ class BudgetSearch(Search):
         self._account.settle(outcome)
         self._inner.tell(outcome)
 
+    def most_to_come(self) -> int:
+        return self._inner.most_to_come() + isinstance(self._held, Assignment)
+
     def prioritise(self, trial_id: str) -> bool:
         held = self._held
         is_next = isinstance(held, Assignment) and held.trial.config.trial_id == trial_id

@@ -38,6 +38,9 @@ class ListSearch(Search):
     def tell(self, outcome: Outcome) -> None:
         pass
 
+    def most_to_come(self) -> int:
+        return len(self._queue)
+
     def prioritise(self, trial_id: str) -> bool:
         return move_to_front(self._queue, [trial for trial in self._queue if trial.config.trial_id == trial_id])
 
@@ -85,6 +88,9 @@ class FirstSeedSearch(Search):
         config = outcome.assignment.trial.config
         if config.seed == self._first_seed and outcome.status == TrialStatus.COMPLETED:
             self._release(config.config_id)
+
+    def most_to_come(self) -> int:
+        return len(self._firsts) + len(self._released) + sum(map(len, self._others.values()))
 
     def prioritise(self, trial_id: str) -> bool:
         return move_to_front(self._firsts, [i for i in self._firsts if self._trials[i].config.trial_id == trial_id])

@@ -127,6 +127,29 @@ class RungSearch(Search):
             self._fail(index)
         self._explain_complete_rungs(self._candidates[index].group)
 
+    def most_to_come(self) -> int:
+        most_seeds = max((len(each.trials) for each in self._candidates), default=1)
+        number = len(self._queue) + (len(self._new) + self._num_to_come()) * most_seeds
+        for group, tables in self._tables.items():
+            coming = sum(self._candidates[index].group == group for index in self._new) + self._num_to_come()
+            entering = []
+            for depth in range(len(tables) - 1):
+                coming = self._num_to_enter(tables, depth, coming)
+                entering.append(coming * most_seeds)
+            number += sum(entering) if self._eager else max(entering, default=0)
+        return number
+
+    def _num_to_enter(self, tables: Sequence[_RungTable], depth: int, num_coming: int) -> int:
+        """The most configurations that may still continue from a rung, which `num_coming` will still begin."""
+        table, after = tables[depth], tables[depth + 1].entrants
+        if self._is_complete(tables, depth):
+            return len(set(self._best(table)[: table.rung.keep]) - after)
+        missing = max(0, table.rung.keep - len(after))
+        if not self._eager:
+            return missing
+        # each arrival lets at most one more continue, itself or another one
+        return missing + num_coming + len(table.entrants - table.scores.keys() - self._failed)
+
     def prioritise(self, trial_id: str) -> bool:
         """The whole configuration begins next, after those that may continue."""
         queued = [each for each in self._queue if each.trial.config.trial_id == trial_id]

@@ -207,6 +207,11 @@ class TpeSearch(Search):
         has_failed = not scores and config_id in self._ended
         return Observed(statistics.fmean(scores) if scores else None, has_failed=has_failed)
 
+    def most_to_come(self) -> int:
+        num_more = 0 if self._is_exhausted else max(0, self._spec.num_trials - len(self._known))
+        held = sum(map(len, self._held.values()))
+        return len(self._queue) + held + num_more * len(self._spec.seeds)
+
     def _recall(self, history: History) -> Workload:
         """Observe what is done, and queue what is not: interrupted trials first, then those that never started."""
         trials: list[PlannedTrial] = []

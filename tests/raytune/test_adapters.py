@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections import Counter
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -11,7 +12,14 @@ from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from flexres_tune.datasets.sources import describe_dataset
-from flexres_tune.raytune.adapters import MAX_LOSSES, DriverSide, JournalCallback, NoRayOutput, SearchAdapter
+from flexres_tune.raytune.adapters import (
+    MAX_LOSSES,
+    DriverSide,
+    JournalCallback,
+    JournalScheduler,
+    NoRayOutput,
+    SearchAdapter,
+)
 from flexres_tune.raytune.watchdog import Watchdog
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.search.base import DONE, WAIT, Assignment, Search
@@ -176,3 +184,28 @@ def test_trial_whose_process_cannot_start_has_failed(paths):
     trial.num_failures = 3
     desk.callback.on_trial_error(0, [trial], trial)
     assert desk.journal.states[trial.config["trial_id"]].record.status == "failed"
+
+
+def test_trial_that_moves_to_another_machine_has_another_attempt_although_ray_counts_no_failure(paths):
+    desk = Desk(paths, make_assignments(1))
+    trial = desk.suggest("a")
+    desk.callback.on_trial_start(0, [trial], trial)
+    desk.callback.on_trial_start(0, [trial], trial)
+    (state,) = desk.journal.states.values()
+    assert (state.attempt, trial.num_failures) == (2, 0)
+
+
+def test_idle_processes_are_kept_for_trials_that_follow_and_for_no_others():
+    numbers, cache = iter([4, 4, 1, 0]), Counter()
+    controller = SimpleNamespace(
+        _actor_cache=SimpleNamespace(increase_max=lambda key, by: cache.update({key: by})),
+        get_live_trials=set,
+        get_trials=list,
+    )
+    scheduler = JournalScheduler(None, lambda: next(numbers))
+    scheduler.on_trial_add(controller, SimpleNamespace(placement_group_factory="one GPU"))
+    kept = [cache["one GPU"]]
+    for _ in range(3):
+        scheduler.choose_trial_to_run(controller)
+        kept.append(cache["one GPU"])
+    assert kept == [4, 4, 1, 0]
