@@ -1,7 +1,8 @@
 """SharedMachine: sweeps that run at once on one machine, each with its own Ray, divide its CPUs among themselves.
 
 Each driver keeps a locked file in one folder, with what its trials take. All drivers compute the same division from
-these files, so none has to lead. Sweeps in one Ray cluster need none of this: Ray counts for them.
+these files, so none has to lead. For sweeps in one Ray cluster see
+cluster/shared_cluster.py.
 """
 
 from __future__ import annotations
@@ -128,6 +129,10 @@ class SharedMachine:
             self._has_room = len(self._running) < self._num_allowed
             self._write(len(self._running) + self._has_room)
         return self._has_room
+
+    @property
+    def num_free(self) -> None:
+        """None: idle processes take no CPU, so they need no share."""
 
     def started(self, trial_id: str) -> None:
         self._running.add(trial_id)

@@ -19,6 +19,7 @@ from ray.tune.search import ConcurrencyLimiter
 
 from flexres_tune.cluster.ray_processes import TUNE_THREAD, RayLostError, dead_ray_processes
 from flexres_tune.cluster.resources import NodeResources, TrialResources
+from flexres_tune.cluster.shared_cluster import SharedCluster
 from flexres_tune.cluster.shared_machine import SharedMachine
 from flexres_tune.errors import FlexResError
 from flexres_tune.provenance import git_commit, versions
@@ -90,26 +91,26 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     retention = CheckpointRetention(run.paths, run.history.trials, run.spec.metric.at)
     stop_file = run.paths.folder.resolve() / f".stop-{uuid.uuid4().hex[:12]}"  # a new name: an old file stops nobody
 
-    machine = SharedMachine(run.node, run.spec.name, run.resources, run.display.message)
+    shared = _share(run, lambda: searcher.most_to_come())
 
     def on_change(state: TrialState) -> None:
         if state.record is not None:
-            machine.ended(state.trial_id)
+            shared.ended(state.trial_id)
         retention.update(state)
         run.fail_fast.update(state)
         run.display.update(state)
 
     def make_job(assignment: Assignment) -> TrialJob:
-        machine.started(assignment.trial.config.trial_id)
+        shared.started(assignment.trial.config.trial_id)
         return _make_job(run, assignment, stop_file)
 
     searcher = SearchAdapter(
         run.search,
         make_job=make_job,
         on_decision=journal.record_decision,
-        must_wait=lambda: journal.is_closed or backpressure.must_wait() or not machine.may_start(),
+        must_wait=lambda: journal.is_closed or backpressure.must_wait() or not shared.may_start(),
         is_over=lambda: run.signals.requested or run.fail_fast.error is not None,
-        on_lost=machine.ended,
+        on_lost=shared.ended,
     )
     limiter = ConcurrencyLimiter(searcher, run.resources.num_concurrent)
     watchdog = Watchdog(journal, run.options.trial_timeout_s)
@@ -119,8 +120,8 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     inbox = Inbox(run.paths, identity(find_holder(run.paths) or Holder()))
     steering = SteeringCallback(inbox, journal, run.search, run.signals, run.check_reload, run.display.message)
     callbacks = [callback, steering, *loggers]
-    with backpressure, machine, inbox:
-        error = _run_tuner(run, journal, limiter, callbacks, stop_file)
+    with backpressure, shared, inbox:
+        error = _run_tuner(run, journal, limiter, shared, callbacks, stop_file)
     for state in journal.close():
         on_change(state)
     backpressure.finish(run.signals)
@@ -132,9 +133,19 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     return journal.states
 
 
-def _num_to_keep(run: TuneRun, searcher: SearchAdapter) -> int:
-    """How many idle processes to keep for trials that will continue."""
-    return min(run.resources.num_concurrent, searcher.most_to_come()) if run.spec.early_terminate.pauses else 0
+def _share(run: TuneRun, most_to_come: Callable[[], int]) -> SharedMachine | SharedCluster:
+    """This sweep's place among others that run at once."""
+    if run.node is None:
+        return SharedCluster(run.spec.name, run.resources.num_concurrent, most_to_come, run.display.message)
+    return SharedMachine(run.node, run.spec.name, run.resources, run.display.message)
+
+
+def _num_to_keep(run: TuneRun, searcher: SearchAdapter, shared: SharedMachine | SharedCluster) -> int:
+    """How many idle processes to keep for trials that will continue: none that would take room from another sweep."""
+    if not run.spec.early_terminate.pauses:
+        return 0
+    room = run.resources.num_concurrent if shared.num_free is None else shared.num_free
+    return min(room, searcher.most_to_come())
 
 
 def _say_stopping(run: TuneRun, journal: Journal) -> None:
@@ -166,6 +177,7 @@ def _run_tuner(
     run: TuneRun,
     journal: Journal,
     limiter: ConcurrencyLimiter,
+    shared: SharedMachine | SharedCluster,
     callbacks: Sequence[tune.Callback],
     stop_file: AnyPath,
 ) -> FlexResError | None:
@@ -182,7 +194,7 @@ def _run_tuner(
     _do_not_send_credentials()
     folder = tempfile.mkdtemp(prefix="flexres_tune_ray_")  # Ray requires one; we read nothing in it
     stopper = StopAll(run.signals, REMOTE_SAVE_S if is_remote(stop_file) else SAVE_S)
-    scheduler = JournalScheduler(journal, lambda: _num_to_keep(run, limiter.searcher))
+    scheduler = JournalScheduler(journal, lambda: _num_to_keep(run, limiter.searcher, shared))
     tuner = _make_tuner(run, scheduler, limiter, callbacks, stopper, folder)
     errors: list[FlexResError] = []
 
