@@ -68,9 +68,9 @@ class FirstSeedSearch(Search):
                 self._firsts.append(position)
         for position, trial in enumerate(self._trials):
             past = history.trials.get(trial.config.trial_id)
-            if trial.config.seed == first_seed and not self._is_missing[position]:
-                if past is not None and past.status == TrialStatus.COMPLETED:
-                    self._release(trial.config.config_id)
+            is_first_and_done = trial.config.seed == first_seed and not self._is_missing[position]
+            if is_first_and_done and past is not None and past.status == TrialStatus.COMPLETED:
+                self._release(trial.config.config_id)
         self.work = self._count()
 
     def ask(self) -> Assignment | Step:
