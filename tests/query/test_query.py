@@ -37,8 +37,9 @@ OF_PREDICTIONS = {
     "hardest": ["hardest"],
     "ensemble": ["ensemble", "2", "--split", "val"],
 }
-# importance wants more trials than these, power several seeds, answer a sweep with compare; each has tests of its own
-ASKED = [command for command in COMMANDS if command not in ("importance", "power", "answer", *OF_PREDICTIONS)]
+# importance wants more trials than these, power several seeds, answer a sweep with compare, and tag writes; each has
+# tests of its own
+ASKED = [command for command in COMMANDS if command not in ("importance", "power", "answer", "tag", *OF_PREDICTIONS)]
 
 
 def test_leaderboard_ranks_whole_configurations_and_says_what_it_did_not_rank(ask):

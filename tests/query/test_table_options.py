@@ -19,8 +19,8 @@ COMMANDS = {
     for command in app.registered_commands
     if not command.hidden
 }
-# importance and power want more trials, answer a sweep with compare
-ASKED = {name: () for name in COMMANDS if name not in ("importance", "power", "answer")} | {
+# importance and power want more trials, answer a sweep with compare; tag writes
+ASKED = {name: () for name in COMMANDS if name not in ("importance", "power", "answer", "tag")} | {
     "compare": ("lr",),
     "diff": ("demo", "other"),
     "effort": ("lr",),
