@@ -203,6 +203,7 @@ def test_report_shows_the_metric_in_every_plot(by_loss):
     assert plots["ranking"].finding.startswith("lr=0.1 has the lowest mean, 0.210")
     assert plots["curves"].finding.startswith("lr=0.1 leads the leaderboard, with 0.210")
     assert plots["effect-lr"].finding.startswith("lr: 0.1 is 0.")
+    plots.pop("train-val-accuracy")  # training against validation is drawn in both units
     texts = " ".join(plot.figure.to_json() + plot.finding for plot in plots.values())
     assert "accuracy" not in texts and "%{y" in texts
     assert min(min(trace.y) for trace in plots["effect-lr"].figure.data) < 1  # nats, not per cent
