@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from flexres_tune.errors import ResultsError, StorageError, describe_os_error
 from flexres_tune.results.schema import KEYS, REQUIRED, table_schema
 from flexres_tune.storage import AnyPath, atomic_write, list_folder, open_for_arrow
+from flexres_tune.text import escape
 
 # A sweep does not reach these: 100,000 trials of 200 epochs. A damaged or hostile part may ask for any amount of memory.
 MAX_ROWS = 20_000_000
@@ -131,7 +132,8 @@ def read_part(part: Part, name: str, columns: Sequence[str] | None = None) -> pa
         raise
     except (OSError, pa.ArrowException, ValueError, TypeError, KeyError, OverflowError) as error:
         reason = ((isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__).splitlines()[0]
-        raise ResultsError(f"{part.path}: skipped, damaged or not a part of this table: {reason[:200]}") from error
+        reason = escape(reason[:200])  # Arrow quotes bytes of the file
+        raise ResultsError(f"{part.path}: skipped, damaged or not a part of this table: {reason}") from error
 
 
 def _read_checked(source: BinaryIO | pa.BufferReader, name: str, columns: Sequence[str] | None) -> pa.Table:

@@ -109,6 +109,15 @@ def test_damaged_name_of_a_column_is_noticed(results, paths, caplog, table, colu
     assert "part-00000002-00000002.parquet: skipped" in caplog.text
 
 
+def test_warning_about_a_damaged_footer_is_printable(results, paths, caplog):
+    part = paths.trials / "part-00000002-00000002.parquet"
+    content = part.read_bytes()
+    first = len(content) - _footer_size(content)  # its low four bits are the type of the first field
+    part.write_bytes(content[:first] + bytes([content[first] | 0x0F]) + content[first + 1 :])
+    assert results.trials("demo").num_rows == 2
+    assert caplog.messages and all(message.isprintable() for message in caplog.messages)
+
+
 def _footer_size(content):
     return int.from_bytes(content[-8:-4], "little") + 8
 
