@@ -32,7 +32,7 @@ from flexres_tune.provenance import versions
 from flexres_tune.records import TrialRecord, column
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.results.schema import columns_markdown, table_schema
+from flexres_tune.results.schema import columns_markdown, row_type, table_schema
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.run.__main__ import app
 from flexres_tune.search.early_stopping import STOPPING_RULES, NoRule, Verdict
@@ -157,6 +157,7 @@ class WiderRecord(TrialRecord):
 def test_result_column(monkeypatch, tmp_path):
     monkeypatch.setattr("flexres_tune.results.schema.TrialRecord", WiderRecord)
     table_schema.cache_clear()
+    row_type.cache_clear()
     try:
         with SweepWriter(SweepPaths(tmp_path, "test")) as writer:
             config = make_config()
@@ -168,3 +169,4 @@ def test_result_column(monkeypatch, tmp_path):
         assert "| `energy_joules` | double | J | energy of the trial |" in columns_markdown()
     finally:
         table_schema.cache_clear()
+        row_type.cache_clear()

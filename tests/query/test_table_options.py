@@ -148,7 +148,7 @@ def test_functions_and_fields_of_structs_may_be_used(ask):
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.one_of(st.none(), st.floats(allow_nan=True, width=32)), max_size=12),
-    st.floats(allow_nan=False, width=32),
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
 )
 def test_conditions_agree_with_python(values, bound):
     table = pa.table({"x": pa.array(values, pa.float64()), "row": pa.array(range(len(values)), pa.int64())})

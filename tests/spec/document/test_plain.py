@@ -37,7 +37,7 @@ def test_every_value_that_a_file_could_not_hold_is_reported_with_its_key():
         leaf.append([])
         leaf = leaf[0]
     with pytest.raises(SpecError) as caught:
-        plain_document({"base": {"model": print, "lr": float("nan"), 3: 1}, "seeds": [{1, 2}], "deep": deep})
+        plain_document({"base": {"model": len, "lr": float("nan"), 3: 1}, "seeds": [{1, 2}], "deep": deep})
     assert str(caught.value).splitlines() == [
         "base: keys must be text, but got 3; write a name",
         "base.model: code must be named as FILE.py:NAME or package:NAME, but got a builtin_function_or_method; save it "
