@@ -18,7 +18,9 @@ from flexres_tune.analysis.leaderboard import (
     leaderboards,
     parameter_columns,
     seeds_text,
+    trials_with_metric,
 )
+from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.analysis.published import reference_note
 from flexres_tune.analysis.rows import concatenate, text_column, to_table
 from flexres_tune.analysis.status import SweepStatus, last_line, sweep_status
@@ -56,8 +58,6 @@ _BOARD_FOR_PROGRAMS += tuple(f"num_{status}" for status in OUTCOMES)
 # Columns that are named once above the board, instead of in every row, if all rows have the same value.
 _BOARD_CAPTION = {"epochs": "epochs", "num_parameters": "parameters", "num_seeds": "seeds", "stage": "stage"}
 _BOARD_CAPTION |= {"outcome": "outcome", "precision_used": "precision"}
-
-_BEST_FIRST = [("best_val_accuracy", "descending"), ("trial_id", "ascending")]
 
 
 def answer_leaderboard(results: Results, sweep: str | None, limit: int | None) -> Answer:
@@ -110,7 +110,7 @@ def _board_section(board: Board, table: pa.Table) -> Section:
         caption=caption,
         best_row=0 if board.ranked else None,
         notes=tuple(notes),
-        least_important=(*_BOARD_LEAST_IMPORTANT, *reversed(parameters)),
+        least_important=(*(name for name in _BOARD_LEAST_IMPORTANT if name != best), *reversed(parameters)),
         uncut=(_INTERVAL,),
         lists_rows=True,
         num_rows=board.num_rows,
@@ -167,11 +167,17 @@ def answer_trials(results: Results, sweep: str | None, limit: int | None) -> Ans
         trials = results.trials(name)
         varied = parameter_columns(results, name, trials)
         num_trials = trials.num_rows
-        trials = trials.sort_by(_BEST_FIRST).slice(0, limit)
+        metric = metric_of(results, name)
+        trials = _best_first(trials, trials_with_metric(results, name, metric), metric).slice(0, limit)
+        values = trials["metric"]
+        trials = trials.drop_columns(["metric"])
         tables.append(trials)
         columns = ["trial_id", *varied, "status", "best_val_accuracy", "best_epoch", "last_val_accuracy"]
         columns += ["test_accuracy", "epochs_run", "num_parameters", "train_seconds", "images_per_second"]
         shown = trials.select(list(dict.fromkeys([*columns, "stage", "attempt"])))
+        if metric.column not in shown.column_names:
+            shown = shown.add_column(shown.column_names.index("best_val_accuracy"), metric.column, values)
+            shown = with_units(shown, {metric.column: metric.unit})
         if trials["error"].null_count < len(trials):
             errors = [None if error is None else last_line(error) for error in trials["error"].to_pylist()]
             shown = shown.append_column("error", pa.array(errors, pa.string()))
@@ -181,12 +187,20 @@ def answer_trials(results: Results, sweep: str | None, limit: int | None) -> Ans
                 shown,
                 title=name,
                 best_row=best,
-                least_important=_TRIALS_LEAST_IMPORTANT,
+                least_important=tuple(each for each in _TRIALS_LEAST_IMPORTANT if each != metric.column),
                 lists_rows=True,
                 num_rows=num_trials,
             )
         )
     return Answer(concatenate(tables), sections)
+
+
+def _best_first(trials: pa.Table, scored: pa.Table, metric: RankingMetric) -> pa.Table:
+    """The trials with their `metric`, the best one first, and those without a value last."""
+    rows = pc.index_in(trials["trial_id"], value_set=scored["trial_id"].combine_chunks())
+    order = "descending" if metric.is_maximized else "ascending"
+    ranked = trials.append_column("metric", scored["metric"].take(rows))
+    return ranked.sort_by([("metric", order), ("trial_id", "ascending")])
 
 
 def _first_completed(statuses: Sequence[str]) -> int | None:

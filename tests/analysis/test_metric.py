@@ -71,6 +71,22 @@ def by_last(by_loss, paths):
     return make
 
 
+def test_narrow_board_keeps_the_column_that_ranks(by_last, paths):
+    by_last("val_accuracy")
+    done = invoke(app, "leaderboard", "--results", paths.root, env={"COLUMNS": "60"})
+    assert "last val" in done.output and "left out for width" in done.output
+
+
+@pytest.mark.parametrize(("name", "best"), [("val_loss", 0.2), ("val_accuracy", 0.2)])
+def test_trials_are_listed_best_first_by_the_sweeps_metric(by_last, by_loss, paths, name, best):
+    first = invoke(app, "trials", "--results", paths.root, "--format", "json", "--limit", "1").output
+    assert json.loads(first)[0]["lr"] == 0.1, "the lowest loss of any epoch"
+    by_last(name)
+    assert json.loads(invoke(app, "trials", "--results", paths.root, "--format", "json").output)[0]["lr"] == best
+    shown = invoke(app, "trials", "--results", paths.root, "--format", "markdown").output
+    assert f"last_{name}" in shown.replace(" ", "_")
+
+
 def test_last_epoch_ranks_if_the_sweep_file_says_so(by_last):
     (board,) = leaderboards(by_last("val_loss"))
     assert [row.parameters["lr"] for row in board.ranked] == [0.2, 0.1, 0.3]
