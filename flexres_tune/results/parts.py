@@ -122,7 +122,7 @@ def read_part(part: Part, name: str, columns: Sequence[str] | None = None) -> pa
     """
     try:
         with open_for_arrow(part.path) as source:
-            table = _read_checked(source, name, columns)
+            table = _with_whole_numbers(_read_checked(source, name, columns), table_schema(name))
         pa.unify_schemas([table_schema(name), table.schema], promote_options="permissive")
         table.validate(full=True)
         if empty := [key for key in REQUIRED[name] if key in table.column_names and table[key].null_count]:
@@ -134,6 +134,20 @@ def read_part(part: Part, name: str, columns: Sequence[str] | None = None) -> pa
         reason = ((isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__).splitlines()[0]
         reason = escape(reason[:200])  # Arrow quotes bytes of the file
         raise ResultsError(f"{part.path}: skipped, damaged or not a part of this table: {reason}") from error
+
+
+def _with_whole_numbers(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with integers in each column that has them in the schema: `permissive` would let floats pass as they are.
+
+    Raises:
+        ArrowInvalid: a value is no whole number.
+    """
+    for index, found in enumerate(table.schema):
+        place = schema.get_field_index(found.name)
+        if place >= 0 and pa.types.is_floating(found.type) and pa.types.is_integer(schema.field(place).type):
+            kind = schema.field(place).type
+            table = table.set_column(index, found.with_type(kind), table.column(index).cast(kind))
+    return table
 
 
 def _read_checked(source: BinaryIO | pa.BufferReader, name: str, columns: Sequence[str] | None) -> pa.Table:

@@ -109,6 +109,17 @@ def test_damaged_name_of_a_column_is_noticed(results, paths, caplog, table, colu
     assert "part-00000002-00000002.parquet: skipped" in caplog.text
 
 
+@pytest.mark.parametrize(("rank", "num_rows"), [(2.0, 3), (1.5, 2)])
+def test_part_with_floats_for_whole_numbers_is_read_if_they_are_whole(results, paths, rank, num_rows):
+    def with_rank(table):
+        index = table.column_names.index("rank")
+        return table.set_column(index, "rank", pa.array([rank] * table.num_rows, pa.float64()))
+
+    rewrite(paths.decisions / "part-00000002-00000002.parquet", with_rank)
+    decisions = results.decisions("demo")
+    assert decisions.num_rows == num_rows and decisions.schema.field("rank").type == pa.int64()
+
+
 def test_warning_about_a_damaged_footer_is_printable(results, paths, caplog):
     part = paths.trials / "part-00000002-00000002.parquet"
     content = part.read_bytes()
