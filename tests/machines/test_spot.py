@@ -20,20 +20,27 @@ SWEEP = make_sweep_yaml(
 
 @pytest.fixture(scope="module")
 def notice(machines):
-    """A metadata server on n2, and the file that makes it give notice. It must be known before Ray starts there."""
+    """A metadata server on n2, and the file that makes it give notice. It must be known before Ray starts there.
+
+    Afterwards n2 is as before: the tests of other modules need it.
+    """
     file = machines.lab / "n2/notice"
-    for name in (".bashrc", ".profile"):
-        path = machines.lab / "n2/home" / name
-        path.write_text(f"{path.read_text()}export {SERVER_VARIABLE}='aws http://127.0.0.1:{PORT}'\n")
+    texts = {path: path.read_text() for path in (machines.lab / "n2/home" / name for name in (".bashrc", ".profile"))}
+    for path, text in texts.items():
+        path.write_text(f"{text}export {SERVER_VARIABLE}='aws http://127.0.0.1:{PORT}'\n")
     process = machines.start("n2", f"exec {sys.executable} {SERVER} {PORT} {file}")
     yield file
     process.kill()
     process.wait()
+    file.unlink(missing_ok=True)
+    for path, text in texts.items():
+        path.write_text(text)
 
 
 def test_trials_save_and_move_when_the_cloud_gives_notice(notice, cluster):
     (cluster.shared / "spot.yaml").write_text(SWEEP)
-    command = "RAY_AUTH_MODE=token .venv/bin/python -m flexres_tune.run spot.yaml --profile none --max-concurrent 3"
+    options = "--profile none --max-concurrent 3 --no-reuse"
+    command = f"RAY_AUTH_MODE=token .venv/bin/python -m flexres_tune.run spot.yaml {options}"
     driver = cluster.start("n1", f"cd {cluster.shared} && {command}")
     n2, results = cluster.workers[0], cluster.shared / "results"
 
