@@ -19,7 +19,7 @@ MORE_RUNS = "give confirm more runs in the sweep file"
 
 
 def advice_on_seeds(board: Board) -> str:
-    """How to get (more) fresh seeds: the beginning of a sentence that goes on with "to find out"."""
+    """How to get (more) fresh seeds: the beginning of a sentence that continues with "to find out"."""
     if any(row.stage == Stage.CONFIRM for row in board.rows):
         return MORE_RUNS
     return CONFIRM_IS_TO_COME if board.has_confirm else ADD_CONFIRM

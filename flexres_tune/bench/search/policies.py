@@ -75,7 +75,7 @@ class Policy:
         return self.confirm(setup, draw, screen(self.screen, setup, draw, order))
 
     def confirm(self, setup: Setup, draw: Draw, screened_by: Screened) -> Run:
-        """The sweep that goes on from a screening, which policies with the same `screen` share."""
+        """The sweep that continues a screening, which policies with the same `screen` share."""
         search, played = screened_by.search, screened_by.played
         kept = [keys[: self.top] for keys in self._ranked(search, setup, played.history).values()]
         chosen = _interleave(kept)
