@@ -314,7 +314,7 @@ def tag(
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="The tag; without it, list the tags.")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the tag TEXT instead.")] = False,
 ) -> None:
-    """Give a trial a tag, which the report shows; or list its tags."""
+    """Add a tag to a trial, which the report shows; or list its tags."""
     from flexres_tune.query.tags import answer_tag
 
     context.obj.answer(answer_tag, trial, text, remove)

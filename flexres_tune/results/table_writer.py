@@ -115,10 +115,6 @@ class TableWriter:
         for parts in self._groups_to_compact():
             self._merge(parts)
 
-    def needs_compaction(self) -> bool:
-        """Whether compact() would merge parts."""
-        return bool(self._groups_to_compact())
-
     def remove_duplicates(self) -> None:
         """Merge all parts: an older version, or a writer that was killed on object storage, has left rows twice."""
         self._merge(self.parts())

@@ -41,7 +41,7 @@ class Tag:
 
 
 def add_tag(paths: SweepPaths, trial_id: str, text: str) -> Tag:
-    """Give a trial a tag.
+    """Add a tag to a trial.
 
     Raises:
         ResultsError: the text is empty, too long or has control characters; or the folder cannot be written.

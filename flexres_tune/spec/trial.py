@@ -232,7 +232,7 @@ class TrialConfig(BaseModel):
         if split_options(value)[1] and not _OLD_LABEL_COLUMN.fullmatch(value):
             raise ValueError(
                 f"options of a data set are keys of their own, but got {value[:200]!r}; write dataset: "
-                f"{split_options(value)[0][:200]}, and label_column, resize and test beside it"
+                f"{split_options(value)[0][:200]} and the keys label_column, resize and test"
             )
         if (f"{name}:PATH" if colon else name) in DATASET_FORMS and bool(path) == bool(colon) and "\0" not in path:
             return value

@@ -48,7 +48,7 @@ def rows_of(cluster, name):
     """The trials' rows, after checking that the tables and their files have each trial and each epoch once."""
     results = open_results(cluster.shared / "results")
     rows = results.trials(name).to_pylist()
-    assert sorted(row["seed"] for row in rows) == list(range(NUM_TRIALS)), "one row a trial"
+    assert sorted(row["seed"] for row in rows) == list(range(NUM_TRIALS)), "one row per trial"
     assert [row["status"] for row in rows] == ["completed"] * NUM_TRIALS
     epochs = results.sql(
         "SELECT trial_id, count(*) AS n, count(DISTINCT epoch) AS d FROM epochs GROUP BY 1", name

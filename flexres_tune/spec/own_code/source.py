@@ -58,11 +58,6 @@ class Source(BaseModel):
     folder: str = ""  # absolute; on another machine it need not exist
     files: tuple[tuple[str, str], ...] = ()  # (path relative to `folder`, text); () for an installed package
 
-    @property
-    def is_readable(self) -> bool:
-        """Whether the callable can be loaded: a row of a table has the digest of a file, but not its text."""
-        return bool(self.files) or not _FILE.fullmatch(self.target)
-
 
 class CodeName(str):
     """A reference as written, which tables and messages show, and the source that it stands for."""
