@@ -31,7 +31,9 @@ BELOW = {
     "results": VOCABULARY | {"spec"},
     "display": VOCABULARY | {"spec", "results"},
 }
-BELOW["analysis"] = VOCABULARY | {"spec", "results", "display"}
+BELOW["uncertainty"] = set()
+BELOW["analysis"] = VOCABULARY | {"spec", "results", "display", "uncertainty"}
+BELOW["effects"] = BELOW["analysis"] | {"analysis"}
 BELOW["predictions"] = BELOW["analysis"] | {"analysis", "datasets"}
 BELOW["search"] = VOCABULARY | {"spec", "datasets"}
 BELOW["sweep"] = VOCABULARY | {"spec", "results", "datasets", "training", "search"}

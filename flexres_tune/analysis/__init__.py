@@ -1,1 +1,1 @@
-"""What the tables say: leaderboard, statistics, effects, cost, importance, published results, summary."""
+"""What the tables say: leaderboard, answer, summary, status, decisions, power, published results."""

@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from flexres_tune.analysis.comparisons import least_differences
 from flexres_tune.analysis.final import final_run
 from flexres_tune.analysis.leaderboard import (
     TOO_FEW_SEEDS,
@@ -43,6 +42,7 @@ from flexres_tune.results.plan import plan_or_none
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import column_of_key
 from flexres_tune.text import format_duration, join_words, plural
+from flexres_tune.uncertainty.comparisons import least_differences
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flexres_tune.analysis.leaderboard import Board, leaderboards
-from flexres_tune.analysis.statistics import compare
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import Stage, TrialStatus, column
 from flexres_tune.results.own_values import configuration_columns
@@ -21,6 +20,7 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import read_plan
 from flexres_tune.results.reader import Results
 from flexres_tune.text import did_you_mean
+from flexres_tune.uncertainty.intervals import compare
 
 MEASURES = {
     "best_val_accuracy": "fraction",

@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.comparisons import Samples, compare_samples
 from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.analysis.rows import to_table
-from flexres_tune.analysis.statistics import Comparison, half_width
 from flexres_tune.records import Stage, TrialStatus, column
 from flexres_tune.results.own_values import configuration_columns, is_own_column, with_metric
 from flexres_tune.results.paths import SweepPaths
@@ -29,6 +27,8 @@ from flexres_tune.results.schema import architecture_columns, column_of_key, tab
 from flexres_tune.results.sql import run_sql
 from flexres_tune.spec.trial import OWN_CODE_FIELDS
 from flexres_tune.text import plural
+from flexres_tune.uncertainty.comparisons import Samples, compare_samples
+from flexres_tune.uncertainty.intervals import Comparison, half_width
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flexres_tune.analysis.comparisons import PRIOR_FREEDOM, critical_ranges, measure
 from flexres_tune.analysis.leaderboard import Board, BoardRow
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import column
+from flexres_tune.uncertainty.comparisons import PRIOR_FREEDOM, critical_ranges, measure
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from flexres_tune.analysis.answer import Answer, answer_of
-from flexres_tune.analysis.effects import Effect, parameter_effects
 from flexres_tune.analysis.leaderboard import leaderboards
 from flexres_tune.analysis.metric import metric_of
 from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.display.html import section_html
+from flexres_tune.effects.parameters import Effect, parameter_effects
 from flexres_tune.errors import ResultsError
 from flexres_tune.query.views import answer_leaderboard, answer_status
 from flexres_tune.results.paths import SweepPaths

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flexres_tune.analysis.leaderboard import parameter_columns, ranked_trials
-from flexres_tune.analysis.statistics import LEVEL
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import MAX_CLASSES, column
 from flexres_tune.results.reader import Results
+from flexres_tune.uncertainty.intervals import LEVEL
 
 _MOST_CLASSES = 2_000  # of a matrix
 

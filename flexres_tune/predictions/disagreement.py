@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flexres_tune.analysis.statistics import LEVEL
 from flexres_tune.errors import ResultsError
 from flexres_tune.predictions.classes import PredictedTrials, find_configuration, read_configurations
 from flexres_tune.records import ImageNumber, column
 from flexres_tune.results.reader import Results
+from flexres_tune.uncertainty.intervals import LEVEL
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from flexres_tune.analysis.effort import TuningEffort, tuning_effort
 from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.display.format import format_percent
 from flexres_tune.display.render import Section
+from flexres_tune.effects.effort import TuningEffort, tuning_effort
 from flexres_tune.errors import ResultsError
 from flexres_tune.query.output import Answer
 from flexres_tune.results.paths import SweepPaths

@@ -8,17 +8,17 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from flexres_tune.analysis.cost import BestAtBudget, FrontPoint, equal_cost, pareto
 from flexres_tune.analysis.decisions import ExplainedDecision, explain_decisions
 from flexres_tune.analysis.diff import Difference, diff
 from flexres_tune.analysis.early_stops import RungStops, StoppedTrial, stopped_trials, stops_by_rung
-from flexres_tune.analysis.effects import SHARED, Effect, parameter_effects, sort_key
-from flexres_tune.analysis.importance import Importance, parameter_importance
 from flexres_tune.analysis.leaderboard import Board, comparison_problems, distinct, leaderboards, precision_problem
 from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.display.format import format_p_value, format_percent, format_value, significant_decimals
 from flexres_tune.display.render import Section
+from flexres_tune.effects.cost import BestAtBudget, FrontPoint, equal_cost, pareto
+from flexres_tune.effects.importance import Importance, parameter_importance
+from flexres_tune.effects.parameters import SHARED, Effect, parameter_effects, sort_key
 from flexres_tune.errors import ResultsError
 from flexres_tune.query.output import Answer
 from flexres_tune.records import TrialStatus

@@ -4,9 +4,9 @@ import pytest
 from helpers.factories import make_config, make_epoch, make_predictions, make_sweep, make_trial
 
 from flexres_tune.analysis.answer import answer_of
-from flexres_tune.analysis.effort import tuning_effort
 from flexres_tune.analysis.final import final_run
 from flexres_tune.analysis.leaderboard import leaderboards
+from flexres_tune.effects.effort import tuning_effort
 from flexres_tune.predictions.classes import read_predictions
 from flexres_tune.report.data import read_data
 from flexres_tune.results import open_results

@@ -7,11 +7,11 @@ import pytest
 from helpers.command import invoke
 from helpers.factories import make_config, make_epoch, make_sweep, make_trial
 
-from flexres_tune.analysis.cost import equal_cost, pareto
-from flexres_tune.analysis.effects import parameter_effects
 from flexres_tune.analysis.leaderboard import leaderboards
 from flexres_tune.analysis.metric import METRICS
 from flexres_tune.analysis.summary import answer_sentence, sentence_of
+from flexres_tune.effects.cost import equal_cost, pareto
+from flexres_tune.effects.parameters import parameter_effects
 from flexres_tune.query.__main__ import app
 from flexres_tune.report.data import read_data
 from flexres_tune.report.sections import all_plots, report_html

@@ -5,10 +5,10 @@ import pytest
 from helpers.command import invoke
 from helpers.factories import make_sweep
 
-from flexres_tune.analysis.comparisons import critical_ranges, gaps, moments
 from flexres_tune.analysis.power import seeds_needed, smallest_difference
 from flexres_tune.query.__main__ import app
 from flexres_tune.run.printout import describe_confirm_power
+from flexres_tune.uncertainty.comparisons import critical_ranges, gaps, moments
 
 
 @pytest.mark.parametrize("num_configs", [2, 6])

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from flexres_tune.analysis.comparisons import compare_with_leader
-from flexres_tune.analysis.statistics import half_width
 from flexres_tune.bench.search.policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Policy, Run, screen
 from flexres_tune.bench.search.simulation import Setup
 from flexres_tune.bench.search.worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
 from flexres_tune.errors import FlexResError
 from flexres_tune.text import did_you_mean
+from flexres_tune.uncertainty.comparisons import compare_with_leader
+from flexres_tune.uncertainty.intervals import half_width
 
 WITHIN = 0.001  # a level's best counts as found if it is at most 0.1 points below the true one
 ALPHA = 0.05

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flexres_tune.analysis.cost import pareto_front
 from flexres_tune.analysis.leaderboard import BoardRow
+from flexres_tune.effects.cost import pareto_front
 from flexres_tune.report.data import ReportData
 from flexres_tune.report.plots.axes import spans_decades
 from flexres_tune.report.plots.style import GREY, PALETTE, ZOOM_NOTE, Plot, axis, figure, focus, scatter, thin

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import replace
 
-from flexres_tune.analysis.effects import SHARED, Effect, parameter_effects
 from flexres_tune.analysis.leaderboard import BoardRow
-from flexres_tune.analysis.pairs import pair_up, paired_effect
+from flexres_tune.effects.pairs import pair_up, paired_effect
+from flexres_tune.effects.parameters import SHARED, Effect, parameter_effects
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, spaced, value_text
 from flexres_tune.report.plots import style

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Sequence
 from itertools import combinations
 
-from flexres_tune.analysis.effects import SHARED, Effect, parameter_effects
 from flexres_tune.analysis.metric import RankingMetric
+from flexres_tune.effects.parameters import SHARED, Effect, parameter_effects
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, spaced
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flexres_tune.analysis.importance import Importance, parameter_importance
+from flexres_tune.effects.importance import Importance, parameter_importance
 from flexres_tune.errors import ResultsError
 from flexres_tune.report.data import ReportData, spaced
 from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, figure

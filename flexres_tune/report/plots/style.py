@@ -17,8 +17,8 @@ from flexres_tune.records import TrialStatus
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from flexres_tune.analysis.effects import Effect
     from flexres_tune.analysis.leaderboard import BoardRow
+    from flexres_tune.effects.parameters import Effect
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")

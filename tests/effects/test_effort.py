@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from flexres_tune.analysis.effort import band, expected_best, tuning_effort
+from flexres_tune.effects.effort import band, expected_best, tuning_effort
 from flexres_tune.errors import ResultsError
 from flexres_tune.query.effort import answer_effort
 

@@ -6,7 +6,7 @@ from the paper in the variance of a configuration, which is shrunk to the pool: 
 Bayes methods", equation 2, with a fixed PRIOR_FREEDOM instead of an estimated one.
 
 Shrinking gives an answer with two seeds. The fixed weight keeps the test valid if variances differ, because a spread of
-1:4 cannot be seen in two or three seeds: tests/analysis/simulate_statistics.py measures it.
+1:4 cannot be seen in two or three seeds: tests/uncertainty/simulate_statistics.py measures it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
-from flexres_tune.analysis.statistics import LEVEL, Comparison
+from flexres_tune.uncertainty.intervals import LEVEL, Comparison
 
 if TYPE_CHECKING:
     import numpy as np

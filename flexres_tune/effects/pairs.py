@@ -16,7 +16,7 @@ from typing import Any
 
 from flexres_tune.analysis.leaderboard import BoardRow
 from flexres_tune.analysis.metric import RankingMetric
-from flexres_tune.analysis.statistics import half_width
+from flexres_tune.uncertainty.intervals import half_width
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import statistics
 import pytest
 from scipy import special
 
-from flexres_tune.analysis.effects import parameter_effects
+from flexres_tune.effects.parameters import parameter_effects
 from flexres_tune.errors import ResultsError
 from flexres_tune.results.writer import SweepWriter
 

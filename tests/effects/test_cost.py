@@ -1,6 +1,6 @@
 """The best at equal cost, and the Pareto fronts."""
 
-from flexres_tune.analysis.cost import equal_cost, pareto, pareto_front
+from flexres_tune.effects.cost import equal_cost, pareto, pareto_front
 
 
 def test_equal_cost_names_the_best_at_each_budget(results, write_curve):

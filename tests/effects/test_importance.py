@@ -2,7 +2,7 @@
 
 import pytest
 
-from flexres_tune.analysis.importance import MIN_TRIALS, parameter_importance
+from flexres_tune.effects.importance import MIN_TRIALS, parameter_importance
 from flexres_tune.errors import ResultsError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flexres_tune.analysis.statistics import (
+from flexres_tune.uncertainty.intervals import (
     compare,
     compare_all,
     half_width,

@@ -18,12 +18,12 @@ import numpy as np
 
 from flexres_tune.analysis.leaderboard import by_dataset, parameter_columns, ranked_trials
 from flexres_tune.analysis.metric import metric_of
-from flexres_tune.analysis.statistics import LEVEL
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import Stage, TrialStatus, column
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import column_of_key
 from flexres_tune.text import did_you_mean
+from flexres_tune.uncertainty.intervals import LEVEL
 
 _ENDED = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.DIVERGED, TrialStatus.OUT_OF_MEMORY)
 

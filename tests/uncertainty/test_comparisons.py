@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flexres_tune.analysis.comparisons import compare_with_leader, range_p_values
 from flexres_tune.analysis.leaderboard import leaderboards, verdict
 from flexres_tune.results import open_results
+from flexres_tune.uncertainty.comparisons import compare_with_leader, range_p_values
 
 
 def drawn(num_configs, num_seeds, seed=0, step=0.0):

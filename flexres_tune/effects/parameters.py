@@ -10,15 +10,15 @@ from typing import Any
 
 from flexres_tune.analysis.leaderboard import Board, BoardRow, distinct, leaderboards, ranked_trials, varied_columns
 from flexres_tune.analysis.metric import RankingMetric
-from flexres_tune.analysis.pairs import Pairs, has_ended, key_of, others_of, pair_up
-from flexres_tune.analysis.statistics import half_width
 from flexres_tune.display.format import format_value
+from flexres_tune.effects.pairs import Pairs, has_ended, key_of, others_of, pair_up
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import column
 from flexres_tune.results.own_values import configuration_columns
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import column_of_key
 from flexres_tune.text import did_you_mean
+from flexres_tune.uncertainty.intervals import half_width
 
 SHARED, ALL = "shared", "all"  # see Effect.mean_over
 

@@ -10,13 +10,13 @@ from statistics import fmean, stdev
 
 import pytest
 
-from flexres_tune.analysis.comparisons import compare_with_leader
-from flexres_tune.analysis.statistics import half_width
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.adaptive import AdaptiveConfirmation
 from flexres_tune.search.base import Assignment, Outcome
 from flexres_tune.search.ladders import Candidate
 from flexres_tune.spec import PlannedTrial
+from flexres_tune.uncertainty.comparisons import compare_with_leader
+from flexres_tune.uncertainty.intervals import half_width
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Statistics against known truth: `python tests/analysis/simulate_statistics.py` (some minutes; --repeats N for fewer).
+"""Statistics against known truth: `python tests/uncertainty/simulate_statistics.py` (some minutes; --repeats N for fewer).
 
 Learning curves are drawn, not trained: accuracy(epoch) = final - (final - 0.1) exp(-epoch / pace) + luck of the seed
 + noise of the epoch. Everything they go through is the package's own: the journal and its ASHA ladder, the choice of
@@ -25,9 +25,7 @@ if __name__ == "__main__":
 
 from helpers.factories import make_metrics
 
-from flexres_tune.analysis.comparisons import compare_with_leader, critical_ranges, gaps, moments
 from flexres_tune.analysis.leaderboard import verdict
-from flexres_tune.analysis.statistics import compare, half_width
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.records import TrialRecord, TrialStatus, Versions
 from flexres_tune.search.base import History, PastTrial
@@ -35,6 +33,8 @@ from flexres_tune.search.confirmation import best_configs, make_confirmation
 from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials
 from flexres_tune.sweep.journal import Journal
 from flexres_tune.sweep.worker import TrialFacts, TrialReport
+from flexres_tune.uncertainty.comparisons import compare_with_leader, critical_ranges, gaps, moments
+from flexres_tune.uncertainty.intervals import compare, half_width
 
 CONCURRENT = 4  # trials that run at once
 

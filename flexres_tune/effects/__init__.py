@@ -1,0 +1,1 @@
+"""What a parameter, more tries and more device time brought: effects, importance, tuning effort, cost."""

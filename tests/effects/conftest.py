@@ -1,0 +1,1 @@
+from helpers.trial_fixtures import results, write_curve  # noqa: F401
