@@ -6,7 +6,7 @@
 | a learning-rate schedule | `SCHEDULES` in optim/schedules.py, `SCHEDULE_NAMES` in spec/trial.py |
 | an augmentation | `AUGMENTATIONS` in augment/registry.py, `AUGMENTATION_NAMES` in spec/trial.py |
 | a data source | `SOURCES` in datasets/sources.py, `DATASET_FORMS` in spec/trial.py |
-| a stopping rule | `STOPPING_RULES` in search/early_stopping.py, `EARLY_STOPPING` in spec/sweep.py |
+| a stopping rule | `STOPPING_RULES` in search/early_stopping.py, `EARLY_STOPPING` in spec/keys/early_terminate.py |
 | a result column | a field of the row in records.py, and the line that fills it |
 
 What was added goes through `run --dry-run`, real trials on digits, the tables and the leaderboard. The trials run in
@@ -37,7 +37,7 @@ from flexres_tune.results.writer import SweepWriter
 from flexres_tune.run.__main__ import app
 from flexres_tune.search.early_stopping import STOPPING_RULES, NoRule, Verdict
 from flexres_tune.spec import expand_trials, load_sweep, trial
-from flexres_tune.spec.sweep import EARLY_STOPPING
+from flexres_tune.spec.keys.early_terminate import EARLY_STOPPING
 from flexres_tune.spec.trial import OPTIMIZER_TRAITS, OptimizerTraits
 from flexres_tune.sweep.journal import Journal
 from flexres_tune.sweep.worker import TrialJob, run_job

@@ -13,24 +13,12 @@ from pydantic import ValidationError
 
 from flexres_tune.spec.architecture import Architecture
 from flexres_tune.spec.document.document import Finding, show
-from flexres_tune.spec.sweep import (
-    EARLY_STOPPING,
-    GOALS,
-    NOT_IN_A_FILE,
-    Budget,
-    Confirm,
-    Distribution,
-    EarlyTerminate,
-    Final,
-    Method,
-    Metric,
-    RangeName,
-    Resources,
-    RungSpec,
-    SweepSpec,
-    Validation,
-    Variant,
-)
+from flexres_tune.spec.keys.confirm import Budget, Confirm, Final
+from flexres_tune.spec.keys.distribution import Distribution, RangeName
+from flexres_tune.spec.keys.early_terminate import EARLY_STOPPING, EarlyTerminate, RungSpec, Variant
+from flexres_tune.spec.keys.metric import GOALS, Metric
+from flexres_tune.spec.keys.resources import Resources
+from flexres_tune.spec.sweep import NOT_IN_A_FILE, Method, SweepSpec, Validation
 from flexres_tune.spec.trial import (
     AUGMENTATION_NAMES,
     OPTIMIZER_TRAITS,

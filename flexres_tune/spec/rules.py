@@ -7,12 +7,14 @@ from typing import Any
 
 from flexres_tune.errors import Problem
 from flexres_tune.spec.document.document import Finding, show
+from flexres_tune.spec.keys.distribution import Distribution
+from flexres_tune.spec.keys.metric import GOALS
 from flexres_tune.spec.levels import list_levels
 from flexres_tune.spec.messages import TRIAL_KEYS, suggest_key, suggest_value
 from flexres_tune.spec.metrics import METRIC_TRAITS, is_metric_column, metric_column
 from flexres_tune.spec.own_code.references import Code, find_references, own_fields
 from flexres_tune.spec.own_code.source import CodeError, CodeName, signature_problem
-from flexres_tune.spec.sweep import GOALS, Distribution, SweepSpec
+from flexres_tune.spec.sweep import SweepSpec
 from flexres_tune.spec.trial import NO_SPLIT, TrialConfig
 from flexres_tune.spec.trial_values import check_value
 from flexres_tune.text import did_you_mean, join_words

@@ -20,7 +20,7 @@ from flexres_tune.results.plan import make_plan, write_plan
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.run.printout import describe_missing_metrics
 from flexres_tune.spec import Metric
-from flexres_tune.spec.sweep import GOALS
+from flexres_tune.spec.keys.metric import GOALS
 
 
 @pytest.fixture

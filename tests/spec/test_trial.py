@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from flexres_tune.spec import EarlyTerminate, TrialConfig, trial
-from flexres_tune.spec.sweep import EARLY_STOPPING
+from flexres_tune.spec.keys.early_terminate import EARLY_STOPPING
 from flexres_tune.spec.trial import OPTIMIZER_TRAITS, OptimizerTraits
 
 
