@@ -75,8 +75,11 @@ class Execution:
         return on_device(self.device, allow_tf32=self.precision != "fp32", choose_kernels=choose)
 
 
-def list_options(config: TrialConfig, device: torch.device) -> list[Execution]:
+def list_options(config: TrialConfig, device: torch.device, channels_last: bool = True) -> list[Execution]:
     """The executions that a trial may have on a device without compiling, the most exact first.
+
+    Args:
+        channels_last: whether its network can run in this memory format.
 
     Raises:
         DeviceError: the trial demands tf32, bf16 or compiling, and this device or machine cannot do it.
@@ -90,6 +93,8 @@ def list_options(config: TrialConfig, device: torch.device) -> list[Execution]:
         options.append(Execution(device, "tf32"))
     if wanted == "bf16" or (wanted == "auto" and has_fast_bf16(device)):
         options.append(Execution(device, "bf16"))
+    if not channels_last:
+        options = list({option.precision: replace(option, channels_last=False) for option in options}.values())
     if device.type == "cuda" and not config.code:  # own code may wait or branch
         graphs: list[Graph] = ["network"] if config.compile != "on" else []
         graphs += ["step"] if can_capture(config.optimizer) else []

@@ -27,9 +27,10 @@ MAX_WIDTH = 100_000
 class ModelBuilder(Protocol):
     """What `model: my_nets.py:build` must name: a function, or the class of a torch module.
 
-    It must return a module whose call maps images (B, 3, image_size, image_size), float32 or bfloat16, in any memory
-    format, to logits (B, num_classes). Weights must be drawn by torch's global generators on the CPU, which are seeded
-    before the call; the module is moved to its device afterwards. It must not wait for the device in forward().
+    It must return a module whose call maps images (B, 3, image_size, image_size), float32 or bfloat16, to logits
+    (B, num_classes); one that raises an error for images in channels-last trains in the default format. Weights must be
+    drawn by torch's global generators on the CPU, which are seeded before the call; the module is moved to its device
+    afterwards. It must not wait for the device in forward().
     """
 
     def __call__(self, *, num_classes: int, image_size: int, **values: Any) -> nn.Module:

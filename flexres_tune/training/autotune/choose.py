@@ -13,13 +13,14 @@ from dataclasses import replace
 
 import torch
 
-from flexres_tune.datasets import describe_dataset
+from flexres_tune.datasets import DataShape, describe_dataset
 from flexres_tune.records import PrecisionUsed
 from flexres_tune.spec.parameters import count_flops
 from flexres_tune.spec.trial import TrialConfig
 from flexres_tune.training.autotune.speeds import Speeds, stored_speeds
 from flexres_tune.training.autotune.stopwatch import time_steps
 from flexres_tune.training.execution import Execution, has_compiler, list_options
+from flexres_tune.training.memory_format import runs_channels_last
 
 # of a whole trial: about 10 s on two cores or on an H200, which is what measuring costs there at most
 MIN_MEASURED_FLOPS = {"cpu": 1e12, "cuda": 1e15}
@@ -44,8 +45,8 @@ def choose_execution(config: TrialConfig, device: torch.device, precision: Preci
     """
     if config.precision == "auto" and precision is not None:
         config = config.model_copy(update={"precision": precision})
-    options = [replace(option, compile=config.compile == "on") for option in list_options(config, device)]
     shape = describe_dataset(config.images)
+    options = [replace(option, compile=config.compile == "on") for option in _list_options(config, device, shape)]
     num_images = config.epochs * (config.num_train_images or shape.num_train)
     flops = 3 * count_flops(config.model, shape.num_classes, shape.image_size) * num_images
     if len(options) == 1 and config.compile != "auto":
@@ -65,15 +66,20 @@ def choose_precision(config: TrialConfig, device: torch.device) -> tuple[Precisi
     Raises:
         DataError, ArchitectureError: as `choose_execution`.
     """
-    options = list_options(config.model_copy(update={"precision": "auto", "compile": "off"}), device)
+    config = config.model_copy(update={"precision": "auto", "compile": "off"})
+    shape = describe_dataset(config.images)
+    options = _list_options(config, device, shape)
     if len({option.precision for option in options}) == 1:
         return options[0].precision, {}
-    shape = describe_dataset(config.images)
     with stored_speeds(config, shape, device) as speeds:
         best = _fastest(options, speeds, lambda option: time_steps(config, shape, option))
     seconds = {option.label: speeds.step_seconds.get(option.label, math.inf) for option in options}
     rates = {label: config.batch_size / of_step for label, of_step in seconds.items()}
     return best.precision, rates
+
+
+def _list_options(config: TrialConfig, device: torch.device, shape: DataShape) -> list[Execution]:
+    return list_options(config, device, runs_channels_last(config.model, shape.num_classes, shape.image_size))
 
 
 def pick_fastest(
