@@ -64,7 +64,7 @@ def test_secure_by_default(documents, cluster):
         spec = template["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["automountServiceAccountToken"] is False
-        for container in spec["containers"]:
+        for container in [*spec.get("initContainers", ()), *spec["containers"]]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "capabilities": {"drop": ["ALL"]},
@@ -82,6 +82,16 @@ def test_workers_have_the_gpu_and_all_pods_the_results(documents, cluster):
     for spec in (head, worker):
         assert spec["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     assert head["restartPolicy"] == "Never", "SidecarMode requires it"
+
+
+def test_worker_begins_only_if_the_doctor_passes_its_gpu(cluster):
+    """Kubernetes starts the container of Ray only after the doctor has ended with 0; both have the same GPU."""
+    head, worker = (template["spec"] for template in pods(cluster))
+    assert "initContainers" not in head
+    [doctor] = worker["initContainers"]
+    assert doctor["command"] == ["python", "-m", "flexres_tune.doctor", "--here", "--speed"]
+    assert doctor["image"] == worker["containers"][0]["image"]
+    assert doctor["resources"] == worker["containers"][0]["resources"]
 
 
 def test_sweep_of_the_entrypoint_exists(documents):
