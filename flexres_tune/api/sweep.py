@@ -14,7 +14,6 @@ from flexres_tune.analysis.metric import metric_of
 from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.display.html import section_html
 from flexres_tune.effects.parameters import Effect, parameter_effects
-from flexres_tune.errors import ResultsError
 from flexres_tune.query.views import answer_leaderboard, answer_status
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
@@ -153,13 +152,7 @@ class Sweep:
         found = (
             find_best(self._results, self.name) if trial_id is None else find_trial(self._results, trial_id, self.name)
         )
-        if found.config.code:
-            if code is None:
-                raise ResultsError(
-                    f"trial {found.config.trial_id} has code of its own, {', '.join(found.config.code)}, which "
-                    "load_model executes; if you trust it, give the folder of its sweep file as code=FOLDER"
-                )
-            found = read_code(found, Path(code))
+        found = read_code(found, code, "load_model", "as code=FOLDER")
         from flexres_tune.export.network import load_network
 
         return load_network(found).normalised.to(device)

@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pyarrow as pa
 
 from flexres_tune.display.format import Column, display_columns, python_values
+from flexres_tune.display.terminal import UNLIMITED_WIDTH, print_trimmed
 from flexres_tune.errors import ResultsError
 from flexres_tune.storage import AnyPath, atomic_write
 from flexres_tune.text import escape, shorten
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
 ROWS_SHOWN = 100  # if no limit is given
-UNLIMITED_WIDTH = 100_000  # of a pipe or file
 _TEXT_WIDTHS = (48, 32, 24, 16, 12)  # tried in this order for columns of text; then a column is left out
 _COLUMN_GAP = 2
 _SENTENCE_WIDTHS = (50, 20)  # characters that a column of sentences has at least, beside columns of little importance
@@ -86,7 +85,7 @@ def print_section(section: Section, console: Console, limit: int | None = None) 
         style = "bold green" if index == section.best_row else None
         # Text instead of str, so that markup in a value, such as [red], is shown and not obeyed.
         grid.add_row(*map(_cell, columns, cells), style=style)
-    _print_trimmed(grid, console, max(console.width, sum(map(_width, columns)) + _COLUMN_GAP * len(columns)))
+    print_trimmed(grid, console, max(console.width, sum(map(_width, columns)) + _COLUMN_GAP * len(columns)))
     for note in _notes(section, shown.num_rows, left_out):
         console.print(Text(escape(note)), style="dim", soft_wrap=True)
 
@@ -97,17 +96,6 @@ def _cell(column: Column, text: str) -> Text:
     if column.width is None:
         return Text(text, no_wrap=True, overflow="ellipsis")
     return Text(text, no_wrap=False, overflow="fold")
-
-
-def _print_trimmed(grid: Table, console: Console, width: int) -> None:
-    """Print without the blank lines and trailing spaces that rich puts around a table: they spoil a paste and a diff."""
-    from rich.text import Text
-
-    for line in console.render_lines(grid, console.options.update(width=width, max_width=width), pad=False):
-        text = Text.assemble(*((segment.text, segment.style or "") for segment in line))
-        text.rstrip()
-        if text.plain:
-            console.print(text, soft_wrap=True)
 
 
 def _notes(section: Section, num_shown: int, left_out: Sequence[str]) -> list[str]:

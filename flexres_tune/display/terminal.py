@@ -6,10 +6,13 @@ import contextlib
 import sys
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape as escape_markup
+from rich.text import Text
 
 from flexres_tune.text import escape
+
+UNLIMITED_WIDTH = 100_000  # of a pipe or file
 
 
 def make_console() -> Console:
@@ -20,6 +23,15 @@ def make_console() -> Console:
 def escape_for_console(text: str) -> str:
     """Text to be printed with markup: its own control characters and markup are shown, not obeyed."""
     return escape_markup(escape(text, keep="\n"))
+
+
+def print_trimmed(grid: RenderableType, console: Console, width: int) -> None:
+    """Print without the blank lines and trailing spaces that rich puts around a table: they spoil a paste and a diff."""
+    for line in console.render_lines(grid, console.options.update(width=width, max_width=width), pad=False):
+        text = Text.assemble(*((segment.text, segment.style or "") for segment in line))
+        text.rstrip()
+        if text.plain:
+            console.print(text, soft_wrap=True)
 
 
 class ForgivingStream:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flexres_tune import cli
 from flexres_tune.errors import FlexResError
+from flexres_tune.sweep_option import CommandOfSweep
 
 EPILOG = """
 Examples:
@@ -25,7 +25,7 @@ PACKAGES = ("safetensors", "onnx", "onnxscript", "onnxruntime")  # of the extra 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
-@app.command(epilog=EPILOG)
+@app.command(cls=CommandOfSweep, epilog=EPILOG)
 def export(
     trial: Annotated[
         str, typer.Argument(metavar="best|TRIAL_ID", help="The sweep's best trial, or any trial.", show_default=False)
@@ -67,13 +67,7 @@ def export(
     opened.choose(sweep)
     found = find_best(opened, sweep) if sweep else find_trial(opened, trial)
     sweep = found.row["sweep"]
-    if found.config.code:
-        if code is None:
-            raise FlexResError(
-                f"trial {found.config.trial_id} has code of its own, {', '.join(found.config.code)}, which export "
-                "executes; if you trust it, give the folder of its sweep file with --code FOLDER"
-            )
-        found = read_code(found, Path(code))
+    found = read_code(found, code, "export", "with --code FOLDER")
 
     from flexres_tune.export.files import export_trial
 

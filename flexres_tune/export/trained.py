@@ -113,18 +113,27 @@ def find_trial(results: Results, trial_id: str, sweep: str | None = None) -> Tra
     )
 
 
-def read_code(found: TrainedTrial, folder: Path) -> TrainedTrial:
-    """The trial with the source of its own code, read from files relative to `folder`.
+def read_code(found: TrainedTrial, folder: str | Path | None, caller: str, option: str) -> TrainedTrial:
+    """The trial with the source of its own code, which its caller will execute; a trial without such code as it is.
+
+    Args:
+        folder: that of the sweep file, to which the files are relative: whoever names it trusts them.
+        caller, option: what executes the code, and how it is given the folder, for the message.
 
     Raises:
-        ResultsError: a source differs from the one that the trial was trained with.
+        ResultsError: no folder is given, or a source differs from the one that the trial was trained with.
         CodeError: a source cannot be read.
     """
     config = found.config
     if not config.code:
         return found
+    if folder is None:
+        raise ResultsError(
+            f"trial {config.trial_id} has code of its own, {', '.join(config.code)}, which {caller} executes; if you "
+            f"trust it, give the folder of its sweep file {option}"
+        )
     fields = {key: config.model.name if key == "model" else getattr(config, key) for key in OWN_CODE_FIELDS}
-    code, findings = read_references(find_references({"base": fields}), folder, allow_any=True)
+    code, findings = read_references(find_references({"base": fields}), Path(folder), allow_any=True)
     if findings:
         raise CodeError(findings[0][1])
     for name, source in config.code.items():

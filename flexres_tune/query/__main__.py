@@ -19,6 +19,7 @@ from flexres_tune import cli
 from flexres_tune.cli import Format
 from flexres_tune.errors import ResultsError
 from flexres_tune.query.table_options import Columns, Limit, Sort, TableOptions, Where, chosen
+from flexres_tune.sweep_option import CommandOfSweep
 from flexres_tune.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -114,11 +115,20 @@ app = typer.Typer(
     cls=CommandOrSql,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 
 
-@app.callback(invoke_without_command=True, epilog=EXAMPLES, subcommand_metavar='COMMAND|"SQL" [ARGUMENTS]')
+# Typer's layout keeps the line breaks of a docstring's second paragraph
+HELP = (
+    "Ask the tables that sweeps write, also while they run: with a command, or with a SQL query in quotes.\n\n"
+    "The options may also follow the command. On a terminal, a column of a SQL query has the percent or unit of the "
+    "column that it is made of, also through an alias and functions such as max and avg; other expressions are plain "
+    "numbers."
+)
+
+
+@app.callback(invoke_without_command=True, help=HELP, epilog=EXAMPLES, subcommand_metavar='COMMAND|"SQL" [ARGUMENTS]')
 def query(
     context: typer.Context,
     sweep: Annotated[str | None, typer.Option(help="Only this sweep; without it, all sweeps.")] = None,
@@ -133,14 +143,10 @@ def query(
     limit: Limit = None,
     time_limit: Annotated[
         float | None,
-        typer.Option(min=0.001, metavar="SECONDS", help="A SQL query that takes longer is ended.  [default: 60]"),
+        typer.Option(min=0.001, metavar="SECONDS", help="A SQL query that takes longer is ended.", show_default="60"),
     ] = None,
 ) -> None:
-    """Ask the tables that sweeps write, also while they run: with a command, or with a SQL query in quotes.
-
-    The options may also follow the command. On a terminal, a column of a SQL query has the percent or unit of the column
-    that it is made of, also through an alias and functions such as max and avg; other expressions are plain numbers.
-    """
+    """Ask the tables that sweeps write, also while they run: with a command, or with a SQL query in quotes."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         return
@@ -163,7 +169,7 @@ def query(
 def _add_command(name: str, module: str, answer: str, help: str) -> None:
     """Add a command without arguments, answered by a function of a module of this package."""
 
-    @app.command(name, help=help, epilog=SHARED_OPTIONS)
+    @app.command(name, cls=CommandOfSweep, help=help, epilog=SHARED_OPTIONS)
     def command(context: typer.Context) -> None:
         context.obj.answer(getattr(importlib.import_module(f"flexres_tune.query.{module}"), answer))
 
@@ -174,7 +180,7 @@ _add_command("trials", "views", "answer_trials", "All trials, best first.")
 _add_command("curves", "views", "answer_curves", "Validation accuracy of each trial over its epochs.")
 
 
-@app.command(epilog=SHARED_OPTIONS)
+@app.command(cls=CommandOfSweep, epilog=SHARED_OPTIONS)
 def published(context: typer.Context) -> None:
     """Published result tables, next to our own runs of them."""
     from flexres_tune.query.published import answer_published
@@ -186,7 +192,7 @@ def published(context: typer.Context) -> None:
     request.write(answer_published(opened, request.sweep, request.table.num_rows_asked))
 
 
-@app.command(epilog=SHARED_OPTIONS)
+@app.command(cls=CommandOfSweep, epilog=SHARED_OPTIONS)
 def compare(
     context: typer.Context,
     parameter: Annotated[str, typer.Argument(metavar="PARAMETER", help="A parameter that varies, such as optimizer.")],
@@ -198,7 +204,7 @@ def compare(
     context.obj.answer(answer_compare, parameter, by)
 
 
-@app.command(epilog=SHARED_OPTIONS)
+@app.command(cls=CommandOfSweep, epilog=SHARED_OPTIONS)
 def power(
     context: typer.Context,
     difference: Annotated[
@@ -217,7 +223,7 @@ _add_command("decisions", "evidence", "answer_decisions", "Why trials were pause
 _add_command("stops", "evidence", "answer_stops", "Trials that were stopped early, and what that saved.")
 
 
-@app.command(epilog=SHARED_OPTIONS)
+@app.command(cls=CommandOfSweep, epilog=SHARED_OPTIONS)
 def diff(
     context: typer.Context,
     a: Annotated[str, typer.Argument(metavar="A", help="A sweep, the beginning of a config_id, or a trial_id.")],
@@ -239,7 +245,7 @@ class Split(StrEnum):
     TEST = "test"
 
 
-@app.command(epilog=SHARED_OPTIONS)
+@app.command(cls=CommandOfSweep, epilog=SHARED_OPTIONS)
 def classes(context: typer.Context, split: Annotated[Split, SPLIT] = Split.VAL) -> None:
     """Accuracy per class and configuration, with intervals."""
     from flexres_tune.query.predictions import answer_classes
@@ -247,7 +253,7 @@ def classes(context: typer.Context, split: Annotated[Split, SPLIT] = Split.VAL) 
     context.obj.answer(answer_classes, split)
 
 
-@app.command(epilog=SHARED_OPTIONS)
+@app.command(cls=CommandOfSweep, epilog=SHARED_OPTIONS)
 def confusion(
     context: typer.Context,
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="The beginning of a config_id.")],
@@ -259,7 +265,7 @@ def confusion(
     context.obj.answer(answer_confusion, config, split)
 
 
-@app.command(epilog=SHARED_OPTIONS)
+@app.command(cls=CommandOfSweep, epilog=SHARED_OPTIONS)
 def disagree(
     context: typer.Context,
     a: Annotated[str, typer.Argument(metavar="A", help="The beginning of a config_id.")],
@@ -272,7 +278,7 @@ def disagree(
     context.obj.answer(answer_disagree, a, b, split)
 
 
-@app.command(epilog=SHARED_OPTIONS)
+@app.command(cls=CommandOfSweep, epilog=SHARED_OPTIONS)
 def hardest(context: typer.Context, split: Annotated[Split, SPLIT] = Split.VAL) -> None:
     """Images that most trials get wrong."""
     from flexres_tune.query.predictions import answer_hardest
@@ -280,7 +286,7 @@ def hardest(context: typer.Context, split: Annotated[Split, SPLIT] = Split.VAL) 
     context.obj.answer(answer_hardest, split)
 
 
-@app.command(epilog=SHARED_OPTIONS)
+@app.command(cls=CommandOfSweep, epilog=SHARED_OPTIONS)
 def ensemble(
     context: typer.Context,
     top: Annotated[int, typer.Argument(metavar="TOP", min=1, max=1000, help="How many of the best trials.")],
@@ -292,7 +298,7 @@ def ensemble(
     context.obj.answer(answer_ensemble, top, split)
 
 
-@app.command(epilog=SHARED_OPTIONS)
+@app.command(cls=CommandOfSweep, epilog=SHARED_OPTIONS)
 def effort(
     context: typer.Context,
     parameter: Annotated[str, typer.Argument(metavar="PARAMETER", help="A parameter that varies, such as optimizer.")],
@@ -307,7 +313,7 @@ _add_command("importance", "evidence", "answer_importance", "Each parameter's sh
 _add_command("status", "views", "answer_status", "What is done and missing, why trials failed, what to do.")
 
 
-@app.command(epilog=SHARED_OPTIONS)
+@app.command(cls=CommandOfSweep, epilog=SHARED_OPTIONS)
 def tag(
     context: typer.Context,
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="Its trial_id, or how it begins.")],

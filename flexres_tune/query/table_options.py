@@ -39,7 +39,8 @@ Limit = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Maximum rows: per leaderboard, per sweep, or of a query; 0: all.  [default: 100 on a terminal]",
+        help="Maximum rows: per leaderboard, per sweep, or of a query; 0: all.",
+        show_default="100 on a terminal",
     ),
 ]
 

@@ -10,6 +10,7 @@ import typer
 
 from flexres_tune import cli
 from flexres_tune.errors import ResultsError
+from flexres_tune.sweep_option import CommandOfSweep
 
 EXAMPLES = """Examples:
 
@@ -24,10 +25,10 @@ EXAMPLES = """Examples:
   python -m flexres_tune.report --index
 """
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(cls=CommandOfSweep, epilog=EXAMPLES)
 def report(
     sweep: Annotated[str | None, typer.Option(help="Only this sweep; default: all.")] = None,
     results: Annotated[

@@ -25,7 +25,7 @@ MAX_CHARACTERS = 200  # of a tag
 MAX_TAGS = 2_000  # per sweep that are read
 MAX_NOTES_BYTES = 50_000
 _MAX_BYTES = 4_000  # of a tag's file
-_NAME = re.compile(r"\d{8}T\d{12}-[0-9a-f]{8}\.json")
+TAG_FILE = re.compile(r"\d{8}T\d{12}-[0-9a-f]{8}\.json")  # its name
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def read_notes(paths: SweepPaths) -> str:
 def _read(paths: SweepPaths) -> dict[str, Tag]:
     """File name -> tag, oldest first."""
     try:
-        names = sorted(name for name in list_folder(paths.tags) if _NAME.fullmatch(name))
+        names = sorted(name for name in list_folder(paths.tags) if TAG_FILE.fullmatch(name))
     except OSError:  # there is no such folder until somebody tags a trial
         return {}
     if len(names) > MAX_TAGS:

@@ -19,7 +19,7 @@ from flexres_tune.cluster.resources import (
     trial_resources,
 )
 from flexres_tune.datasets import describe_dataset, split_sizes
-from flexres_tune.display.terminal import escape_for_console
+from flexres_tune.display.terminal import UNLIMITED_WIDTH, escape_for_console, print_trimmed
 from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.estimate.estimate import (
     Estimate,
@@ -75,13 +75,7 @@ def print_listing(
         folder: where the rows of the others are.
     """
     plan = describe_plan(spec, trials)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in plan.columns:
-        table.add_column(name, no_wrap=True)
-    for row in plan.rows:
-        table.add_row(*map(escape_for_console, row))
-    if plan.rows:
-        console.print(table)
+    _print_trials(console, plan)
     _print_line(console, plan.totals)
     _print_line(console, describe_images(spec, trials))
     for line in describe_search(spec, trials):
@@ -90,6 +84,19 @@ def print_listing(
         _print_line(console, f"{work.num_done} of them are done: their rows are in {folder}")
     keeps_all = spec.early_terminate.pauses
     _print_line(console, describe_disk(work.missing, _num_concurrent(spec, max_concurrent), keeps_all))
+
+
+def _print_trials(console: Console, plan: PlanTable) -> None:
+    """The rows with every character: a pipe or file has no limit of width, and a terminal breaks long values."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    varied = plan.columns[1:-2]  # between the id and the numbers
+    for name in plan.columns:
+        table.add_column(name, no_wrap=name not in varied, overflow="fold")
+    for row in plan.rows:
+        table.add_row(*map(escape_for_console, row))
+    is_limited = console.is_terminal or "COLUMNS" in os.environ
+    if plan.rows:
+        print_trimmed(table, console, console.width if is_limited else UNLIMITED_WIDTH)
 
 
 def describe_images(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from flexres_tune.errors import ResultsError
 from flexres_tune.results.lock import sweep_lock
 from flexres_tune.results.parts import list_parts
 from flexres_tune.results.paths import TABLES, SweepPaths
+from flexres_tune.results.tags import TAG_FILE
 from flexres_tune.storage import (
     AnyPath,
     atomic_write,
@@ -36,12 +38,16 @@ from flexres_tune.text import excerpt
 MAX_PACKINGS = 20
 END_BYTES = 1024  # of zeros, at the end of every tar archive
 RESULT = re.compile(
-    rf"plan\.json|report\.html|({'|'.join(TABLES)})/part-\d+(-\d+){{1,2}}\.parquet|checkpoints/[^/]+\.pt|logs/[^/]+(/[^/]+)*"
+    rf"plan\.json|report\.html|notes\.md|tags/{TAG_FILE.pattern}|({'|'.join(TABLES)})/part-\d+(-\d+){{1,2}}\.parquet|"
+    r"checkpoints/[^/]+\.pt|logs/[^/]+(/[^/]+)*"
 )
 
 
+log = logging.getLogger(__name__)
+
+
 def pack_results(storage: AnyPath, sweep: str, with_checkpoints: bool, archive: Path) -> None:
-    """Write a tar archive of a sweep's folder: tables, plan, report and logs, and checkpoints if wanted.
+    """Write a tar archive of a sweep's folder: tables, plan, report, notes, tags and logs, and checkpoints if wanted.
 
     Of object storage, only the parts to read are packed: a part that covers others may stand beside them for a while.
 
@@ -103,17 +109,23 @@ def _add_file(target: tarfile.TarFile, folder: AnyPath, name: str) -> None:
 def unpack_results(archive: Path, root: Path, sweep: str, origin: str) -> int:
     """Copy a sweep's files into a results folder; returns how many. `origin` is the cluster and folder they are from.
 
-    Parts of an earlier fetch that the archive no longer has are removed. Raises ResultsError if the archive has other
-    files, or if the folder has rows that were not fetched from `origin`; nothing is changed then.
+    Parts and tags of an earlier fetch that the archive no longer has are removed. Tags that were given here stay, and so
+    does a notes.md that was written here: that of the archive becomes notes.fetched.md.
+
+    Raises:
+        ResultsError: the archive has other files, or the folder has rows that were not fetched from `origin`; nothing
+            is changed then.
     """
     paths = SweepPaths(root, sweep)
     with sweep_lock(paths):
-        before = _fetched_parts(paths, origin)
+        stamps = _stamps_of_last_fetch(paths, origin)
+        before = _fetched_parts(paths, origin, stamps) | _fetched_tags(paths, stamps)
+        notes = _path_of_notes(paths, stamps)
         written: set[Path] = set()
         try:
             with tarfile.open(archive, "r:") as source:
                 for member in _check_members(source, archive.stat().st_size, origin):
-                    target = paths.folder / member.name
+                    target = notes if member.name == paths.notes.name else paths.folder / member.name
                     with atomic_write(target) as temporary, open(temporary, "wb") as file:
                         shutil.copyfileobj(source.extractfile(member), file)
                     written.add(target)
@@ -161,21 +173,43 @@ def _is_result(name: str) -> bool:
     return RESULT.fullmatch(name) is not None and not any(part.startswith(".") for part in name.split("/"))
 
 
-def _fetched_parts(paths: SweepPaths, origin: str) -> set[Path]:
-    """Parts in the local folder; an error unless all of them were fetched from `origin` and are unchanged."""
-    parts = {part.path for name in TABLES for found in list_parts(paths.table(name)) for part in found}
+def _stamps_of_last_fetch(paths: SweepPaths, origin: str) -> dict[str, list[int]]:
+    """The files that the last fetch wrote, as they were then; none if it was from elsewhere."""
     try:
         record = parse_json(read_file(paths.fetched))
-        stamps = dict(record["files"]) if record["origin"] == origin else {}
+        return dict(record["files"]) if record["origin"] == origin else {}
     except (OSError, ValueError, LookupError, TypeError):
-        stamps = {}
+        return {}
+
+
+def _fetched_parts(paths: SweepPaths, origin: str, stamps: Mapping[str, list[int]]) -> set[Path]:
+    """Parts in the local folder; an error unless all of them were fetched from `origin` and are unchanged."""
+    parts = {part.path for name in TABLES for found in list_parts(paths.table(name)) for part in found}
     for path in sorted(parts):
-        if stamps.get(str(path.relative_to(paths.folder))) != _stamp(path):
+        if not _is_unchanged(path, paths, stamps):
             raise ResultsError(
                 f"{paths.folder}: must have only rows that were fetched from {origin}, but has others, such as those "
                 f"of {path.relative_to(paths.folder)}; nothing was changed; fetch into another folder with --into DIR"
             )
     return parts
+
+
+def _fetched_tags(paths: SweepPaths, stamps: Mapping[str, list[int]]) -> set[Path]:
+    return {path for path in paths.tags.glob("*.json") if _is_unchanged(path, paths, stamps)}
+
+
+def _path_of_notes(paths: SweepPaths, stamps: Mapping[str, list[int]]) -> Path:
+    """notes.md, or another file if that was written here."""
+    if not paths.notes.exists() or _is_unchanged(paths.notes, paths, stamps):
+        return paths.notes
+    other = paths.notes.with_name("notes.fetched.md")
+    log.warning("%s: was written here, so it stays; notes of the cluster are in %s", paths.notes, other.name)
+    return other
+
+
+def _is_unchanged(path: Path, paths: SweepPaths, stamps: Mapping[str, list[int]]) -> bool:
+    """Whether a file is as the last fetch wrote it."""
+    return stamps.get(str(path.relative_to(paths.folder))) == _stamp(path)
 
 
 def _stamp(path: Path) -> list[int]:

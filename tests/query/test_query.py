@@ -249,7 +249,8 @@ def test_options_may_precede_or_follow_the_command(ask, arguments):
     [
         (["compare"], "Missing argument 'PARAMETER'"),
         (["diff", "demo"], "Missing argument 'B'"),
-        (["stops", "demo"], "unexpected extra argument(s) (demo)"),
+        (["stops", "demo"], "must have no further word, but got 'demo'; a sweep is named by --sweep: --sweep demo"),
+        (["compare", "lr", "demo"], "got 'demo'; a sweep is named by --sweep: --sweep demo"),
         (["trials", "--by", "lr"], "No such option: --by"),
         (["compare", "lr", "--by"], "'--by' requires an argument"),
         (["importance", "--sweep", "demo"], "importance needs at least 16 trials"),
@@ -258,6 +259,13 @@ def test_options_may_precede_or_follow_the_command(ask, arguments):
 )
 def test_wrong_arguments_are_told_with_the_right_ones(ask, arguments, message):
     assert message in ask(*arguments, code=2)
+
+
+def test_help_is_laid_out_as_that_of_other_commands_and_loses_no_text(ask):
+    text = ask("--help", columns="100")
+    assert "╭─ Options ─" in text and "╭─ Commands ─" in text
+    for part in ("COLUMN[:desc]", "[default: (100 on a terminal)]", "[default: (60)]"):
+        assert part in text
 
 
 @pytest.mark.parametrize("columns", ["40", "60", "80", "120"])

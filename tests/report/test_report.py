@@ -67,6 +67,7 @@ def test_path_of_the_index_is_printed(folder):
         (["--index", "--sweep", "one"], "--index lists all sweeps, but --sweep names one"),
         (["--sweep", "tow"], "no sweep 'tow'; did you mean two"),
         (["--sweep", "one", "--png", "x"], "nothing to plot yet"),
+        (["one"], "must have no further word, but got 'one'; a sweep is named by --sweep: --sweep one"),
     ],
 )
 def test_message_about_wrong_options_names_what_to_do(folder, arguments, message, monkeypatch):

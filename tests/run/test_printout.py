@@ -1,10 +1,15 @@
-"""What `run` says about the images before a sweep."""
+"""What `run` says about the trials and the images before a sweep."""
+
+import io
 
 import pytest
+from rich.console import Console
 
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.errors import DataError
-from flexres_tune.run.printout import describe_images
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.run.printout import describe_images, print_listing
+from flexres_tune.search.base import Workload
 from flexres_tune.spec import SweepSpec, expand_trials
 
 
@@ -49,3 +54,21 @@ def test_a_search_that_draws_while_it_runs_tells_the_split_too():
 def test_more_images_than_there_are_are_refused_before_anything_starts(key):
     with pytest.raises(DataError, match=rf"{key} must .* but got 1,500"):
         images_of_sweep(base={"model": "tiny", "dataset": "digits", key: 1500})
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_the_listing_has_every_character_of_the_values(is_terminal, tmp_path, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    varied = {"lr": 0.003, "augmentation": ["crop", "flip", "cutout"], "model": "tiny", "lr_schedule": "onecycle"}
+    parameters = {key: {"values": [value]} for key, value in varied.items()}
+    spec = SweepSpec.model_validate({"name": "x", "base": {"dataset": "digits"}, "parameters": parameters})
+    trials = expand_trials(spec, describe_dataset)
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=is_terminal, color_system=None, legacy_windows=False)
+    print_listing(
+        console, spec, trials, Workload(tuple(trials), tuple(trials), 1, 0, 20), SweepPaths(tmp_path, "x").folder, None
+    )
+    lines = out.getvalue().split("1 trial:")[0].splitlines()
+    text = "".join(lines)
+    assert "…" not in text and trials[0].config.trial_id in text and "0.003" in text and "19,994" in text
+    assert all(len(line) <= 80 for line in lines) if is_terminal else len(lines) == 2 and "cutout" in lines[1]

@@ -8,6 +8,7 @@ import pytest
 from flexres_tune.errors import ResultsError
 from flexres_tune.results.parts import make_part
 from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.tags import add_tag, read_notes, read_tags, remove_tags
 from flexres_tune.submit import fetch as fetch_module
 from flexres_tune.submit.fetch import pack_results, unpack_results
 
@@ -55,6 +56,32 @@ def test_tables_come_without_checkpoints_locks_and_half_written_files(tmp_path, 
     assert (tmp_path / "here/optim/driver.lock").read_text() != "driver.lock", "the lock is the local one"
     assert fetch(with_checkpoints=True) == 6
     assert (tmp_path / "here/optim/checkpoints/a.pt").exists()
+
+
+def test_notes_and_tags_come_and_those_of_here_stay(tmp_path, fetch, caplog):
+    write_part(tmp_path / "head", 1, 1)
+    head, local = SweepPaths(tmp_path / "head", "optim"), SweepPaths(tmp_path / "here", "optim")
+    head.notes.write_text("noisy node")
+    add_tag(head, "a-0", "rerun")
+    assert fetch() == 3
+    assert read_notes(local) == "noisy node" and [tag.text for tag in read_tags(local)["a-0"]] == ["rerun"]
+
+    add_tag(local, "a-0", "mine")
+    remove_tags(head, "a-0", "rerun")
+    add_tag(head, "b-0", "good")
+    head.notes.write_text("noisy node, replaced")
+    fetch()
+    assert {trial: [tag.text for tag in tags] for trial, tags in read_tags(local).items()} == {
+        "a-0": ["mine"],
+        "b-0": ["good"],
+    }
+    assert read_notes(local) == "noisy node, replaced" and not caplog.records
+
+    local.notes.write_text("my own words")
+    fetch()
+    assert read_notes(local) == "my own words"
+    assert (local.folder / "notes.fetched.md").read_text() == "noisy node, replaced"
+    assert "was written here, so it stays" in caplog.text
 
 
 def test_parts_merged_on_the_head_replace_those_fetched_before(tmp_path, fetch):
