@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flexres_tune.analysis.further_metrics import mean_columns, metric_names
 from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.analysis.rows import to_table
 from flexres_tune.records import Stage, TrialStatus, column
@@ -129,6 +130,7 @@ class Board:
     num_rows: int  # of the whole board
     num_ranked: int  # of the whole board
     has_confirm: bool  # whether the sweep file has `confirm`
+    further: pa.Table | None = None  # means of the further metrics, a row per row; None without such metrics
 
     @cached_property
     def ranked(self) -> tuple[BoardRow, ...]:
@@ -136,7 +138,14 @@ class Board:
         return tuple(row for row in self.rows if row.rank is not None)
 
     def to_table(self) -> pa.Table:
-        return to_table(BoardRow, self.rows, self.parameters, self.metric)
+        table = to_table(BoardRow, self.rows, self.parameters, self.metric)
+        if self.further is None:
+            return table
+        place = table.schema.get_field_index("num_parameters")  # after the accuracies
+        for column_field in reversed(self.further.schema):
+            if column_field.name not in table.column_names:
+                table = table.add_column(place, column_field, self.further[column_field.name])
+        return table
 
 
 def leaderboards(results: Results, sweep: str | None = None, limit: int | None = None) -> list[Board]:
@@ -158,7 +167,18 @@ def leaderboards(results: Results, sweep: str | None = None, limit: int | None =
             _Pool(name, metric, rows, tuple(distinguishing_columns(rows, swept)), has_confirm)
             for rows in by_dataset(trials)
         ]
-    return [_board(pool, found) for pool, found in zip(pools, _configurations(pools, limit), strict=True)]
+    boards = [_board(pool, found) for pool, found in zip(pools, _configurations(pools, limit), strict=True)]
+    return [_with_further_metrics(board, results) for board in boards]
+
+
+def _with_further_metrics(board: Board, results: Results) -> Board:
+    """The board with the means of what `metrics` of the sweep file lists, without the metric that it ranks by anyway."""
+    trials = results.trials(board.sweep)
+    names = [name for name in metric_names(trials) if (name, "last") != (board.metric.name, board.metric.at)]
+    if not names:
+        return board
+    counted = [[(row.config_id, row.stage, seed) for seed in row.scores] for row in board.rows]
+    return replace(board, further=mean_columns(trials, names, counted))
 
 
 def trials_with_metric(results: Results, sweep: str, metric: RankingMetric) -> pa.Table:

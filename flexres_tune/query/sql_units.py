@@ -13,10 +13,13 @@ from typing import Any
 from flexres_tune.results.paths import TABLES
 from flexres_tune.results.schema import table_schema, unit_of
 from flexres_tune.results.sql import parse_sql
+from flexres_tune.spec.metrics import METRIC_TRAITS
 
 _OF_FIRST_ARGUMENT = ("arg_max", "arg_min", "max_by", "min_by", "quantile_cont", "quantile_disc", "round")
 _KEEPS_UNIT = ("any_value", "avg", "coalesce", "first", "greatest", "ifnull", "lag", "last", "lead", "least", "max")
 _KEEPS_UNIT += ("mean", "median", "min", "mode", "stddev", "stddev_pop", "stddev_samp", "sum")
+
+WITH_METRICS = ("trials", "epochs")  # tables with a column per further metric
 
 Units = Mapping[str, str]  # by column, in lower case
 
@@ -35,7 +38,9 @@ def column_units(query: str, names: Sequence[str]) -> dict[str, str]:
 
 
 def _of_table(name: str) -> dict[str, str]:
-    return {field.name: unit_of(field) for field in table_schema(name)}
+    """Units of a table's columns, those of further metrics included: `max(top5)` is a fraction as `top5` is."""
+    further = {key for key, traits in METRIC_TRAITS.items() if traits.is_fraction} if name in WITH_METRICS else ()
+    return dict.fromkeys(further, "fraction") | {field.name: unit_of(field) for field in table_schema(name)}
 
 
 def _of_query(node: Mapping[str, Any], tables: Mapping[str, Units]) -> dict[str, str]:

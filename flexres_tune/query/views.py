@@ -45,9 +45,8 @@ _BOARD_LEAST_IMPORTANT += (
     "test_accuracy",
     "epochs",
     "outcome",
-    "num_seeds",
-    "separable_from_leader",
 )
+_BOARD_IMPORTANT = ("num_seeds", "separable_from_leader")  # left out after further metrics, and before parameters
 _TRIALS_LEAST_IMPORTANT = ("attempt", "stage", "num_parameters", "images_per_second", "last_val_accuracy", "best_epoch")
 _CURVES_LEAST_IMPORTANT = ("epochs", "first_val_accuracy", "last_val_accuracy")
 
@@ -110,7 +109,12 @@ def _board_section(board: Board, table: pa.Table) -> Section:
         caption=caption,
         best_row=0 if board.ranked else None,
         notes=tuple(notes),
-        least_important=(*(name for name in _BOARD_LEAST_IMPORTANT if name != best), *reversed(parameters)),
+        least_important=(
+            *(name for name in _BOARD_LEAST_IMPORTANT if name != best),
+            *(name.removesuffix("_mean") for name in (() if board.further is None else board.further.column_names)),
+            *_BOARD_IMPORTANT,
+            *reversed(parameters),
+        ),
         uncut=(_INTERVAL,),
         lists_rows=True,
         num_rows=board.num_rows,
