@@ -137,6 +137,8 @@ def _over_baseline(board: Board, spec: Mapping[str, Any]) -> str:
     config_id = _baseline_id(spec)
     row = next((row for row in board.rows if row.config_id == config_id), None)
     name = parameters_text(spec["baseline"])
+    if config_id is None:
+        return f" The baseline, {name}, is not compared: this version cannot read its settings in plan.json."
     leader = board.ranked[0]
     if row is None or not row.num_completed:
         return f" The baseline, {name}, has no result."

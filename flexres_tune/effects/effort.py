@@ -25,7 +25,9 @@ from flexres_tune.results.schema import column_of_key
 from flexres_tune.text import did_you_mean
 from flexres_tune.uncertainty.intervals import LEVEL
 
-_ENDED = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.DIVERGED, TrialStatus.OUT_OF_MEMORY)
+_EARLY = {TrialStatus.STOPPED, TrialStatus.PAUSED}  # by the search: without them the rest would be its survivors
+_TOO_BAD = {TrialStatus.DIVERGED, TrialStatus.OUT_OF_MEMORY}
+_ENDED = (TrialStatus.COMPLETED, *_EARLY, *_TOO_BAD)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class TuningEffort:
     expected_best_low: float = column("95 % band, for all n at once", "fraction")
     expected_best_high: float = column("95 % band, for all n at once", "fraction")
     num_configs: int = column("configurations of the screening with this value", "configurations")
-    num_stopped: int = column("those of them that were stopped early: they count with what they had reached")
+    num_stopped: int = column("those of them that were stopped early or paused: they count with what they had reached")
     num_failed: int = column("those of them that diverged or ran out of memory: they count as 0")
 
 
@@ -92,8 +94,8 @@ def _of_value(group: Sequence[dict], parameter: str, accuracy: str) -> list[Tuni
             expected_best_low=low,
             expected_best_high=high,
             num_configs=len(values),
-            num_stopped=sum(TrialStatus.STOPPED in each for each in statuses),
-            num_failed=sum(bool(each & {TrialStatus.DIVERGED, TrialStatus.OUT_OF_MEMORY}) for each in statuses),
+            num_stopped=sum(bool(each & _EARLY) for each in statuses),
+            num_failed=sum(bool(each & _TOO_BAD) for each in statuses),
         )
         for n, (low, high) in zip(sizes, band(values, sizes), strict=True)
     ]
@@ -101,7 +103,7 @@ def _of_value(group: Sequence[dict], parameter: str, accuracy: str) -> list[Tuni
 
 def _value(row: Mapping[str, Any], accuracy: str) -> float:
     """A trial's validation accuracy in the column `accuracy`; 0 if it failed."""
-    is_ok = row["status"] in (TrialStatus.COMPLETED, TrialStatus.STOPPED)
+    is_ok = row["status"] not in _TOO_BAD
     value = row[accuracy]
     return value if is_ok and value is not None and np.isfinite(value) else 0.0
 

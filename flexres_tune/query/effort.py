@@ -60,7 +60,9 @@ def _notes(results: Results, sweep: str, rows: list[TuningEffort]) -> list[str]:
     elif method == "grid":
         notes.append("the configurations are a grid: read it as if each was drawn from the grid at random")
     if stopped := sum(row.num_stopped for row in rows if row.num_tried == 1):
-        notes.append(f"stopped early, and count with what they had reached: {plural(stopped, 'configuration')}")
+        notes.append(
+            f"stopped early or paused, and count with what they had reached: {plural(stopped, 'configuration')}"
+        )
     if failed := sum(row.num_failed for row in rows if row.num_tried == 1):
         notes.append(f"failed, and count as 0: {plural(failed, 'configuration')}")
     return notes

@@ -87,7 +87,10 @@ def _splits(data: ReportData) -> str:
     text = f"{join_words(parts, 'and')}; " if parts else f"sizes of validation and test: {NOT_RECORDED}; "
     ways = sorted({str(row["val_split"] or "fixed") for row in _rows(data, ["val_split"])})
     limits = sorted({row["num_train_images"] for row in _rows(data, ["num_train_images"])} - {None})
-    text += f"validation images are held out of the training images, split {join_words(ways, 'and')}. "
+    held_out = "held out of the training images"
+    if ":" in (data.board.dataset or "") and ways == ["fixed"]:  # files or code may have a validation split
+        held_out = f"the data's own validation split, or without one {held_out}"
+    text += f"validation images are {held_out}, split {join_words(ways, 'and')}. "
     text += (
         f"Training was limited to {join_words([f'{limit:,}' for limit in limits], 'and')} images."
         if limits

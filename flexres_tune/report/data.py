@@ -36,8 +36,9 @@ class Trial:
     seed: int
     stage: str
     status: str
+    attempt: int
     error: str | None
-    metric: float | None  # best value of the sweep's metric in any epoch; None if it is not finite
+    metric: float | None  # value of the sweep's metric that ranks the trial; None if it is not finite
     test_accuracy: float | None
     num_train_images: int | None  # None: all
     epochs_run: int

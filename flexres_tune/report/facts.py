@@ -40,7 +40,7 @@ def facts_html(data: ReportData) -> str:
             ("precision", ", ".join(counted if len(counted) > 1 else precisions) or "unknown"),
             ("data", data.board.dataset or "unknown"),
             *_image_facts(data),
-            ("ended", f"{data.trials[-1].finished_at:%Y-%m-%d %H:%M} UTC"),
+            ("last trial ended", f"{data.trials[-1].finished_at:%Y-%m-%d %H:%M} UTC"),
         ]
     if data.plan and data.plan.profile != "none":
         facts.append(("profile", data.plan.profile))

@@ -19,7 +19,7 @@ _SIZE = 72  # CSS pixels
 
 
 def hardest_html(data: ReportData) -> str:
-    """Pictures of the images that most trials get wrong; "" without predictions, or while the sweep runs.
+    """Pictures of the images that the most trials get wrong; "" without predictions, or while the sweep runs.
 
     Without pictures, because this machine has not decoded the data set, the images are named by their numbers.
     """
@@ -46,8 +46,8 @@ def hardest_html(data: ReportData) -> str:
         )
     missing = "" if pictures else " There are no pictures, because this machine has not decoded the data set."
     note = (
-        "Validation images that most trials get wrong: the label in bold, below it the wrong class that is predicted most "
-        f"often, and by how many of the trials. If all trials agree, the label may be wrong.{missing}"
+        "The validation images that the most trials get wrong: the label in bold, below it the wrong class that is predicted "
+        f"most often, and by what share of the trials. If all trials agree, the label may be wrong.{missing}"
     )
     return f"<p class=note>{escape_html(note)}</p><div class=strip>{''.join(figures)}</div>"
 

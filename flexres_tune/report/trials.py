@@ -46,7 +46,7 @@ def trials_html(data: ReportData) -> str:
         rows.append(f'<tr{curve} title="{name}"><td><button aria-pressed=false>show</button></td>{cells}</tr>')
     left_out = len(data.trials) - len(trials)
     verb = "is" if left_out == 1 else "are"
-    lower = f" The {plural(left_out, 'trial')} with lower values {verb} left out; `query trials` has all."
+    lower = f" The {plural(left_out, 'trial')} with worse values, or none, {verb} left out; `query trials` has all."
     rest = lower if left_out else ""
     return (
         "<h3>All trials</h3><p class=filter><label>Filter <input type=search id=filter "

@@ -163,6 +163,11 @@ def test_baseline_that_leads_or_has_no_result_says_so(ask):
     assert "The baseline, adam, has no result." in ask(SGD, baseline={"optimizer": "adam"}).sentence
 
 
+def test_baseline_that_this_version_cannot_read_is_not_said_to_have_no_result(ask):
+    sentence = ask(SGD, baseline={"optimizer": "sgd", "setting_of_a_later_version": 1}).sentence
+    assert "is not compared: this version cannot read its settings" in sentence and "no result" not in sentence
+
+
 def test_levels_of_a_part_of_the_model_are_named_as_in_the_sweep_file(paths, make_config, make_trial):
     with SweepWriter(paths) as writer:
         for block, best in (("basic", 0.9), ("preact", 0.8)):

@@ -49,6 +49,18 @@ def test_optimizer_with_more_tries_is_not_better_at_equal_n(results):
     assert "failed, and count as 0: 1 configuration" in " ".join(section.notes)
 
 
+def test_configurations_that_a_search_has_paused_are_tries_too(results):
+    """Of eight tries of sgd the search has kept the best; adam ran one, which is better than most of the eight."""
+    trials = [({"optimizer": "sgd", "lr": 0.01 * i}, 0, "paused", 0.5 + 0.01 * i) for i in range(1, 8)]
+    trials += [({"optimizer": "sgd", "lr": 0.08}, 0, "completed", 0.9), ({"optimizer": "adam"}, 0, "completed", 0.8)]
+    made = results(*trials)
+    rows = {(row.parameters["optimizer"], row.num_tried): row for row in tuning_effort(made, "demo", "optimizer")}
+    assert rows["sgd", 1].expected_best < 0.6 < rows["adam", 1].expected_best  # not 0.9, as of the survivor
+    assert (rows["sgd", 1].num_configs, rows["sgd", 1].num_stopped) == (8, 7)
+    (section,) = answer_effort(made, "demo", "optimizer", None).sections
+    assert "stopped early or paused, and count with what they had reached: 7 configurations" in section.notes
+
+
 def test_parameter_that_does_not_vary_is_named(results):
     made = results(({"lr": 0.1}, 0, "completed", 0.9), ({"lr": 0.2}, 0, "completed", 0.9))
     with pytest.raises(ResultsError, match="'optimizr' does not vary; what varies: lr"):

@@ -70,6 +70,15 @@ def test_ranges_stages_and_selection_are_those_of_the_sweep(answers):
     assert text.count("\n**") == len(QUESTIONS) and text.startswith("# Reproducibility checklist: demo")
 
 
+def test_a_validation_split_of_the_data_is_not_called_held_out(paths):
+    """The tables do not say whether files have a validation split of their own."""
+    config = make_config(dataset="image_folder:photos")
+    with SweepWriter(paths) as writer:
+        writer.add_trial(make_trial(config), config)
+    answer = checklist(read_data(open_results(paths.root), "demo"))
+    assert "validation images are the data's own validation split, or without one held out of the training" in answer
+
+
 def test_screening_is_not_called_a_confirmation_and_one_seed_has_no_error_bar(answers):
     """The plan has `confirm`, but it has not run yet."""
     found, _ = answers(*SCREEN)

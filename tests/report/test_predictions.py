@@ -6,6 +6,7 @@ from helpers.factories import make_config, make_predictions, make_trial
 
 from flexres_tune.datasets import load_dataset
 from flexres_tune.datasets.pictures import stored_images
+from flexres_tune.predictions.classes import wilson
 from flexres_tune.report.data import read_data
 from flexres_tune.report.hardest import hardest_html
 from flexres_tune.report.plots.predictions import plot_predictions
@@ -39,14 +40,51 @@ def test_classes_and_confusion_are_of_the_winner(write):
     assert [bar.name for bar in classes.figure.data] == ["lr=0.1", "lr=0.2"]
     assert list(classes.figure.data[0].x) == [90, 90, 100]
     assert classes.finding == "lr=0.1: no class is shown to be harder than another"  # of 20 images each, 2 are wrong
-    assert confusion.finding == "lr=0.1 takes class 0 for class 2 most often: 10.0 % of the images of class 0"
+    assert confusion.finding == (  # class 1 is taken for class 2 as often
+        "lr=0.1 takes 10.0 % of the images of class 0 for class 2; 1 other pair of classes with the same share, and none "
+        "with a higher one"
+    )
     assert np.diag(np.array(confusion.figure.data[0].z)).tolist() == [0, 0, 0]
 
 
 def test_class_is_called_hard_only_if_its_interval_shows_it(write):
     classes, confusion = plot_predictions(write(num_images=3000, wrong=(0.2, 0.3)))
-    assert classes.finding == "lr=0.1 has its highest accuracy on class 2, 100 %, and its lowest on class 0, 80 %"
-    assert "for class 2 most often: 20.0 %" in confusion.finding
+    assert classes.finding == (
+        "lr=0.1 has its highest accuracy on class 2, 100 %, and its lowest on class 0 and 1 more, 80 %"
+    )
+    assert "takes 20.0 % of the images of class 0 for class 2" in confusion.finding
+
+
+def predict(paths, labels, predicted):
+    """One trial that predicts these classes; the two findings."""
+    config = make_config()
+    with SweepWriter(paths) as writer:
+        row, images = make_predictions(np.eye(max(labels) + 1)[np.asarray(predicted)], labels, config.trial_id)
+        writer.add_trial(make_trial(config), config)
+        writer.add_predictions([row], [images])
+    return [plot.finding for plot in plot_predictions(read_data(open_results(paths.root), paths.sweep))]
+
+
+def test_extremes_of_equally_hard_classes_are_not_called_hard(paths):
+    """Of ten classes of 200 images with the accuracy 80 %, the best and the worst of a draw have intervals apart."""
+    right = np.full(10, 160)
+    right[3], right[7] = 172, 148
+    labels = np.repeat(np.arange(10), 200)
+    is_right = np.concatenate([np.arange(200) < count for count in right])
+    low, high = wilson(right, np.full(10, 200))
+    assert low[3] > high[7]  # but of 45 pairs some two are often that far apart
+    classes, _ = predict(paths, labels, np.where(is_right, labels, (labels + 1) % 10))
+    assert classes.endswith(": no class is shown to be harder than another")
+
+
+def test_largest_share_of_a_small_class_is_not_called_the_most_frequent_error(paths):
+    """2 of 10 images of class 0 are taken for 1, and 50 of 500 of class 1 for 2."""
+    labels = np.repeat([0, 1, 2], [10, 500, 10])
+    predicted = labels.copy()
+    predicted[:2], predicted[10:60] = 1, 2
+    _, confusion = predict(paths, labels, predicted)
+    assert "takes 20.0 % of the images of class 0 for class 1, the highest share of any pair" in confusion
+    assert "most often" not in confusion
 
 
 def test_model_without_errors_is_not_said_to_confuse_classes(write):
@@ -66,6 +104,11 @@ def test_hardest_images_are_shown_as_pictures_if_this_machine_has_them(write):
     page = hardest_html(write())
     assert page.count("data:image/png;base64,") == page.count("<figure") == 8  # wrong: labels 0 and 1 of the first 12
     assert "2 of 2 wrong" in page and "class 2 100 %" in page
+
+
+def test_image_that_one_of_two_trials_gets_wrong_is_not_said_to_be_wrong_in_most(write):
+    page = hardest_html(write(dataset="parquet:/no/such/folder", wrong=(0.0, 0.2)))
+    assert "1 of 2 wrong" in page and "images that most trials" not in page and "that the most trials get wrong" in page
 
 
 def test_hardest_images_are_named_if_the_data_set_is_not_here(write):

@@ -73,7 +73,7 @@ def test_more_trials_than_a_browser_can_sort_are_left_out_and_counted(write, mon
     data = write(({"lr": 0.1}, 0.9), ({"lr": 0.01}, 0.95), ({"lr": 1.0}, None))
     monkeypatch.setattr(trials, "MOST_ROWS", 2)
     html = trials.trials_html(data)
-    assert len(rows_of(html)) == 2 and "The 1 trial with lower values is left out" in html
+    assert len(rows_of(html)) == 2 and "The 1 trial with worse values, or none, is left out" in html
     assert len(trials.trial_curves(data)) == 2
 
 

@@ -8,11 +8,11 @@ from flexres_tune.analysis.leaderboard import BoardRow
 from flexres_tune.effects.cost import pareto_front
 from flexres_tune.report.data import ReportData
 from flexres_tune.report.plots.axes import spans_decades
-from flexres_tune.report.plots.style import GREY, PALETTE, ZOOM_NOTE, Plot, axis, figure, focus, scatter, thin
+from flexres_tune.report.plots.style import GREY, PALETTE, ZOOM_NOTE, Plot, as_have, axis, figure, focus, scatter, thin
 from flexres_tune.text import escape_html, plural
 
 _MOST_POINTS = 300
-_NEAR = 0.01  # one point of accuracy: the title names the cheapest configuration this close to the best
+_NEAR = 0.01  # one point of a fraction: the title names the cheapest configuration this close to the best
 _FRONT = {
     "mode": "lines+markers",
     "line": {"color": PALETTE[1], "shape": "hv", "width": 2},
@@ -72,15 +72,17 @@ def _plot(data: ReportData, rows: Sequence[BoardRow], costs: Sequence[float], na
 
 
 def _finding(data: ReportData, rows: Sequence[BoardRow], costs: Sequence[float], title: str) -> str:
-    """The lowest cost of a value that is close to the best."""
+    """The lowest cost of a value that is close to the best; of equal costs that of the better one."""
     metric = data.board.metric
     scores = [metric.score(row.metric_mean) for row in rows]
-    best = max(range(len(rows)), key=scores.__getitem__)
+    best = max(range(len(rows)), key=lambda i: (scores[i], -costs[i]))
     near = [i for i, score in enumerate(scores) if score >= scores[best] - _NEAR]
-    cheapest = min(near, key=costs.__getitem__)
+    cheapest = min(near, key=lambda i: (costs[i], -scores[i]))
     name, value = data.label(rows[cheapest].config_id), metric.text(rows[cheapest].metric_mean)
-    within = "one point" if metric.is_maximized else f"{_NEAR} nats"
+    within = "one point" if metric.factor == 100 else f"{_NEAR} {metric.difference}"
     if cheapest == best:
-        return f"{name}, the {metric.extreme} at {value}, is also the cheapest within {within} of it"
+        also = as_have(scores.count(scores[best]) - 1)
+        return f"{name} has the {metric.extreme} mean{also}, {value}; nothing within {within} of it is cheaper"
     share = 100 * costs[cheapest] / costs[best]
-    return f"{name} has {value}, within {within} of the {metric.extreme}, for {share:.0f} % of its {title}"
+    shown = "under 1 %" if share < 1 else "over 99 %" if share > 99 else f"{share:.0f} %"
+    return f"{name} has {value}, within {within} of the {metric.extreme} mean, for {shown} of its {title}"

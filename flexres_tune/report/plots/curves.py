@@ -45,7 +45,7 @@ def plot_curves(data: ReportData) -> list[Plot]:
     if left_out:
         notes.append(
             f"{plural(left_out, 'curve')} of trials that were stopped or rank lower are left out, evenly over their "
-            "best values; `query curves` has all."
+            "values; `query curves` has all."
         )
     return [Plot("curves", _finding(data), drawn, tuple(notes))]
 
@@ -146,6 +146,13 @@ def _finding(data: ReportData) -> str:
     stopped = [trial.epochs_run for trial in data.trials if trial.status == TrialStatus.STOPPED]
     if stopped:
         epoch, count = Counter(stopped).most_common(1)[0]
-        when = f"after epoch {epoch}" if count == len(stopped) else f"most after epoch {epoch}"
+        when = (
+            f"most after epoch {epoch}"
+            if 2 * count > len(stopped)
+            else f"after {min(stopped)} to {max(stopped)} epochs"
+        )
+        when = f"after epoch {epoch}" if count == len(stopped) else when
         parts.append(f"{len(stopped):,} of {len(data.trials):,} trials were stopped early, {when}")
-    return "; ".join(parts) or f"{plural(len(data.curves), 'trial')} so far, none completed"
+    completed = sum(trial.is_completed for trial in data.trials)
+    none = f"{plural(len(data.curves), 'trial')} with a curve, {completed or 'none'} completed, no configuration ranked"
+    return "; ".join(parts) or none

@@ -139,7 +139,10 @@ def _many_values(data: ReportData, place: ParameterAxis) -> Plot:
     )
     best = sorted(data.completed, key=lambda trial: -metric.score(trial.metric))[: max(2, len(data.completed) // 10)]
     values = sorted(trial.parameters[name] for trial in best)
-    finding = f"{spaced(name)}: the best tenth of the completed trials are between {values[0]:.3g} and {values[-1]:.3g}"
+    finding = (
+        f"{spaced(name)}: the best {len(best)} of the {len(data.completed):,} completed trials are between {values[0]:.3g} "
+        f"and {values[-1]:.3g}"
+    )
     notes = [style.ZOOM_NOTE]
     if left_out := len(stopped) + len(data.completed) - sum(len(trace.x) for trace in traces):
         notes.append(f"{left_out:,} trials are left out, evenly over time.")

@@ -1,4 +1,4 @@
-"""Heat map of a two-parameter grid: per cell the mean over completed trials, or the number of stopped ones."""
+"""Heat map of a two-parameter grid: per cell the mean over completed trials, or how many did not complete."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flexres_tune.effects.parameters import SHARED, Effect, parameter_effects
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, spaced
 from flexres_tune.report.plots.axes import ParameterAxis, hashable, parameter_axis
-from flexres_tune.report.plots.style import GREY, Plot, at_least, category_axis, figure, focus
+from flexres_tune.report.plots.style import GREY, Plot, as_have, at_least, category_axis, figure, focus
 from flexres_tune.text import escape_html, plural
 
 _MOST_VALUES = 16  # per parameter: with more, the text does not fit into the cells
@@ -43,7 +43,7 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
     rows = parameter_effects(data.results, data.sweep, one, by=other)
     rows = [row for row in rows if row.dataset == data.board.dataset]
     whole = [row for row in rows if row.metric_mean is not None]
-    rows = [row for row in rows if row in whole or row.num_stopped + row.num_paused]
+    rows = [row for row in rows if row in whole or _ended(row)]
     if len(whole) < 2:
         return []
     x, y = (parameter_axis(name, [row.parameters[name] for row in rows], most_ticks=10**6) for name in (one, other))
@@ -55,8 +55,8 @@ def _map(data: ReportData, one: str, other: str) -> list[Plot]:
         at, up = int(x.place(row.parameters[x.name])), int(y.place(row.parameters[y.name]))
         if row in whole:
             means[up][at] = data.shown(row.metric_mean)
-            texts[up][at] = f"{means[up][at]:.{metric.decimals(None)}f}<br>n = {row.num_trials}"
-            more = f"; {_ended(row)} more trials" if row.num_stopped + row.num_paused else ""
+            texts[up][at] = f"{means[up][at]:.{metric.decimals(None)}f}<br>{_count(row)}"
+            more = f"; {ended} more trials" if (ended := _ended(row)) else ""
             over = plural(row.num_averaged, "configuration")
             hovers[up][at] = f"{means[up][at]:.4g}{metric.suffix} over {over}{more}"
         else:
@@ -121,24 +121,32 @@ def smallest_span(data: ReportData, values: Sequence[float]) -> float:
 
 def _finding(metric: RankingMetric, x: ParameterAxis, y: ParameterAxis, rows: Sequence[Effect]) -> str:
     best = max(rows, key=lambda row: metric.score(row.metric_mean))
+    equals = sum(row.metric_mean == best.metric_mean for row in rows) - 1
     return (
-        f"Of the combinations that ran to the end, {spaced(x.name)} {_text(x, best)} with {spaced(y.name)} "
-        f"{_text(y, best)} has the {metric.extreme} mean, {metric.text(best.metric_mean)} (n = {best.num_trials})"
+        f"Of the combinations with a mean, {spaced(x.name)} {_text(x, best)} with {spaced(y.name)} "
+        f"{_text(y, best)} has the {metric.extreme}, {metric.text(best.metric_mean)} ({_count(best)}){as_have(equals)}"
     )
+
+
+def _count(row: Effect) -> str:
+    """Trials that the mean is over, or its configurations if they are only some of those that ran to the end."""
+    if row.num_averaged == row.num_configs:
+        return f"n = {row.num_trials}"
+    return f"{row.num_averaged} of {row.num_configs} configs"
 
 
 def _notes(row: Effect, has_ended_early: bool) -> list[str]:
     """What a cell with a mean, such as `row`, shows, and what one without it."""
     over = "whose partners in every other field ran to the end too" if row.mean_over == SHARED else "with both values"
-    notes = [f"Mean over the configurations {over}; n: trials that ran to the end."]
+    notes = [f"Mean over the configurations {over}; n: their trials."]
     if has_ended_early:
-        notes.append("×: there is no mean, because the search has ended trials early; their number.")
+        notes.append("×: there is no mean, because trials did not run to the end; their number.")
     return notes
 
 
 def _ended(row: Effect, gap: str = " ") -> str:
-    """Such as "2 paused": what the search has ended early."""
-    counts = ((row.num_stopped, "stopped"), (row.num_paused, "paused"))
+    """Such as "2 paused": the trials that did not run to the end."""
+    counts = ((row.num_stopped, "stopped"), (row.num_paused, "paused"), (row.num_failed, "failed"))
     return ", ".join(f"{count}{gap}{word}" for count, word in counts if count)
 
 

@@ -60,4 +60,4 @@ def _finding(data: ReportData, shown: Sequence[Importance]) -> str:
     spread = (first.importance_sd or 0) + (shown[1].importance_sd or 0)
     if first.importance_mean - shown[1].importance_mean <= spread:
         return f"{names[0]} ({shares[0]}) and {names[1]} ({shares[1]}) explain about as much {of_what}"
-    return f"{names[0]} explains most: {shares[0]} {of_what}; {names[1]} {shares[1]}"
+    return f"{names[0]} explains the largest share: {shares[0]} {of_what}; {names[1]} {shares[1]}"

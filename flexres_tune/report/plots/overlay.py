@@ -50,7 +50,7 @@ def plot_overlay(data: ReportData) -> list[Plot]:
 def _plot(data: ReportData, pair: _Pair, ids: Mapping[str, Sequence[str]], epochs: pa.Table) -> Plot | None:
     traces, findings = [], []
     for rank, (config_id, trial_ids) in enumerate(ids.items()):
-        curves = {column: _mean_curve(epochs, trial_ids, column, pair.factor) for column in (pair.train, pair.val)}
+        curves = _mean_curves(epochs, trial_ids, pair)
         if not all(curves.values()):
             continue
         name = f"{rank + 1}. {escape_html(data.label(config_id))}"
@@ -81,22 +81,26 @@ def _trace(curve: Mapping[int, float], name: str, rank: int, dash: str, unit: st
     )
 
 
-def _mean_curve(epochs: pa.Table, trial_ids: Sequence[str], column: str, factor: float) -> dict[int, float]:
-    """epoch -> mean over the trials, of the epochs that all of them have."""
+def _mean_curves(epochs: pa.Table, trial_ids: Sequence[str], pair: _Pair) -> dict[str, dict[int, float]]:
+    """column -> epoch -> mean over trials: the same trials in both columns and all epochs, or the gap would be of others."""
     some = epochs.filter(pc.is_in(epochs["trial_id"], pa.array(trial_ids, pa.string())))
-    values: dict[int, list[float]] = {}
-    for epoch, value in zip(some["epoch"].to_pylist(), some[column].to_pylist(), strict=True):
-        if epoch is not None and value is not None and math.isfinite(value):
-            values.setdefault(epoch, []).append(factor * value)
+    values: dict[int, list[tuple[float, float]]] = {}
+    columns = (some[name].to_pylist() for name in ("epoch", pair.train, pair.val))
+    for epoch, *both in zip(*columns, strict=True):
+        if epoch is not None and all(value is not None and math.isfinite(value) for value in both):
+            values.setdefault(epoch, []).append((pair.factor * both[0], pair.factor * both[1]))
     most = max(map(len, values.values()), default=0)
-    return {epoch: sum(several) / len(several) for epoch, several in values.items() if len(several) == most}
+    means = {
+        epoch: [sum(each) / most for each in zip(*several, strict=True)]
+        for epoch, several in values.items()
+        if len(several) == most
+    }
+    return {name: {epoch: mean[at] for epoch, mean in means.items()} for at, name in enumerate((pair.train, pair.val))}
 
 
 def _finding(label: str, train: Mapping[int, float], val: Mapping[int, float], pair: _Pair) -> str:
     """What the last epoch shows of one configuration."""
-    last = max(set(train) & set(val), default=None)
-    if last is None:
-        return f"{label}: no epoch has both curves"
+    last = max(val)
     if pair.unit:  # accuracy
         gap = train[last] - val[last]
         side = "above" if gap >= 0 else "below"

@@ -25,12 +25,13 @@ def plot_parallel(data: ReportData) -> list[Plot]:
         return []
     metric = data.board.metric
     names, dropped = names[:_MOST_AXES], names[_MOST_AXES:]
-    trials = thin(sorted(data.completed, key=lambda trial: metric.score(trial.metric)), _MOST_LINES)
-    axes = [parameter_axis(name, [trial.parameters[name] for trial in trials], _MOST_TICKS) for name in names]
-    values = [data.shown(trial.metric) for trial in trials]  # worst first
+    ranked = sorted(data.completed, key=lambda trial: metric.score(trial.metric))
+    axes = [parameter_axis(name, [trial.parameters[name] for trial in ranked], _MOST_TICKS) for name in names]
+    values = [data.shown(trial.metric) for trial in ranked]  # worst first
     limits = focus(values, metric.is_maximized)
     worst, best = min(max(values[0], limits[0]), limits[1]), values[-1]
-    groups = _groups(trials)
+    whole = _groups(ranked)
+    groups = [thin(group, _MOST_LINES // len(whole)) for group in whole]
     titles = [escape_html(spaced(a.name)).replace(" ", "<br>") + ("<br>(log)" if a.kind == "log" else "") for a in axes]
     titles.append("<br>".join([*metric.words.split(), metric.axis_title.rpartition(" ")[2]]))
     drawn = figure(
@@ -53,12 +54,12 @@ def plot_parallel(data: ReportData) -> list[Plot]:
             drawn.add_annotation(
                 x=at, y=y, text=escape_html(text), showarrow=False, xanchor="left", xshift=4, font={"size": 11},
             )  # fmt: skip
-    notes = ["Each line is a completed trial; the colour is the group, by its best value, that it belongs to."]
-    if len(trials) < len(data.completed):
-        notes.append(f"{len(trials)} of {len(data.completed):,} trials are drawn, evenly over their best values.")
+    notes = [f"Each line is a completed trial; the colour is its group by {metric.words} {metric.epoch_words}."]
+    if (drawn_lines := sum(map(len, groups))) < len(ranked):
+        notes.append(f"{drawn_lines} of {len(ranked):,} trials are drawn, evenly over their values.")
     if dropped:
         notes.append(f"Left out for width: {', '.join(map(spaced, dropped))}.")
-    return [Plot("parallel", _finding(axes, groups), drawn, tuple(notes))]
+    return [Plot("parallel", _finding(data, [*names, *dropped], whole), drawn, tuple(notes))]
 
 
 def _groups(trials: list[Trial]) -> list[list[Trial]]:
@@ -103,11 +104,17 @@ def _lines(
     )
 
 
-def _finding(axes: list[ParameterAxis], groups: list[list[Trial]]) -> str:
-    """The values that all trials of the best group share."""
-    best, share = groups[-1], _SHARES[len(groups)]
+def _finding(data: ReportData, names: list[str], groups: list[list[Trial]]) -> str:
+    """The values of any parameter, on an axis or not, that all trials of the best group share.
+
+    Trials outside the group that are as good as its worst one must have them as well: which of equals is in the group is
+    chance.
+    """
+    score, share = data.board.metric.score, _SHARES[len(groups)]
+    worst = min(score(trial.metric) for trial in groups[-1])
+    best = [trial for trial in data.completed if score(trial.metric) >= worst]
     shared = []
-    for axis in axes:
+    for axis in (parameter_axis(n, [t.parameters[n] for t in data.completed], _MOST_TICKS) for n in names):
         values = {value_text(axis.name, trial.parameters[axis.name]) for trial in best}
         if len(values) == 1:
             shared.append(f"{spaced(axis.name)} {values.pop()}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from flexres_tune.predictions.classes import (
 from flexres_tune.report.data import ReportData
 from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, category_axis, figure
 from flexres_tune.text import escape_html, plural, shorten
+from flexres_tune.uncertainty.intervals import LEVEL
 
 SPLIT = "val"  # the images on which configurations are chosen; the test set stays for the end
 _MOST_CLASSES = 20  # with more, neither a matrix nor bars can be read
@@ -82,20 +85,37 @@ def _classes(data: ReportData, configs: Sequence[Sequence[ClassAccuracy]], names
         barmode="group",
     )
     first = configs[0]
-    worst = min(first, key=lambda row: row.class_accuracy)
-    best = max(first, key=lambda row: row.class_accuracy)
-    finding = (
-        f"{data.label(first[0].config_id)} has its highest accuracy on {names[best.class_number]}, "
-        f"{100 * best.class_accuracy:.0f} %, and its lowest on {names[worst.class_number]}, "
-        f"{100 * worst.class_accuracy:.0f} %"
-    )
-    if best.class_accuracy_low <= worst.class_accuracy_high:
-        finding = f"{data.label(first[0].config_id)}: no class is shown to be harder than another"
     notes = (
         f"Weights after the last epoch, mean over {plural(first[0].num_seeds, 'seed')}. Lines: 95 % Wilson intervals over "
         f"the images of a class, {min(row.num_images for row in first):,} or more.",
     )
-    return Plot("classes", finding, drawn, notes)
+    return Plot("classes", f"{data.label(first[0].config_id)}{_class_finding(first, names)}", drawn, notes)
+
+
+def _class_finding(rows: Sequence[ClassAccuracy], names: Sequence[str]) -> str:
+    """The classes of the highest and the lowest accuracy, if they differ by more than the luck of the images.
+
+    They are the extremes of all classes, so the test of two proportions is adjusted for all pairs (Bonferroni).
+    """
+    rows = [row for row in rows if row.num_images]
+    worst = min(rows, key=lambda row: row.class_accuracy)
+    best = max(rows, key=lambda row: row.class_accuracy)
+    pooled = (best.class_accuracy * best.num_images + worst.class_accuracy * worst.num_images) / (
+        best.num_images + worst.num_images
+    )
+    error = math.sqrt(pooled * (1 - pooled) * (1 / best.num_images + 1 / worst.num_images))
+    num_pairs = max(1, math.comb(len(rows), 2))
+    quantile = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / num_pairs)
+    if best.class_accuracy - worst.class_accuracy <= quantile * error:
+        return ": no class is shown to be harder than another"
+    return f" has its highest accuracy on {_name(best, rows, names)}, and its lowest on {_name(worst, rows, names)}"
+
+
+def _name(row: ClassAccuracy, rows: Sequence[ClassAccuracy], names: Sequence[str]) -> str:
+    """Such as "cat, 71 %", or "cat and 1 more, 100 %" if that many classes have the same accuracy."""
+    equals = sum(each.class_accuracy == row.class_accuracy for each in rows) - 1
+    more = f" and {equals} more" if equals else ""
+    return f"{names[row.class_number]}{more}, {100 * row.class_accuracy:.0f} %"
 
 
 def _confusion(label: str, matrix: np.ndarray, names: Sequence[str], num_seeds: int) -> Plot:
@@ -133,9 +153,12 @@ def _confusion(label: str, matrix: np.ndarray, names: Sequence[str], num_seeds: 
     )
     finding = f"{label} makes no error on these images"
     if wrong.any():
+        equals = int((wrong == wrong.max()).sum()) - 1
+        others = ", the highest share of any pair of classes"
+        if equals:
+            others = f"; {plural(equals, 'other pair')} of classes with the same share, and none with a higher one"
         finding = (
-            f"{label} takes {names[label_at]} for {names[predicted_at]} most often: {wrong.max():.1f} % of the images of "
-            f"{names[label_at]}"
+            f"{label} takes {wrong.max():.1f} % of the images of {names[label_at]} for {names[predicted_at]}{others}"
         )
     notes = (
         f"Each row: percent of the validation images of a class, over {plural(num_seeds, 'seed')}; values under 0.5 are left "

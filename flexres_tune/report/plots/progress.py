@@ -44,8 +44,8 @@ def plot_progress(data: ReportData) -> list[Plot]:
     best = data.board.metric.text(screen[at].metric)
     share = 100 * (1 - spent[at] / spent[-1]) if spent[-1] else 0
     after = len(screen) - 1 - at
-    rest = f"the {after:,} after it were no better" if after > 1 else f"{plural(after, 'trial')} came after it"
-    left = f"the last {share:.0f} % of the time changed nothing" if after > 1 else "it came at the very end"
+    rest = "no later one that ran to the end was better" if after > 1 else f"{plural(after, 'trial')} came after it"
+    left = f"the last {share:.0f} % brought no better one that ran to the end" if after else "it came at the very end"
     by_trial = f"The best of the screening, {best}, came with trial {at + 1:,} of {len(screen):,}; {rest}"
     by_time = f"{best} was reached after {spent[at]:.3g} of {spent[-1]:.3g} {unit}; {left}"
     note = f"Line: best completed trial so far. Grey: trials that did not improve on it; ×: stopped early. {ZOOM_NOTE}"

@@ -8,7 +8,18 @@ from dataclasses import replace
 from flexres_tune.analysis.leaderboard import TOO_FEW_SEEDS, BoardRow
 from flexres_tune.records import Stage
 from flexres_tune.report.data import ReportData
-from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, category_axis, error_bars, figure, focus, scatter
+from flexres_tune.report.plots.style import (
+    GREY,
+    PALETTE,
+    Plot,
+    as_have,
+    axis,
+    category_axis,
+    error_bars,
+    figure,
+    focus,
+    scatter,
+)
 from flexres_tune.text import escape_html, plural
 
 _MOST_ROWS = 12  # a screen does not show more rows with their labels
@@ -82,7 +93,8 @@ def rows_plot(data: ReportData, name: str, rows: Sequence[BoardRow], labels: Seq
 def _finding(data: ReportData, leader: BoardRow) -> str:
     metric = data.board.metric
     # A screened configuration may have a better mean, and confirmed ones are in the order of all their runs.
-    lead = f"{data.label(leader.config_id)} has the {metric.extreme} mean"
+    equals = sum(row.metric_mean == leader.metric_mean for row in data.board.ranked) - 1
+    lead = f"{data.label(leader.config_id)} has the {metric.extreme} mean{as_have(equals)}"
     if leader.stage == Stage.CONFIRM:
         lead = f"{data.label(leader.config_id)} leads the confirmed configurations"
     lead += f", {metric.text(leader.metric_mean)}"

@@ -140,6 +140,11 @@ def at_least(limits: Sequence[float], span: float) -> list[float]:
     return [limits[0] - missing, limits[1] + missing]
 
 
+def as_have(num_equals: int) -> str:
+    """Words after an extreme that so many others have as well: " (as has 1 more)"; "" if there are none."""
+    return f" (as {'has' if num_equals == 1 else 'have'} {num_equals:,} more)" if num_equals else ""
+
+
 def thin(items: list, limit: int) -> list:
     """At most `limit` of the items, evenly spaced in their order, always with the first and the last."""
     if len(items) <= limit:

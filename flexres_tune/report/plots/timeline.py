@@ -58,6 +58,8 @@ def plot_timeline(data: ReportData) -> list[Plot]:
         yaxis=category_axis("device and lane", _names(rows), range=[len(rows) - 0.4, -0.6]),
     )
     notes = ["A trial that was started more than once shows its last attempt."]
+    if odd := len(data.trials) - len(trials):
+        notes.append(f"{plural(odd, 'trial')} left out: by the clocks of the machines it ended before it started.")
     if len(shown) < len(trials):
         notes.append(f"{len(trials) - len(shown):,} of {len(trials):,} trials are left out, evenly over time.")
     return [Plot("timeline", _finding(trials), drawn, tuple(notes))]
@@ -91,9 +93,16 @@ def _names(rows: Sequence[tuple[tuple[str, str], int]]) -> list[str]:
 
 
 def _finding(trials: Sequence[Trial]) -> str:
+    """The time from the first start to the last end, pauses between two runs included; nothing about earlier attempts.
+
+    A machine may have several devices of one name, so machines are counted.
+    """
     start, end = min(t.started_at for t in trials), max(t.finished_at for t in trials)
     wall = (end - start).total_seconds()
     busy = sum((t.finished_at - t.started_at).total_seconds() for t in trials)
-    places = len({(trial.hostname, trial.device) for trial in trials if trial.device}) or 1
-    at_once = f"; {busy / wall:.1f} ran at once on average" if wall > 0 else ""
-    return f"{plural(len(trials), 'trial')} in {format_duration(wall)} on {plural(places, 'device')}{at_once}"
+    machines = len({trial.hostname for trial in trials if trial.hostname})
+    where = f" on {plural(machines, 'machine')}" if machines else ""
+    once = all(trial.attempt == 1 for trial in trials)
+    at_once = f"; {busy / wall:.1f} ran at once on average" if wall > 0 and once else ""
+    took = f"{format_duration(wall)} from the first start to the last end"
+    return f"{plural(len(trials), 'trial')}{where}, {took}{at_once}"
