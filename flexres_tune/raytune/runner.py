@@ -88,7 +88,8 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     journal = Journal(run.spec, writer, versions(), git_commit())
     journal.replay(past, run.judged)
     backpressure = Backpressure(writer, journal.lock, run.display.message)
-    retention = CheckpointRetention(run.paths, run.history.trials, run.spec.metric.at)
+    scores = past.scores(run.history, run.spec.metric)
+    retention = CheckpointRetention(run.paths, run.spec.metric, run.history.trials, scores)
     stop_file = run.paths.folder.resolve() / f".stop-{uuid.uuid4().hex[:12]}"  # a new name: an old file stops nobody
 
     shared = _share(run, lambda: searcher.most_to_come())

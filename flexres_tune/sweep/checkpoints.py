@@ -8,13 +8,12 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from flexres_tune.errors import StorageError
 from flexres_tune.records import Stage, TrialRecord, TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.search.base import PastTrial
-from flexres_tune.spec import PlannedTrial
+from flexres_tune.spec import Metric, PlannedTrial
 from flexres_tune.spec.trial import optimizer_traits
 from flexres_tune.storage import list_folder, remove_temporary_files
 from flexres_tune.sweep.journal import TrialState
@@ -68,7 +67,7 @@ def describe_disk(trials: Sequence[PlannedTrial], num_concurrent: int, keeps_all
 class _Config:
     """Trials of one configuration in one stage, by how they ended."""
 
-    completed: dict[str, float] = field(default_factory=dict)  # trial_id -> validation accuracy
+    completed: dict[str, float] = field(default_factory=dict)  # trial_id -> score of the sweep's metric
     others: set[str] = field(default_factory=set)
 
     def rank(self, config_id: str) -> tuple:
@@ -83,14 +82,16 @@ class CheckpointRetention:
     exported. Checkpoints of trials that will be resumed are always kept.
     """
 
-    def __init__(self, paths: SweepPaths, rows: Mapping[str, PastTrial], at: Literal["best", "last"] = "best"):
-        """`rows` are the trials of earlier runs, by trial_id; `at` is the epoch whose accuracy ranks a trial."""
-        self._paths, self._at = paths, at
+    def __init__(
+        self, paths: SweepPaths, metric: Metric, rows: Mapping[str, PastTrial], scores: Mapping[str, float]
+    ) -> None:
+        """`rows` are the trials of earlier runs, `scores` what the metric ranks them by, both by trial_id."""
+        self._paths, self._metric = paths, metric
         self._configs: dict[str, dict[str, _Config]] = {}  # by stage and config_id
         self._ranks: dict[str, list[tuple]] = {}  # by stage, ascending: configurations with a completed trial
         self._ended: set[str] = set()  # trial_ids whose checkpoints may exist and are not needed for training
-        for row in rows.values():
-            self._note(row)
+        for trial_id, row in rows.items():
+            self._note(row, scores.get(trial_id))
         with contextlib.suppress(OSError):  # one listing, not one request per file that may no longer exist
             self._ended &= {name.removesuffix(".pt") for name in list_folder(paths.checkpoints)}
         self._remove_temporary_files()
@@ -100,7 +101,7 @@ class CheckpointRetention:
         record = state.record
         if record is None or not TrialStatus(record.status).is_final:
             return
-        self._note(record)
+        self._note(record, state.score(self._metric))
         self._prune(KEPT_WHILE_RUNNING, every_seed=True)
 
     def close(self) -> None:
@@ -113,20 +114,18 @@ class CheckpointRetention:
         with contextlib.suppress(OSError):
             remove_temporary_files(self._paths.checkpoints)
 
-    def _note(self, record: TrialRecord | PastTrial) -> None:
-        trial_id, config_id, stage = record.trial_id, record.config_id, record.stage
-        is_past, status = isinstance(record, PastTrial), record.status
-        accuracy = record.val_accuracy if is_past else getattr(record, f"{self._at}_val_accuracy")
+    def _note(self, record: TrialRecord | PastTrial, score: float | None) -> None:
+        trial_id, config_id, stage, status = record.trial_id, record.config_id, record.stage, record.status
         if stage == Stage.FINAL:
-            accuracy = 0.0  # it has no validation accuracy, and there is one configuration
+            score = 0.0  # it has no value on validation images, and there is one configuration
         config = self._configs.setdefault(stage, {}).setdefault(config_id, _Config())
         ranks = self._ranks.setdefault(stage, [])
         if config.completed:
             del ranks[bisect.bisect_left(ranks, config.rank(config_id))]
         config.completed.pop(trial_id, None)
         config.others.discard(trial_id)
-        if status == TrialStatus.COMPLETED and accuracy is not None and math.isfinite(accuracy):
-            config.completed[trial_id] = accuracy
+        if status == TrialStatus.COMPLETED and score is not None and math.isfinite(score):
+            config.completed[trial_id] = score
         else:
             config.others.add(trial_id)
         if config.completed:

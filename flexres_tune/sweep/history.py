@@ -37,6 +37,18 @@ class PastReports:
             attempts[trial_id] = max(attempts.get(trial_id, 0), attempt or 1)
         return attempts
 
+    def scores(self, history: History, metric: Metric) -> dict[str, float]:
+        """What the metric ranks each trial of the tables by, higher is better; those without a finite value are left out."""
+        if metric.name == "val_accuracy":  # a column of `trials`
+            values = {trial_id: past.val_accuracy for trial_id, past in history.trials.items()}
+        else:
+            values = _ranking_values(self.epochs, metric)
+        return {
+            trial_id: metric.score(value)
+            for trial_id, value in values.items()
+            if value is not None and math.isfinite(value)
+        }
+
 
 def read_history(
     paths: SweepPaths,
@@ -141,7 +153,13 @@ def _values(results: Results, sweep: str, metric: Metric, rows: Iterable[Mapping
     """The value of the metric that ranks each trial, by trial_id."""
     if metric.name == "val_accuracy":  # a column of `trials`
         return {row["trial_id"]: row[f"{metric.at}_val_accuracy"] for row in rows}
-    epochs = with_metric(results.epochs(sweep), metric.name)
+    return _ranking_values(with_metric(results.epochs(sweep), metric.name), metric)
+
+
+def _ranking_values(epochs: pa.Table, metric: Metric) -> dict[str, float | None]:
+    """The value of the metric at the epoch that ranks each trial, by trial_id, from rows of `epochs`."""
+    if not epochs.num_rows:
+        return {}
     if metric.at == "last":
         columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", metric.name))
         rows_by_epoch = sorted(zip(*columns, strict=True), key=lambda row: row[1] or 0)

@@ -3,10 +3,13 @@
 from dataclasses import dataclass, replace
 
 import pytest
-from helpers.factories import make_planned
+from helpers.factories import VERSIONS, make_config, make_metrics, make_planned, make_sweep
 
+from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.spec import TrialConfig
+from flexres_tune.results.writer import SweepWriter
+from flexres_tune.search.base import History
+from flexres_tune.spec import Metric, TrialConfig
 from flexres_tune.spec.trial import OPTIMIZER_NAMES
 from flexres_tune.storage import list_folder, temporary_path
 from flexres_tune.sweep.checkpoints import (
@@ -17,6 +20,9 @@ from flexres_tune.sweep.checkpoints import (
     checkpoint_period_s,
     describe_disk,
 )
+from flexres_tune.sweep.history import read_history, read_reports
+from flexres_tune.sweep.journal import Journal
+from flexres_tune.sweep.worker import TrialFacts, TrialReport
 
 
 @dataclass(frozen=True)
@@ -25,13 +31,17 @@ class Record:
     config_id: str
     stage: str = "screen"
     status: str = "completed"
-    best_val_accuracy: float | None = 0.5
-    last_val_accuracy: float | None = 0.5
+    score: float | None = 0.5
 
 
 @dataclass
 class State:
+    """A trial of this run that has ended, whose value of any metric is that of its record."""
+
     record: Record | None
+
+    def score(self, metric):
+        return self.record.score
 
 
 @pytest.fixture
@@ -50,20 +60,52 @@ def remaining(paths):
     return {path.stem for path in paths.checkpoints.glob("*.pt")}
 
 
-def record(config, seed=0, accuracy=0.5, **values):
-    return replace(Record(f"c{config}-{seed}", f"c{config}", best_val_accuracy=accuracy), **values)
+def record(config, seed=0, score=0.5, **values):
+    return replace(Record(f"c{config}-{seed}", f"c{config}", score=score), **values)
 
 
-def test_last_epoch_decides_what_is_kept_if_it_ranks(paths):
-    retention = CheckpointRetention(paths, {}, "last")
-    for config in range(5):
-        end(retention, paths, record(config, accuracy=0.9 - 0.1 * config, last_val_accuracy=0.1 * config))
+def keep(paths, rows=None):
+    """The retention of a sweep that ranks by validation accuracy, with records of earlier runs."""
+    rows = rows or {}
+    return CheckpointRetention(paths, Metric(), rows, {trial_id: row.score for trial_id, row in rows.items()})
+
+
+@pytest.mark.parametrize(
+    ("metric", "kept"),
+    [
+        ({"name": "val_accuracy"}, {3, 4, 5}),
+        ({"name": "val_loss"}, {0, 1, 2}),
+        ({"name": "val_loss", "at": "last"}, {2, 3, 4}),
+    ],
+)
+@pytest.mark.parametrize("is_past", [False, True])
+def test_checkpoints_are_kept_of_what_the_metric_ranks_first(paths, metric, kept, is_past):
+    """Of six trials the last has the highest accuracy, the first the lowest loss, and the fourth the lowest last loss."""
+    spec, states = make_sweep(name="demo", metric=metric), []
+    with SweepWriter(paths) as writer:
+        journal = Journal(spec, writer, VERSIONS, None)
+        for k in range(6):
+            state = journal.start(make_planned(make_config(lr=0.01 * (k + 1), epochs=2)), 1)
+            for epoch, loss in enumerate((0.1 * (k + 1), 1.0 + abs(k - 3)), 1):
+                measured = make_metrics(epoch, val_accuracy=0.1 * (k + 1), val_loss=loss)
+                status = TrialStatus.COMPLETED if epoch == 2 else None
+                journal.add(state.trial_id, TrialReport(measured, TrialFacts(), status))
+            journal.finish(state.trial_id)
+            states.append(state)
+    for state in states:
+        paths.checkpoint(state.trial_id).touch()
+    history = read_history(paths, spec, with_scores=False) if is_past else History()
+    retention = CheckpointRetention(
+        paths, spec.metric, history.trials, read_reports(paths, spec.metric).scores(history, spec.metric)
+    )
+    for state in () if is_past else states:
+        retention.update(state)
     retention.close()
-    assert remaining(paths) == {"c2-0", "c3-0", "c4-0"}
+    assert remaining(paths) == {states[k].trial_id for k in kept}
 
 
 def test_best_three_configurations_of_each_stage_keep_their_best_seed(paths):
-    retention = CheckpointRetention(paths, {})
+    retention = keep(paths)
     for config in range(20):
         for seed in (0, 1):
             end(retention, paths, record(config, seed, 0.5 + 0.01 * config + 0.001 * seed))
@@ -75,7 +117,7 @@ def test_best_three_configurations_of_each_stage_keep_their_best_seed(paths):
 
 
 def test_a_late_seed_that_lifts_a_configuration_is_kept(paths):
-    retention = CheckpointRetention(paths, {})
+    retention = keep(paths)
     for config in range(KEPT_WHILE_RUNNING):
         end(retention, paths, record(config, 0, 0.6))
     end(retention, paths, record(99, 0, 0.55))
@@ -87,13 +129,13 @@ def test_a_late_seed_that_lifts_a_configuration_is_kept(paths):
 
 @pytest.mark.parametrize("status", ["stopped", "failed", "diverged", "out_of_memory"])
 def test_trials_that_did_not_complete_leave_no_checkpoint(paths, status):
-    retention = CheckpointRetention(paths, {})
-    end(retention, paths, record(1, status=status, best_val_accuracy=0.99))
+    retention = keep(paths)
+    end(retention, paths, record(1, status=status, score=0.99))
     assert remaining(paths) == set()
 
 
 def test_trial_that_will_be_resumed_keeps_its_checkpoint(paths):
-    retention = CheckpointRetention(paths, {})
+    retention = keep(paths)
     end(retention, paths, record(1, status="interrupted"))
     end(retention, paths, record(2))
     retention.update(State(None))
@@ -102,7 +144,7 @@ def test_trial_that_will_be_resumed_keeps_its_checkpoint(paths):
 
 
 def test_configuration_with_a_stopped_seed_comes_after_whole_ones(paths):
-    retention = CheckpointRetention(paths, {})
+    retention = keep(paths)
     for config in range(3):
         end(retention, paths, record(config))
     end(retention, paths, record(9, 0, 0.99))
@@ -112,10 +154,10 @@ def test_configuration_with_a_stopped_seed_comes_after_whole_ones(paths):
 
 
 def test_earlier_runs_are_ranked_too(paths):
-    rows = {f"c{k}-0": record(k, accuracy=0.9 + 0.01 * k) for k in range(4)}
+    rows = {f"c{k}-0": record(k, score=0.9 + 0.01 * k) for k in range(4)}
     for trial_id in rows:
         paths.checkpoint(trial_id).touch()
-    retention = CheckpointRetention(paths, rows)
+    retention = keep(paths, rows)
     end(retention, paths, record(7, 0, 0.1))
     retention.close()
     assert remaining(paths) == {"c1-0", "c2-0", "c3-0"}
@@ -126,7 +168,7 @@ def test_on_object_storage_only_existing_files_are_deleted_and_a_server_that_is_
     for config in range(KEPT_WHILE_RUNNING):
         paths.checkpoint(f"c{config}-0").touch()
     rows = {f"c{config}-0": record(config, 0, 0.5 + config / 100) for config in range(50)}
-    retention = CheckpointRetention(paths, rows)
+    retention = keep(paths, rows)
     bucket.go_away()
     before = bucket.num_requests
     retention.close()
@@ -145,7 +187,7 @@ def test_temporary_files_of_killed_processes_are_deleted(paths):
 
     paths.checkpoint("c1-0").touch()
     torn = leave_torn()
-    retention = CheckpointRetention(paths, {})
+    retention = keep(paths)
     assert not torn.exists() and remaining(paths) == {"c1-0"}, "of the driver before"
     torn = leave_torn()
     retention.close()
