@@ -42,7 +42,7 @@ from flexres_tune.results.plan import plan_or_none
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import column_of_key
 from flexres_tune.text import format_duration, join_words, plural
-from flexres_tune.uncertainty.comparisons import least_differences
+from flexres_tune.uncertainty.comparisons import PooledDeviation, Samples, least_differences, pooled_deviation
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ class LevelRow:
     behind_leader: float | None = column("by how much the leader's mean is better", "metric difference")
     behind_leader_low: float | None = column("lower end of its 95 % interval", "metric difference")
     behind_leader_high: float | None = column("upper end of its 95 % interval", "metric difference")
+    pooled_sd: float | None = column(
+        "standard deviation that the mean's interval has, if it is pooled over all that were confirmed; null if it is "
+        "that of the configuration's own seeds",
+        "metric difference",
+    )
     p_value: float | None = column("adjusted for all comparisons of the leaderboard")
     num_configs: int = column("configurations of the level that have a trial", "configurations")
     device_seconds: float | None = column("training time of all trials of the level", "s")
@@ -94,6 +99,7 @@ class Answer:
     compare: tuple[str, ...]
     rows: tuple[LevelRow, ...]  # best first, those without a result last
     sentence: str
+    pooled: PooledDeviation | None = None  # that the intervals of the means have; None: each has its own
 
     def to_table(self) -> pa.Table:
         return to_table(LevelRow, self.rows, self.compare, self.board.metric)
@@ -125,9 +131,42 @@ def answer_of(results: Results, sweep: str, boards: Sequence[Board] | None = Non
         levels.setdefault(_key(level), level)
         groups.setdefault(_key(level), []).append(row)
     rows = [_level_row(board, levels[key], group) for key, group in groups.items()]
+    pooled = _pooled(board)
+    rows = [_with_pooled_interval(board, row, pooled) for row in rows] if pooled else rows
     places = {row.config_id: place for place, row in enumerate(board.rows)}
     rows.sort(key=lambda each: len(places) if each.config_id is None else places[each.config_id])
-    return Answer(board, compare, tuple(rows), _sentence(board, rows) + more)
+    return Answer(board, compare, tuple(rows), _sentence(board, rows) + more, pooled)
+
+
+def interval_note(answer: Answer) -> str:
+    """What the intervals of the levels rest on; "" if each rests on its own seeds."""
+    if answer.pooled is None:
+        return ""
+    metric = answer.board.metric
+    sd = f"{metric.factor * answer.pooled.sd:.2g} {metric.difference}"
+    return (
+        f"intervals of means have the standard deviation of {sd} between seeds, which is pooled over all that were "
+        f"confirmed, with their runs of the screening ({answer.pooled.freedom:.0f} degrees of freedom), because there are "
+        "few fresh seeds"
+    )
+
+
+def _pooled(board: Board) -> PooledDeviation | None:
+    """The deviation for the intervals of the levels, if there are so few seeds that the tests count the screening."""
+    pool = [row for row in board.ranked if row.stage == board.ranked[0].stage and row.scores]
+    samples = _samples(pool)
+    return pooled_deviation(samples) if pool and samples.count_screening else None
+
+
+def _samples(rows: Sequence[BoardRow]) -> Samples:
+    return Samples.of([row.scores for row in rows], [row.screened for row in rows])
+
+
+def _with_pooled_interval(board: Board, row: LevelRow, pooled: PooledDeviation) -> LevelRow:
+    if row.row is None or row.problem is not None:
+        return row
+    low, high = board.metric.clip(row.metric_mean, pooled.half_width(row.num_seeds))
+    return replace(row, metric_low=low, metric_high=high, pooled_sd=pooled.sd)
 
 
 def _over_baseline(board: Board, spec: Mapping[str, Any]) -> str:
@@ -210,6 +249,7 @@ def _level_row(board: Board, level: Mapping[str, Any], group: Sequence[BoardRow]
         best_configuration=parameters_text(others) or None,
         **{name: None if best is None else getattr(best, name) for name in same},
         num_seeds=0 if best is None else best.num_seeds,
+        pooled_sd=None,
         num_configs=len(group),
         device_seconds=sum(seconds) if seconds else None,
         problem=_problem(board, best, group),
@@ -254,7 +294,7 @@ def _comparison(board: Board, compared: Sequence[LevelRow]) -> str:
     metric = board.metric
     estimate = metric.estimate(leader.metric_mean, leader.metric_sd, leader.metric_low, leader.metric_high)
     mean = f"{leader.name} has {estimate}"
-    one_seed = [row.name for row in compared if row.num_seeds < 2]
+    one_seed = [row.name for row in compared if row.metric_low is None and row.num_seeds < 2]
     if one_seed:
         of_whom = "" if len(one_seed) == len(compared) else f" of {join_words(one_seed, 'and')}"
         advice = advice_on_seeds(board)
@@ -292,7 +332,7 @@ def _victories(board: Board, top: Sequence[LevelRow], worse: Sequence[LevelRow])
         return []
     pool = [row for row in board.ranked if row.stage == top[0].stage and row.scores]
     places = {row.config_id: place for place, row in enumerate(pool)}
-    bounds = least_differences([row.scores for row in pool], [places[row.config_id] for row in [*top, *worse]])
+    bounds = least_differences(_samples(pool), [places[row.config_id] for row in [*top, *worse]])
     columns = {row.config_id: len(top) + index for index, row in enumerate(worse)}
     by_all = [row for row in worse if all(bounds[i, columns[row.config_id]] > 0 for i in range(len(top)))]
     by_leader = [row for row in worse if row not in by_all]

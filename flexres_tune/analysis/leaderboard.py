@@ -50,7 +50,7 @@ ALPHA = 0.05
 
 ONE_SEED = "one seed: no interval"
 
-TOO_FEW_SEEDS = "seeds cannot show it"  # after their number
+TOO_FEW_SEEDS = "cannot show it"  # after their number
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class BoardRow:
     metric_low: float | None = column("lower end of the mean's 95 % interval", "metric", default=None)
     metric_high: float | None = column("upper end of the mean's 95 % interval", "metric", default=None)
     separable_from_leader: str | None = column(
-        f"leader | yes (p below 5 %) | no | N {TOO_FEW_SEEDS} (N is 2, or the seeds do not vary) | {ONE_SEED}; "
+        f"leader | yes (p below 5 %) | no | N seeds {TOO_FEW_SEEDS} (N is 1 or 2, or the seeds do not vary) | {ONE_SEED}; "
         "null if not compared: it did not run to the end, or was only screened while the leader was confirmed",
         default=None,
     )
@@ -106,6 +106,7 @@ class BoardRow:
     compared_by: str | None = column("paired | unpaired | exact | none: see statistics.Comparison", default=None)
     num_seeds_begun: int = 0  # of its stage, whether they ran to the end or not
     scores: Mapping[int, float] = field(default_factory=dict)  # the metric by seed, higher is better; those that count
+    screened: Sequence[float] = ()  # that of the screening, if it was confirmed: it counts in the variance alone
 
     @property
     def num_trials(self) -> int:
@@ -297,14 +298,15 @@ class _Configurations:
     """What the tables say about the configurations of one board."""
 
     rows: list[dict[str, Any]]  # the first ones: the fields of BoardRow up to num_failed, `seeds` and `scores`
-    all: pa.Table  # `rank`, `stage`, `seeds` and `scores` of all of them, best first
+    all: pa.Table  # `rank`, `stage`, `seeds`, `scores` and `screened` of all of them, best first
 
 
 def _board(pool: _Pool, found: _Configurations) -> Board:
     scores = [dict(zip(row.pop("seeds") or (), row.pop("scores") or (), strict=True)) for row in found.rows]
-    pairs = zip(found.rows, _statistics(found, scores, pool.metric), strict=True)
+    screened = [tuple(row.pop("screened") or ()) for row in found.rows]
+    columns = zip(found.rows, _statistics(found, scores, pool.metric), scores, screened, strict=True)
     rows = tuple(
-        BoardRow(**row, **statistics, scores=of_row) for (row, statistics), of_row in zip(pairs, scores, strict=True)
+        BoardRow(**row, **statistics, scores=of_row, screened=before) for row, statistics, of_row, before in columns
     )
     return Board(
         pool.sweep,
@@ -338,7 +340,7 @@ def _configurations(pools: Sequence[_Pool], limit: int | None) -> list[_Configur
         answer = run_sql(query, {"trials": pa.concat_tables(alike)})
         for number, rows in _by_board(answer):
             first = [_with_parameters(row, pools[number], parameters) for row in rows.slice(0, limit).to_pylist()]
-            found[number] = _Configurations(first, rows.select(["rank", "stage", "seeds", "scores"]))
+            found[number] = _Configurations(first, rows.select(["rank", "stage", "seeds", "scores", "screened"]))
     none = _Configurations([], pa.table({"rank": pa.nulls(0)}))
     return [found.get(number, none) for number in range(len(pools))]
 
@@ -413,7 +415,9 @@ def _board_query(parameters: Sequence[str]) -> str:
                 sum(train_seconds) AS device_seconds,
                 {", ".join(f"count(*) FILTER (status = '{status}') AS num_{status}" for status in OUTCOMES)},
                 list(seed ORDER BY seed) FILTER (counts AND metric IS NOT NULL) AS seeds,
-                list(sign * metric ORDER BY seed) FILTER (counts AND metric IS NOT NULL) AS scores
+                list(sign * metric ORDER BY seed) FILTER (counts AND metric IS NOT NULL) AS scores,
+                list(sign * metric ORDER BY seed) FILTER (is_confirmed AND NOT is_of_stage AND severity = 1
+                    AND metric IS NOT NULL) AS screened
             FROM counted GROUP BY board, config_id
         ), placed AS (
             SELECT *, row_number() OVER (
@@ -463,7 +467,8 @@ def _comparable_with_leader(found: pa.Table, stage: str) -> tuple[list[int], Sam
     places = pc.indices_nonzero(pc.and_(is_ranked, pc.is_valid(found["scores"])))
     chosen = found.take(places)
     flat = [_to_numpy(pc.list_flatten(chosen[name])) for name in ("seeds", "scores")]
-    return places.to_pylist(), Samples.of_flat(*flat, _to_numpy(pc.list_value_length(chosen["scores"])))
+    screened = [each or () for each in chosen["screened"].to_pylist()]
+    return places.to_pylist(), Samples.of_flat(*flat, _to_numpy(pc.list_value_length(chosen["scores"])), screened)
 
 
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
@@ -482,7 +487,7 @@ def verdict(comparison: Comparison, num_seeds: int) -> str:
         return ONE_SEED
     if comparison.p_value < ALPHA and comparison.difference > 0:
         return "yes"
-    return f"{num_seeds} {TOO_FEW_SEEDS}" if num_seeds == 2 or comparison.test == "exact" else "no"
+    return f"{plural(num_seeds, 'seed')} {TOO_FEW_SEEDS}" if num_seeds <= 2 or comparison.test == "exact" else "no"
 
 
 def seeds_text(row: BoardRow) -> str:

@@ -31,6 +31,7 @@ from flexres_tune.spec import SweepSpec, TrialConfig, expand_trials
 from flexres_tune.training.device import pick_device
 
 NUM_SEEDS = 3  # of the textbook's full grid
+NUM_FRESH = 8  # runs of our confirmation: one of each optimizer, and two where the first is least decided
 TEXTBOOK = f"textbook, full grid x {NUM_SEEDS} seeds"
 OURS = "our sweep"
 OPTUNA = "Optuna's successive halving"
@@ -144,7 +145,7 @@ def make_sweep(config: TrialConfig, extent: Extent) -> dict[str, Any]:
         "parameters": [{"optimizer": {"value": name}, "lr": {"values": rates}} for name, rates in RATES.items()],
         "compare": "optimizer",
         "early_terminate": {"type": "halving", "grace_period": "auto"},
-        "confirm": {"top": 1, "num_runs": 12},
+        "confirm": {"top": 1, "num_runs": NUM_FRESH},
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from flexres_tune.analysis.answer import Answer as SweepAnswer
-from flexres_tune.analysis.answer import answer_cells, answer_of
+from flexres_tune.analysis.answer import answer_cells, answer_of, interval_note
 from flexres_tune.analysis.leaderboard import leaderboards
 from flexres_tune.analysis.power import PowerRow, power_rows
 from flexres_tune.analysis.rows import concatenate, to_table
@@ -57,8 +57,8 @@ def answer_section(results: Results, answer: SweepAnswer) -> Section:
     notes = [answer.sentence]
     if pair := first_two(results, answer):
         notes.append(pair.sentence)
-    if answer.rows and (note := order_note(answer.board)):
-        notes.append(note)
+    if answer.rows:
+        notes += filter(None, (order_note(answer.board), interval_note(answer)))
     return Section(
         pa.table(columns),
         title=f"{title}: the best of each {' and '.join(answer.compare)}" if answer.rows else title,

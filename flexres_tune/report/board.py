@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from flexres_tune.analysis.answer import answer_cells
+from flexres_tune.analysis.answer import answer_cells, interval_note
 from flexres_tune.analysis.leaderboard import OUTCOMES, seeds_text
 from flexres_tune.analysis.summary import order_note
 from flexres_tune.display.format import NOTHING, display_columns
@@ -40,11 +40,13 @@ def answer_html(data: ReportData) -> str:
     heads = "".join(f'<th scope="col">{escape_html(spaced(name))}</th>' for name in names)
     body = "".join(f"<tr>{''.join(f'<td>{escape_html(cell)}</td>' for cell in row)}</tr>" for row in rows)
     compared = " and ".join(map(spaced, answer.compare))
+    note = interval_note(answer)
+    of_intervals = escape_html(f" {note[0].upper()}{note[1:]}.") if note else ""
     return (
         f"<div class='scroll wide' tabindex=0><table id=answer><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
         f"</div><p class=note>The best configuration of each {escape_html(compared)}: mean ± standard deviation over "
         "seeds. Intervals are for one mean or difference alone; p is adjusted for all comparisons of the leaderboard, "
-        "and with that for the choice of each best one. Device time is of all trials of the row.</p>"
+        f"and with that for the choice of each best one. Device time is of all trials of the row.{of_intervals}</p>"
     )
 
 

@@ -7,6 +7,11 @@ Bayes methods", equation 2, with a fixed PRIOR_FREEDOM instead of an estimated o
 
 Shrinking gives an answer with two seeds. The fixed weight keeps the test valid if variances differ, because a spread of
 1:4 cannot be seen in two or three seeds: tests/uncertainty/simulate_statistics.py measures it.
+
+If confirmed configurations have few fresh seeds, their runs of the screening count in the variance, so that one fresh
+run of each is enough to compare them. They do not count in the means, because configurations were chosen for their luck.
+That luck makes the variance too large rather than too small. With more fresh seeds it would cost more power than the
+further runs give: `bench search` shows both.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 PRIOR_FREEDOM = 4.0  # degrees of freedom that the pooled variance counts in the variance of each configuration
+
+FEW_SEEDS = 2.5  # on average over configurations; with fewer, the runs of the screening count in the variance
 
 _NO_SPREAD = 1e-24  # rounding leaves a variance of 1e-34 of equal accuracies
 _MOST_EXACT = 400  # p values of a board that are computed, in 60 ms
@@ -63,31 +70,42 @@ class Samples:
     seeds: np.ndarray  # (K, n); 0 fills up configurations that have fewer
     values: np.ndarray  # (K, n); NaN does
     num_seeds: np.ndarray  # (K,)
+    screened: np.ndarray  # (K, m) values of the screening that count in the variance; NaN fills up
 
     @classmethod
-    def of(cls, samples: Sequence[Mapping[int, float]]) -> Samples:
-        """Of mappings from seeds to values."""
+    def of(cls, samples: Sequence[Mapping[int, float]], screened: Sequence[Sequence[float]] = ()) -> Samples:
+        """Of mappings from seeds to values; `screened` as of_flat()."""
         import numpy as np
 
         ordered = [sorted(sample.items()) for sample in samples]
         pairs = np.array([pair for each in ordered for pair in each], float).reshape(-1, 2)
-        return cls.of_flat(pairs[:, 0], pairs[:, 1], np.array([len(each) for each in ordered]))
+        return cls.of_flat(pairs[:, 0], pairs[:, 1], np.array([len(each) for each in ordered]), screened)
 
     @classmethod
-    def of_flat(cls, seeds: np.ndarray, values: np.ndarray, num_seeds: np.ndarray) -> Samples:
-        """Of the seeds and values of all configurations, one after another."""
+    def of_flat(
+        cls, seeds: np.ndarray, values: np.ndarray, num_seeds: np.ndarray, screened: Sequence[Sequence[float]] = ()
+    ) -> Samples:
+        """Of the seeds and values of all configurations, one after another.
+
+        screened: values of the screening of each configuration, or of none; they count if there are FEW_SEEDS.
+        """
         import numpy as np
 
-        has_value = np.arange(num_seeds.max(initial=0)) < num_seeds[:, None]
-        matrices = np.zeros(has_value.shape), np.full(has_value.shape, np.nan)
-        for matrix, flat in zip(matrices, (seeds, values), strict=True):
-            matrix[has_value] = flat
-        return cls(*matrices, num_seeds)
+        none = [()] * len(num_seeds)
+        counted = screened if screened and num_seeds.mean() < FEW_SEEDS else none
+        return cls(
+            _matrix(seeds, num_seeds, 0.0),
+            _matrix(values, num_seeds, np.nan),
+            num_seeds,
+            _matrix(
+                np.array([v for each in counted for v in each], float), np.array([*map(len, counted)], int), np.nan
+            ),
+        )
 
     def take(self, rows: np.ndarray) -> Samples:
         num_seeds = self.num_seeds[rows]
         width = num_seeds.max(initial=0)
-        return Samples(self.seeds[rows, :width], self.values[rows, :width], num_seeds)
+        return Samples(self.seeds[rows, :width], self.values[rows, :width], num_seeds, self.screened[rows])
 
     @cached_property
     def means(self) -> np.ndarray:
@@ -96,28 +114,55 @@ class Samples:
 
         return np.nansum(self.values, axis=1) / self.num_seeds
 
+    @cached_property
+    def num_runs(self) -> np.ndarray:
+        """(K,) with those of the screening; a variance needs two."""
+        import numpy as np
+
+        return self.num_seeds + np.isfinite(self.screened).sum(axis=1)
+
+    @property
+    def count_screening(self) -> bool:
+        """Whether any of them has a value of the screening that counts."""
+        return bool((self.num_runs > self.num_seeds).any())
+
     @property
     def have_the_same_seeds(self) -> bool:
         return bool((self.num_seeds == self.num_seeds[0]).all() and (self.seeds == self.seeds[0]).all())
 
 
-def compare_with_leader(leader: Mapping[int, float], others: Sequence[Mapping[int, float]]) -> list[LeaderComparison]:
-    """leader - other for each other, as compare_samples(). Each argument maps seeds to values, at least one each."""
-    return compare_samples(Samples.of([leader, *others]), len(others))
+def _matrix(flat: np.ndarray, lengths: np.ndarray, fill: float) -> np.ndarray:
+    """(K, longest) rows of these lengths, which follow each other in `flat`."""
+    import numpy as np
+
+    has_value = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    matrix = np.full(has_value.shape, fill)
+    matrix[has_value] = flat
+    return matrix
+
+
+def compare_with_leader(
+    leader: Mapping[int, float], others: Sequence[Mapping[int, float]], screened: Sequence[Sequence[float]] = ()
+) -> list[LeaderComparison]:
+    """leader - other for each other, as compare_samples(). Both map seeds to values, at least one each.
+
+    screened: values of the screening of the leader and of each other; empty: none has one.
+    """
+    return compare_samples(Samples.of([leader, *others], screened), len(others))
 
 
 def compare_samples(samples: Samples, num_wanted: int) -> list[LeaderComparison]:
     """leader - other for the first `num_wanted` others, with p values adjusted for the comparisons with all of them.
 
     The leader is the first sample, and has the highest mean. If all have the same seeds, the seed is a block: what a
-    seed adds to every configuration is taken out. Those with one seed are not compared.
+    seed adds to every configuration is taken out, unless the screening counts. Those with a single run are not compared.
     """
     import numpy as np
 
     means = samples.means[: num_wanted + 1].tolist()
     alone = [LeaderComparison(means[0] - mean, None, None, None, "none") for mean in means[1:]]
-    compared = np.flatnonzero(samples.num_seeds > 1)
-    if samples.num_seeds[0] < 2 or len(compared) < 2:
+    compared = np.flatnonzero(samples.num_runs > 1)
+    if samples.num_runs[0] < 2 or len(compared) < 2:
         return alone
     wanted = compared[(compared > 0) & (compared <= num_wanted)]
     pool = samples.take(compared)
@@ -130,20 +175,20 @@ def compare_samples(samples: Samples, num_wanted: int) -> list[LeaderComparison]
     return alone
 
 
-def least_differences(samples: Sequence[Mapping[int, float]], chosen: Sequence[int]) -> np.ndarray:
+def least_differences(samples: Samples, chosen: Sequence[int]) -> np.ndarray:
     """(c, c) lower ends of the 95 % intervals of mean i less mean j, which hold for all pairs of samples together.
 
-    `chosen` are the indices of c samples. NaN if a sample of the pair has one seed, or if no sample has a spread.
+    `chosen` are the indices of c samples. NaN if a sample of the pair has one run, or if no sample has a spread.
     """
     import numpy as np
 
     found = np.full((len(chosen), len(chosen)), np.nan)
-    pool = [index for index, sample in enumerate(samples) if len(sample) > 1]
+    pool = np.flatnonzero(samples.num_runs > 1).tolist()
     places = {index: place for place, index in enumerate(pool)}
     rows = [row for row, index in enumerate(chosen) if index in places]
     if len(pool) < 2 or not rows:
         return found
-    measured, _ = measure([samples[index] for index in pool])
+    measured, _ = _measure(samples.take(np.array(pool)))
     if measured is None:
         return found
     columns = [places[chosen[row]] for row in rows]
@@ -174,23 +219,55 @@ def measure(samples: Sequence[Mapping[int, float]]) -> tuple[Moments | None, str
     return _measure(Samples.of(samples))
 
 
+@dataclass(frozen=True)
+class PooledDeviation:
+    """Standard deviation of a run, pooled over configurations."""
+
+    sd: float
+    freedom: float
+
+    def half_width(self, num_seeds: int) -> float:
+        """Half the width of the 95 % interval of a mean over so many runs."""
+        from scipy import special
+
+        return float(special.stdtrit(self.freedom, (1 + LEVEL) / 2)) * self.sd / math.sqrt(num_seeds)
+
+
+def pooled_deviation(samples: Samples) -> PooledDeviation | None:
+    """Of all that have two runs, with those of the screening; None if there is no spread."""
+    import numpy as np
+
+    pool = samples.take(np.flatnonzero(samples.num_runs > 1))
+    if not len(pool.num_seeds):
+        return None
+    found = moments(pool.values, False, pool.screened)
+    freedom = float(found.freedom.sum())
+    variance = float((found.freedom * found.variance).sum()) / freedom
+    return PooledDeviation(math.sqrt(variance), freedom) if variance > _NO_SPREAD else None
+
+
 def _measure(samples: Samples) -> tuple[Moments | None, str]:
-    if samples.have_the_same_seeds:
+    if samples.have_the_same_seeds and not samples.count_screening:
         found = moments(samples.values, True)
         if found.variance.max() > _NO_SPREAD:
             return found, "paired"
-    found = moments(samples.values, False)
+    found = moments(samples.values, False, samples.screened)
     return (found, "unpaired") if found.variance.max() > _NO_SPREAD else (None, "exact")
 
 
-def moments(values: np.ndarray, is_paired: bool) -> Moments:
-    """Moments of values (..., K, n); NaN fills up configurations that have fewer seeds, which are never paired."""
+def moments(values: np.ndarray, is_paired: bool, screened: np.ndarray | None = None) -> Moments:
+    """Moments of values (..., K, n); NaN fills up configurations that have fewer seeds, which are never paired.
+
+    `screened` (..., K, m) count in the variance alone, and not if the values are paired.
+    """
     import numpy as np
 
     num_seeds = np.isfinite(values).sum(axis=-1)  # (..., K)
     mean = np.nansum(values, axis=-1) / num_seeds
-    residuals = values - mean[..., None]  # (..., K, n)
-    freedom = num_seeds - 1.0
+    runs = values if screened is None else np.concatenate([values, screened], axis=-1)
+    num_runs = np.isfinite(runs).sum(axis=-1)
+    residuals = runs - (np.nansum(runs, axis=-1) / num_runs)[..., None]  # (..., K, n + m)
+    freedom = num_runs - 1.0
     if is_paired:
         residuals = residuals - residuals.mean(axis=-2, keepdims=True)
         freedom = freedom * (1 - 1 / values.shape[-2])

@@ -116,6 +116,39 @@ def test_two_seeds_say_that_they_cannot_show_it(ask):
     assert "separable" not in sentence
 
 
+def test_a_level_with_one_fresh_run_has_an_interval_and_is_compared_if_its_screening_is_complete(ask, paths):
+    values = {
+        "sgd": (0.961, 0.960, 0.963),
+        "nesterov": (0.958, 0.962, 0.959),
+        "adam": (0.942, 0.940),
+        "adagrad": (0.901, 0.9),
+    }
+    groups = [(opt(name), "screen", {0: screened}) for name, (screened, *_) in values.items()]
+    groups += [(opt(name), "confirm", seeds(*fresh)) for name, (_, *fresh) in values.items()]
+    answer = ask(*groups, planned=values)
+    assert [row.level for row in answer.rows] == list(values)
+    assert [row.num_seeds for row in answer.rows] == [2, 2, 1, 1]
+    assert [row.separable_from_leader for row in answer.rows[2:]] == ["yes", "yes"]
+    assert all(row.metric_low < row.metric_mean < row.metric_high for row in answer.rows)
+    widths = [row.metric_high - row.metric_low for row in answer.rows]
+    assert widths[2] == pytest.approx(2**0.5 * widths[0]), "one deviation for all"
+    assert {row.pooled_sd for row in answer.rows} == {answer.pooled.sd}
+    assert (
+        "2 seeds cannot show which of sgd and nesterov is best; both beat adam and adagrad by at least"
+        in answer.sentence
+    )
+    [section] = answer_answer(open_results(paths.root), "demo", None).sections
+    assert "intervals of means have the standard deviation of 0.16 points between seeds" in section.notes[-1]
+    assert "(6 degrees of freedom)" in section.notes[-1]
+
+
+def test_enough_fresh_seeds_have_intervals_of_their_own(ask):
+    answer = ask((opt("sgd"), "screen", {0: 0.99}), SGD, (opt("adamw", 0.003), "screen", {0: 0.94}), ADAMW)
+    assert answer.pooled is None and {row.pooled_sd for row in answer.rows} == {None}
+    alone = ask(SGD, ADAMW)
+    assert [row.metric_low for row in answer.rows] == [row.metric_low for row in alone.rows]
+
+
 def test_levels_are_combinations_of_several_parameters(ask):
     groups = [
         ({"optimizer": name, "batch_size": size}, "confirm", seeds(*(0.9 + step + i / 1000 for i in (0, 2, 1))))

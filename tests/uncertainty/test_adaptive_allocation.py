@@ -15,7 +15,7 @@ from flexres_tune.search.adaptive import AdaptiveConfirmation
 from flexres_tune.search.base import Assignment, Outcome
 from flexres_tune.search.ladders import Candidate
 from flexres_tune.spec import PlannedTrial
-from flexres_tune.uncertainty.comparisons import compare_with_leader
+from flexres_tune.uncertainty.comparisons import Samples, compare_with_leader, pooled_deviation
 from flexres_tune.uncertainty.intervals import half_width
 
 
@@ -83,6 +83,49 @@ def test_intervals_hold_the_truth_as_often_as_they_say(finals, num_runs, counts_
 def test_equal_configurations_are_rarely_called_different(counts_screening):
     held, different = measure(EQUAL, 15, 200, counts_screening=counts_screening)
     assert 0.91 <= held <= 0.98
+    assert different <= 0.08
+
+
+def confirm_levels(deviations, num_runs, num_screened, generator):
+    """Fresh scores and the score of the screening of the best of `num_screened` equal configurations of each level."""
+    num = len(deviations)
+    candidates = [
+        Candidate(str(k), tuple(PlannedTrial(Config(str(k), f"{k}-{seed}", seed), {}, 0) for seed in range(30)), k)
+        for k in range(num)
+    ]
+    screened = [max(generator.gauss(0, deviations[k]) for _ in range(num_screened)) for k in range(num)]
+    search = AdaptiveConfirmation(candidates, num_runs, screened={str(k): score for k, score in enumerate(screened)})
+    scores = [[] for _ in range(num)]
+    while isinstance(step := search.ask(), Assignment):
+        index = int(step.trial.config.config_id)
+        scores[index].append(generator.gauss(0, deviations[index]))
+        search.tell(Outcome(step, TrialStatus.COMPLETED, scores[index][-1]))
+    return scores, screened
+
+
+def measure_levels(deviations, num_runs, num_screened, num_draws):
+    """(share of pooled intervals that hold the truth, share of draws in which equal levels are called different)."""
+    generator, held, different = random.Random(0), [], 0
+    for _ in range(num_draws):
+        scores, screened = confirm_levels(deviations, num_runs, num_screened, generator)
+        order = sorted(range(len(scores)), key=lambda k: -fmean([*scores[k], screened[k]]))
+        samples, before = [dict(enumerate(scores[k])) for k in order], [[screened[k]] for k in order]
+        found = compare_with_leader(samples[0], samples[1:], before)
+        assert all(each.p_value is not None for each in found), "one fresh run is enough"
+        different += any(each.p_value < 0.05 and each.difference > 0 for each in found)
+        pooled = pooled_deviation(Samples.of(samples, before))
+        held += [abs(fmean(each)) <= pooled.half_width(len(each)) for each in scores]
+    return fmean(held), different / num_draws
+
+
+@pytest.mark.parametrize("num_screened", [1, 3])  # of 3, the best one has luck, which its mean must not keep
+def test_levels_with_one_fresh_run_are_rarely_called_different(num_screened):
+    held, different = measure_levels([1.0] * 6, 8, num_screened, 300)
+    assert 0.93 <= held <= 0.995 and different <= 0.06
+
+
+def test_levels_of_unequal_variance_are_rarely_called_different():
+    _, different = measure_levels([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], 8, 3, 300)
     assert different <= 0.08
 
 

@@ -185,7 +185,7 @@ def judge(run: Run, draw: Draw, levels: np.ndarray) -> Verdict:
     The configuration with the best mean is named, as the leaderboard does; what differs from it, and the intervals, are
     the leaderboard's as well.
     """
-    means = {index: _mean(run, index) for index in run.fresh.keys() | run.screened.keys()}
+    means = {index: _mean(run, index) for index in run.fresh.keys() | run.counted.keys()}
     if not means:
         return Verdict(0.0, None, run.epochs, run.wall_epochs, None, None, None, None, None, None)
     named = max(means, key=lambda index: (means[index], -index))
@@ -219,8 +219,8 @@ def judge(run: Run, draw: Draw, levels: np.ndarray) -> Verdict:
 
 def _mean(run: Run, index: int) -> float:
     """Of a configuration's fresh scores, and of that of the screening if it counts."""
-    screened = [run.screened[index]] if index in run.screened else []
-    return statistics.fmean([*run.fresh.get(index, ()), *screened])
+    counted = [run.counted[index]] if index in run.counted else []
+    return statistics.fmean([*run.fresh.get(index, ()), *counted])
 
 
 def _leaders(means: Mapping[int, float], levels: np.ndarray) -> dict[int, int]:
@@ -232,14 +232,15 @@ def _leaders(means: Mapping[int, float], levels: np.ndarray) -> dict[int, int]:
 
 
 def _called_different(run: Run, means: Mapping[int, float], levels: np.ndarray) -> list[tuple[bool, int, int]]:
-    """(whether the leaderboard calls them different, leader, other) of each comparison that has enough seeds.
+    """(whether the leaderboard calls them different, leader, other) of each comparison that has enough runs.
 
     The others are all that were confirmed; of levels, the leaders of the other levels.
     """
     compared = _leaders(means, levels).values() if levels.max() > 0 else sorted(means, key=lambda i: (-means[i], i))
     leader, *others = [index for index in compared if run.fresh.get(index)] or [None]
     scores = {index: dict(enumerate(run.fresh[index])) for index in (leader, *others) if index is not None}
-    found = compare_with_leader(scores[leader], [scores[i] for i in others]) if others else []
+    screened = [[run.screened[i]] if i in run.screened else [] for i in scores]
+    found = compare_with_leader(scores[leader], [scores[i] for i in others], screened) if others else []
     return [
         (each.p_value < ALPHA and each.difference > 0, leader, other)
         for each, other in zip(found, others, strict=True)

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -30,9 +30,12 @@ class Run:
     """What one simulated sweep found: scores of the configurations that its answer compares, and what they cost."""
 
     fresh: Mapping[int, Sequence[float]]  # by index of the configuration; one score of the screening if not confirmed
-    screened: Mapping[int, float]  # scores of the screening that count as well, in the means only
+    counted: Mapping[int, float]  # scores of the screening that count as well, in the means only
     epochs: int
     wall_epochs: int
+    screened: Mapping[int, float] = field(
+        default_factory=dict
+    )  # of confirmed configurations: they count in the variance
 
 
 _Screen = tuple[Search, StoppingRule | None]
@@ -87,7 +90,8 @@ class Policy:
         confirmed = play(self._confirmation([setup.fresh[int(key)] for key in chosen], counted), draw, setup.slots)
         fresh = {int(key): values for key, values in _completed(confirmed.history).items()}
         counted = {int(key): score for key, score in counted.items()}
-        return Run(fresh, counted, played.epochs + confirmed.epochs, played.wall_epochs + confirmed.wall_epochs)
+        epochs, wall_epochs = played.epochs + confirmed.epochs, played.wall_epochs + confirmed.wall_epochs
+        return Run(fresh, counted, epochs, wall_epochs, screened)
 
     def _confirmation(self, chosen: Sequence[Candidate], screened: Mapping[str, float]) -> Search:
         if self.adaptive:
@@ -294,9 +298,11 @@ LEVEL_POLICIES: Mapping[str, Policy] = MappingProxyType(
         "early rungs, adaptive": Policy(_early_rungs(2), pauses=True, top=2, num_runs=24, adaptive=True),
         "halving, 1 x 3": Policy(_halving(1), top=1, num_runs=18),
         "halving, adaptive": Policy(_halving(2), top=2, num_runs=17, adaptive=True, counts_screening=True),
+        "halving, top 1, 12 runs": Policy(_halving(1), top=1, num_runs=12, adaptive=True, counts_screening=True),
+        "halving, top 1, 8 runs": Policy(_halving(1), top=1, num_runs=8, adaptive=True, counts_screening=True),
         "eager halving, adaptive": Policy(
             _halving(2, eager=True), top=2, num_runs=17, adaptive=True, counts_screening=True
         ),
     }
 )
-"""Policies of worlds with several levels."""
+"""Policies of worlds with several levels. That of `bench headline` is `halving, top 1, 8 runs`."""

@@ -71,7 +71,7 @@ def write_block(file: Path, bench: SearchBench) -> None:
 
 
 COLUMNS = ("best", "points_lost", "covered", "epochs", "wall_epochs")
-LEVEL_COLUMNS = ("level", "within", "wrongly_ordered", "epochs", "wall_epochs")
+LEVEL_COLUMNS = ("level", "within", "called_different", "wrongly_ordered", "epochs", "wall_epochs")
 """Figures of the tables in Markdown: of worlds that ask for the single best configuration, and of those with levels."""
 
 COMPARED = ("stopping ASHA, 3 x 5", "halving, adaptive", "stopping ASHA, 1 x 4")
@@ -79,7 +79,7 @@ COMPARED = ("stopping ASHA, 3 x 5", "halving, adaptive", "stopping ASHA, 1 x 4")
 
 DETAILED = (
     *("reference", "crossing", "81 configurations", "surface", "recorded"),
-    *("6 levels x 5", "6 levels x 5, crossing", "recorded, optimizer compared"),
+    *("6 levels x 5", "6 levels x 5, crossing", "6 levels x 3", "recorded, optimizer compared"),
 )
 """Worlds that have a table of all their policies."""
 

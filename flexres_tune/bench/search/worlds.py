@@ -234,5 +234,6 @@ WORLDS: Mapping[str, World] = MappingProxyType(
         "6 levels x 5": World(**_LEVELS),
         "6 levels x 5, crossing": World(**_LEVELS, crossing=0.1),
         "6 levels x 5, equal": World(**_LEVELS, spread=0.0, level_spread=0.0),
+        "6 levels x 3": World(num_levels=6, num_configs=3, epochs=10),
     }
 )
