@@ -414,10 +414,7 @@ def _board_query(parameters: Sequence[str]) -> str:
                 string_agg(DISTINCT device, ', ' ORDER BY device) FILTER (counts) AS device,
                 sum(train_seconds) AS device_seconds,
                 {", ".join(f"count(*) FILTER (status = '{status}') AS num_{status}" for status in OUTCOMES)},
-                list(seed ORDER BY seed) FILTER (counts AND metric IS NOT NULL) AS seeds,
-                list(sign * metric ORDER BY seed) FILTER (counts AND metric IS NOT NULL) AS scores,
-                list(sign * metric ORDER BY seed) FILTER (is_confirmed AND NOT is_of_stage AND severity = 1
-                    AND metric IS NOT NULL) AS screened
+                {_lists_by_seed()}
             FROM counted GROUP BY board, config_id
         ), placed AS (
             SELECT *, row_number() OVER (
@@ -431,6 +428,18 @@ def _board_query(parameters: Sequence[str]) -> str:
             coalesce(list_extract([{statuses}], worst), 'unknown') AS outcome
         FROM placed ORDER BY board, place
     """
+
+
+def _lists_by_seed() -> str:
+    """SQL: seeds and scores that count, and scores of the screening of a confirmed configuration."""
+    lists = (
+        ("seed", "counts", "seeds"),
+        ("sign * metric", "counts", "scores"),
+        ("sign * metric", "is_confirmed AND NOT is_of_stage AND severity = 1", "screened"),
+    )
+    return ", ".join(
+        f"list({value} ORDER BY seed) FILTER ({rows} AND metric IS NOT NULL) AS {name}" for value, rows, name in lists
+    )
 
 
 def _statistics(
