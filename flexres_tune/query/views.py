@@ -309,7 +309,8 @@ def _status_notes(status: SweepStatus) -> list[str]:
         holder = status.holder
         notes.append(f"running on {holder.host}, pid {holder.pid}, since {holder.started_at}")
     elif to_do and status.command is not None:
-        notes.append(f"{plural(to_do, 'trial')} to run: {status.command}")
+        paused = f", and {plural(status.paused, 'paused trial')} that may continue" if status.paused else ""
+        notes.append(f"{plural(to_do, 'trial')} to run{paused}: {status.command}")
     notes = [f"{status.sweep}: {note}" for note in notes]
     return [status.problem, *notes] if status.problem else notes
 

@@ -65,12 +65,9 @@ def make_plan(
     """The plan of a sweep whose `trials` are known so far; `command` resumes it."""
     num_drawn = spec.num_trials * len(spec.seeds) if spec.method == "tpe" else None
     num_screened = num_drawn or sum(trial.stage == Stage.SCREEN for trial in trials)
-    num_confirmed = 0
-    if spec.confirm is not None:
-        num_candidates = spec.confirm.top * len(list_levels(spec)) + (spec.baseline is not None)
-        num_chosen = sum(trial.stage == Stage.CONFIRM for trial in trials)  # fewer if the baseline is one of the best
-        num_confirmed = spec.confirm.num_runs or num_chosen or num_candidates * len(spec.confirm.seeds)
-        num_confirmed += spec.confirm.final is not None
+    num_chosen = sum(trial.stage == Stage.CONFIRM for trial in trials)  # fewer if the baseline is one of the best
+    num_confirmed = count_confirmation(spec, num_chosen)
+    num_confirmed += spec.confirm is not None and spec.confirm.final is not None
     return Plan(
         sweep=spec.name,
         description=spec.description,
@@ -86,6 +83,14 @@ def make_plan(
         spec=spec.resolved(),
         precisions=dict(precisions),
     )
+
+
+def count_confirmation(spec: SweepSpec, num_chosen: int = 0) -> int:
+    """Trials of the confirmation; those that were chosen, once the screening has ended."""
+    if spec.confirm is None:
+        return 0
+    num_candidates = spec.confirm.top * len(list_levels(spec)) + (spec.baseline is not None)
+    return spec.confirm.num_runs or num_chosen or num_candidates * len(spec.confirm.seeds)
 
 
 def closed_plan(plan: Plan, trial_ids: Collection[str], left_out: LeftOut) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,13 +36,19 @@ from flexres_tune.run.printout import (
     print_listing,
 )
 from flexres_tune.run.progress import SweepProgress, best_of, waiting
+from flexres_tune.run.remaining import (
+    Remaining,
+    count_after_screening,
+    count_remaining_draws,
+    count_todo,
+    describe_todo,
+    read_remaining,
+    read_scores,
+)
 from flexres_tune.run.restart import Caller, ReloadRequested, typed_caller
 from flexres_tune.search.base import History, Search
-from flexres_tune.search.budget import BudgetedSearches, make_budgeted_searches
-from flexres_tune.search.confirmation import make_confirmation
-from flexres_tune.search.final import make_final
+from flexres_tune.search.budget import BudgetedSearches
 from flexres_tune.search.lists import ListSearch
-from flexres_tune.search.methods import make_search
 from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig, expand_trials, load_sweep
 from flexres_tune.spec.load import SweepSource
 from flexres_tune.spec.metrics import metric_column
@@ -50,7 +56,7 @@ from flexres_tune.spec.rules import ranking_warning
 from flexres_tune.spec.trial import images_of
 from flexres_tune.storage import is_remote
 from flexres_tune.sweep.fail_fast import FailFast
-from flexres_tune.sweep.history import read_history, read_spent
+from flexres_tune.sweep.history import read_history
 from flexres_tune.sweep.options import RunOptions
 from flexres_tune.sweep.precision import (
     Measurement,
@@ -103,10 +109,17 @@ class Session:
         self.print_code(spec)
         self.print_warning(spec)
         paths = SweepPaths(self.options.storage, spec.name)
-        history = _read_scores(paths, spec, self.options.retry)
-        work = ListSearch(()).work if spec.method == "tpe" else make_search(spec, trials, history).work
+        if spec.method == "tpe":  # its search would import Optuna, and lists no trial
+            history, work = read_scores(paths, spec, self.options.retry), ListSearch(()).work
+            num_todo = {Stage.SCREEN: count_remaining_draws(spec, history), **count_after_screening(spec, history)}
+            missing = history.missing(trials)
+        else:
+            found = read_remaining(paths, spec, trials, self.options.retry)
+            history, work, num_todo = found.history, found.searches[Stage.SCREEN].work, count_todo(spec, found)
+            missing = work.missing
         print_listing(self.console, spec, trials, work, paths.folder, self.options.max_concurrent)
-        print_estimate(self.console, spec, history.missing(trials), history, self.options, dry_run)
+        self.print(describe_todo(num_todo))
+        print_estimate(self.console, spec, missing, history, self.options, dry_run)
         self.print(f"precision: {expected_precision(spec, trials, recorded_precisions(paths))}")
         if power := describe_confirm_power(paths, spec):
             self.print(power)
@@ -225,6 +238,7 @@ class _SweepRun:
             trials = f"{plural(num_done, 'trial')} that the budget allows" if has_left_out else f"all {num_done} trials"
             self._print(f"{self._spec.name}: nothing to do: {trials} are in {folder}")
             compact_if_needed(self._paths)
+            self._close_plan_if_free()
             print_ending(self._session.console, self._paths, has_new_rows=False)
             self._print_budget()
             return Ending(self._paths, 0)
@@ -256,20 +270,11 @@ class _SweepRun:
         reason = f"{self._spec.name}: none of the {plural(len(statuses), 'trial')} that ran ended well"
         return Ending(self._paths, EXIT_FAILED, reason)
 
-    def _read_work(self) -> tuple[History, dict[Stage, Search]]:
+    def _read_work(self) -> tuple[History, Mapping[Stage, Search]]:
         """Compare the sweep file with the tables: (what they have, a search per stage that trains what is missing)."""
-        spec = self._spec
-        history = _read_scores(self._paths, spec, self._options.retry, self._statuses)
-        if spec.budget is not None:
-            plan = plan_or_none(self._paths)
-            share = plan.device_share if plan else 1.0
-            self._budgeted = make_budgeted_searches(spec, self._trials, history, read_spent(self._paths), share)
-            found = self._budgeted
-            return history, {Stage.SCREEN: found.screen, Stage.CONFIRM: found.confirm, Stage.FINAL: found.final}
-        screen = make_search(spec, self._trials, history)
-        confirm = make_confirmation(spec, screen.work.trials, history)
-        final = make_final(spec, [screen.work, confirm.work], history)
-        return history, {Stage.SCREEN: screen, Stage.CONFIRM: confirm, Stage.FINAL: final}
+        found = read_remaining(self._paths, self._spec, self._trials, self._options.retry, self._statuses)
+        self._budgeted = found.budgeted
+        return found.history, found.searches
 
     def _close_plan(self) -> None:
         """If nothing is left to do, no trial of the plan is missing any more.
@@ -285,7 +290,13 @@ class _SweepRun:
         if plan is not None and not any(search.work.num_todo for search in searches.values()):
             started = {key for key, past in history.trials.items() if past.attempt}
             left_out = LeftOut() if self._budgeted is None else self._budgeted.left_out
-            write_plan(self._paths, closed_plan(plan, started, left_out))
+            if (closed := closed_plan(plan, started, left_out)) != plan:
+                write_plan(self._paths, closed)
+
+    def _close_plan_if_free(self) -> None:
+        """Close the plan of a driver that was killed at the very end, unless another driver runs or nobody may write."""
+        with contextlib.suppress(ResultsError), sweep_lock(self._paths):
+            self._close_plan()
 
     def _run_stage(self, stage: Stage) -> None:
         """Train what is missing in a stage; several passes, because Ray may lose a trial."""
@@ -312,7 +323,7 @@ class _SweepRun:
             if self._budgeted is not None:
                 self._budgeted.account.device_share = plan.device_share
             write_plan(self._paths, plan)
-            self._print_start(stage, search, reason)
+            self._print_start(stage, history, searches, reason)
             started = self._train(stage, search, history, cluster, resources)
             self._statuses |= started
             if (precisions := recorded_precisions(self._paths)) != self._precisions:  # another kind of device joined
@@ -426,12 +437,16 @@ class _SweepRun:
     def _name_of(self, stage: Stage) -> str:
         return self._spec.name if stage is Stage.SCREEN else f"{self._spec.name}: {stage}"
 
-    def _print_start(self, stage: Stage, search: Search, reason: str) -> None:
+    def _print_start(self, stage: Stage, history: History, searches: Mapping[Stage, Search], reason: str) -> None:
+        """How many trials this stage and the later ones have left, and what each trial takes of the machine."""
+        search, num_todo = searches[stage], {Stage.SCREEN: searches[stage].work.num_todo}
+        if stage is Stage.SCREEN and self._options.stage == "all":
+            num_todo = count_todo(self._spec, Remaining(history, searches))
         name = self._name_of(stage)
         for logger in self._options.loggers if is_remote(self._paths.root) else ():
             self._print(f"--logger {logger}: its files are written on this machine, to {self._paths.logs(logger)}")
         done = f", {search.work.num_done} already done" if search.work.num_done else ""
-        self._print(f"{name}: {plural(search.work.num_todo, 'trial')} to run{done}; {reason}")
+        self._print(f"{name}: {describe_todo(num_todo)}{done}; {reason}")
 
     def _refuse_if_running(self) -> None:
         """Raise ResultsError if a driver runs the sweep; says how to hand it what has changed in the sweep file."""
@@ -468,13 +483,3 @@ class _SweepRun:
                 f"{file}: the screening must be complete before --stage confirm, but {screen.work.num_todo} of its "
                 "trials are missing; leave out --stage to run both"
             )
-
-
-def _read_scores(
-    paths: SweepPaths, spec: SweepSpec, retry: Collection[TrialStatus], tried: Collection[str] = ()
-) -> History:
-    """The history, with as much as the searches of the sweep read of it."""
-    pauses = spec.early_terminate.pauses
-    with_scores = pauses or spec.method == "tpe" or spec.confirm is not None
-    gives_runs = spec.confirm is not None and spec.confirm.num_runs is not None
-    return read_history(paths, spec, retry, tried, with_scores, with_curves=pauses or gives_runs)
