@@ -223,9 +223,17 @@ def ranked_trials(results: Results, sweep: str) -> pa.Table:
 
 def varied_columns(trials: pa.Table) -> list[str]:
     """Configuration columns with more than one value in these rows, null being a value."""
-    columns = {name: trials[name].combine_chunks() for name in configuration_columns(trials)}
-    # Equal to itself shifted by one row: all equal. Works for lists too, without making Python objects of them.
-    return [name for name, values in columns.items() if not values[1:].equals(values[:-1])]
+    return [name for name in configuration_columns(trials) if not _is_constant(trials[name])]
+
+
+def _is_constant(column: pa.ChunkedArray) -> bool:
+    """Whether each chunk equals itself shifted by one row, and begins as the first one does.
+
+    Works for lists too, without making Python objects of them; the chunks of a million rows are not copied into one.
+    """
+    chunks = [chunk for chunk in column.chunks if len(chunk)]
+    begin_alike = all(each[:1].equals(chunks[0][:1]) for each in chunks[1:])
+    return begin_alike and all(each[1:].equals(each[:-1]) for each in chunks)
 
 
 def parameter_columns(results: Results, sweep: str, trials: pa.Table | None = None) -> list[str]:
@@ -327,7 +335,7 @@ def _configurations(pools: Sequence[_Pool], limit: int | None) -> list[_Configur
     thousands of sweeps. Columns of own values, which have other types in other sweeps, are not part of it.
     """
     parameters = list(dict.fromkeys(name for pool in pools for name in pool.parameters if not is_own_column(name)))
-    query = _board_query(parameters)
+    query = _board_query(parameters, limit)
     tables: dict[tuple[pa.DataType, ...], list[pa.Table]] = {}  # by types of the columns
     for number, pool in enumerate(pools):
         names = [name for name in pool.trials.column_names if not is_own_column(name)]
@@ -369,21 +377,16 @@ def _repeat(value: int, length: int) -> pa.Array:
     return pa.repeat(pa.arange(value, value + 1)[0], length)
 
 
-def _board_query(parameters: Sequence[str]) -> str:
-    """SQL over `trials` with `board` (its number), `row` (of its trials) and `sign` (-1 if a lower metric is better)."""
+def _board_query(parameters: Sequence[str], limit: int | None) -> str:
+    """SQL over `trials` with `board` (its number), `row` (of its trials) and `sign` (-1 if a lower metric is better).
+
+    All configurations are placed, and have what they are compared by. The other columns, which take most of the time,
+    are null beyond the first `limit` places of a board.
+    """
     statuses = ", ".join(f"'{status}'" for status in OUTCOMES)
     # NaN, as a diverged trial may have, would be the greatest of all numbers in DuckDB.
     finite = ", ".join(f"CASE WHEN isfinite({n}) THEN {n} END AS {n}" for n in ("last_val_accuracy", "test_accuracy"))
-    means = ", ".join(
-        f"avg({value}) FILTER ({rows}) AS {name}_mean, stddev_samp({value}) FILTER ({rows}) AS {name}_sd"
-        for name, value, rows in (
-            ("metric", "metric", "counts"),
-            ("last_val_accuracy", "last_val_accuracy", "counts"),
-            ("test_accuracy", "test_accuracy", "counts AND severity = 1"),
-        )
-    )
-    constant = dict.fromkeys(["sweep", "dataset", *parameters, "epochs", "num_parameters"])
-    assert constant.keys() <= {*table_schema("trials").names}, constant  # never a name from a file
+    first = "" if limit is None else f"SEMI JOIN (FROM placed WHERE place <= {limit:d}) USING (board, config_id)"
     return f"""
         WITH judged AS (
             SELECT * REPLACE ({finite}),
@@ -399,35 +402,62 @@ def _board_query(parameters: Sequence[str]) -> str:
                 NOT is_confirmed OR stage = '{Stage.CONFIRM}' AS is_of_stage,
                 is_of_stage AND (NOT has_completed OR severity = 1) AS counts
             FROM judged JOIN configurations USING (board, config_id)
-        ), board AS (
+        ), compared AS (
             SELECT
-                board, config_id, any_value(sign) AS sign,
-                coalesce(min(row) FILTER (own_values IS NOT NULL), min(row)) AS row,
-                {", ".join(f'any_value("{name}") AS "{name}"' for name in constant)},
+                board, config_id,
                 max(severity) FILTER (is_of_stage) AS worst,
                 CASE WHEN bool_or(is_confirmed) THEN '{Stage.CONFIRM}' ELSE '{Stage.SCREEN}' END AS stage,
-                count(DISTINCT seed) FILTER (counts) AS num_seeds,
-                count(DISTINCT seed) FILTER (is_of_stage) AS num_seeds_begun,
-                {means}, avg(metric) FILTER (severity = 1) AS mean_of_all,
-                median(best_epoch) FILTER (counts) AS best_epoch,
-                string_agg(DISTINCT precision_used, ', ' ORDER BY precision_used) FILTER (counts) AS precision_used,
-                string_agg(DISTINCT device, ', ' ORDER BY device) FILTER (counts) AS device,
-                sum(train_seconds) AS device_seconds,
-                {", ".join(f"count(*) FILTER (status = '{status}') AS num_{status}" for status in OUTCOMES)},
+                any_value(sign) * coalesce(avg(metric) FILTER (severity = 1), avg(metric) FILTER (counts)) AS score,
+                any_value(num_parameters) AS size,
                 {_lists_by_seed()}
             FROM counted GROUP BY board, config_id
         ), placed AS (
             SELECT *, row_number() OVER (
                 PARTITION BY board
-                ORDER BY worst, stage = '{Stage.CONFIRM}' DESC, sign * coalesce(mean_of_all, metric_mean) DESC NULLS LAST,
-                    num_parameters, config_id
-            ) AS place FROM board
+                ORDER BY worst, stage = '{Stage.CONFIRM}' DESC, score DESC NULLS LAST, size, config_id
+            ) AS place FROM compared
+        ), described AS (
+            SELECT
+                board, config_id,
+                {_described_columns(parameters)}
+            FROM counted {first} GROUP BY board, config_id
         )
-        SELECT * EXCLUDE (worst, place, mean_of_all, sign),
+        SELECT placed.board, placed.config_id, described.* EXCLUDE (board, config_id), stage, seeds, scores, screened,
             CASE WHEN worst = 1 THEN place END AS rank,
             coalesce(list_extract([{statuses}], worst), 'unknown') AS outcome
-        FROM placed ORDER BY board, place
+        FROM placed LEFT JOIN described USING (board, config_id) ORDER BY board, place
     """
+
+
+def _described_columns(parameters: Sequence[str]) -> str:
+    """SQL: what a board shows of a configuration, besides its place and what it is compared by."""
+    constant = dict.fromkeys(["sweep", "dataset", *parameters, "epochs", "num_parameters"])
+    assert constant.keys() <= {*table_schema("trials").names}, constant  # never a name from a file
+    return f"""
+        coalesce(min(row) FILTER (own_values IS NOT NULL), min(row)) AS row,
+        {", ".join(f'any_value("{name}") AS "{name}"' for name in constant)},
+        count(DISTINCT seed) FILTER (counts) AS num_seeds,
+        count(DISTINCT seed) FILTER (is_of_stage) AS num_seeds_begun,
+        {_means()},
+        median(best_epoch) FILTER (counts) AS best_epoch,
+        string_agg(DISTINCT precision_used, ', ' ORDER BY precision_used) FILTER (counts) AS precision_used,
+        string_agg(DISTINCT device, ', ' ORDER BY device) FILTER (counts) AS device,
+        sum(train_seconds) AS device_seconds,
+        {", ".join(f"count(*) FILTER (status = '{status}') AS num_{status}" for status in OUTCOMES)}
+    """
+
+
+def _means() -> str:
+    """SQL: means and standard deviations of the metric and of the accuracies."""
+    means = (
+        ("metric", "metric", "counts"),
+        ("last_val_accuracy", "last_val_accuracy", "counts"),
+        ("test_accuracy", "test_accuracy", "counts AND severity = 1"),
+    )
+    return ", ".join(
+        f"avg({value}) FILTER ({rows}) AS {name}_mean, stddev_samp({value}) FILTER ({rows}) AS {name}_sd"
+        for name, value, rows in means
+    )
 
 
 def _lists_by_seed() -> str:
@@ -481,10 +511,12 @@ def _comparable_with_leader(found: pa.Table, stage: str) -> tuple[list[int], Sam
 
 
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """By way of Python's numbers, because Arrow's to_numpy() would import pandas: 0.4 s."""
+    """Numbers without nulls. Not by Arrow's to_numpy(), which would import pandas: 0.4 s."""
     import numpy as np
 
-    return np.array(column.to_pylist())
+    chunks = [chunk for chunk in column.chunks if len(chunk)]
+    found = [np.frombuffer(each.buffers()[1], str(each.type))[each.offset :][: len(each)] for each in chunks]
+    return np.concatenate(found) if found else np.empty(0)
 
 
 def verdict(comparison: Comparison, num_seeds: int) -> str:

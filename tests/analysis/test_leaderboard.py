@@ -1,3 +1,5 @@
+import random
+import statistics
 from dataclasses import replace
 
 import pyarrow.parquet as pq
@@ -168,6 +170,68 @@ def test_first_rows_are_those_of_the_whole_board(paths, make_config, make_trial)
         [first] = leaderboards(open_results(paths.root), limit=limit)
         assert first.rows == whole.rows[:limit]
         assert (first.num_rows, first.num_ranked) == (whole.num_rows, whole.num_ranked) == (12, 10)
+
+
+def test_board_of_thousands_of_trials_is_what_plain_python_computes(paths, make_config, make_trial):
+    """Of trials of all statuses and both stages: places, and what is counted."""
+    chance, records = random.Random(0), []
+    statuses = [status.value for status in leaderboard.OUTCOMES]
+    with SweepWriter(paths) as writer:
+        for index in range(600):
+            stages = [("screen", 0), ("confirm", 100)][: chance.choice([1, 1, 2])]
+            for stage, first_seed in stages:
+                for seed in range(chance.choice([1, 2, 4])):
+                    config = make_config(lr=0.001 * (index + 1), seed=first_seed + seed)
+                    status = chance.choices(statuses, [40, 2, 2, 1, 1, 1, 1])[0]
+                    best = None if chance.random() < 0.02 else chance.randrange(1000) / 1000
+                    record = make_trial(config, status, best, stage=stage, device=chance.choice(["a", "b", None]))
+                    writer.add_trial(record, config)
+                    records.append(record)
+    assert len(records) > 1500
+    expected = sorted(map(_describe, _grouped(records)), key=lambda row: row["key"])
+    for limit in (None, 25):
+        [board] = leaderboards(open_results(paths.root), limit=limit)
+        assert (board.num_rows, len(board.rows)) == (len(expected), limit or len(expected))
+        for place, (row, values) in enumerate(zip(board.rows, expected, strict=False), start=1):
+            assert row.rank == (place if values["outcome"] == "completed" else None)
+            means = ("metric_mean", "metric_sd")
+            exact = {name: value for name, value in values.items() if name not in (*means, "key")}
+            assert {name: getattr(row, name) for name in exact} == exact
+            for name in means:
+                nearly = values[name] if values[name] is None else pytest.approx(values[name], rel=1e-9, abs=1e-12)
+                assert getattr(row, name) == nearly
+
+
+def _grouped(records):
+    groups = {}
+    for record in records:
+        groups.setdefault(record.config_id, []).append(record)
+    return groups.values()
+
+
+def _describe(records):
+    """Of the trials of one configuration: fields of its BoardRow, and the key by which boards are sorted."""
+    completed = [each for each in records if each.status == "completed"]
+    is_confirmed = any(each.stage == "confirm" for each in completed)
+    of_stage = [each for each in records if each.stage == "confirm" or not is_confirmed]
+    counted = [each for each in of_stage if each.status == "completed" or not completed]
+    values = [each.best_val_accuracy for each in counted if each.best_val_accuracy is not None]
+    of_all = [each.best_val_accuracy for each in completed if each.best_val_accuracy is not None] or values
+    severity = max(leaderboard.OUTCOMES.index(each.status) for each in of_stage)
+    score = statistics.fmean(of_all) if of_all else None
+    return {
+        "key": (severity, not is_confirmed, score is None, -(score or 0.0), records[0].config_id),
+        "config_id": records[0].config_id,
+        "outcome": leaderboard.OUTCOMES[severity],
+        "stage": "confirm" if is_confirmed else "screen",
+        "num_seeds": len(counted),
+        "num_seeds_begun": len(of_stage),
+        "num_completed": len(completed),
+        "device": ", ".join(sorted({each.device for each in counted if each.device})) or None,
+        "metric_mean": statistics.fmean(values) if values else None,
+        "metric_sd": statistics.stdev(values) if len(values) > 1 else None,
+        "scores": {each.seed: each.best_val_accuracy for each in counted if each.best_val_accuracy is not None},
+    }
 
 
 def test_boards_of_all_sweeps_are_those_of_each_in_two_queries(paths, make_config, make_trial, make_epoch, monkeypatch):
