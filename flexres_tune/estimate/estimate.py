@@ -14,15 +14,19 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.estimate.speeds import Speed, SpeedBook, shape_of
 from flexres_tune.records import LeftOut, Stage, TrialStatus
 from flexres_tune.search.base import Assignment, History, Outcome, PastTrial, Search
 from flexres_tune.search.budget import Spent, make_budgeted_searches
 from flexres_tune.search.confirmation import make_confirmation
 from flexres_tune.search.early_stopping import StoppingRule, make_rule
-from flexres_tune.search.final import make_final
+from flexres_tune.search.final import final_trial, make_final
 from flexres_tune.search.methods import make_search
+from flexres_tune.search.tpe import TpeDraws
 from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials
+from flexres_tune.spec.expand import baseline_trial
+from flexres_tune.spec.trial import NO_SPLIT
 from flexres_tune.text import format_duration, join_words, plural
 
 NUM_DRAWS = 4  # simulated runs of the search
@@ -68,28 +72,31 @@ class Simulation:
     """The trials of a sweep with drawn curves, on a number of slots.
 
     Args:
-        trials: those that the command would run.
+        sweep: what is simulated is what the command would still run of it.
         speeds: None for one second per epoch.
         device_share: the part of a device that a trial holds.
-        spent: of the sweep's budget, by trial_id.
     """
 
     def __init__(
         self,
         spec: SweepSpec,
-        trials: Sequence[PlannedTrial],
+        sweep: EstimatedSweep,
         num_slots: int,
         speeds: SpeedBook | None,
         device_share: float = 1.0,
-        spent: Mapping[str, Spent] | None = None,
     ):
         self._spec, self._num_slots = spec, num_slots
-        self._device_share, self._spent = device_share, dict(spent or {})
-        self._trials = [replace(trial, config=_light(trial)) for trial in trials]
-        if spec.method == "tpe":  # stand-ins, each of which is to be a configuration with all its seeds
-            self._trials = [_number(trial, k, spec.seeds) for k, trial in enumerate(self._trials)]
+        self._device_share, self._spent = device_share, dict(sweep.spent)
+        self._trials = [
+            *(replace(trial, config=_light(trial)) for trial in sweep.trials),
+            # each of the stand-ins is to be a configuration with all its seeds
+            *(_number(replace(each, config=_light(each)), k, spec.seeds) for k, each in enumerate(sweep.stand_ins)),
+        ]
+        self._past = dict(sweep.history.trials) | _past_final_runs(spec, sweep)
         self._speeds: dict[str, Speed] = {}  # by config_id
-        for trial, light in zip(trials, self._trials, strict=True):
+        baseline = baseline_trial(spec, describe_dataset)
+        extra = [] if baseline is None else [(baseline, baseline)]
+        for trial, light in [*extra, *zip(sweep.all, self._trials, strict=True)]:
             found = speeds.of(shape_of(trial.config)) if speeds else None
             self._speeds[light.config.config_id] = found or Speed(1.0, 0.0)
 
@@ -102,7 +109,7 @@ class Simulation:
             final = quality.setdefault(config.config_id, rng.random())
             return (final + NOISE * rng.gauss(0, 1)) * epoch / (epoch + 2)
 
-        spec, screened = self._spec, {}
+        spec, screened = self._spec, dict(self._past)
         listed = spec.model_copy(update={"method": "grid"}) if spec.method == "tpe" else spec
         rules: dict[int, StoppingRule] = {}
 
@@ -111,7 +118,7 @@ class Simulation:
                 rules[epochs] = make_rule(spec.early_terminate, epochs)
             return rules[epochs]
 
-        screen, _, _, _ = self._searches(listed, {})
+        screen, _, _, _ = self._searches(listed, screened)
         screening = self._play(screen, score, rule, screened)
         _, confirm, _, _ = self._searches(listed, screened)
         confirmation = self._play(confirm, score, None, confirmed := dict(screened))
@@ -131,10 +138,11 @@ class Simulation:
             screen = make_search(spec, self._trials, history)
             confirm = make_confirmation(spec, screen.work.trials, history)
             return screen, confirm, make_final(spec, [screen.work, confirm.work], history), LeftOut()
-        spent = self._spent | {
-            trial_id: Spent(len(each.scores), len(each.scores) * self._speeds[each.config_id].epoch_s)
-            for trial_id, each in past.items()
-        }
+        spent = dict(self._spent)
+        for trial_id, each in past.items():
+            if each is not self._past.get(trial_id):
+                epochs = len(each.scores)
+                spent[trial_id] = Spent(epochs, epochs * self._speeds[each.config_id].epoch_s)
         found = make_budgeted_searches(spec, self._trials, history, spent, self._device_share)
         return found.screen, found.confirm, found.final, found.left_out
 
@@ -148,20 +156,23 @@ class Simulation:
         """Run one search to its end, and add what its trials reached to `past`."""
         running: list[tuple[float, int, int, Assignment]] = []  # (time of the epoch's end, order, epoch, assignment)
         reached: dict[str, dict[int, float]] = {}
-        order, now, trial_seconds = itertools.count(), 0.0, 0.0
+        order, now, trial_seconds, num_epochs = itertools.count(), 0.0, 0.0, 0
         while True:
             while len(running) < self._num_slots and isinstance(step := search.ask(), Assignment):
                 config = step.trial.config
-                epoch = max(reached.setdefault(config.trial_id, {}), default=0)
+                if config.trial_id not in reached:
+                    reached[config.trial_id] = dict(past[config.trial_id].scores) if config.trial_id in past else {}
+                epoch = max(reached[config.trial_id], default=0)
                 speed = self._speeds[config.config_id]
                 heapq.heappush(running, (now + speed.overhead_s + speed.epoch_s, next(order), epoch + 1, step))
             if not running:
-                return Simulated(sum(map(len, reached.values())), trial_seconds, now)
+                return Simulated(num_epochs, trial_seconds, now)
             now, _, epoch, step = heapq.heappop(running)
             config = step.trial.config
             scores, epoch_s = reached[config.trial_id], self._speeds[config.config_id].epoch_s
             scores[epoch] = score(config, epoch)
             trial_seconds += epoch_s
+            num_epochs += 1
             is_judged = rule is not None and config.seed == self._spec.seeds[0]
             verdict = rule(config.epochs).judge(config.trial_id, epoch, scores[epoch]) if is_judged else None
             if epoch == config.epochs:
@@ -212,22 +223,12 @@ class Estimate:
 
 
 def estimate(
-    spec: SweepSpec,
-    missing: Sequence[PlannedTrial],
-    num_slots: int,
-    device_share: float,
-    speeds: SpeedBook,
-    spent: Mapping[str, Spent] | None = None,
+    spec: SweepSpec, sweep: EstimatedSweep, num_slots: int, device_share: float, speeds: SpeedBook
 ) -> Estimate:
-    """What the missing trials of a sweep, and its confirmation, will take.
-
-    Args:
-        missing: as `trials_to_estimate`.
-        device_share: the part of a device that a trial holds.
-        spent: of the sweep's budget, by trial_id.
-    """
+    """What is missing of a sweep will take, with its confirmation; `device_share`: the part of a device of a trial."""
+    missing = sweep.missing
     known = all(speeds.of(shape) is not None for shape in {shape_of(trial.config) for trial in missing})
-    simulation = Simulation(spec, missing, num_slots, speeds if known else None, device_share, spent)
+    simulation = Simulation(spec, sweep, num_slots, speeds if known else None, device_share)
     total = sum(trial.config.epochs for trial in missing)
     draws = range(NUM_DRAWS if total <= MAX_SIMULATED_EPOCHS else 1)
     runs = [simulation.run(seed) for seed in draws]
@@ -246,16 +247,57 @@ def _range(values: Sequence[float], error: float = 0.0) -> tuple[Any, Any]:
     return min(values) / (1 + error) if error else min(values), max(values) * (1 + error) if error else max(values)
 
 
-def trials_to_estimate(
-    spec: SweepSpec, missing: Sequence[PlannedTrial], num_done: int, describe: Callable[[str], Any]
-) -> list[PlannedTrial]:
-    """The missing trials; for a method that draws while it runs, as many stand-ins, all with one configuration."""
+@dataclass(frozen=True)
+class EstimatedSweep:
+    """The trials of a sweep, and what earlier runs of it reached.
+
+    `stand_ins` are those that a method which draws while it runs has not drawn yet, all with one configuration.
+    """
+
+    trials: tuple[PlannedTrial, ...]
+    history: History = field(default_factory=History)
+    stand_ins: tuple[PlannedTrial, ...] = ()
+    spent: Mapping[str, Spent] = field(default_factory=dict)  # of the sweep's budget, by trial_id
+
+    @property
+    def all(self) -> tuple[PlannedTrial, ...]:
+        return (*self.trials, *self.stand_ins)
+
+    @property
+    def missing(self) -> tuple[PlannedTrial, ...]:
+        """Those that are not done. Paused ones may stay so, which only the search knows."""
+        return (*self.history.missing(self.trials), *self.stand_ins)
+
+
+def sweep_to_estimate(
+    spec: SweepSpec,
+    trials: Sequence[PlannedTrial],
+    history: History | None = None,
+    spent: Mapping[str, Spent] | None = None,
+) -> EstimatedSweep:
+    """The trials that the sweep file lists, or, of method tpe, those that it has drawn and stand-ins for the others."""
+    history, spent = history or History(), spent or {}
     if spec.method != "tpe":
-        return list(missing)
-    (drawn, *_) = expand_trials(spec.model_copy(update={"method": "random", "num_trials": 1}), describe)
-    number = max(0, spec.num_trials * len(spec.seeds) - num_done)
-    seeds = range(number)
-    return [replace(drawn, config=drawn.config.model_copy(update={"seed": seed}), stage=Stage.SCREEN) for seed in seeds]
+        return EstimatedSweep(tuple(trials), history, (), spent)
+    drawn = TpeDraws(spec).recall(history) if history.trials else []
+    (example, *_) = expand_trials(spec.model_copy(update={"method": "random", "num_trials": 1}), describe_dataset)
+    number = max(0, spec.num_trials - len(drawn)) * len(spec.seeds)
+    configs = (example.config.model_copy(update={"seed": seed}) for seed in range(number))
+    stand_ins = tuple(replace(example, config=config, stage=Stage.SCREEN) for config in configs)
+    return EstimatedSweep(tuple(trial for each in drawn for trial in each.trials), history, stand_ins, spent)
+
+
+def _past_final_runs(spec: SweepSpec, sweep: EstimatedSweep) -> dict[str, PastTrial]:
+    """The final runs of earlier runs, by the trial_id that they have in the simulation."""
+    if spec.confirm is None or spec.confirm.final is None:
+        return {}
+    found = {}
+    for trial in sweep.trials:
+        past = sweep.history.trials.get(final_trial(trial, spec.seeds[0]).config.trial_id)
+        if past is not None:
+            light = replace(_light(trial), seed=spec.seeds[0], val_split=NO_SPLIT)
+            found[light.trial_id] = past
+    return found
 
 
 def describe_estimate(found: Estimate, num_slots: int, speeds: SpeedBook, missing: Sequence[PlannedTrial]) -> str:

@@ -26,10 +26,10 @@ from flexres_tune.estimate.estimate import (
     describe_estimate,
     describe_left_out,
     estimate,
-    trials_to_estimate,
+    sweep_to_estimate,
 )
 from flexres_tune.estimate.price import DryRun, describe_cost, num_slots_of
-from flexres_tune.estimate.speeds import read_speeds, shape_of
+from flexres_tune.estimate.speeds import SpeedBook, read_speeds, shape_of
 from flexres_tune.records import parse_metrics
 from flexres_tune.results.paths import SweepPaths, leaderboard_command
 from flexres_tune.run.progress import waiting
@@ -233,20 +233,23 @@ def _this_machine() -> ClusterResources:
 def print_estimate(
     console: Console,
     spec: SweepSpec,
-    missing: Sequence[PlannedTrial],
+    listed: Sequence[PlannedTrial],
     history: History,
     options: RunOptions,
     dry_run: DryRun,
 ) -> None:
-    """`--dry-run`: how many epochs, how much time and, with a price, how much money the missing trials will take.
+    """`--dry-run`: how many epochs, how much time and, with a price, how much money the rest of a sweep will take.
+
+    Nothing is printed if nothing is to run. `listed` are the trials of the sweep file, done or not.
 
     Raises:
         FlexResError: `dry_run.measure`, and the trials cannot run on this machine.
     """
-    trials = trials_to_estimate(spec, missing, sum(past.is_done for past in history.trials.values()), describe_dataset)
-    if not trials:
-        return
     paths = SweepPaths(options.storage, spec.name)
+    sweep = sweep_to_estimate(spec, listed, history, read_spent(paths) if spec.budget else {})
+    trials = sweep.missing
+    if not trials or (history.trials and estimate(spec, sweep, 1, 1.0, SpeedBook()).num_epochs == (0, 0)):
+        return
     here = _resources_here(spec, options.max_concurrent)
     if dry_run.measure and here is None:
         raise FlexResError(
@@ -266,13 +269,12 @@ def print_estimate(
     else:
         speeds = read_speeds(paths, shapes, num_slots)
     share = num_devices / num_slots
-    spent = read_spent(paths) if spec.budget else {}
-    found = estimate(spec, trials, num_slots, share, speeds, spent)
+    found = estimate(spec, sweep, num_slots, share, speeds)
     _print_line(console, describe_estimate(found, num_slots, speeds, trials))
     if price is not None:
         _print_line(console, describe_cost(found, price))
     if spec.budget is not None:
-        searches = make_budgeted_searches(spec, trials, history, spent, share)
+        searches = make_budgeted_searches(spec, listed, history, sweep.spent, share)
         _print_line(console, describe_split(searches, found))
 
 

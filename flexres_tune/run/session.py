@@ -112,14 +112,12 @@ class Session:
         if spec.method == "tpe":  # its search would import Optuna, and lists no trial
             history, work = read_scores(paths, spec, self.options.retry), ListSearch(()).work
             num_todo = {Stage.SCREEN: count_remaining_draws(spec, history), **count_after_screening(spec, history)}
-            missing = history.missing(trials)
         else:
             found = read_remaining(paths, spec, trials, self.options.retry)
             history, work, num_todo = found.history, found.searches[Stage.SCREEN].work, count_todo(spec, found)
-            missing = work.missing
         print_listing(self.console, spec, trials, work, paths.folder, self.options.max_concurrent)
         self.print(describe_todo(num_todo))
-        print_estimate(self.console, spec, missing, history, self.options, dry_run)
+        print_estimate(self.console, spec, trials, history, self.options, dry_run)
         self.print(f"precision: {expected_precision(spec, trials, recorded_precisions(paths))}")
         if power := describe_confirm_power(paths, spec):
             self.print(power)

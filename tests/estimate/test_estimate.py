@@ -11,11 +11,16 @@ from flexres_tune.estimate.estimate import (
     describe_estimate,
     describe_left_out,
     estimate,
-    trials_to_estimate,
+    sweep_to_estimate,
 )
 from flexres_tune.estimate.speeds import Speed, SpeedBook, read_speeds, shape_of, store_measured
+from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.writer import SweepWriter
+from flexres_tune.search.base import Assignment, History, Outcome, PastTrial
+from flexres_tune.search.confirmation import make_confirmation
+from flexres_tune.search.final import make_final
+from flexres_tune.search.methods import make_search
 from flexres_tune.spec import Budget, expand_trials
 
 LRS = {"lr": {"values": [0.01 * k for k in range(1, 19)]}}
@@ -32,7 +37,7 @@ def book_of(trials, epoch_s=2.0, overhead_s=1.0):
 
 def test_sweep_without_early_stops_has_exact_numbers():
     spec, trials = expand()
-    run = Simulation(spec, trials, 2, book_of(trials)).run(0)
+    run = Simulation(spec, sweep_to_estimate(spec, trials), 2, book_of(trials)).run(0)
     assert run.num_epochs == 36
     assert run.trial_seconds == pytest.approx(18 * 2 * 2), "as the tables have it: without what starts a trial"
     assert run.wall_seconds == pytest.approx(9 * (1 + 2 * 2))
@@ -41,7 +46,7 @@ def test_sweep_without_early_stops_has_exact_numbers():
 def test_early_stops_and_the_confirmation_are_simulated():
     base = {"dataset": "digits", "model": "tiny", "epochs": 9}
     spec, trials = expand(base=base, early_terminate={"type": "asha"}, confirm={"top": 2, "seeds": [5, 6]})
-    found = estimate(spec, trials, 2, 0.5, book_of(trials))
+    found = estimate(spec, sweep_to_estimate(spec, trials), 2, 0.5, book_of(trials))
     low, high = found.num_epochs
     assert 18 + 4 * 9 < low <= high < 18 * 9 + 4 * 9
     assert low / 1.15 <= found.device_seconds[0] < found.device_seconds[1]
@@ -50,8 +55,8 @@ def test_early_stops_and_the_confirmation_are_simulated():
 
 def test_method_that_draws_while_it_runs_is_estimated_by_stand_ins():
     spec = make_sweep(method="tpe", num_trials=5, parameters={"lr": {"min": 0.01, "max": 0.1}}, seeds=[0, 1])
-    trials = trials_to_estimate(spec, (), 4, describe_dataset)
-    assert estimate(spec, trials, 2, 0.5, SpeedBook()).num_epochs == (12, 12)
+    sweep = sweep_to_estimate(spec, ())
+    assert estimate(spec, sweep, 2, 0.5, SpeedBook()).num_epochs == (20, 20)
 
 
 def test_stand_ins_of_a_method_that_draws_pause_at_its_rungs():
@@ -64,14 +69,16 @@ def test_stand_ins_of_a_method_that_draws_pause_at_its_rungs():
         early_terminate={"type": "halving", "rungs": [{"epochs": 3, "keep": 2}]},
         confirm={"top": 2, "num_runs": 3},
     )
-    trials = trials_to_estimate(spec, (), 0, describe_dataset)
+    sweep = sweep_to_estimate(spec, ())
     epochs = 2 * (6 * 3 + 2 * 6) + 3 * 9
-    assert estimate(spec, trials, 2, 0.5, SpeedBook()).num_epochs == (epochs, epochs)
+    assert estimate(spec, sweep, 2, 0.5, SpeedBook()).num_epochs == (epochs, epochs)
 
 
 def test_unknown_speed_is_said_with_the_option_that_measures_it():
     spec, trials = expand()
-    text = describe_estimate(estimate(spec, trials, 2, 0.5, SpeedBook()), 2, SpeedBook(), trials)
+    text = describe_estimate(
+        estimate(spec, sweep_to_estimate(spec, trials), 2, 0.5, SpeedBook()), 2, SpeedBook(), trials
+    )
     assert text.startswith("estimate: 36 epochs; how long they take is not known")
     assert text.endswith("add --measure to measure it")
 
@@ -146,8 +153,68 @@ def test_measured_speed_is_remembered_for_later_dry_runs(tmp_path, monkeypatch):
 
 def test_budget_is_divided_and_what_does_not_fit_is_counted():
     spec, trials = expand(confirm={"top": 2, "seeds": [5, 6]}, budget={"epochs": 20})
-    found = estimate(spec, trials, 2, 0.5, SpeedBook())
+    found = estimate(spec, sweep_to_estimate(spec, trials), 2, 0.5, SpeedBook())
     assert found.num_epochs == (20, 20)
     assert describe_left_out(found) == "12 trials of the screening"
     everything = spec.model_copy(update={"budget": Budget(epochs=44)})
-    assert describe_left_out(estimate(everything, trials, 2, 0.5, SpeedBook())) == ""
+    assert describe_left_out(estimate(everything, sweep_to_estimate(everything, trials), 2, 0.5, SpeedBook())) == ""
+
+
+HALVING = {
+    "base": {"dataset": "digits", "model": "tiny", "epochs": 9},
+    "early_terminate": {"type": "halving", "rungs": [{"epochs": 3, "keep": 2}]},
+    "confirm": {"top": 2, "num_runs": 3, "final": {"train_on": "all"}},
+}
+
+
+def play_sweep(spec, trials, until=10**9):
+    """The history after at most `until` assignments of a sweep whose scores are its learning rates."""
+    past = {}
+    stages = [
+        lambda: make_search(spec, trials, History(past)),
+        lambda: make_confirmation(spec, stages[0]().work.trials, History(past)),
+        lambda: make_final(spec, [stages[0]().work, stages[1]().work], History(past)),
+    ]
+    for make in stages:
+        search = make()
+        while len(past) < until and isinstance(step := search.ask(), Assignment):
+            config, epoch = step.trial.config, step.until_epoch
+            status = TrialStatus.COMPLETED if epoch == config.epochs else TrialStatus.PAUSED
+            score = None if step.trial.stage == "final" else config.lr
+            past[config.trial_id] = PastTrial(
+                *(config.trial_id, config.config_id, config.seed, step.trial.stage, status, 1),
+                val_accuracy=score,
+                score=score,
+                is_done=status.is_final,
+                values={"lr": config.lr},
+                scores=dict.fromkeys(range(1, epoch + 1), score),
+            )
+            search.tell(Outcome(step, status, score, score))
+    return History(past)
+
+
+@pytest.mark.parametrize("method", ["grid", "tpe"])
+def test_nothing_is_estimated_of_a_sweep_that_has_ended_though_its_trials_are_paused(method):
+    lr = {"min": 0.01, "max": 0.1} if method == "tpe" else {"values": [0.01, 0.02, 0.03, 0.04, 0.05]}
+    spec = make_sweep(method=method, num_trials=5 if method == "tpe" else None, parameters={"lr": lr}, **HALVING)
+    trials = () if method == "tpe" else expand_trials(spec, describe_dataset)
+    history = play_sweep(spec, trials)
+    sweep = sweep_to_estimate(spec, trials, history)
+    assert len(sweep.missing) == 3, "those that were paused"
+    assert estimate(spec, sweep, 2, 0.5, SpeedBook()).num_epochs == (0, 0)
+    fresh = estimate(spec, sweep_to_estimate(spec, trials), 2, 0.5, SpeedBook())
+    assert fresh.num_epochs == (5 * 3 + 2 * 6 + 3 * 9 + 9,) * 2
+
+
+@pytest.mark.parametrize("method", ["grid", "tpe"])
+def test_what_earlier_runs_have_trained_is_not_estimated_again(method):
+    lr = {"min": 0.01, "max": 0.1} if method == "tpe" else {"values": [0.01, 0.02, 0.03, 0.04, 0.05]}
+    spec = make_sweep(method=method, num_trials=5 if method == "tpe" else None, parameters={"lr": lr}, **HALVING)
+    trials = () if method == "tpe" else expand_trials(spec, describe_dataset)
+    sweep = sweep_to_estimate(spec, trials, play_sweep(spec, trials, until=4))
+    assert estimate(spec, sweep, 2, 0.5, SpeedBook()).num_epochs == (1 * 3 + 2 * 6 + 3 * 9 + 9,) * 2
+
+
+def test_a_baseline_that_the_sweep_does_not_list_is_estimated():
+    spec, trials = expand(baseline={"lr": 0.5}, confirm={"top": 2, "seeds": [5, 6]})
+    assert estimate(spec, sweep_to_estimate(spec, trials), 2, 0.5, book_of(trials)).num_epochs == (36 + 12, 36 + 12)
