@@ -164,12 +164,14 @@ class Simulation:
                     reached[config.trial_id] = dict(past[config.trial_id].scores) if config.trial_id in past else {}
                 epoch = max(reached[config.trial_id], default=0)
                 speed = self._speeds[config.config_id]
-                heapq.heappush(running, (now + speed.overhead_s + speed.epoch_s, next(order), epoch + 1, step))
+                ends_at = now + speed.overhead_s + speed.of_epoch(epoch + 1, config.epochs)
+                heapq.heappush(running, (ends_at, next(order), epoch + 1, step))
             if not running:
                 return Simulated(num_epochs, trial_seconds, now)
             now, _, epoch, step = heapq.heappop(running)
             config = step.trial.config
-            scores, epoch_s = reached[config.trial_id], self._speeds[config.config_id].epoch_s
+            speed = self._speeds[config.config_id]
+            scores, epoch_s = reached[config.trial_id], speed.epoch_s
             scores[epoch] = score(config, epoch)
             trial_seconds += epoch_s
             num_epochs += 1
@@ -182,7 +184,8 @@ class Simulation:
             elif epoch == step.until_epoch:
                 status = TrialStatus.PAUSED
             else:
-                heapq.heappush(running, (now + epoch_s, next(order), epoch + 1, step))
+                ends_at = now + speed.of_epoch(epoch + 1, config.epochs)
+                heapq.heappush(running, (ends_at, next(order), epoch + 1, step))
                 continue
             ranked_by = self._spec.metric.reached(scores)
             past[config.trial_id] = _past(step.trial, status, scores, ranked_by)

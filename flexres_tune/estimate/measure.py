@@ -38,8 +38,8 @@ def measure_speeds(
     for number, (shape, config) in enumerate(shapes.items(), 1):
         say(f"measuring {config.model.name}, batch size {config.batch_size} ({number} of {len(shapes)}) ...")
         at_once = min(num_slots, len(missing))
-        seconds, device = _measure(config, at_once, num_threads)
-        speed = Speed(seconds, OVERHEAD_S, source="measured", device=device)
+        epoch_s, end_s, device = _measure(config, at_once, num_threads)
+        speed = Speed(epoch_s, OVERHEAD_S, source="measured", device=device, end_s=end_s)
         book.add(shape, speed)
         try:
             store_measured(shape, num_slots, speed)
@@ -48,8 +48,8 @@ def measure_speeds(
     return book
 
 
-def _measure(config: TrialConfig, number: int, num_threads: int) -> tuple[float, str]:
-    """(mean seconds per epoch of `number` processes that train at once, their device)."""
+def _measure(config: TrialConfig, number: int, num_threads: int) -> tuple[float, float, str]:
+    """(mean seconds per epoch of `number` processes that train at once, those of the test images, their device)."""
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(number), context.Queue()
     arguments = (config.to_dict(), num_threads, barrier, results)
@@ -64,7 +64,7 @@ def _measure(config: TrialConfig, number: int, num_threads: int) -> tuple[float,
     for each in found:
         if isinstance(each, str):
             raise FlexResError(f"--measure: {config.model.name} cannot be trained here: {each}")
-    return statistics.fmean(seconds for seconds, _ in found), found[0][1]
+    return statistics.fmean(each[0] for each in found), statistics.fmean(each[1] for each in found), found[0][2]
 
 
 def _result(results: Any, processes: Sequence[Any]) -> Any:
@@ -79,15 +79,15 @@ def _result(results: Any, processes: Sequence[Any]) -> Any:
 
 
 def _train(config: dict[str, Any], num_threads: int, barrier: Barrier, results: Any) -> None:
-    """In a process of its own: put (seconds per epoch, device) or an error's text."""
+    """In a process of its own: put (seconds per epoch, of the test images, device) or an error's text."""
     try:
-        results.put(_seconds_per_epoch(TrialConfig.model_validate(config), num_threads, barrier))
+        results.put(_seconds(TrialConfig.model_validate(config), num_threads, barrier))
     except Exception as error:
         barrier.abort()
         results.put(f"{type(error).__name__}: {error}")
 
 
-def _seconds_per_epoch(config: TrialConfig, num_threads: int, barrier: Barrier) -> tuple[float, str]:
+def _seconds(config: TrialConfig, num_threads: int, barrier: Barrier) -> tuple[float, float, str]:
     import torch
 
     from flexres_tune.datasets import load_trial_data
@@ -113,15 +113,15 @@ def _seconds_per_epoch(config: TrialConfig, num_threads: int, barrier: Barrier) 
         return len(times) > NUM_WARM_UP + 2 and times[-1] - times[NUM_WARM_UP] > MEASURE_S
 
     epochs = [metrics.epoch_seconds for metrics in fit(config, data, execution, None, should_stop)]
-    if len(epochs) > 2:  # short epochs: their own times, without the first, in which the process has waited
-        return statistics.fmean(epochs[1:]), devices.device_name(device)
-    steps = [after - before for before, after in zip(times[NUM_WARM_UP:], times[NUM_WARM_UP + 1 :], strict=False)]
     state = TrainState(config, data.num_classes, data.image_size, execution)
     part = Split(data.val.images[:NUM_EVALUATED], data.val.labels[:NUM_EVALUATED])
     started = time.perf_counter()
     evaluate(state.model, part, Preprocessing(config, data, execution), execution)
-    validation = (time.perf_counter() - started) * len(data.val.labels) / len(part.labels)
+    of_image = (time.perf_counter() - started) / len(part.labels)
+    end_s = of_image * len(data.test.labels)
+    if len(epochs) > 2:  # short epochs: their own times, without the first, in which the process has waited
+        return statistics.fmean(epochs[1:]), end_s, devices.device_name(device)
+    steps = [after - before for before, after in zip(times[NUM_WARM_UP:], times[NUM_WARM_UP + 1 :], strict=False)]
     num_steps = len(batch_sizes(len(data.train.labels), config.batch_size))
-    return statistics.fmean(sorted(steps)[: max(1, len(steps) * 9 // 10)]) * num_steps + validation, (
-        devices.device_name(device)
-    )
+    training_s = statistics.fmean(sorted(steps)[: max(1, len(steps) * 9 // 10)]) * num_steps
+    return training_s + of_image * len(data.val.labels), end_s, devices.device_name(device)

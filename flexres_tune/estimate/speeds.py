@@ -14,6 +14,7 @@ from typing import Any
 
 from flexres_tune.datasets.cache import DataPaths
 from flexres_tune.errors import ResultsError
+from flexres_tune.records import TrialStatus
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.spec import TrialConfig
@@ -28,7 +29,7 @@ SETTINGS = (
     "batch_size",
     "augmentation",
 )  # with the model, what an epoch's time depends on
-OVERHEAD_S = 1.0  # of a trial whose overhead is not known: its process loads data, and saves a checkpoint
+OVERHEAD_S = 1.0  # of an assignment, if it is not known: the process loads data, and saves a checkpoint
 
 
 START_S = 6.0  # of a stage, if it is not known: the trials' processes import torch
@@ -37,9 +38,10 @@ LEAST_START_S = 3.0  # by which a trial that waits for the start of its process 
 
 @dataclass(frozen=True)
 class Speed:
-    """How long a trial takes while all slots are busy: `overhead_s` once, and `epoch_s` per epoch.
+    """How long a trial takes while all slots are busy: `epoch_s` per epoch, and `overhead_s` whenever it begins or continues.
 
-    The first trials of each stage take `start_s` longer.
+    The first trials of each stage take `start_s` longer, and one that runs to its end takes `end_s` longer, because it
+    measures itself on the test images.
     """
 
     epoch_s: float
@@ -48,6 +50,11 @@ class Speed:
     source: str = ""  # sweep, or "measured"
     device: str = ""
     start_s: float = START_S
+    end_s: float = 0.0
+
+    def of_epoch(self, epoch: int, num_epochs: int) -> float:
+        """Of an epoch; the last one of a trial takes longer."""
+        return self.epoch_s + (self.end_s if epoch == num_epochs else 0.0)
 
 
 Shape = tuple[str, ...]
@@ -135,6 +142,7 @@ def _speeds_of(paths: SweepPaths, sweep: str, wanted: Collection[Shape]) -> dict
         "reused_from",
         "hostname",
         "device",
+        "status",
     ]
     columns = [*Architecture.model_fields, *SETTINGS, *timing]
     try:
@@ -152,22 +160,37 @@ def _speeds_of(paths: SweepPaths, sweep: str, wanted: Collection[Shape]) -> dict
 
 def _speed(sweep: str, rows: Sequence[Mapping[str, Any]]) -> Speed:
     here = [row for row in rows if row["hostname"] == socket.gethostname()] or rows
-    overheads = [
-        (row["finished_at"] - row["started_at"]).total_seconds() - row["train_seconds"]
-        for row in here
-        if row["attempt"] == 1 and not row["reused_from"] and row["finished_at"] and row["started_at"]
+    to_end, others = _overheads(here)
+    # Of two, the lower one: the other one may have waited for its process.
+    usual_to_end = statistics.median_low(to_end) if to_end else OVERHEAD_S
+    usual = statistics.median_low(others) if others else min(OVERHEAD_S, usual_to_end)
+    starts = [
+        each - least
+        for found, least in ((to_end, usual_to_end), (others, usual))
+        for each in found
+        if each > least + LEAST_START_S
     ]
-    usual = statistics.median(overheads) if overheads else OVERHEAD_S
-    starts = [each - usual for each in overheads if each > usual + LEAST_START_S]
     devices = Counter(row["device"] for row in here if row["device"])
     return Speed(
         epoch_s=sum(row["train_seconds"] for row in here) / sum(row["epochs_run"] for row in here),
         overhead_s=max(0.0, usual),
+        end_s=max(0.0, usual_to_end - usual) if to_end else 0.0,
         num_trials=len(here),
         source=sweep,
         device=devices.most_common(1)[0][0] if devices else "",
         start_s=statistics.median(starts) if starts else START_S,
     )
+
+
+def _overheads(rows: Iterable[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+    """Seconds besides training: of trials that ran to their end at once, and of others that were begun once."""
+    to_end: list[float] = []
+    others: list[float] = []
+    for row in rows:
+        if row["attempt"] == 1 and not row["reused_from"] and row["finished_at"] and row["started_at"]:
+            seconds = (row["finished_at"] - row["started_at"]).total_seconds() - row["train_seconds"]
+            (to_end if row["status"] == TrialStatus.COMPLETED else others).append(seconds)
+    return to_end, others
 
 
 def read_measured(shape: Shape, num_slots: int) -> Speed | None:

@@ -107,8 +107,8 @@ def test_speed_of_the_sweeps_own_trials_counts_before_those_of_others(tmp_path, 
     other.plan.write_text("{}")
     known, of_other, unknown = (shape_of(make_config(batch_size=size, epochs=4)) for size in (64, 128, 256))
     book = read_speeds(own, {known, of_other, unknown}, 2)
-    assert book.of(known) == Speed(2.0, 1.5, 3, "own", "cpu")
-    assert book.of(of_other) == Speed(3.0, 1.5, 2, "other", "cpu")
+    assert book.of(known) == Speed(2.0, 1.0, 3, "own", "cpu", end_s=0.5)
+    assert book.of(of_other) == Speed(3.0, 1.0, 2, "other", "cpu", end_s=0.5)
     assert book.of(unknown) is None
     assert book.describe({known, of_other}) == "2 s to 3 s per epoch, in 5 earlier trials of other and own on cpu"
     store_measured(unknown, 2, Speed(0.5, 1.0, source="measured", device="cpu"))
@@ -128,6 +128,30 @@ def test_trials_that_waited_for_their_process_do_not_make_the_others_slow(tmp_pa
     shape = shape_of(make_config(epochs=4))
     speed = read_speeds(paths, {shape}, 2).of(shape)
     assert (speed.overhead_s, speed.start_s) == (pytest.approx(0.2), pytest.approx(9.8))
+
+
+def test_a_trial_that_pauses_has_no_test_images_to_measure(tmp_path):
+    paths = SweepPaths(tmp_path, "own")
+    started = datetime(2026, 1, 1, tzinfo=UTC)
+    with SweepWriter(paths) as writer:
+        for seed, (status, overhead_s) in enumerate(
+            [("paused", 15.0), ("paused", 1.8), ("completed", 16.0), ("completed", 10.0), ("completed", 9.8)]
+        ):
+            config = make_config(seed=seed, epochs=4)
+            times = {"started_at": started, "finished_at": started + timedelta(seconds=8 + overhead_s)}
+            writer.add_trial(make_trial(config, status, epochs_run=4, train_seconds=8.0, **times), config)
+    shape = shape_of(make_config(epochs=4))
+    speed = read_speeds(paths, {shape}, 2).of(shape)
+    assert (speed.overhead_s, speed.end_s) == (pytest.approx(1.8), pytest.approx(8.2))
+    assert speed.start_s == pytest.approx((13.2 + 6.0) / 2)
+
+
+def test_the_test_images_take_time_at_the_end_of_each_trial():
+    spec, trials = expand()
+    speed = Speed(2.0, 1.0, source="x", end_s=3.0)
+    book = SpeedBook({shape_of(trial.config): speed for trial in trials})
+    run = Simulation(spec, sweep_to_estimate(spec, trials), 2, book).run(0)
+    assert run.wall_seconds == pytest.approx(9 * (1 + 2 * 2 + 3)) and run.trial_seconds == pytest.approx(18 * 4)
 
 
 def test_optimizer_and_seed_do_not_change_the_shape_but_the_model_does():
