@@ -187,10 +187,15 @@ class JournalScheduler(DriverSide, FIFOScheduler):
         self._update_cache(tune_controller)
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
-        """Called in every step."""
+        """The oldest pending trial, but one whose process is starting only if there is no other. Called in every step.
+
+        Tune gives a process that is free to the trial that is chosen here, and ends the one that was starting for it. If
+        trials are shorter than the start of a process, slots that become free on a cluster would never be used.
+        """
         if self._resources is not None:
             self._update_cache(tune_controller)
-        return super().choose_trial_to_run(tune_controller)
+        pending = [trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING]
+        return next((trial for trial in pending if not _is_starting(tune_controller, trial)), next(iter(pending), None))
 
     def _update_cache(self, tune_controller: TuneController) -> None:
         """Tune keeps only one idle process while no trial is pending, and a new one takes seconds to start.
@@ -211,6 +216,14 @@ class JournalScheduler(DriverSide, FIFOScheduler):
         stop = (verdict is not None and verdict.stop) or self._journal.must_stop(trial_id, report)
         self._journal.states[trial_id].was_stopped = stop
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+
+def _is_starting(tune_controller: TuneController, trial: Trial) -> bool:
+    """Whether a process has resources for the trial, and starts for it."""
+    actor = tune_controller._trial_to_actor.get(trial)
+    if actor is None or actor in tune_controller._started_actors:
+        return False
+    return tune_controller._actor_manager.is_actor_started(actor)
 
 
 class JournalCallback(DriverSide, tune.Callback):

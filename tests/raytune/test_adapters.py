@@ -209,3 +209,23 @@ def test_idle_processes_are_kept_for_trials_that_follow_and_for_no_others():
         scheduler.choose_trial_to_run(controller)
         kept.append(cache["one GPU"])
     assert kept == [4, 4, 1, 0]
+
+
+def test_free_process_goes_to_the_oldest_trial_for_which_none_is_starting():
+    trials = [SimpleNamespace(status=status) for status in ("RUNNING", "PENDING", "PENDING", "PENDING")]
+    running, starting, waiting, new = map(id, trials)
+    actors = {running: "ready", starting: "has resources", waiting: "has none"}
+    controller = SimpleNamespace(
+        get_trials=lambda: trials,
+        _trial_to_actor=SimpleNamespace(get=lambda trial: actors.get(id(trial))),
+        _started_actors={"ready"},
+        _actor_manager=SimpleNamespace(is_actor_started=lambda actor: actor in ("ready", "has resources")),
+    )
+    scheduler = JournalScheduler(None)
+    assert id(scheduler.choose_trial_to_run(controller)) == waiting
+    del trials[2]
+    assert id(scheduler.choose_trial_to_run(controller)) == new
+    del trials[2]
+    assert id(scheduler.choose_trial_to_run(controller)) == starting, "its process is not ready, but another one is"
+    del trials[1]
+    assert scheduler.choose_trial_to_run(controller) is None
