@@ -47,6 +47,15 @@ def slow(reports):
         time.sleep(0.3)
 
 
+def waits_for_start_signal(reports):
+    """No trial ends before the file `go` is in the folder of notes."""
+    folder = Path(json.loads(os.environ["SABOTAGE"])["notes"])
+    for report in reports:
+        yield report
+        while not (folder / "go").exists():
+            time.sleep(0.1)
+
+
 def raises(reports):
     raise RuntimeError("sabotage: this trial raises")
 
@@ -93,5 +102,14 @@ def ends_late(reports):
 
 FAULTS = {
     function.__name__: function
-    for function in (slow, raises, runs_out_of_memory, exceeds_its_limit, hangs, dies_between_trials, ends_late)
+    for function in (
+        slow,
+        waits_for_start_signal,
+        raises,
+        runs_out_of_memory,
+        exceeds_its_limit,
+        hangs,
+        dies_between_trials,
+        ends_late,
+    )
 }
