@@ -45,7 +45,7 @@ from flexres_tune.text import format_duration, join_words, plural
 from flexres_tune.uncertainty.comparisons import PooledDeviation, Samples, least_differences, pooled_deviation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LevelRow:
     """One level of the question, by its best configuration."""
 
@@ -70,6 +70,19 @@ class LevelRow:
         "metric difference",
     )
     p_value: float | None = column("adjusted for all comparisons of the leaderboard")
+    images_split: str | None = column("val | test: images of the next columns; null without predictions", default=None)
+    num_images: int | None = column("number of these images", "images", default=None)
+    behind_on_images: float | None = column(
+        "by how much the leader's accuracy after the last epoch is higher on these images", "fraction", default=None
+    )
+    trained_again_low: float | None = column("its 95 % interval if we trained again", "fraction", default=None)
+    trained_again_high: float | None = column("its 95 % interval if we trained again", "fraction", default=None)
+    other_images_low: float | None = column(
+        "its 95 % interval if we trained again and drew other such images", "fraction", default=None
+    )
+    other_images_high: float | None = column(
+        "its 95 % interval if we trained again and drew other such images", "fraction", default=None
+    )
     num_configs: int = column("configurations of the level that have a trial", "configurations")
     device_seconds: float | None = column("training time of all trials of the level", "s")
     problem: str | None = column("why the level has no result, or why it is not compared; null if it is")
@@ -100,6 +113,7 @@ class Answer:
     rows: tuple[LevelRow, ...]  # best first, those without a result last
     sentence: str
     pooled: PooledDeviation | None = None  # that the intervals of the means have; None: each has its own
+    baseline: BoardRow | None = None  # of the sweep file, if it has one and it has a result
 
     def to_table(self) -> pa.Table:
         return to_table(LevelRow, self.rows, self.compare, self.board.metric)
@@ -119,10 +133,12 @@ def answer_of(results: Results, sweep: str, boards: Sequence[Board] | None = Non
     names = {key: name for key, name in names.items() if name in trials.column_names}
     compare = tuple(names.values())
     final = final_run(results, board)
-    more = _over_baseline(board, spec) + (_left_out(plan.left_out) if plan else "")
+    config_id = _baseline_id(spec) if spec.get("baseline") else None
+    baseline = next((row for row in board.rows if row.config_id == config_id and row.num_completed), None)
+    more = _over_baseline(board, spec, config_id, baseline) + (_left_out(plan.left_out) if plan else "")
     more += f" {final.sentence}" if final else ""
     if not compare or not board.rows:
-        return Answer(board, (), (), sentence_of(board) + more)
+        return Answer(board, (), (), sentence_of(board) + more, baseline=baseline)
     values = {row.pop("config_id"): row for row in trials.select(["config_id", *compare]).to_pylist()}
     groups: dict[str, list[BoardRow]] = {_key(level): [] for level in _planned_levels(spec, names)}
     levels = {_key(level): level for level in _planned_levels(spec, names)}
@@ -135,7 +151,7 @@ def answer_of(results: Results, sweep: str, boards: Sequence[Board] | None = Non
     rows = [_with_pooled_interval(board, row, pooled) for row in rows] if pooled else rows
     places = {row.config_id: place for place, row in enumerate(board.rows)}
     rows.sort(key=lambda each: len(places) if each.config_id is None else places[each.config_id])
-    return Answer(board, compare, tuple(rows), _sentence(board, rows) + more, pooled)
+    return Answer(board, compare, tuple(rows), _sentence(board, rows) + more, pooled, baseline)
 
 
 def interval_note(answer: Answer) -> str:
@@ -169,17 +185,15 @@ def _with_pooled_interval(board: Board, row: LevelRow, pooled: PooledDeviation) 
     return replace(row, metric_low=low, metric_high=high, pooled_sd=pooled.sd)
 
 
-def _over_baseline(board: Board, spec: Mapping[str, Any]) -> str:
+def _over_baseline(board: Board, spec: Mapping[str, Any], config_id: str | None, row: BoardRow | None) -> str:
     """What the leader gains over the baseline of the sweep file, as a sentence; "" without a baseline."""
     if not spec.get("baseline") or not board.ranked:
         return ""
-    config_id = _baseline_id(spec)
-    row = next((row for row in board.rows if row.config_id == config_id), None)
     name = parameters_text(spec["baseline"])
     if config_id is None:
         return f" The baseline, {name}, is not compared: this version cannot read its settings in plan.json."
     leader = board.ranked[0]
-    if row is None or not row.num_completed:
+    if row is None:
         return f" The baseline, {name}, has no result."
     if row is leader:
         return f" The baseline, {name}, leads itself: nothing is known to be better."

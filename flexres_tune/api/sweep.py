@@ -120,7 +120,10 @@ class Sweep:
 
     def answer(self) -> Answer:
         """The answer to the sweep's question: `.sentence`, and with `compare` in the sweep `.to_table()`."""
-        return answer_of(self._results, self.name)
+        from flexres_tune.predictions.behind_leader import behind_leader, with_intervals
+
+        answer = answer_of(self._results, self.name)
+        return with_intervals(answer, behind_leader(self._results, answer)) if answer.rows else answer
 
     def best(self) -> dict[str, Any]:
         """The row of `trials` of the best seed of the leaderboard's first configuration.
@@ -164,10 +167,10 @@ class Sweep:
         return write_report(self._results, self.name)
 
     def __repr__(self) -> str:
-        return f"<Sweep {self.name} in {self._results.root}: {self.answer().sentence}>"
+        return f"<Sweep {self.name} in {self._results.root}: {answer_of(self._results, self.name).sentence}>"
 
     def _repr_html_(self) -> str:
         """Notebooks show this: the answer, and the first rows of the leaderboard as a person reads it."""
         board = answer_leaderboard(self._results, self.name, ROWS_IN_NOTEBOOK)
-        sentence = f"<p>{escape_html(self.answer().sentence)}</p>"
+        sentence = f"<p>{escape_html(answer_of(self._results, self.name).sentence)}</p>"
         return sentence + "".join(section_html(section) for section in board.sections)

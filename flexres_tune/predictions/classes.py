@@ -331,7 +331,7 @@ class HardImage:
 
 
 def hardest_images(results: Results, sweep: str, split: str, limit: int | None) -> list[HardImage]:
-    """Images that most trials get wrong, those first to whose label they give the lowest probability."""
+    """Images that the most trials get wrong, those first to whose label they give the lowest probability."""
     rows: list[HardImage] = []
     by_dataset: dict[str, list[PredictedTrials]] = {}
     for group in read_predictions(results, sweep, split, ("predicted", "true_probability")):

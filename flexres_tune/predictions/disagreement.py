@@ -144,8 +144,8 @@ def _interval_of(group: PredictedTrials, i: list[int], j: list[int]) -> Differen
     is_paired = len(pairs) > 1 and all(group.trials[s]["seed"] == group.trials[t]["seed"] for s, t in pairs)
     if is_paired:
         i, j = [s for s, _ in pairs], [t for _, t in pairs]
-    right = group.is_right
-    return difference_interval(right[i].astype(float), right[j].astype(float), is_paired)
+    a, b = ((group.columns["predicted"][rows] == group.labels).astype(float) for rows in (i, j))
+    return difference_interval(a, b, is_paired)
 
 
 def difference_interval(a: np.ndarray, b: np.ndarray, is_paired: bool) -> DifferenceInterval:

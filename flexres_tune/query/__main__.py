@@ -280,7 +280,7 @@ def disagree(
 
 @app.command(cls=CommandOfSweep, epilog=SHARED_OPTIONS)
 def hardest(context: typer.Context, split: Annotated[Split, SPLIT] = Split.VAL) -> None:
-    """Images that most trials get wrong."""
+    """Images that the most trials get wrong."""
     from flexres_tune.query.predictions import answer_hardest
 
     context.obj.answer(answer_hardest, split)

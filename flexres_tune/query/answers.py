@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from flexres_tune.analysis.answer import Answer as SweepAnswer
@@ -12,18 +14,24 @@ from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.analysis.summary import order_note
 from flexres_tune.display.render import Section
 from flexres_tune.errors import ResultsError
-from flexres_tune.predictions.first_two import first_two
+from flexres_tune.predictions.behind_leader import BehindLeader, behind_leader, with_intervals
 from flexres_tune.query.output import Answer
 from flexres_tune.results.reader import Results
+from flexres_tune.text import plural
 
+MOST_LINES = 8  # about configurations that are compared with the leader
 _LEAST_IMPORTANT = ("num_configs", "device_time", "num_seeds", "problem")
 
 
 def answer_answer(results: Results, sweep: str | None, limit: int | None) -> Answer:
     """One section per sweep; a sweep without `compare` has only the sentence."""
-    answers = [answer_of(results, name) for name in results.choose(sweep)]
-    tables = [answer.to_table() for answer in answers]
-    return Answer(concatenate(tables).slice(0, limit), [answer_section(results, answer) for answer in answers])
+    tables, sections = [], []
+    for name in results.choose(sweep):
+        answer = answer_of(results, name)
+        found = behind_leader(results, answer)
+        tables.append(with_intervals(answer, found).to_table())
+        sections.append(_section(answer, found))
+    return Answer(concatenate(tables).slice(0, limit), sections)
 
 
 def answer_power(results: Results, sweep: str | None, difference: float, limit: int | None) -> Answer:
@@ -49,14 +57,25 @@ def answer_power(results: Results, sweep: str | None, difference: float, limit: 
     return Answer(concatenate(tables).slice(0, limit), sections)
 
 
+def behind_notes(found: Sequence[BehindLeader]) -> list[str]:
+    """A sentence per configuration that is compared with the leader; the last ones of many are only counted."""
+    notes = [each.sentence for each in found[:MOST_LINES]]
+    if more := len(found) - len(notes):
+        notes.append(f"{plural(more, 'more level')} on these images: --format csv shows all")
+    return notes
+
+
 def answer_section(results: Results, answer: SweepAnswer) -> Section:
-    """The table of one sweep as it is printed, the sentence below it."""
+    """The table of one sweep as it is printed, the sentence below it, and how far the others are behind the leader."""
+    return _section(answer, behind_leader(results, answer))
+
+
+def _section(answer: SweepAnswer, found: Sequence[BehindLeader]) -> Section:
     title = f"{answer.board.sweep} on {answer.board.dataset}" if answer.board.dataset else answer.board.sweep
     names, rows = answer_cells(answer)
     columns = {name: pa.array([row[index] for row in rows], pa.string()) for index, name in enumerate(names)}
     notes = [answer.sentence]
-    if pair := first_two(results, answer):
-        notes.append(pair.sentence)
+    notes += behind_notes(found)
     if answer.rows:
         notes += filter(None, (order_note(answer.board), interval_note(answer)))
     return Section(

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
+from flexres_tune.analysis.answer import answer_of
 from flexres_tune.analysis.decisions import ExplainedDecision, explain_decisions
 from flexres_tune.analysis.diff import Difference, diff
 from flexres_tune.analysis.early_stops import RungStops, StoppedTrial, stopped_trials, stops_by_rung
@@ -20,6 +21,8 @@ from flexres_tune.effects.cost import BestAtBudget, FrontPoint, equal_cost, pare
 from flexres_tune.effects.importance import Importance, parameter_importance
 from flexres_tune.effects.parameters import SHARED, Effect, parameter_effects, sort_key
 from flexres_tune.errors import ResultsError
+from flexres_tune.predictions.behind_leader import behind_leader
+from flexres_tune.query.answers import behind_notes
 from flexres_tune.query.output import Answer
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.reader import Results
@@ -36,14 +39,19 @@ def answer_compare(results: Results, sweep: str | None, parameter: str, by: str 
     for name, effects in _answerable(results, sweep, lambda name: parameter_effects(results, name, parameter, by)):
         metric, columns = metric_of(results, name), list(effects[0].parameters)  # block for model.block
         tables.append(to_table(Effect, effects, columns, metric))
+        answer = answer_of(results, name)
+        is_question = list(answer.compare) == columns
         for dataset, group in _by_dataset(effects):
             table = _effect_table(group, columns[0], metric) if by is None else _grid(group, *columns, metric)
+            notes = _effect_notes(group, by, metric)
+            if is_question and dataset == answer.board.dataset:  # the best of each value, against the leader
+                notes += tuple(behind_notes(behind_leader(results, answer)))
             sections.append(
                 Section(
                     table,
                     title=f"{' by '.join(columns)} in {name} on {dataset}",
                     best_row=_best(group) if by is None else None,
-                    notes=_effect_notes(group, by, metric),
+                    notes=notes,
                     uncut=table.column_names[1:],
                     lists_rows=by is None,
                 )

@@ -13,6 +13,7 @@ from flexres_tune.analysis.summary import configuration_name
 from flexres_tune.display.format import format_p_value, format_percent
 from flexres_tune.display.render import Section
 from flexres_tune.errors import ResultsError
+from flexres_tune.predictions.behind_leader import interval_words
 from flexres_tune.predictions.classes import (
     ClassAccuracy,
     Confusion,
@@ -23,7 +24,6 @@ from flexres_tune.predictions.classes import (
 )
 from flexres_tune.predictions.disagreement import Comparison, Disagreement, disagreement
 from flexres_tune.predictions.ensemble import EnsembleAccuracy, ensemble_accuracies
-from flexres_tune.predictions.first_two import interval_words
 from flexres_tune.query.output import Answer
 from flexres_tune.results.reader import Results
 from flexres_tune.text import plural
@@ -150,7 +150,7 @@ def _disagree_notes(found: Comparison) -> list[str]:
 
 
 def answer_hardest(results: Results, sweep: str | None, split: str, limit: int | None) -> Answer:
-    """The images that most trials get wrong."""
+    """The images that the most trials get wrong."""
     tables, sections = [], []
     for name in _with_predictions(results, sweep):
         rows = hardest_images(results, name, split, limit or HARDEST_SHOWN)

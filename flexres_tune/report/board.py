@@ -11,6 +11,7 @@ from flexres_tune.analysis.answer import answer_cells, interval_note
 from flexres_tune.analysis.leaderboard import OUTCOMES, seeds_text
 from flexres_tune.analysis.summary import order_note
 from flexres_tune.display.format import NOTHING, display_columns
+from flexres_tune.predictions.behind_leader import SPLITS, BehindLeader
 from flexres_tune.report.data import ReportData, spaced
 from flexres_tune.text import escape_html, plural
 
@@ -21,14 +22,14 @@ _MOST_ROWS = 400
 _NUM_SHOWN = 15  # rows that are visible until the reader clicks "Show all"
 
 
-def first_two_html(data: ReportData) -> str:
-    """The difference of the first two if seeds and images are drawn again; "" without their predictions, or while it runs."""
-    if data.is_running:
-        return ""
-    from flexres_tune.predictions.first_two import first_two
+def behind_html(data: ReportData) -> str:
+    """The difference of the first two, and of the baseline, if seeds and images are drawn again; "" without predictions.
 
-    pair = first_two(data.results, data.answer)
-    return f"<p class=note>{escape_html(pair.sentence)}</p>" if pair else ""
+    Those of further levels are in the table of the answer.
+    """
+    levels = {row.config_id for row in data.answer.rows}
+    shown = data.behind[:1] + [each for each in data.behind[1:] if each.config_id not in levels]
+    return "".join(f"<p class=note>{escape_html(each.sentence)}</p>" for each in shown)
 
 
 def answer_html(data: ReportData) -> str:
@@ -37,17 +38,47 @@ def answer_html(data: ReportData) -> str:
     if not answer.rows:
         return ""
     names, rows = answer_cells(answer)
-    heads = "".join(f'<th scope="col">{escape_html(spaced(name))}</th>' for name in names)
-    body = "".join(f"<tr>{''.join(f'<td>{escape_html(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    more, cells = _behind_cells(data)
+    at = names.index("interval_of_that") + 1 if "interval_of_that" in names else len(names)
+    heads = "".join(f'<th scope="col">{escape_html(spaced(name))}</th>' for name in (*names[:at], *more, *names[at:]))
+    lines = ([*row[:at], *of_level, *row[at:]] for row, of_level in zip(rows, cells, strict=True))
+    body = "".join(f"<tr>{''.join(f'<td>{escape_html(cell)}</td>' for cell in line)}</tr>" for line in lines)
     compared = " and ".join(map(spaced, answer.compare))
-    note = interval_note(answer)
-    of_intervals = escape_html(f" {note[0].upper()}{note[1:]}.") if note else ""
+    note = (
+        f"The best configuration of each {compared}: mean ± standard deviation over seeds. Intervals are for one mean or "
+        "difference alone; p is adjusted for all comparisons of the leaderboard, and with that for the choice of each best "
+        "one. Device time is of all trials of the level."
+    )
+    if rest := interval_note(answer):
+        note += f" {rest[0].upper()}{rest[1:]}."
+    if more:
+        note += (
+            f" {more[0].capitalize()} and the next two columns: points of accuracy after the last epoch by which the leader is above, with 95 % intervals "
+            "if we trained again, and if we trained again and drew other images too; with one seed there are none."
+        )
     return (
         f"<div class='scroll wide' tabindex=0><table id=answer><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-        f"</div><p class=note>The best configuration of each {escape_html(compared)}: mean ± standard deviation over "
-        "seeds. Intervals are for one mean or difference alone; p is adjusted for all comparisons of the leaderboard, "
-        f"and with that for the choice of each best one. Device time is of all trials of the row.{of_intervals}</p>"
+        f"</div><p class=note>{escape_html(note)}</p>"
     )
+
+
+def _behind_cells(data: ReportData) -> tuple[list[str], list[list[str]]]:
+    """(names, cells per level) of the distance to the leader on images that both predict; no columns without any."""
+    of_levels = {each.config_id: each for each in data.behind}
+    found = [of_levels.get(row.config_id) if row.problem is None else None for row in data.answer.rows]
+    some = next(filter(None, found), None)
+    if some is None:
+        return [], [[] for _ in found]
+    split = SPLITS[some.split]
+    names = [f"behind on {split} images", "if trained again", f"and on other {split} images"]
+    return names, [[NOTHING] * 3 if each is None else _behind(each, some.split) for each in found]
+
+
+def _behind(each: BehindLeader, split: str) -> list[str]:
+    on_others = "" if each.split == split else f" ({SPLITS[each.split]})"
+    ends = (each.interval.seeds, each.interval.seeds_and_images)
+    texts = [NOTHING if end is None else f"{100 * end[0]:.2f} to {100 * end[1]:.2f}" for end in ends]
+    return [f"{100 * each.interval.difference:.2f}{on_others}", *texts]
 
 
 def leaderboard_html(data: ReportData) -> str:

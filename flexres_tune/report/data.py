@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,9 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import Plan, plan_or_none
 from flexres_tune.results.reader import Results
 from flexres_tune.text import escape_html, join_words, plural, shorten
+
+if TYPE_CHECKING:
+    from flexres_tune.predictions.behind_leader import BehindLeader
 
 _LABEL_WIDTH = 60  # characters of a configuration's label
 
@@ -99,6 +102,13 @@ class ReportData:
     def answer(self) -> Answer:
         """The answer to the sweep's question."""
         return answer_of(self.results, self.sweep, [self.board])
+
+    @cached_property
+    def behind(self) -> list[BehindLeader]:
+        """How far others are behind the leader on images that all predict; none while the sweep runs, to be quick."""
+        from flexres_tune.predictions.behind_leader import behind_leader
+
+        return [] if self.is_running else behind_leader(self.results, self.answer)
 
     def shown(self, value: float) -> float:
         """A value of the metric as plots show it: an accuracy in percent."""

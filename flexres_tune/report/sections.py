@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flexres_tune.report.board import answer_html, first_two_html, leaderboard_html
+from flexres_tune.report.board import answer_html, behind_html, leaderboard_html
 from flexres_tune.report.data import ReportData
 from flexres_tune.report.decisions import decisions_html
 from flexres_tune.report.facts import facts_html, failures_html, reproduce_html
@@ -75,7 +75,7 @@ def report_html(data: ReportData, root: str, version: str = "") -> str:
     ran = f"<p class=note>Ran: {escape_html(data.extent)}.</p>" if data.extent else ""
     head = (
         f"<p class=kind>sweep {escape_html(data.sweep)}</p><h1>{escape_html(question)}</h1>"
-        f"{ran}<p class=answer>{escape_html(data.answer.sentence)}</p>{first_two_html(data)}{facts_html(data)}"
+        f"{ran}<p class=answer>{escape_html(data.answer.sentence)}</p>{behind_html(data)}{facts_html(data)}"
     )
     foot = f"Written by flexres_tune. Rankings are by {data.board.metric.words} {data.board.metric.epoch_words}; no ranking uses the test set."
     return page_html(f"{data.sweep}: report", head, parts, foot, version, trial_curves(data))

@@ -7,10 +7,10 @@ from scipy import stats
 from sklearn import metrics
 
 from flexres_tune.errors import ResultsError
+from flexres_tune.predictions.behind_leader import interval_words
 from flexres_tune.predictions.classes import class_accuracies, confusions, hardest_images, wilson
 from flexres_tune.predictions.disagreement import coverage_of, difference_interval, disagreement, mcnemar
 from flexres_tune.predictions.ensemble import ensemble_accuracies
-from flexres_tune.predictions.first_two import interval_words
 from flexres_tune.results import open_results
 from flexres_tune.results.writer import SweepWriter
 
