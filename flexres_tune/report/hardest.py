@@ -41,13 +41,13 @@ def hardest_html(data: ReportData) -> str:
         label, predicted = (escape_html(shorten(name, 16)) for name in (row.label_name, row.often_predicted_name))
         picture = _img(pictures[row.image], f"image {row.image}") if row.image in pictures else f"<i>{row.image}</i>"
         figures.append(
-            f"<figure title='image {row.image}'>{picture}<figcaption><b>{label}</b><br>{predicted} "
-            f"{100 * row.often_predicted_share:.0f} %<br>{row.num_wrong} of {row.num_trials} wrong</figcaption></figure>"
+            f"<figure title='image {row.image}'>{picture}<figcaption><b>{label}</b><br>→ {predicted} "
+            f"({100 * row.often_predicted_share:.0f}&nbsp;%)<br>{row.num_wrong} of {row.num_trials} wrong</figcaption></figure>"
         )
     missing = "" if pictures else " There are no pictures, because this machine has not decoded the data set."
     note = (
-        "The validation images that the most trials get wrong: the label in bold, below it the wrong class that is predicted "
-        f"most often, and by what share of the trials. If all trials agree, the label may be wrong.{missing}"
+        "The validation images that the most trials get wrong: the label in bold, after the arrow the wrong class that is "
+        f"predicted most often, and by what share of the trials. If all trials agree, the label may be wrong.{missing}"
     )
     return f"<p class=note>{escape_html(note)}</p><div class=strip>{''.join(figures)}</div>"
 

@@ -77,7 +77,7 @@ def page_html(
 
 def _section(part: Part) -> str:
     figures = "".join(
-        f"<figure><h3>{escape_html(plot.finding.removesuffix('.'))}.</h3>"
+        f"<figure><h3>{_unbroken(plot.finding.removesuffix('.'))}.</h3>"
         f'<div class=plot id="plot-{plot.name}" style="height:{plot.figure.layout.height}px"></div>'
         f"<figcaption class=note>{escape_html(' '.join(plot.notes))}</figcaption></figure>"
         for plot in part.plots
@@ -122,3 +122,8 @@ def plotly_js() -> str:
     if "</script" in script.lower():  # it would end the <script> element
         raise AssertionError("plotly.js contains </script and cannot be put inline")
     return script.replace("\r\n", "\n").replace("\r", "\n")  # browsers do this before they compute the hash
+
+
+def _unbroken(text: str) -> str:
+    """Escaped text in which no line ends between a number and its %."""
+    return escape_html(text).replace(" %", "&nbsp;%")

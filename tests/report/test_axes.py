@@ -36,3 +36,10 @@ def test_one_bad_value_does_not_flatten_the_others():
     low, high = focus([10, 97, 97.5, 98, 98.5, 99])
     assert low > 80
     assert 99 < high <= 101
+
+
+def test_an_interval_does_not_extend_the_axis_of_accuracies_below_zero():
+    low, _ = focus([14.0, 40.0, 80.0, 89.0], visible=[64.0], reaches=[64.0])
+    assert -5 < low < 0  # room for half a marker
+    low, _ = focus([-3.0, -2.0, -1.0], reaches=[1.0])
+    assert low < -3.5

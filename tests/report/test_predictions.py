@@ -1,5 +1,7 @@
 """The report's sections about predictions: classes, confusion matrix and the hardest images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.factories import make_config, make_predictions, make_trial
@@ -77,6 +79,19 @@ def test_extremes_of_equally_hard_classes_are_not_called_hard(paths):
     assert classes.endswith(": no class is shown to be harder than another")
 
 
+def test_class_that_is_a_number_is_called_a_class_in_sentences(paths):
+    """And its name stays level under the matrix, because it needs no room."""
+    config = make_config()
+    with SweepWriter(paths) as writer:
+        row, images = make_predictions(np.eye(2)[np.arange(200) % 4 // 3], [0] * 100 + [1] * 100, config.trial_id)
+        writer.add_trial(make_trial(config), config)
+        writer.add_predictions([row], [replace(images, class_names=("0", "8"))])
+    classes, confusion = plot_predictions(read_data(open_results(paths.root), paths.sweep))
+    assert "highest accuracy on class 0, 75 %, and its lowest on class 8, 25 %" in classes.finding
+    assert "of the images of class 8 for class 0" in confusion.finding
+    assert confusion.figure.layout.xaxis.tickangle == 0
+
+
 def test_largest_share_of_a_small_class_is_not_called_the_most_frequent_error(paths):
     """2 of 10 images of class 0 are taken for 1, and 50 of 500 of class 1 for 2."""
     labels = np.repeat([0, 1, 2], [10, 500, 10])
@@ -103,7 +118,7 @@ def test_hardest_images_are_shown_as_pictures_if_this_machine_has_them(write):
     load_dataset("digits", "cpu")
     page = hardest_html(write())
     assert page.count("data:image/png;base64,") == page.count("<figure") == 8  # wrong: labels 0 and 1 of the first 12
-    assert "2 of 2 wrong" in page and "class 2 100 %" in page
+    assert "2 of 2 wrong" in page and "→ class 2 (100&nbsp;%)" in page
 
 
 def test_image_that_one_of_two_trials_gets_wrong_is_not_said_to_be_wrong_in_most(write):

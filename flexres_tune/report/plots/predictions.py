@@ -115,7 +115,12 @@ def _name(row: ClassAccuracy, rows: Sequence[ClassAccuracy], names: Sequence[str
     """Such as "cat, 71 %", or "cat and 1 more, 100 %" if that many classes have the same accuracy."""
     equals = sum(each.class_accuracy == row.class_accuracy for each in rows) - 1
     more = f" and {equals} more" if equals else ""
-    return f"{names[row.class_number]}{more}, {100 * row.class_accuracy:.0f} %"
+    return f"{_class(names[row.class_number])}{more}, {100 * row.class_accuracy:.0f} %"
+
+
+def _class(name: str) -> str:
+    """A class in a sentence: "cat", but "class 8"."""
+    return f"class {name}" if name.isdecimal() else name
 
 
 def _confusion(label: str, matrix: np.ndarray, names: Sequence[str], num_seeds: int) -> Plot:
@@ -148,7 +153,7 @@ def _confusion(label: str, matrix: np.ndarray, names: Sequence[str], num_seeds: 
             )
         ],
         height=150 + 30 * len(names),
-        xaxis=category_axis("prediction", map(escape_html, names), tickangle=-45),
+        xaxis=category_axis("prediction", map(escape_html, names), tickangle=0 if max(map(len, names)) < 3 else -45),
         yaxis=category_axis("label", map(escape_html, names), autorange="reversed"),
     )
     finding = f"{label} makes no error on these images"
@@ -157,9 +162,8 @@ def _confusion(label: str, matrix: np.ndarray, names: Sequence[str], num_seeds: 
         others = ", the highest share of any pair of classes"
         if equals:
             others = f"; {plural(equals, 'other pair')} of classes with the same share, and none with a higher one"
-        finding = (
-            f"{label} takes {wrong.max():.1f} % of the images of {names[label_at]} for {names[predicted_at]}{others}"
-        )
+        pair = f"{_class(names[label_at])} for {_class(names[predicted_at])}"
+        finding = f"{label} takes {wrong.max():.1f} % of the images of {pair}{others}"
     notes = (
         f"Each row: percent of the validation images of a class, over {plural(num_seeds, 'seed')}; values under 0.5 are left "
         "out. Colours show errors only, so the diagonal is dark.",

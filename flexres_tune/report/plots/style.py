@@ -116,7 +116,7 @@ def focus(
     """Range of an axis of shown values, cut at the worse end so that a few bad values do not flatten the others.
 
     The end is Tukey's fence: 1.5 times the interquartile range beyond the quartile. The range has room for half a
-    marker at both ends, and less above 100, because no accuracy lies there.
+    marker at both ends, and less above 100, because no accuracy lies there, and below 0 if no value does.
 
     Args:
         visible: values that are inside in any case.
@@ -131,7 +131,8 @@ def focus(
     low, high = min([low, *visible]), max([high, *visible])
     room = min(max(reaches, default=0.0), 0.8 * (high - low) + 0.004 * high)
     pad = 0.06 * (high - low) or 0.005 * high or 0.5
-    return [low - room - pad, min(high + room + pad, max(100.0, high) + 0.3 * pad)]
+    start = low - room - pad
+    return [max(start, -0.3 * pad) if low >= 0 else start, min(high + room + pad, max(100.0, high) + 0.3 * pad)]
 
 
 def at_least(limits: Sequence[float], span: float) -> list[float]:
