@@ -55,11 +55,13 @@ def _answer(board: Board) -> str:
     if not rivals:
         reason = "no other configuration was confirmed" if others else "there is nothing to compare it with"
         return f"{name} has {measured}; {reason}."
-    if leader.num_seeds < 2:
+    if leader.num_seeds < 2 and all(row.p_value is None for row in rivals):
         return (
             f"{name} leads with {measured}, but with one seed there is no interval; {advice_on_seeds(board)} to find out "
             "how sure that is."
         )
+    if leader.num_seeds < 2:  # what seeds differ by is known from the runs of the screening as well
+        measured = _measured(leader, board.metric, " over one fresh seed")
     equals = [row for row in rivals if row.separable_from_leader != "yes"]
     closest = (equals or rivals)[0]
     gap = f"it is {gap_text(closest, board.metric)}"
@@ -142,13 +144,14 @@ def _reason_without_ranks(board: Board) -> str:
     return "no configuration has run to the end"
 
 
-def _measured(row: BoardRow, metric: RankingMetric) -> str:
+def _measured(row: BoardRow, metric: RankingMetric, over: str = "") -> str:
+    """The mean with its interval; `over`: words of one seed, which has no interval."""
     mean, sd = row.metric_mean, row.metric_sd
     if mean is None:
         return f"no finite {metric.words}"
     precision = f" in {row.precision_used}" if row.precision_used else ""
     if sd is None:
-        return f"{metric.text(mean)} {metric.words}{precision}"
+        return f"{metric.text(mean)} {metric.words}{over}{precision}"
     seeds = "fresh seeds" if row.stage == Stage.CONFIRM else "seeds"
     estimate = metric.estimate(mean, sd, row.metric_low, row.metric_high)
     return f"{estimate} over {row.num_seeds} {seeds}{precision}"

@@ -211,3 +211,20 @@ def test_levels_of_a_part_of_the_model_are_named_as_in_the_sweep_file(paths, mak
     write_plan(paths, replace(make_plan(make_sweep(), [], "the command", {}), spec=spec))
     found = answer_of(open_results(paths.root), "demo")
     assert [row.level for row in found.rows] == ["block=basic", "block=preact"]
+
+
+def one_run(name, mean):
+    """A run of the screening, and one of the confirmation."""
+    return (opt(name), "screen", {0: mean + 0.001}), (opt(name), "confirm", {10: mean})
+
+
+def test_summary_compares_levels_of_one_fresh_run_as_the_answer_does(ask):
+    """The runs of the screening tell what seeds differ by, so it must not say that nothing is known."""
+    trials = [*one_run("sgd", 0.95), *one_run("adam", 0.90), *one_run("adamw", 0.85)]
+    sentence = ask(*trials, compare=()).sentence
+    assert sentence.startswith("sgd is best: 95.0 % validation accuracy over one fresh seed in fp32; it is 5.0")
+    assert "(95 % interval" in sentence and "no interval" not in sentence
+    close = ask(*trials[:2], *one_run("adam", 0.9499), compare=()).sentence
+    assert (
+        "is best" not in close and "but 1 seed cannot show that it is better than 1 of the 2 other confirmed" in close
+    )

@@ -8,6 +8,7 @@ import pytest
 from helpers.factories import make_sweep
 
 from flexres_tune.report.data import read_data
+from flexres_tune.report.plots.answer import plot_answer
 from flexres_tune.report.plots.cost import plot_cost
 from flexres_tune.report.plots.curves import plot_curves
 from flexres_tune.report.plots.effects import plot_effects
@@ -330,6 +331,22 @@ def test_completed_trial_without_a_rank_is_not_called_missing(rows):
 def test_ranking_does_not_single_out_one_of_equal_means(report):
     [plot] = plot_ranking(report(grid("sgd", 0.1, 0.9), grid("adam", 0.1, 0.9), grid("adamw", 0.1, 0.8)))
     assert "has the highest mean (as has 1 more), 90.0 %" in plot.finding
+
+
+def test_ranking_of_one_fresh_run_each_does_not_contradict_the_answer(report, paths):
+    """The answer tests them with the deviation of the screening, so the titles must not say that nothing is known."""
+    means = {"sgd": 0.95, "adam": 0.90, "adamw": 0.85}
+    trials = [grid(name, 0.1, mean + 0.001) for name, mean in means.items()]
+    trials += [grid(name, 0.1, mean, 10, "confirm") for name, mean in means.items()]
+    report(*trials)
+    spec = make_sweep(name="demo", parameters={"optimizer": {"values": list(means)}}, compare="optimizer")
+    write_plan(paths, make_plan(spec, [], "the command", {}))
+    data = read_data(open_results(paths.root), "demo")
+    [ranking], [answer] = plot_ranking(data), plot_answer(data)
+    assert ranking.finding.endswith("2 of the 2 others compared with it are separable from it")
+    assert "is best" in answer.finding and "pooled over all that were confirmed" in answer.notes[0]
+    assert all(row.metric_low is None for row in data.board.ranked)  # the interval of the answer is the pooled one
+    assert answer.figure.data[1].error_x.array[0] > 0
 
 
 def test_one_trial_after_the_best_is_not_called_the_very_end(rows):

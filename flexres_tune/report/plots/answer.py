@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from flexres_tune.analysis.answer import interval_note
 from flexres_tune.report.data import ReportData
 from flexres_tune.report.plots.ranking import rows_plot
 from flexres_tune.report.plots.style import Plot
@@ -15,4 +18,7 @@ def plot_answer(data: ReportData) -> list[Plot]:
         return []
     labels = [escape_html(row.name) for row in rows]
     finding = data.answer.sentence.partition(". ")[0]
-    return [rows_plot(data, "answer", [row.row for row in rows], labels, finding)]
+    shown = [replace(row.row, metric_low=row.metric_low, metric_high=row.metric_high) for row in rows]
+    if not (note := interval_note(data.answer)):
+        return [rows_plot(data, "answer", shown, labels, finding)]
+    return [rows_plot(data, "answer", shown, labels, finding, f"{note[0].upper()}{note[1:]}.")]

@@ -22,6 +22,7 @@ from flexres_tune.report.plots.style import (
 )
 from flexres_tune.text import escape_html, plural
 
+_T = "Intervals: Student's t over seeds; a configuration with one seed has none."
 _MOST_ROWS = 12  # a screen does not show more rows with their labels
 
 
@@ -38,7 +39,9 @@ def plot_ranking(data: ReportData) -> list[Plot]:
     return [plot]
 
 
-def rows_plot(data: ReportData, name: str, rows: Sequence[BoardRow], labels: Sequence[str], finding: str) -> Plot:
+def rows_plot(
+    data: ReportData, name: str, rows: Sequence[BoardRow], labels: Sequence[str], finding: str, intervals_are: str = _T
+) -> Plot:
     """A point per seed, and the mean of each row with its interval, the label above it."""
     metric = data.board.metric
     seeds = [(at, trial) for at, row in enumerate(rows) for trial in data.counted(row.config_id)]
@@ -84,7 +87,7 @@ def rows_plot(data: ReportData, name: str, rows: Sequence[BoardRow], labels: Seq
             x=0, xref="paper", xanchor="left", y=at, yshift=13, showarrow=False, font={"size": 12},
             text=label + off,
         )  # fmt: skip
-    notes = ["Points are seeds. Intervals: Student's t over seeds; a configuration with one seed has none."]
+    notes = [f"Points are seeds. {intervals_are}"]
     if any(low is not None and (low < limits[0] or high > limits[1]) for low, high in ends):
         notes.append("Intervals that extend beyond the plot come from too few seeds to be informative.")
     return Plot(name, finding, drawn, tuple(notes))
@@ -98,9 +101,9 @@ def _finding(data: ReportData, leader: BoardRow) -> str:
     if leader.stage == Stage.CONFIRM:
         lead = f"{data.label(leader.config_id)} leads the confirmed configurations"
     lead += f", {metric.text(leader.metric_mean)}"
-    if leader.metric_low is None:
-        return f"{lead}; one seed is not enough to measure how much of that is chance"
     compared = [row for row in data.board.ranked if row.p_value is not None]
+    if leader.metric_low is None and not compared:  # with one fresh seed each, the screening tells the deviation
+        return f"{lead}; one seed is not enough to measure how much of that is chance"
     apart = sum(row.separable_from_leader == "yes" for row in compared)
     if not compared:
         return lead
