@@ -39,9 +39,7 @@ def report_only(config: dict) -> None:
 def sleep_and_report(epoch_s: float, num_at_once: int, folder: Path) -> Callable[[dict[str, Any]], None]:
     """A trial for our driver whose epochs take `epoch_s` and no CPU time, as those of a trial on a GPU.
 
-    No trial begins before `num_at_once` have started. Otherwise, if a process takes longer to start than a trial to
-    run, Tune gives the next trial to a free process and ends the one that was starting for it: 256 processes were
-    started for 64 trials at once on two cores.
+    No trial begins before `num_at_once` have started, so that no process starts while the driver is measured.
 
     Args:
         folder: on this machine; it gets one file per trial.
