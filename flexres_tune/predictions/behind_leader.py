@@ -106,6 +106,12 @@ def _trial_ids(results: Results, sweep: str, rows: Sequence[BoardRow]) -> list[s
     ]
 
 
+def seeds_words(counts: Sequence[int]) -> str:
+    """ "3 seeds", or "2 to 5 seeds" of configurations that have different numbers of them."""
+    fewest, most = min(counts), max(counts)
+    return plural(most, "seed") if fewest == most else f"{fewest} to {plural(most, 'seed')}"
+
+
 def interval_words(interval: DifferenceInterval, split: str) -> str:
     """ "+1.20 points; if we trained again: +0.30 to +2.10; ...": the intervals of a difference."""
     points = f"{100 * interval.difference:+.2f} points"
@@ -118,6 +124,6 @@ def interval_words(interval: DifferenceInterval, split: str) -> str:
     seeds, both = ((100 * low, 100 * high) for low, high in (interval.seeds, interval.seeds_and_images))
     return (
         f"{points}; if we trained again: {seeds[0]:+.2f} to {seeds[1]:+.2f}; if we trained again and drew other "
-        f"{SPLITS[split]} images: {both[0]:+.2f} to {both[1]:+.2f} (95 %, {plural(min(interval.num_seeds), 'seed')}"
+        f"{SPLITS[split]} images: {both[0]:+.2f} to {both[1]:+.2f} (95 %, {seeds_words(interval.num_seeds)}"
         f"{', paired' if interval.is_paired else ''})"
     )

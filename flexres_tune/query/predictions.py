@@ -13,7 +13,7 @@ from flexres_tune.analysis.summary import configuration_name
 from flexres_tune.display.format import format_p_value, format_percent
 from flexres_tune.display.render import Section
 from flexres_tune.errors import ResultsError
-from flexres_tune.predictions.behind_leader import interval_words
+from flexres_tune.predictions.behind_leader import interval_words, seeds_words
 from flexres_tune.predictions.classes import (
     ClassAccuracy,
     Confusion,
@@ -70,7 +70,8 @@ def _classes_section(sweep: str, rows: Sequence[ClassAccuracy], limit: int | Non
     num_configs = len({row.config_id for row in rows})
     first = rows[0]
     notes = [
-        f"95 % Wilson intervals over the images of a class, mean over {plural(first.num_seeds, 'seed')}; {weights}"
+        "95 % Wilson intervals over the images of a class, mean over "
+        f"{seeds_words([row.num_seeds for row in rows if row.config_id in shown])}; {weights}"
     ]
     if num_configs > len(shown):
         notes.append(f"the best {len(shown)} of {num_configs} configurations; --limit N shows more")
@@ -139,8 +140,9 @@ def _disagree_notes(found: Comparison) -> list[str]:
         "p_value: McNemar's exact test of one pair of trained models; it says nothing about training again; "
         "--format json has the image numbers"
     ]
+    seeds = found.interval.num_seeds if found.interval else (0, 0)
     for one, other, images in (("a", "b", found.always_a), ("b", "a", found.always_b)):
-        if images:
+        if images and min(seeds) > 1:  # one model gets each image either always right or never
             numbers = ", ".join(map(str, images[:10])) + (" ..." if len(images) > 10 else "")
             notes.append(f"{plural(len(images), 'image')} that {one} always gets right and {other} never: {numbers}")
     if found.interval is None:

@@ -11,6 +11,9 @@ from flexres_tune.predictions.behind_leader import interval_words
 from flexres_tune.predictions.classes import class_accuracies, confusions, hardest_images, wilson
 from flexres_tune.predictions.disagreement import coverage_of, difference_interval, disagreement, mcnemar
 from flexres_tune.predictions.ensemble import ensemble_accuracies
+from flexres_tune.query.predictions import answer_classes, answer_disagree
+from flexres_tune.report.data import read_data
+from flexres_tune.report.plots.predictions import plot_predictions
 from flexres_tune.results import open_results
 from flexres_tune.results.writer import SweepWriter
 
@@ -105,6 +108,24 @@ def test_disagreement_counts_images_per_seed(write, paths, labels):
     )
     with pytest.raises(ResultsError, match="needs two configurations"):
         disagreement(write(trials), paths.sweep, config_id(0.1), config_id(0.1), "val")
+
+
+@pytest.mark.parametrize(("seeds", "says"), [((0,), False), ((0, 1), True)])
+def test_one_model_each_is_not_said_to_be_always_right(write, paths, labels, seeds, says):
+    trials = {(lr, seed): draw(round(100 * lr) + seed, labels) for lr in (0.1, 0.2) for seed in seeds}
+    (section,) = answer_disagree(write(trials), paths.sweep, config_id(0.1), config_id(0.2), "val", None).sections
+    assert any("always gets right" in note for note in section.notes) == says
+
+
+def test_notes_do_not_claim_the_seeds_of_the_first_configuration_for_the_others(write, paths, labels):
+    """Seeds 0 to 4 of lr 0.1, and 0 and 1 of 0.2."""
+    trials = {(0.1, seed): draw(seed, labels, skill=3.0) for seed in range(5)}
+    trials |= {(0.2, seed): draw(10 + seed, labels) for seed in range(2)}
+    results = write(trials)
+    (section,) = answer_classes(results, paths.sweep, "val", None).sections
+    assert "mean over 2 to 5 seeds" in section.notes[0]
+    classes, _ = plot_predictions(read_data(results, paths.sweep))
+    assert "mean over 2 to 5 seeds" in classes.notes[0]
 
 
 def test_one_seed_says_nothing_about_training_again():

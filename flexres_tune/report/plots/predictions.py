@@ -9,6 +9,7 @@ from statistics import NormalDist
 import numpy as np
 
 from flexres_tune.errors import ResultsError
+from flexres_tune.predictions.behind_leader import seeds_words
 from flexres_tune.predictions.classes import (
     ClassAccuracy,
     class_accuracies,
@@ -86,8 +87,8 @@ def _classes(data: ReportData, configs: Sequence[Sequence[ClassAccuracy]], names
     )
     first = configs[0]
     notes = (
-        f"Weights after the last epoch, mean over {plural(first[0].num_seeds, 'seed')}. Lines: 95 % Wilson intervals over "
-        f"the images of a class, {min(row.num_images for row in first):,} or more.",
+        f"Weights after the last epoch, mean over {seeds_words([rows[0].num_seeds for rows in configs])}. Lines: 95 % Wilson "
+        f"intervals over the images of a class, {min(row.num_images for rows in configs for row in rows):,} or more.",
     )
     return Plot("classes", f"{data.label(first[0].config_id)}{_class_finding(first, names)}", drawn, notes)
 
