@@ -30,7 +30,9 @@ from flexres_tune.spec.own_code.model import OwnModel
 from flexres_tune.spec.parameters import EXPANSION, IMAGE_CHANNELS
 from flexres_tune.storage import atomic_write, atomic_write_bytes, atomic_write_text
 
-TOLERANCE = 1e-4  # largest permitted difference between a logit of an exported file and of the trained model
+# Largest permitted difference between a logit of an exported file and of the trained model, per size of the largest
+# logit of the batch, at least 1: logits of a network that was trained badly may have five digits before the point.
+TOLERANCE = 1e-4
 _BATCH = 250  # images per forward pass of the check
 _LOADER = '''\
 """load_model()(images (B, 3, {size}, {size}) in [0, 1]) -> logits (B, {classes}); needs only torch and safetensors."""
@@ -202,6 +204,7 @@ def _check(model: nn.Module, data: ImageData, out: Path) -> Check:
     for images, labels in zip(split.images.split(_BATCH), split.labels.split(_BATCH), strict=True):
         images = images.float() / 255  # (B, 3, H, W)
         logits = model(images)  # (B, classes)
+        permitted = TOLERANCE * max(1.0, logits.abs().max().item())
         others = {
             "load_model.py": loaded(images),
             "model.onnx": torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0]),
@@ -209,9 +212,9 @@ def _check(model: nn.Module, data: ImageData, out: Path) -> Check:
         for name, theirs in others.items():
             difference = (theirs - logits).abs().max().item()
             largest[name] = max(largest[name], difference)
-            if not difference <= TOLERANCE:
+            if not difference <= permitted:
                 raise CheckpointError(
-                    f"{name}: its logits must be within {TOLERANCE:g} of the trained model's, but differ by "
+                    f"{name}: its logits must be within {permitted:.3g} of the trained model's, but differ by "
                     f"{difference:.3g}; nothing was written"
                 )
         num_correct += (logits.argmax(1) == labels).sum().item()

@@ -224,6 +224,29 @@ def test_trial_with_own_code_is_exported_with_it(paths, tmp_path):
     assert "was changed since" in invoke(app, *arguments, "--code", tmp_path).output
 
 
+def test_large_logits_may_differ_in_their_last_digits(paths, tmp_path):
+    """A network that was trained badly has logits of tens of thousands, of which float32 has seven digits."""
+    for package in ("safetensors", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    (tmp_path / "large_nets.py").write_text(
+        "from torch import nn\n\nclass Large(nn.Module):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.layers = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, num_classes))\n"
+        "    def forward(self, x):\n"
+        "        return 1e5 * self.layers(x)\n"
+    )
+    texts = {"model": str(tmp_path / "large_nets.py:Large"), "dataset": "digits", "epochs": "1", "lr": "1e-12"}
+    config, _ = read_config(texts, 10_000, [])
+    checkpointer = Checkpointer(paths.checkpoint(config.trial_id))
+    data = load_dataset("digits", torch.device("cpu"))
+    (metrics,) = fit(config, data, choose_execution(config, torch.device("cpu")), checkpointer)
+    write(paths, config, metrics.val_accuracy)
+    arguments = [config.trial_id, "--out", tmp_path / "out", "--results", paths.root, "--code", tmp_path]
+    done = invoke(app, *arguments)
+    assert done.exit_code == 0, done.output
+
+
 def test_checkpoint_with_code_in_it_is_not_run_and_nothing_is_written(paths, run, tmp_path):
     class Code:
         def __reduce__(self):
