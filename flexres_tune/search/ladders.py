@@ -12,6 +12,9 @@ from flexres_tune.spec import PlannedTrial
 # Computed rungs: (share of a trial's epochs, share of the group that continues; the last rung keeps what is asked for).
 # `bench search` compares other places; earlier ones lose a configuration that learns slowly and ends best.
 COMPUTED_RUNGS = ((0.22, 2 / 3), (0.40, 1 / 3), (0.50, 0.0))
+# No computed rung is before this epoch, or before the last but two of a short trial: after one or two epochs of recorded
+# curves, accuracies say little.
+EARLIEST_RUNG = 3
 # Of many configurations a third is left out early: the same answer for 16 to 20 % fewer epochs (81 and 200).
 LARGE_GROUP = 40
 COMPUTED_RUNGS_OF_LARGE_GROUPS = ((0.11, 2 / 3), (0.22, 4 / 9), (0.40, 2 / 9), (0.50, 0.0))
@@ -42,9 +45,9 @@ class Rung:
 def make_rungs(num_candidates: int, num_kept: int, epochs: int) -> tuple[Rung, ...]:
     """Rungs that reduce a group of `num_candidates` configurations to `num_kept`, for trials of `epochs` epochs."""
     rungs: list[Rung] = []
-    num_left = num_candidates
+    num_left, earliest = num_candidates, max(1, min(EARLIEST_RUNG, epochs - 2))
     for place, share in COMPUTED_RUNGS_OF_LARGE_GROUPS if num_candidates > LARGE_GROUP else COMPUTED_RUNGS:
-        at, keep = max(1, round(place * epochs)), max(num_kept, math.ceil(num_candidates * share - 1e-9))
+        at, keep = max(earliest, round(place * epochs)), max(num_kept, math.ceil(num_candidates * share - 1e-9))
         if rungs and rungs[-1].epochs == at:
             num_left = num_candidates if len(rungs) == 1 else rungs[-2].keep
             rungs.pop()

@@ -39,7 +39,7 @@ def test_without_confirm_the_survivors_run_to_the_end():
 
 def test_configurations_of_several_lengths_never_meet_at_a_rung():
     spec = make_spec(parameters={"epochs": {"values": [10, 20]}, "lr": {"values": [0.1, 0.2, 0.3]}})
-    assert plan(spec).rungs == {Group("", 10): (Rung(2, 2), Rung(4, 1)), Group("", 20): (Rung(4, 2), Rung(8, 1))}
+    assert plan(spec).rungs == {Group("", 10): (Rung(3, 2), Rung(4, 1)), Group("", 20): (Rung(4, 2), Rung(8, 1))}
 
 
 def test_hyperband_with_promotion_draws_a_bracket_for_each_configuration():

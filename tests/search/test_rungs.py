@@ -49,6 +49,9 @@ def test_computed_rungs_keep_what_was_asked():
     assert make_rungs(5, 2, 27) == (Rung(6, 4), Rung(11, 2)), "a rung that keeps all is none"
     assert make_rungs(27, 9, 27) == (Rung(6, 18), Rung(11, 9))
     assert make_rungs(81, 6, 27) == (Rung(3, 54), Rung(6, 36), Rung(11, 18), Rung(14, 6)), "many: an earlier rung"
+    short = {2: [(1, 6)], 3: [(1, 9), (2, 6)], 4: [(2, 6)], 5: [(3, 6)], 6: [(3, 6)], 8: [(3, 9), (4, 6)]}
+    for epochs, rungs in short.items():
+        assert make_rungs(27, 6, epochs) == tuple(Rung(*rung) for rung in rungs), "none at an epoch that says little"
     assert make_rungs(27, 6, 3) == (Rung(1, 9), Rung(2, 6)), "two rungs at one epoch are one"
     assert make_rungs(3, 3, 27) == make_rungs(3, 1, 1) == ()
 
