@@ -45,6 +45,7 @@ class TuningEffort:
     num_configs: int = column("configurations of the screening with this value", "configurations")
     num_stopped: int = column("those of them that were stopped early or paused: they count with what they had reached")
     num_failed: int = column("those of them that diverged or ran out of memory: they count as 0")
+    num_left_out: int = column("further ones, whose trials all failed or were interrupted: they do not count")
 
 
 def tuning_effort(results: Results, sweep: str, parameter: str) -> list[TuningEffort]:
@@ -67,18 +68,20 @@ def tuning_effort(results: Results, sweep: str, parameter: str) -> list[TuningEf
     accuracy = f"{metric_of(results, sweep).at}_val_accuracy"
     rows: list[TuningEffort] = []
     for table in by_dataset(trials):
-        ended = [row for row in table.to_pylist() if row["stage"] == Stage.SCREEN and row["status"] in _ENDED]
         groups: dict[str, list[dict]] = {}
-        for row in ended:
-            groups.setdefault(str(row[parameter]), []).append(row)
+        for row in table.to_pylist():
+            if row["stage"] == Stage.SCREEN:
+                groups.setdefault(str(row[parameter]), []).append(row)
         for group in groups.values():
-            rows += _of_value(group, parameter, accuracy)
+            if ended := [row for row in group if row["status"] in _ENDED]:
+                left_out = {row["config_id"] for row in group} - {row["config_id"] for row in ended}
+                rows += _of_value(ended, parameter, accuracy, len(left_out))
     if not rows:
         raise ResultsError(f"{sweep}: no trial of the screening has ended yet")
     return rows
 
 
-def _of_value(group: Sequence[dict], parameter: str, accuracy: str) -> list[TuningEffort]:
+def _of_value(group: Sequence[dict], parameter: str, accuracy: str, num_left_out: int) -> list[TuningEffort]:
     by_config: dict[str, list[dict]] = {}
     for row in group:
         by_config.setdefault(row["config_id"], []).append(row)
@@ -96,6 +99,7 @@ def _of_value(group: Sequence[dict], parameter: str, accuracy: str) -> list[Tuni
             num_configs=len(values),
             num_stopped=sum(bool(each & _EARLY) for each in statuses),
             num_failed=sum(bool(each & _TOO_BAD) for each in statuses),
+            num_left_out=num_left_out,
         )
         for n, (low, high) in zip(sizes, band(values, sizes), strict=True)
     ]

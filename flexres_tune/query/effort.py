@@ -64,5 +64,9 @@ def _notes(results: Results, sweep: str, rows: list[TuningEffort]) -> list[str]:
             f"stopped early or paused, and count with what they had reached: {plural(stopped, 'configuration')}"
         )
     if failed := sum(row.num_failed for row in rows if row.num_tried == 1):
-        notes.append(f"failed, and count as 0: {plural(failed, 'configuration')}")
+        notes.append(f"diverged or ran out of memory, and count as 0: {plural(failed, 'configuration')}")
+    if left_out := sum(row.num_left_out for row in rows if row.num_tried == 1):
+        notes.append(
+            f"failed or were interrupted with all trials, and do not count: {plural(left_out, 'configuration')}"
+        )
     return notes

@@ -46,7 +46,7 @@ def test_optimizer_with_more_tries_is_not_better_at_equal_n(results):
     assert at["sgd", 4].expected_best < 0.82 and at["sgd", 4].expected_best_low < at["sgd", 4].expected_best
     (section,) = answer_effort(made, "demo", "optimizer", None).sections
     assert sorted(section.table.column_names) == ["adam", "n", "sgd"]
-    assert "failed, and count as 0: 1 configuration" in " ".join(section.notes)
+    assert "diverged or ran out of memory, and count as 0: 1 configuration" in " ".join(section.notes)
 
 
 def test_configurations_that_a_search_has_paused_are_tries_too(results):
@@ -59,6 +59,16 @@ def test_configurations_that_a_search_has_paused_are_tries_too(results):
     assert (rows["sgd", 1].num_configs, rows["sgd", 1].num_stopped) == (8, 7)
     (section,) = answer_effort(made, "demo", "optimizer", None).sections
     assert "stopped early or paused, and count with what they had reached: 7 configurations" in section.notes
+
+
+def test_configurations_without_a_result_are_counted_as_left_out(results):
+    trials = [({"optimizer": "sgd", "lr": 0.01 * i}, 0, "failed", None) for i in range(1, 4)]
+    trials += [({"optimizer": "sgd", "lr": 0.5}, 0, "completed", 0.9), ({"optimizer": "adam"}, 0, "completed", 0.8)]
+    made = results(*trials)
+    rows = {row.parameters["optimizer"]: row for row in tuning_effort(made, "demo", "optimizer")}
+    assert (rows["sgd"].num_configs, rows["sgd"].num_left_out, rows["adam"].num_left_out) == (1, 3, 0)
+    (section,) = answer_effort(made, "demo", "optimizer", None).sections
+    assert "failed or were interrupted with all trials, and do not count: 3 configurations" in section.notes
 
 
 def test_parameter_that_does_not_vary_is_named(results):
