@@ -83,7 +83,8 @@ class RankingMetric:
 
     @property
     def axis_title(self) -> str:
-        return f"{self.words} ({self.suffix.strip() or self.unit})"
+        unit = self.suffix.strip() or self.unit
+        return f"{self.words} ({unit})" if unit else self.words
 
     @property
     def ranking_axis_title(self) -> str:
@@ -126,11 +127,11 @@ def metric_of(results: Results, sweep: str) -> RankingMetric:
     named = plan.spec.get("metric") if plan else None
     named = named if isinstance(named, dict) else {}
     name = named.get("name")
-    found = METRICS.get(str(name)) or (_further(name, named.get("goal")) if is_metric_column(name) else None)
+    found = METRICS.get(str(name)) or (further_metric(name, named.get("goal")) if is_metric_column(name) else None)
     return replace(found or METRICS["val_accuracy"], at="last" if named.get("at") == "last" else "best")
 
 
-def _further(name: str, goal: object) -> RankingMetric:
+def further_metric(name: str, goal: object) -> RankingMetric:
     """A metric that `metrics` of the sweep file lists."""
     traits = METRIC_TRAITS.get(name)
     is_maximized = goal != "minimize"

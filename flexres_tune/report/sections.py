@@ -15,6 +15,7 @@ from flexres_tune.report.plots.answer import plot_answer
 from flexres_tune.report.plots.cost import plot_cost
 from flexres_tune.report.plots.curves import plot_curves
 from flexres_tune.report.plots.effects import plot_effects
+from flexres_tune.report.plots.further import plot_further_metrics
 from flexres_tune.report.plots.heatmap import plot_heatmap
 from flexres_tune.report.plots.importance import plot_importance
 from flexres_tune.report.plots.overlay import plot_overlay
@@ -32,6 +33,7 @@ PLOTS: dict[str, Callable[[ReportData], list[Plot]]] = {
     "Leaderboard": plot_ranking,
     "Learning curves": plot_curves,
     "Training and validation": plot_overlay,
+    "Further metrics": plot_further_metrics,
     "Best so far": plot_progress,
     "Parallel coordinates": plot_parallel,
     "Effect of each parameter": plot_effects,

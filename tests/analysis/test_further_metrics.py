@@ -4,12 +4,14 @@ import json
 
 import pytest
 from helpers.command import invoke
-from helpers.factories import make_config, make_sweep, make_trial
+from helpers.factories import make_config, make_epoch, make_sweep, make_trial
 
 from flexres_tune.analysis.leaderboard import leaderboards
 from flexres_tune.query.__main__ import app
 from flexres_tune.report.board import leaderboard_html
 from flexres_tune.report.data import read_data
+from flexres_tune.report.plots.further import plot_further_metrics
+from flexres_tune.report.sections import report_html
 from flexres_tune.results import open_results
 from flexres_tune.results.plan import make_plan, write_plan
 from flexres_tune.results.writer import SweepWriter
@@ -28,6 +30,9 @@ def results(paths):
     with SweepWriter(paths) as writer:
         for (lr, seed, stage), metrics in VALUES.items():
             config = make_config(lr=lr, seed=seed)
+            for epoch in (1, 2) if metrics else ():
+                values = {name: value * epoch / 2 for name, value in metrics.items()}
+                writer.add_epoch(make_epoch(config.trial_id, epoch, metrics=json.dumps(values)))
             row = make_trial(config, best=1 - lr, stage=stage, metrics=json.dumps(metrics) if metrics else None)
             writer.add_trial(row, config)
     write_plan(paths, make_plan(make_sweep(name="demo", metrics=["top5"]), [], "the command", {}))
@@ -56,3 +61,16 @@ def test_tables_show_them_with_their_unit_and_choose_by_them(results):
 def test_the_reports_leaderboard_has_them(results):
     page = leaderboard_html(read_data(results, "demo"))
     assert "<button>top5" in page and "92 ± 3 %" in page
+
+
+def test_the_report_draws_one_of_them_at_a_time_by_the_readers_choice(results):
+    data = read_data(results, "demo")
+    (plot,) = plot_further_metrics(data)
+    visible = [(trace.name.partition(".")[0], list(trace.y)) for trace in plot.figure.data if trace.visible]
+    assert visible[0] == ("1", [46.0, 92.0]) and len(visible) == 2, "mean over the seeds that rank it, in percent"
+    (menu,) = plot.figure.layout.updatemenus
+    assert [button.label for button in menu.buttons] == ["top-5 accuracy", "gain"]
+    shown, layout = menu.buttons[1].args
+    assert shown["visible"] == [False, False, True, True] and layout == {"yaxis.title.text": "gain"}
+    assert plot.finding == "top-5 accuracy of lr=0.1 after epoch 2: 92 %"
+    assert "Further metrics" in report_html(data, "results")
