@@ -55,18 +55,20 @@ def power_rows(board: Board, difference: float) -> list[PowerRow]:
 
 
 def further_seeds(board: Board, row: BoardRow) -> tuple[int | None, float | None]:
-    """(seeds to add to the leader and to `row` each, device-hours of both) to separate them, if the gap is as it seems.
+    """(seeds to add to each of inseparable(), device-hours of them all) to separate `row`, if the gap is as it seems.
 
-    (None, None) if that is not known; (MOST_SEEDS, None) if it needs more than those.
+    A verdict about one of them waits for those behind it, because p values account for all comparisons: with more seeds of
+    the first two alone they would not be separable. (None, None) if that is not known; (MOST_SEEDS, None) if it needs more
+    than those.
     """
-    rows = compared_rows(board)
+    rows, group = compared_rows(board), inseparable(board)
     sd = seed_deviation(rows)
     if sd is None or not row.behind_leader:
         return None, None
-    total = seeds_needed(abs(row.behind_leader), sd, 2)
+    total = seeds_needed(abs(row.behind_leader), sd, max(2, len(group)))
     if total is None:
         return MOST_SEEDS, None
-    more = [max(1, total - each.num_seeds) for each in (board.ranked[0], row)]
+    more = [max(1, total - each.num_seeds) for each in group]
     seconds = _seconds_per_trial(rows)
     return max(more), None if seconds is None else sum(more) * seconds / 3600
 
@@ -113,6 +115,11 @@ def _multiples(num_seeds: np.ndarray, num_configs: int) -> np.ndarray:
 def compared_rows(board: Board) -> list[BoardRow]:
     """The configurations that the board compares with its leader, and the leader: those with several seeds."""
     return [row for row in board.ranked if row.stage == board.ranked[0].stage and len(row.scores) > 1]
+
+
+def inseparable(board: Board) -> list[BoardRow]:
+    """The leader, and what is compared with it and not separable from it."""
+    return [row for row in compared_rows(board) if row.separable_from_leader != "yes"]
 
 
 def _seconds_per_trial(rows: Sequence[BoardRow]) -> float | None:

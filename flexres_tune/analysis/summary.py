@@ -7,7 +7,7 @@ from typing import Any
 
 from flexres_tune.analysis.leaderboard import TOO_FEW_SEEDS, Board, BoardRow, comparison_problems, leaderboards
 from flexres_tune.analysis.metric import RankingMetric
-from flexres_tune.analysis.power import MOST_SEEDS, further_seeds
+from flexres_tune.analysis.power import MOST_SEEDS, further_seeds, inseparable
 from flexres_tune.display.format import format_p_value, format_value
 from flexres_tune.records import LeftOut, Stage
 from flexres_tune.results.reader import Results
@@ -100,15 +100,20 @@ def order_note(board: Board) -> str:
 
 
 def further_seeds_text(board: Board, row: BoardRow, names: str = "these two") -> str:
-    """Seeds that would separate the leader and a row with 80 % power, as a sentence; "" if that is not known."""
+    """Seeds that would separate the leader and a row with 80 % power, as a sentence; "" if that is not known.
+
+    All that are not separable from the leader need them, see further_seeds().
+    """
     num_seeds, hours = further_seeds(board, row)
     if num_seeds is None:
         return ""
+    num = len(inseparable(board))
+    each = "each" if num <= 2 else f"for each of the {num} that are not separable"
     if hours is None and num_seeds >= MOST_SEEDS:
-        return f" If the difference is as it seems, more than {MOST_SEEDS:,} seeds each would separate {names}."
+        return f" If the difference is as it seems, more than {MOST_SEEDS:,} seeds {each} would separate {names}."
     cost = "" if hours is None else f": {hours:.2g} device-hours"
     seeds = plural(num_seeds, "more seed")
-    return f" If the difference is as it seems, about {seeds} each would separate {names}{cost}."
+    return f" If the difference is as it seems, about {seeds} {each} would separate {names}{cost}."
 
 
 def _cannot_show(row: BoardRow) -> str:

@@ -8,7 +8,7 @@ from helpers.factories import make_sweep
 from flexres_tune.analysis.power import seeds_needed, smallest_difference
 from flexres_tune.query.__main__ import app
 from flexres_tune.run.printout import describe_confirm_power
-from flexres_tune.uncertainty.comparisons import critical_ranges, gaps, moments
+from flexres_tune.uncertainty.comparisons import compare_with_leader, critical_ranges, gaps, moments
 
 
 @pytest.mark.parametrize("num_configs", [2, 6])
@@ -19,6 +19,22 @@ def test_seeds_that_are_asked_for_separate_the_difference_in_80_percent(num_conf
     gap = gaps(moments(values, False), 0)
     p = gap.difference[:, 1] / gap.error[:, 1] * 2**0.5 > critical_ranges(num_configs, gap.freedom[:, 1])
     assert 0.76 <= p.mean() <= 0.90  # a whole number of seeds has a little more power than asked for
+
+
+def test_seeds_for_the_first_two_alone_would_not_separate_them_from_equal_others():
+    """One configuration is ahead of five equal ones: what the summary asks for all six has the power, two alone do not."""
+    random = np.random.default_rng(0)
+
+    def power(num_seeds, num_others):
+        found = []
+        for _ in range(120):
+            counts = [num_seeds, num_seeds, *[num_others] * 4]
+            rows = [dict(enumerate(random.normal(place == 0, 1, n))) for place, n in enumerate(counts)]
+            found.append(compare_with_leader(rows[0], rows[1:])[0].p_value < 0.05)
+        return np.mean(found)
+
+    for_two, for_six = (seeds_needed(1.0, 1.0, num_configs) for num_configs in (2, 6))
+    assert power(for_two, 4) < 0.65 and power(for_six, for_six) > 0.78
 
 
 def test_smallest_difference_is_the_inverse():

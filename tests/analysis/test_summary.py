@@ -116,3 +116,17 @@ def test_seeds_that_would_separate_are_said_if_nothing_is_separable(answer):
     )
     apart = answer((ADAM, "confirm", seeds(0.80, 0.81, 0.79)), (ADAMW, "confirm", seeds(0.971, 0.975, 0.969)))
     assert "more seed" in apart or "is best" in apart
+
+
+def test_seeds_are_asked_for_all_that_are_not_separable(answer):
+    """More seeds of the first two alone would not separate them: p values account for the other two as well."""
+    close = [(opt, "confirm", seeds(mean, mean + 0.004, mean - 0.003)) for opt, mean in
+             ((ADAMW, 0.971), (SGD, 0.970), (ADAM, 0.9695), ({"optimizer": "nesterov"}, 0.969))]  # fmt: skip
+    sentence = answer(*close)
+    assert "more seeds for each of the 4 that are not separable would separate these two" in sentence
+
+
+def test_separable_configurations_need_no_more_seeds(answer):
+    far = ({"optimizer": "adagrad"}, "confirm", seeds(0.50, 0.504, 0.497))
+    close = ((ADAMW, "confirm", seeds(0.971, 0.975, 0.969)), (SGD, "confirm", seeds(0.973, 0.970, 0.969)))
+    assert "more seeds each would separate these two" in answer(*close, far)
