@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from flexres_tune.analysis.leaderboard import leaderboards
-from flexres_tune.datasets import describe_dataset
+from flexres_tune.datasets import describe_dataset, load_dataset
 from flexres_tune.results import open_results
 from flexres_tune.spec import expand_trials, load_sweep
 from flexres_tune.spec.own_code.source import CodeName, read_source
@@ -79,6 +79,20 @@ def test_the_data_set_is_read(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", stand_in)
     shape = describe_dataset(code_of(folder, "dataset", "my_data.py:load"))
     assert (shape.image_size, shape.num_train, shape.num_val, shape.num_test) == (8, 18, 2, 20)
+
+
+def test_the_data_set_is_read_as_the_library_writes_it(folder):
+    datasets = pytest.importorskip("datasets")
+    if not hasattr(datasets, "Dataset"):
+        pytest.skip("a folder of these tests has the library's name, and the library is not installed")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), np.uint8)
+    rows = {"image": list(pixels), "label": [i % 2 for i in range(20)]}
+    split = datasets.Dataset.from_dict(rows, features)
+    datasets.DatasetDict({"train": split, "test": split}).save_to_disk(str(folder / "my_images"))
+    data = load_dataset(code_of(folder, "dataset", "my_data.py:load"), torch.device("cpu"))
+    assert (len(data.train), len(data.val), data.class_names) == (18, 2, ("cat", "dog"))
+    assert np.array_equal(data.test.images[4].permute(1, 2, 0).numpy(), pixels[4])
 
 
 DIGITS = """

@@ -47,8 +47,12 @@ class NodeFacts:
     storage_problem: str | None = None
 
 
+# A data set, and the source of the own code that loads it, as plain values: a node may lack this package
+DataName = tuple[str, dict | None]
+
+
 def probe_node(
-    datasets: tuple[str, ...], storage: str | None, mark: str, folder: str | None, ray_folder: str = "/tmp"
+    datasets: tuple[DataName, ...], storage: str | None, mark: str, folder: str | None, ray_folder: str = "/tmp"
 ) -> NodeFacts:
     """Facts of this machine.
 
@@ -74,7 +78,7 @@ def probe_node(
         shm_free=shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else None,
         disk_used_fraction=1 - disk.free / disk.total,
         disk_free=disk.free,
-        data_problems={name: _data_problem(name, code is not None) for name in datasets},
+        data_problems={name: _data_problem(name, source, code is not None) for name, source in datasets},
         storage_problem=write_mark(storage, mark) if storage else None,
     )
 
@@ -191,13 +195,14 @@ def _memory_available() -> int | None:
     return None
 
 
-def _data_problem(name: str, has_code: bool) -> str | None:
+def _data_problem(name: str, source: dict | None, has_code: bool) -> str | None:
     if not has_code:
         return "flexres_tune, which reads it, is missing on this node"
     try:
         from flexres_tune.datasets.verify import verify_dataset
+        from flexres_tune.spec.own_code.source import CodeName, Source
 
-        verify_dataset(name)
+        verify_dataset(name if source is None else CodeName(name, Source.model_validate(source)))
     except Exception as error:  # the first trial would fail with the same error
         return f"{type(error).__name__}: {error}"
     return None

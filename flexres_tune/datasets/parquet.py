@@ -198,6 +198,8 @@ def _what_is_there(folder: Path) -> str:
     if not folder.is_dir():
         return "there is no such folder"
     found = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.parquet"))[:5]
+    if not found and any((folder / name).is_file() for name in ("dataset_dict.json", "dataset_info.json")):
+        return "it holds what save_to_disk writes; write each split by its to_parquet, or load it by code of your own"
     return f"it holds {', '.join(found)}" if found else "it holds no Parquet file"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,7 +43,9 @@ def doctor(
     ] = False,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Read all images of this data set on every node; may be repeated."),
+        typer.Option(
+            metavar="NAME", help="Read all images of this data set, or of FILE.py:NAME, on every node; may be repeated."
+        ),
     ] = None,
     storage: Annotated[
         str | None,
@@ -62,16 +65,32 @@ def doctor(
     from flexres_tune.storage import make_path
 
     place = make_path(storage) if storage else None
+    datasets = read_datasets(dataset or ())
     measure_s = MEASURE_S if speed else 0.0
     found = find_address(address, local=here)
     if found is None:
-        reports = collect_here(dataset or (), place, num_visible_gpus() or 0, measure_s)
+        reports = collect_here(datasets, place, num_visible_gpus() or 0, measure_s)
     else:
         with connect(found):
-            reports = collect_cluster(dataset or (), place, measure_s)
+            reports = collect_cluster(datasets, place, measure_s)
     checks = run_checks(reports, storage)
     print_checks(checks, f"{len(reports)} nodes at {found}" if found else "this machine", Console(highlight=False))
     raise typer.Exit(0 if all(check.passed for check in checks) else cli.EXIT_FAILED)
+
+
+def read_datasets(names: Sequence[str]) -> list[str]:
+    """The names of --dataset; one that names own code has its source, relative to the working folder.
+
+    Raises:
+        CodeError: a source cannot be read.
+    """
+    from flexres_tune.spec.own_code.references import read_references
+    from flexres_tune.spec.own_code.source import CodeError, CodeName
+
+    code, problems = read_references(((("dataset",), "dataset", name) for name in names), Path(), allow_any=True)
+    if problems:
+        raise CodeError(f"--dataset {problems[0][1]}")
+    return [CodeName(name, code[name]) if name in code else name for name in names]
 
 
 def print_checks(checks: Sequence[Check], place: str, console: Console) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from flexres_tune.cluster.gpu_health import GpuHealth, examine_gpus
-from flexres_tune.cluster.probe import NodeFacts, probe_node, remove_mark, seen_marks
+from flexres_tune.cluster.probe import DataName, NodeFacts, probe_node, remove_mark, seen_marks
 from flexres_tune.cluster.shared_storage import new_mark_prefix
+from flexres_tune.spec.own_code.source import CodeName
 from flexres_tune.storage import AnyPath
 from flexres_tune.text import join_words, plural
 
@@ -53,12 +54,21 @@ class Check:
         return self.advice is None
 
 
+def _to_send(datasets: Sequence[str]) -> tuple[DataName, ...]:
+    return tuple(
+        (str(name), name.source.model_dump(mode="json") if isinstance(name, CodeName) else None) for name in datasets
+    )
+
+
 def collect_here(
     datasets: Sequence[str], storage: AnyPath | None, num_gpus_ray: float, measure_s: float = 0.0
 ) -> list[NodeReport]:
-    """This machine, without Ray. With `measure_s`, each of its devices multiplies matrices for so long."""
+    """This machine, without Ray. With `measure_s`, each of its devices multiplies matrices for so long.
+
+    `datasets` are names, or own code that loads images.
+    """
     mark, place = new_mark_prefix() + "here", str(storage.resolve()) if storage else None
-    facts = probe_node(tuple(datasets), place, mark, None, os.environ.get("RAY_TMPDIR", "/tmp"))
+    facts = probe_node(_to_send(datasets), place, mark, None, os.environ.get("RAY_TMPDIR", "/tmp"))
     if place and not facts.storage_problem:
         remove_mark(place, mark)
     return [NodeReport("this machine", facts, num_gpus_ray, health=examine_gpus(measure_s))]
@@ -70,7 +80,7 @@ def collect_cluster(datasets: Sequence[str], storage: AnyPath | None, measure_s:
 
     nodes, prefix, place = alive_nodes(), new_mark_prefix(), str(storage.resolve()) if storage else None
     results = call_on_nodes(
-        nodes, probe_node, lambda node: (tuple(datasets), place, prefix + node.node_id, os.getcwd(), "/tmp")
+        nodes, probe_node, lambda node: (_to_send(datasets), place, prefix + node.node_id, os.getcwd(), "/tmp")
     )
     marks = {prefix + r.node.node_id for r in results if r.value is not None and not r.value.storage_problem}
     sees_all = {}

@@ -261,6 +261,12 @@ def test_files_of_the_library_datasets_are_read(tmp_path):
     assert np.array_equal(data.test.images[4].permute(1, 2, 0).numpy(), pixels_of(4))
 
 
+def test_a_folder_of_save_to_disk_is_told_from_an_empty_one(tmp_path):
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    with pytest.raises(DataError, match="it holds what save_to_disk writes; write each split by its to_parquet"):
+        load(tmp_path)
+
+
 def test_two_folders_with_the_same_split_are_not_mixed(hub_folder, folder):
     (hub_folder / "other").mkdir()
     (folder / "train.parquet").rename(hub_folder / "other" / "train.parquet")

@@ -85,3 +85,16 @@ def test_speed_of_this_machine_is_measured():
     assert status == 0, output
     assert "matrix product" in output
     assert "TFLOP/s (median)" in output
+
+
+@pytest.mark.parametrize(("name", "says"), [("load", "no problems found"), ("broken", "ZeroDivisionError")])
+def test_own_code_that_loads_images_is_checked_like_other_data(tmp_path, name, says):
+    (tmp_path / "doctor_data.py").write_text(
+        "import numpy as np\n\ndef load():\n"
+        "    images, labels = np.zeros((20, 8, 8), np.uint8), np.arange(20) % 2\n"
+        "    return {'train_images': images, 'train_labels': labels, 'test_images': images, 'test_labels': labels}\n\n"
+        "def broken():\n    return 1 / 0\n"
+    )
+    status, output, errors = doctor("--here", "--dataset", f"{tmp_path / 'doctor_data.py'}:{name}")
+    assert (status, errors) == (int(name == "broken"), "") and says in output
+    assert "must name a file" in doctor("--here", "--dataset", "no_file.py:load")[2]
