@@ -72,9 +72,10 @@ def main(app: typer.Typer, arguments: Sequence[str] | None = None) -> None:
 
 
 def dispatch() -> None:
-    """Entry point of the console script: run the command that the first argument names."""
+    """Entry point of the console script and of `python -m flexres_tune`: run the command that the first argument names."""
     program, *arguments = sys.argv
-    program = Path(program).name
+    is_module = Path(program).name == "__main__.py"
+    program = "python -m flexres_tune" if is_module else Path(program).name
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help(program))
         return
@@ -83,7 +84,8 @@ def dispatch() -> None:
         hint = did_you_mean(name, COMMANDS) or f"; commands: {', '.join(COMMANDS)}"
         print(f"{program}: must be followed by a command, but got {name[:50]!r}{hint}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE)
-    sys.argv = [f"{program} {name}", *rest]  # Typer takes the program's name from here
+    # Typer takes the program's name from here; of a module it adds `python -m flexres_tune.`
+    sys.argv = [name if is_module else f"{program} {name}", *rest]
     importlib.import_module(COMMANDS[name][0]).main()
 
 

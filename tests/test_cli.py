@@ -101,6 +101,17 @@ def test_subcommand_is_the_module_of_that_name(capsys, monkeypatch, name):
     assert cli.COMMANDS[name][0].removesuffix(".__main__") == f"flexres_tune.{name}"
 
 
+def test_the_package_itself_is_the_same_command():
+    def answer(*arguments):
+        words = [sys.executable, "-m", "flexres_tune", *arguments]
+        done = subprocess.run(words, capture_output=True, text=True, cwd=Path(cli.__file__).parents[1])
+        return done.returncode, done.stdout + done.stderr
+
+    assert answer()[0] == 0 and "Usage: python -m flexres_tune COMMAND" in answer()[1]
+    assert "Usage: python -m flexres_tune.budget " in answer("budget", "--help")[1]
+    assert answer("budgte")[0] == 2 and "did you mean budget?" in answer("budgte")[1]
+
+
 def test_every_command_of_the_package_is_a_subcommand():
     package = Path(cli.__file__).parent
     rooms = {path.parent.name for path in package.glob("*/__main__.py")}

@@ -44,6 +44,7 @@ def check_values(data: Mapping[str, Any], code: Code) -> Iterator[Finding]:
     for path, grid in _entries("parameters", grids):
         for key, distribution in _items(grid):
             yield from _check(path, key, list(_values(distribution)), code, own)
+    yield from _model_is_given(data.get("base") or {}, grids or [{}])
 
 
 def _values(distribution: Any) -> Iterator[tuple[tuple, Any]]:
@@ -162,8 +163,12 @@ def _draws_vary(spec: SweepSpec) -> Iterator[Finding]:
         yield ("parameters",), message
 
 
-def _model_is_given(spec: SweepSpec) -> Iterator[Finding]:
-    if "model" not in spec.base and any("model" not in grid for grid in spec.parameters):
+def _model_is_given(base: Any, grids: Any) -> Iterator[Finding]:
+    if not isinstance(base, dict) or not isinstance(grids, list):
+        return  # which is a problem of its own
+    keys = [base.keys() | dict(_items(grid)).keys() for grid in grids]
+    is_misspelt = any(did_you_mean(str(key), TRIAL_KEYS).endswith("mean model?") for key in set().union(*keys))
+    if not is_misspelt and any("model" not in each for each in keys):
         yield ("base", "model"), "must be given, but is missing; for example model: resnet22_2"
 
 
@@ -363,7 +368,6 @@ _RULES: Sequence[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Finding]]
     (("method", "num_trials"), _num_trials_if_drawn),
     (("method", "parameters"), _grid_is_finite),
     (("method", "parameters"), _draws_vary),
-    (("base", "parameters"), _model_is_given),
     (("confirm", "seeds"), _confirm_seeds_are_fresh),
     (("early_terminate", "base", "parameters"), _a_trial_can_be_stopped),
     (("early_terminate", "method", "parameters"), _pauses_what_tpe_draws),
