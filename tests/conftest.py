@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -25,6 +26,11 @@ os.environ.update(
 # interrupts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure(config):
+    """Nothing of this run is left in the temporary folder."""
+    shutil.rmtree(_SCRATCH, ignore_errors=True)
 
 
 def pytest_addoption(parser):
