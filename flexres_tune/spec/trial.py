@@ -73,20 +73,27 @@ Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 
 
+OWN_CODE = "FILE.py:NAME"  # how messages write a reference to code of the user's own
+
+
 def optimizer_traits(name: str) -> OptimizerTraits:
     """Traits of an optimizer by its name, or those that are assumed of an own one."""
     return OWN_OPTIMIZER if isinstance(name, CodeName) else OPTIMIZER_TRAITS[name]
 
 
-def name_in(registry: Callable[[], Iterable[str]]) -> PlainValidator:
-    """Validator of a name that a registry has, or of the user's own code; the registry may grow."""
+def name_in(registry: Callable[[], Iterable[str]], or_own: str | None = None) -> PlainValidator:
+    """Validator of a name that a registry has, or of the user's own code; the registry may grow.
+
+    Args:
+        or_own: how a message writes own code, if the key takes it.
+    """
 
     def check(value: Any) -> str:
         if isinstance(value, CodeName):
             return value
         names = list(registry())
         if value not in names:
-            raise PydanticKnownError("literal_error", {"expected": join_words(names)})
+            raise PydanticKnownError("literal_error", {"expected": join_words([*names, *([or_own] if or_own else [])])})
         return value
 
     return PlainValidator(check)
@@ -141,7 +148,9 @@ class TrialConfig(BaseModel):
     test: TestImages = Field(
         default="all", description="all or none: none measures nothing on test images, and the data set needs none"
     )
-    optimizer: Annotated[str, name_in(lambda: OPTIMIZER_TRAITS)] = Field(default="sgd", description="optimizer")
+    optimizer: Annotated[str, name_in(lambda: OPTIMIZER_TRAITS, OWN_CODE)] = Field(
+        default="sgd", description="optimizer"
+    )
     lr: Annotated[Number, Field(gt=0)] = Field(default=0.1, description="learning rate; the peak of a schedule")
     momentum: Annotated[Number, Field(ge=0, lt=1)] | None = Field(
         default=None,
@@ -149,7 +158,7 @@ class TrialConfig(BaseModel):
         description="momentum of sgd and nesterov, 0.9 if absent; the other optimizers have none",
     )
     weight_decay: Annotated[Number, Field(ge=0)] = Field(default=5e-4, description="L2 penalty; decoupled in adamw")
-    lr_schedule: Annotated[str, name_in(lambda: SCHEDULE_NAMES)] = Field(
+    lr_schedule: Annotated[str, name_in(lambda: SCHEDULE_NAMES, OWN_CODE)] = Field(
         default="cosine", description="shape of the learning rate over the trial's own steps"
     )
     warmup_epochs: Annotated[Number, Field(ge=0)] = Field(
@@ -171,7 +180,7 @@ class TrialConfig(BaseModel):
     normalize: Annotated[bool, Field(strict=True)] = Field(
         default=True, description="subtract the training images' channel means, divide by their deviations"
     )
-    augmentation: tuple[Annotated[str, name_in(lambda: AUGMENTATION_NAMES)], ...] = Field(
+    augmentation: tuple[Annotated[str, name_in(lambda: AUGMENTATION_NAMES, OWN_CODE)], ...] = Field(
         default=("crop", "flip"), description="random changes to each training image, in this order"
     )
     precision: Precision = Field(
