@@ -38,7 +38,7 @@ def headings(html):
 
 
 def test_sections_are_in_order(html):
-    of_others = {"Answer", "Classes"}  # of sweeps with `compare`, and of those with predictions
+    of_others = {"Answer", "Further metrics", "Classes"}  # of sweeps with `compare`, `metrics` and predictions
     expected = [name for name in PLOTS if name not in of_others]
     assert headings(html) == [*expected, "Failures", "How to reproduce it"]
 
