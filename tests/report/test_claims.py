@@ -12,6 +12,7 @@ from flexres_tune.report.plots.answer import plot_answer
 from flexres_tune.report.plots.cost import plot_cost
 from flexres_tune.report.plots.curves import plot_curves
 from flexres_tune.report.plots.effects import plot_effects
+from flexres_tune.report.plots.further import plot_further_metrics
 from flexres_tune.report.plots.heatmap import plot_heatmap
 from flexres_tune.report.plots.importance import plot_importance
 from flexres_tune.report.plots.overlay import plot_overlay
@@ -347,6 +348,17 @@ def test_ranking_of_one_fresh_run_each_does_not_contradict_the_answer(report, pa
     assert "is best" in answer.finding and "pooled over all that were confirmed" in answer.notes[0]
     assert all(row.metric_low is None for row in data.board.ranked)  # the interval of the answer is the pooled one
     assert answer.figure.data[1].error_x.array[0] > 0
+
+
+def test_further_metric_is_not_called_that_of_a_leader_without_it(paths, make_config, make_trial, make_epoch):
+    """The leader is of an older run, whose epochs have no such metric."""
+    with SweepWriter(paths) as writer:
+        for lr, best, values in ((0.1, 0.9, None), (0.2, 0.8, '{"top5": 0.95}')):
+            config = make_config(lr=lr)
+            writer.add_epoch(make_epoch(config.trial_id, 1, val_accuracy=best, metrics=values))
+            writer.add_trial(make_trial(config, best=best, metrics=values), config)
+    [plot] = plot_further_metrics(read_data(open_results(paths.root), "demo"))
+    assert plot.finding == "top-5 accuracy of lr=0.2 after epoch 1: 95 %"
 
 
 def test_one_trial_after_the_best_is_not_called_the_very_end(rows):

@@ -27,7 +27,7 @@ def plot_further_metrics(data: ReportData) -> list[Plot]:
     epochs = data.results.epochs(data.sweep)
     names = [name for name in metric_names(epochs) if name != data.board.metric.name]
     metrics = [further_metric(name, goal_of(name)) for name in names]
-    traces, owners = [], []
+    traces, owners, labels = [], [], []
     for metric in metrics:
         for rank, config_id in enumerate(leaders):
             curve = _mean_curve(epochs, [trial.trial_id for trial in data.counted(config_id)], metric)
@@ -35,6 +35,7 @@ def plot_further_metrics(data: ReportData) -> list[Plot]:
                 name = f"{rank + 1}. {escape_html(data.label(config_id))}"
                 traces.append(_trace(curve, name, rank, metric, visible=not owners or owners[0] == metric.name))
                 owners.append(metric.name)
+                labels.append(data.label(config_id))
     metrics = [metric for metric in metrics if metric.name in owners]
     if not metrics:
         return []
@@ -45,7 +46,7 @@ def plot_further_metrics(data: ReportData) -> list[Plot]:
     drawn = figure(traces, height=400, xaxis=count_axis("epoch", last), **layout)
     notes = ["Means over seeds, on the validation images."]
     notes += ["The menu below the axis chooses the metric."] if menu else []
-    return [Plot("further-metrics", _finding(data, metrics[0], traces[0]), drawn, tuple(notes))]
+    return [Plot("further-metrics", _finding(labels[0], metrics[0], traces[0]), drawn, tuple(notes))]
 
 
 def _mean_curve(epochs: pa.Table, trial_ids: Sequence[str], metric: RankingMetric) -> Mapping[int, float]:
@@ -89,7 +90,6 @@ def _menu(metrics: Sequence[RankingMetric], owners: Sequence[str]) -> dict[str, 
     return {"buttons": buttons, **place, **colors}
 
 
-def _finding(data: ReportData, metric: RankingMetric, first: Any) -> str:
-    """The value of the leaderboard's first configuration after its last epoch."""
-    leader = data.label(data.board.ranked[0].config_id)
-    return f"{metric.words} of {leader} after epoch {first.x[-1]}: {first.y[-1]:.4g}{metric.suffix}"
+def _finding(label: str, metric: RankingMetric, first: Any) -> str:
+    """The value after the last epoch of the first configuration that has the metric, which need not be the leader."""
+    return f"{metric.words} of {label} after epoch {first.x[-1]}: {first.y[-1]:.4g}{metric.suffix}"
