@@ -36,7 +36,7 @@ class BehindLeader:
         """Both intervals in words; with one seed each, nothing is known about training again."""
         a, b = self.names
         images = f"{self.interval.num_images:,} {SPLITS[self.split]} images"
-        return f"On the {images}, {a} less {b}, after the last epoch: {interval_words(self.interval, self.split)}."
+        return f"On the {images}, accuracy of {a} less {b}, after the last epoch: {interval_words(self.interval, self.split)}."
 
 
 def behind_leader(results: Results, answer: Answer) -> list[BehindLeader]:

@@ -50,7 +50,7 @@ def test_both_intervals_stand_beside_the_answer_and_in_the_report(sweep):
     answer = answer_of(results, "demo")
     [found] = behind_leader(results, answer)
     assert found.interval == difference_interval(right[0.1], right[0.2], is_paired=True)
-    assert found.sentence.startswith("On the 400 test images, lr=0.1 less lr=0.2, after the last epoch: +")
+    assert found.sentence.startswith("On the 400 test images, accuracy of lr=0.1 less lr=0.2, after the last epoch: +")
     assert "; if we trained again: +" in found.sentence
     assert "; if we trained again and drew other test images: +" in found.sentence
     assert found.sentence in answer_section(results, answer).notes
@@ -135,6 +135,12 @@ def test_one_seed_claims_nothing_about_training_again(sweep):
     results, _ = sweep(seeds=(10,))
     sentence = behind_leader(results, answer_of(results, "demo"))[0].sentence
     assert "with one seed nothing is known about training again" in sentence and "if we trained again" not in sentence
+
+
+def test_difference_of_accuracies_is_called_so_if_the_loss_ranks(sweep):
+    results, _ = sweep(metric={"name": "val_loss"})
+    for each in behind_leader(results, answer_of(results, "demo")):
+        assert "test images, accuracy of lr=0." in each.sentence
 
 
 def test_validation_images_are_not_called_test_images(sweep):
