@@ -50,10 +50,14 @@ def _answer(board: Board) -> str:
         return f"No answer yet: {_reason_without_ranks(board)}."
     leader, *others = board.ranked
     name = configuration_name(leader.parameters, leader.config_id)
-    rivals = [row for row in others if row.stage == leader.stage]
+    if leader.metric_mean is None:
+        return f"No answer yet: no configuration that ran to the end has a finite {board.metric.words}."
+    alike = [row for row in others if row.stage == leader.stage]
+    rivals = [row for row in alike if row.behind_leader is not None]
     measured = _measured(leader, board.metric)
     if not rivals:
         reason = "no other configuration was confirmed" if others else "there is nothing to compare it with"
+        reason = f"no other one has a finite {board.metric.words}" if alike else reason
         return f"{name} has {measured}; {reason}."
     if leader.num_seeds < 2 and all(row.p_value is None for row in rivals):
         return (

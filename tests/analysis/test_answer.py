@@ -234,3 +234,14 @@ def test_summary_compares_levels_of_one_fresh_run_as_the_answer_does(ask):
     assert (
         "is best" not in close and "but 1 seed cannot show that it is better than 1 of the 2 other confirmed" in close
     )
+
+
+def test_loss_that_no_epoch_has_is_no_answer(ask, paths):
+    """As if the part of the epochs was damaged: the trials ran to the end, and have no value."""
+    ask(SGD, ADAMW)
+    for compare in ("optimizer", None):
+        spec = {"name": "demo", "metric": {"name": "val_loss"}} | ({"compare": [compare]} if compare else {})
+        spec |= {"parameters": {"optimizer": {"values": ["sgd", "adamw"]}}}
+        write_plan(paths, make_plan(make_sweep(**spec), [], "the command", {}))
+        sentence = answer_of(open_results(paths.root), "demo").sentence
+        assert sentence.startswith("No answer yet: no configuration that ran to the end has a finite validation loss.")

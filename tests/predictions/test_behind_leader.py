@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.factories import make_config, make_predictions, make_sweep, make_trial
+from helpers.factories import make_config, make_epoch, make_predictions, make_sweep, make_trial
 
 from flexres_tune.analysis.answer import answer_of
 from flexres_tune.predictions.behind_leader import behind_leader
@@ -33,6 +33,7 @@ def sweep(paths):
                     is_right = np.random.default_rng([seed, int(10 * lr)]).random(NUM_IMAGES) < share
                     right.setdefault(lr, []).append(is_right)
                     config = make_config(lr=lr, seed=seed)
+                    writer.add_epoch(make_epoch(config.trial_id, 1, val_loss=1 - share))
                     writer.add_trial(make_trial(config, best=share + seed / 1000, stage=stage), config)
                     probabilities = np.where(is_right[:, None], [0.9, 0.1], [0.1, 0.9])
                     rows = make_predictions(probabilities, [0] * NUM_IMAGES, config.trial_id, split=split)
