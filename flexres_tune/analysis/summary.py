@@ -94,7 +94,8 @@ def left_out_words(left_out: LeftOut) -> str:
 
 def order_note(board: Board) -> str:
     """Why confirmed configurations are not in the order of the means that are shown; "" if they are."""
-    scores = [board.metric.score(row.metric_mean) for row in board.ranked if row.stage == Stage.CONFIRM]
+    confirmed = [row for row in board.ranked if row.stage == Stage.CONFIRM and row.metric_mean is not None]
+    scores = [board.metric.score(row.metric_mean) for row in confirmed]
     if scores == sorted(scores, reverse=True):
         return ""
     return (

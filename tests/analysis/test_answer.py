@@ -243,5 +243,8 @@ def test_loss_that_no_epoch_has_is_no_answer(ask, paths):
         spec = {"name": "demo", "metric": {"name": "val_loss"}} | ({"compare": [compare]} if compare else {})
         spec |= {"parameters": {"optimizer": {"values": ["sgd", "adamw"]}}}
         write_plan(paths, make_plan(make_sweep(**spec), [], "the command", {}))
-        sentence = answer_of(open_results(paths.root), "demo").sentence
-        assert sentence.startswith("No answer yet: no configuration that ran to the end has a finite validation loss.")
+        answer = answer_of(open_results(paths.root), "demo")
+        assert order_note(answer.board) == ""
+        assert answer.sentence.startswith(
+            "No answer yet: no configuration that ran to the end has a finite validation loss."
+        )
