@@ -22,7 +22,7 @@ address() { case $1 in cli) echo $NET.1 ;; *) echo $NET.$((10 + ${1#n})) ;; esac
 
 make_machine() {
   local n=$1 ns=${PREFIX}_$1 dir=$LAB/$1 child="" parent
-  mkdir -p "$dir"/{home/.ssh,ray,ssh}
+  mkdir -p "$dir"/{home/.ssh,ray,ssh,tmp}
   ip netns add "$ns"
   ip -n "$ns" link set lo up
   ip link add name "v$n" netns "$ns" type veth peer name "p$n" netns "${PREFIX}_bridge"
@@ -78,6 +78,8 @@ case $command in
   exec)
     machine=$1
     shift
+    # `ray up` leaves what it found out about a cluster file in the temporary folder, for the next one with the same text
+    [ "$machine" = cli ] && EXTRA_ENV="TMPDIR=$LAB/cli/tmp ${EXTRA_ENV:-}"
     # shellcheck disable=SC2086  # EXTRA_ENV holds several assignments
     exec nsenter -t "$(cat "$LAB/$machine/pid")" -n -p -m -u -i env -i HOME=/root USER=root LANG=C.UTF-8 TERM=xterm \
       PATH="$VENV/bin:/usr/sbin:/usr/bin:/sbin:/bin" RAY_USAGE_STATS_ENABLED=0 ${EXTRA_ENV:-} "$@"
