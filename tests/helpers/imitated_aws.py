@@ -49,12 +49,6 @@ class ImitatedAws:
         for name in ("cli", *self._free):
             for file in (lab / name / "home/.bashrc", lab / name / "home/.profile"):
                 file.write_text(f"{file.read_text()}{exports}\nexport PATH={shims}:$PATH\n")
-        # Ray keeps the resolved cluster file in the temporary folder. The emulated machines share /tmp, so that the file
-        # of an earlier run would name subnets and a key which this account does not have.
-        temporary = lab / "cli/temporary"
-        temporary.mkdir()
-        profile = lab / "cli/home/.bashrc"
-        profile.write_text(f"{profile.read_text()}export TMPDIR={temporary}\n")
         for name in self._free:
             self._furnish(name)
         self._machines.start("cli", f". ~/.bashrc; exec {sys.executable} {SERVER} {self._list} >~/moto.log 2>&1")
