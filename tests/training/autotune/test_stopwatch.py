@@ -1,5 +1,8 @@
 import math
-from contextlib import nullcontext
+import os
+import subprocess
+import sys
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -19,6 +22,36 @@ def test_larger_batch_takes_longer():
     _, small = time_steps(CONFIG, shape, Execution(CPU, "fp32"), budget_s=0.2)
     _, large = time_steps(CONFIG.model_copy(update={"batch_size": 1024}), shape, Execution(CPU, "fp32"), budget_s=0.2)
     assert 0 < small < large
+
+
+@contextmanager
+def others_on_this_core(num_others):
+    """This thread and as many busy processes share one core."""
+    mine, core = os.sched_getaffinity(0), min(os.sched_getaffinity(0))
+    others = []
+    os.sched_setaffinity(0, {core})
+    try:
+        others += [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(num_others)]
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to a core")
+def test_what_else_the_machine_does_is_not_measured():
+    config, shape = CONFIG.model_copy(update={"batch_size": 256}), describe_dataset("digits")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _, alone = time_steps(config, shape, Execution(CPU, "fp32"), budget_s=0.5)
+        with others_on_this_core(7):
+            _, beside = time_steps(config, shape, Execution(CPU, "fp32"), budget_s=0.5)
+    finally:
+        torch.set_num_threads(threads)
+    assert beside < 3 * alone
 
 
 def test_measuring_leaves_no_trace_in_torchs_generators():
