@@ -10,7 +10,7 @@ from helpers.scaling_cluster import num_gpus, read_tail
 
 from flexres_tune.results import open_results
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "tests/helpers/scaling_cluster.py"
