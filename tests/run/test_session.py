@@ -129,7 +129,8 @@ def test_first_five_trials_that_fail_alike_are_the_last(run, faulty_optimizer):
     assert [row["status"] for row in results.trials("test").to_pylist()] == ["failed"] * 5
     assert "the first 5 trials ended with the same error, so no further trial starts:\n" in output
     assert output.rstrip().endswith(" --retry failed")
-    assert "4 trials to run, 5 already done" in run(text)[1]
+    again = "5 trials to run: 4 of the screening and 1 of the confirmation, 5 already done"
+    assert again in run(text)[1]
 
 
 def test_asha_stops_bad_trials_and_says_why(run):
