@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flexres_tune.results.schema import table_schema
 from flexres_tune.spec.metrics import METRIC_TRAITS, is_metric_column
@@ -31,7 +32,10 @@ def mean_columns(trials: pa.Table, names: Sequence[str], counted: Sequence[Colle
         trials: rows of one sweep, with the columns `names`.
         counted: for each row of the leaderboard the trials whose mean it shows.
     """
-    rows = trials.select(["config_id", "stage", "seed", *names]).to_pylist()
+    shown = pa.array({config_id for keys in counted for config_id, _, _ in keys}, pa.string())
+    rows = (
+        trials.select(["config_id", "stage", "seed", *names]).filter(pc.is_in(trials["config_id"], shown)).to_pylist()
+    )
     found = {(row["config_id"], row["stage"], row["seed"]): row for row in rows}
     columns, fields = [], []
     for name in names:
