@@ -1,4 +1,4 @@
-"""`run`, its dry run and `query status` say the same number of trials that remain, whatever state a sweep is in."""
+"""`run`, its dry run and `query status` say the same number of trials that remain, in every state of a sweep."""
 
 import io
 import re
