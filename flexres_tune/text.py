@@ -27,6 +27,12 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}" + ("" if count == 1 else "s")
 
 
+def plural_range(counts: Iterable[int], word: str) -> str:
+    """[3, 3] -> "3 seeds", [5, 2] -> "2 to 5 seeds"."""
+    numbers = sorted(set(counts))
+    return plural(numbers[-1], word) if len(numbers) == 1 else f"{numbers[0]:,} to {plural(numbers[-1], word)}"
+
+
 def join_words(names: Iterable[str], word: str = "or") -> str:
     """["a", "b", "c"] -> "a, b or c"."""
     *most, last = names

@@ -14,6 +14,7 @@ from flexres_tune.text import (
     join_words,
     mask_secrets,
     plural,
+    plural_range,
     shorten,
 )
 
@@ -35,6 +36,7 @@ def test_durations(seconds, text):
 
 
 def test_counts_and_choices_are_worded():
+    assert [plural_range(counts, "seed") for counts in ([1], [3, 3], [5, 2])] == ["1 seed", "3 seeds", "2 to 5 seeds"]
     assert [plural(count, "trial") for count in (0, 1, 2, 1234)] == ["0 trials", "1 trial", "2 trials", "1,234 trials"]
     assert [join_words(names) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == ["a", "a or b", "a, b or c"]
 

@@ -41,7 +41,7 @@ from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import plan_or_none
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import column_of_key
-from flexres_tune.text import format_duration, join_words, plural
+from flexres_tune.text import format_duration, join_words, plural, plural_range
 from flexres_tune.uncertainty.comparisons import PooledDeviation, Samples, least_differences, pooled_deviation
 
 
@@ -321,8 +321,7 @@ def _comparison(board: Board, compared: Sequence[LevelRow]) -> str:
     names = join_words([row.name for row in top], "and")
     parts = []
     if equals and any(row.separable_from_leader.endswith(TOO_FEW_SEEDS) for row in equals):
-        fewest = min(row.num_seeds for row in top)
-        parts.append(f"{plural(fewest, 'seed')} cannot show which of {names} is best")
+        parts.append(f"{plural_range([row.num_seeds for row in top], 'seed')} cannot show which of {names} is best")
     elif equals:
         parts.append(f"{names} are not separable")
     parts += _victories(board, top, worse)

@@ -17,7 +17,7 @@ from flexres_tune.predictions.classes import PredictedTrials, read_predictions
 from flexres_tune.predictions.disagreement import DifferenceInterval, interval_of_configurations
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.reader import Results
-from flexres_tune.text import plural
+from flexres_tune.text import plural_range
 
 SPLITS = {"test": "test", "val": "validation"}  # in this order: the difference of the test accuracies, if there are any
 
@@ -106,12 +106,6 @@ def _trial_ids(results: Results, sweep: str, rows: Sequence[BoardRow]) -> list[s
     ]
 
 
-def seeds_words(counts: Sequence[int]) -> str:
-    """ "3 seeds", or "2 to 5 seeds" of configurations that have different numbers of them."""
-    fewest, most = min(counts), max(counts)
-    return plural(most, "seed") if fewest == most else f"{fewest} to {plural(most, 'seed')}"
-
-
 def interval_words(interval: DifferenceInterval, split: str) -> str:
     """ "+1.20 points; if we trained again: +0.30 to +2.10; ...": the intervals of a difference."""
     points = f"{100 * interval.difference:+.2f} points"
@@ -124,6 +118,6 @@ def interval_words(interval: DifferenceInterval, split: str) -> str:
     seeds, both = ((100 * low, 100 * high) for low, high in (interval.seeds, interval.seeds_and_images))
     return (
         f"{points}; if we trained again: {seeds[0]:+.2f} to {seeds[1]:+.2f}; if we trained again and drew other "
-        f"{SPLITS[split]} images: {both[0]:+.2f} to {both[1]:+.2f} (95 %, {seeds_words(interval.num_seeds)}"
+        f"{SPLITS[split]} images: {both[0]:+.2f} to {both[1]:+.2f} (95 %, {plural_range(interval.num_seeds, 'seed')}"
         f"{', paired' if interval.is_paired else ''})"
     )

@@ -13,7 +13,7 @@ from flexres_tune.analysis.summary import configuration_name
 from flexres_tune.display.format import format_p_value, format_percent
 from flexres_tune.display.render import Section
 from flexres_tune.errors import ResultsError
-from flexres_tune.predictions.behind_leader import interval_words, seeds_words
+from flexres_tune.predictions.behind_leader import interval_words
 from flexres_tune.predictions.classes import (
     ClassAccuracy,
     Confusion,
@@ -26,7 +26,7 @@ from flexres_tune.predictions.disagreement import Comparison, Disagreement, disa
 from flexres_tune.predictions.ensemble import EnsembleAccuracy, ensemble_accuracies
 from flexres_tune.query.output import Answer
 from flexres_tune.results.reader import Results
-from flexres_tune.text import plural
+from flexres_tune.text import plural, plural_range
 
 CONFIGS_SHOWN = 3  # on a terminal, next to each other
 HARDEST_SHOWN = 20
@@ -71,7 +71,7 @@ def _classes_section(sweep: str, rows: Sequence[ClassAccuracy], limit: int | Non
     first = rows[0]
     notes = [
         "95 % Wilson intervals over the images of a class, mean over "
-        f"{seeds_words([row.num_seeds for row in rows if row.config_id in shown])}; {weights}"
+        f"{plural_range([row.num_seeds for row in rows if row.config_id in shown], 'seed')}; {weights}"
     ]
     if num_configs > len(shown):
         notes.append(f"the best {len(shown)} of {num_configs} configurations; --limit N shows more")

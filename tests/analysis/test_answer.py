@@ -122,6 +122,14 @@ def test_two_seeds_say_that_they_cannot_show_it(ask):
     assert "separable" not in sentence
 
 
+def test_different_numbers_of_seeds_are_both_named(ask):
+    values = {"sgd": (0.961, 0.960, 0.963), "adam": (0.958, 0.959), "adagrad": (0.957, 0.9585)}
+    groups = [(opt(name), "screen", {0: screened}) for name, (screened, *_) in values.items()]
+    groups += [(opt(name), "confirm", seeds(*fresh)) for name, (_, *fresh) in values.items()]
+    sentence = ask(*groups, planned=values).sentence
+    assert sentence.startswith("1 to 2 seeds cannot show which of sgd, adam and adagrad is best.")
+
+
 def test_a_level_with_one_fresh_run_has_an_interval_and_is_compared_if_its_screening_is_complete(ask, paths):
     values = {
         "sgd": (0.961, 0.960, 0.963),

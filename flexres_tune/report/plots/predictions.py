@@ -9,7 +9,6 @@ from statistics import NormalDist
 import numpy as np
 
 from flexres_tune.errors import ResultsError
-from flexres_tune.predictions.behind_leader import seeds_words
 from flexres_tune.predictions.classes import (
     ClassAccuracy,
     class_accuracies,
@@ -19,7 +18,7 @@ from flexres_tune.predictions.classes import (
 )
 from flexres_tune.report.data import ReportData
 from flexres_tune.report.plots.style import GREY, PALETTE, Plot, axis, category_axis, figure
-from flexres_tune.text import escape_html, plural, shorten
+from flexres_tune.text import escape_html, plural, plural_range, shorten
 from flexres_tune.uncertainty.intervals import LEVEL
 
 SPLIT = "val"  # the images on which configurations are chosen; the test set stays for the end
@@ -87,7 +86,7 @@ def _classes(data: ReportData, configs: Sequence[Sequence[ClassAccuracy]], names
     )
     first = configs[0]
     notes = (
-        f"Weights after the last epoch, mean over {seeds_words([rows[0].num_seeds for rows in configs])}. Lines: 95 % Wilson "
+        f"Weights after the last epoch, mean over {plural_range([rows[0].num_seeds for rows in configs], 'seed')}. Lines: 95 % Wilson "
         f"intervals over the images of a class, {min(row.num_images for rows in configs for row in rows):,} or more.",
     )
     return Plot("classes", f"{data.label(first[0].config_id)}{_class_finding(first, names)}", drawn, notes)
