@@ -7,6 +7,7 @@ The head's account may start and end machines of the project and hand them the w
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,9 @@ SERVICES = ("cloudresourcemanager", "iam", "compute", "storage")  # that Ray and
 OBJECT_ROLE = "roles/storage.objectAdmin"
 MACHINE_ROLE = "roles/compute.instanceAdmin.v1"
 USER_ROLE = "roles/iam.serviceAccountUser"
+NOT_ENABLED = ("SERVICE_DISABLED", "accessNotConfigured")  # reasons that newer and older services give
+POLICY_VERSION = 3  # with an earlier one, the conditions of other bindings would be lost
+ENABLE_PERIOD_S = 2.0  # between two looks whether the services are enabled
 
 
 def fill_project(path: Path, project: str | None) -> bool:
@@ -101,14 +105,14 @@ def explain_errors() -> Iterator[None]:
 
 
 def _get(request: Any) -> dict[str, Any] | None:
-    """The answer to a request; None if there is no such thing."""
+    """The answer to a request; None if there is no such thing, or if its service is not enabled yet."""
     from googleapiclient.errors import HttpError
 
     with explain_errors():
         try:
             return request.execute()
         except HttpError as error:
-            if error.status_code == 404:
+            if error.status_code == 404 or any(name in str(error.error_details) for name in NOT_ENABLED):
                 return None
             raise
 
@@ -119,7 +123,8 @@ def _call(request: Any) -> dict[str, Any]:
 
 
 def _services_item(api: Any, project: str) -> Item:
-    services = api("serviceusage", "v1").services()
+    usage = api("serviceusage", "v1")
+    services, operations = usage.services(), usage.operations()
     names = [f"{name}.googleapis.com" for name in SERVICES]
 
     def is_ready() -> bool:
@@ -128,10 +133,18 @@ def _services_item(api: Any, project: str) -> Item:
                 parent=f"projects/{project}", names=[f"projects/{project}/services/{name}" for name in names]
             )
         )
-        return all(service.get("state") == "ENABLED" for service in found.get("services", ()))
+        return sum(service.get("state") == "ENABLED" for service in found.get("services", ())) == len(names)
 
     def create() -> None:
-        _call(services.batchEnable(parent=f"projects/{project}", body={"serviceIds": names}))
+        """The items that follow are refused until all services are enabled, which takes a while."""
+        operation = _call(services.batchEnable(parent=f"projects/{project}", body={"serviceIds": names}))
+        while not operation.get("done"):
+            time.sleep(ENABLE_PERIOD_S)
+            operation = _call(operations.get(name=operation["name"]))
+        if "error" in operation:
+            raise CloudError(
+                f"Google Cloud refuses to enable {', '.join(SERVICES)}: {operation['error'].get('message')}"
+            )
 
     # other programs of the project may use the services, so they are not switched off
     return Item(f"services {', '.join(SERVICES)}", "free", is_ready, create, lambda: None)
@@ -171,20 +184,21 @@ def _bucket_item(api: Any, project: str, bucket: str, region: str | None) -> Ite
 
 
 def _binding_item(policy: Any, role: str, members: list[str]) -> Item:
-    """Members that have a role in a policy, which other members keep."""
+    """Members that have a role in a policy, which other members keep. Bindings with a condition stay as they are."""
+
+    def is_ours(binding: dict[str, Any]) -> bool:
+        return binding["role"] == role and "condition" not in binding
 
     def is_ready() -> bool:
         found = policy.read() or {}
-        return any(
-            binding["role"] == role and set(members) <= set(binding["members"]) for binding in found.get("bindings", ())
-        )
+        return any(is_ours(each) and set(members) <= set(each["members"]) for each in found.get("bindings", ()))
 
     def change(wanted: bool) -> None:
         found = policy.read()
         if found is None:
             return
-        bindings = [binding for binding in found.get("bindings", ()) if binding["role"] != role]
-        before = {m for binding in found.get("bindings", ()) if binding["role"] == role for m in binding["members"]}
+        bindings = [each for each in found.get("bindings", ()) if not is_ours(each)]
+        before = {member for each in found.get("bindings", ()) if is_ours(each) for member in each["members"]}
         after = before | set(members) if wanted else before - set(members)
         if after:
             bindings.append({"role": role, "members": sorted(after)})
@@ -199,8 +213,8 @@ class _ProjectPolicy:
         self._projects = api("cloudresourcemanager", "v1").projects()
 
     def read(self) -> dict[str, Any] | None:
-        version = {"options": {"requestedPolicyVersion": 3}}  # else conditions of other bindings would be lost
-        return _get(self._projects.getIamPolicy(resource=self._project, body=version))
+        options = {"options": {"requestedPolicyVersion": POLICY_VERSION}}
+        return _get(self._projects.getIamPolicy(resource=self._project, body=options))
 
     def write(self, policy: dict[str, Any]) -> None:
         _call(self._projects.setIamPolicy(resource=self._project, body={"policy": policy}))
@@ -213,7 +227,8 @@ class _AccountPolicy:
         self._accounts = api("iam", "v1").projects().serviceAccounts()
 
     def read(self) -> dict[str, Any] | None:
-        return _get(self._accounts.getIamPolicy(resource=self._resource))
+        request = self._accounts.getIamPolicy(resource=self._resource, options_requestedPolicyVersion=POLICY_VERSION)
+        return _get(request)
 
     def write(self, policy: dict[str, Any]) -> None:
         _call(self._accounts.setIamPolicy(resource=self._resource, body={"policy": policy}))
@@ -225,7 +240,7 @@ class _BucketPolicy:
         self._buckets = api("storage", "v1").buckets()
 
     def read(self) -> dict[str, Any] | None:
-        return _get(self._buckets.getIamPolicy(bucket=self._bucket))
+        return _get(self._buckets.getIamPolicy(bucket=self._bucket, optionsRequestedPolicyVersion=POLICY_VERSION))
 
     def write(self, policy: dict[str, Any]) -> None:
         _call(self._buckets.setIamPolicy(bucket=self._bucket, body=policy))

@@ -24,6 +24,7 @@ class Google:
 
     def __init__(self):
         self.services, self.accounts, self.buckets = set(), set(), {}
+        self._requested, self.num_looks = (), 0  # services, and looks at the operation that enables them
         self.policies = {"project": {"bindings": [{"role": "roles/owner", "members": ["user:me"]}]}}
 
     def request(self, uri, method="GET", body=None, headers=None, **options):
@@ -33,9 +34,9 @@ class Google:
 
     def _answer(self, path, uri, method, body):
         if "serviceusage" in uri:
-            if method == "POST":
-                self.services |= set(body["serviceIds"])
-            return 200, {"services": [{"state": "ENABLED" if self.services else "DISABLED"}]}
+            return 200, self._enable(path, body)
+        if len(self.services) < len(gcp.SERVICES):
+            return 403, {"error": {"message": "API is disabled", "details": [{"reason": "SERVICE_DISABLED"}]}}
         if path.endswith(("IamPolicy", "/iam")):
             return self._policy(path, method, body)
         if "/b" in path:
@@ -49,6 +50,17 @@ class Google:
         if method == "DELETE":
             self.accounts.remove(name)
         return 200, {}
+
+    def _enable(self, path, body):
+        """Enabling takes until the second look at the operation."""
+        if path.endswith("batchGet"):
+            return {"services": [{"state": "ENABLED"}] * len(self.services)}
+        self.num_looks += "operations" in path
+        self._requested = body.get("serviceIds") or self._requested
+        if self.num_looks < 2:
+            return {"name": "operations/1"}
+        self.services = set(self._requested)
+        return {"name": "operations/1", "done": True}
 
     def _policy(self, path, method, body):
         key = next(name for name in ("serviceAccounts", "/b/", "project") if name in path)
@@ -65,6 +77,11 @@ class Google:
             return 404, {"error": {"message": "not found"}}
         self.buckets[name] |= body
         return 200, self.buckets[name]
+
+
+@pytest.fixture(autouse=True)
+def services_are_enabled_soon(monkeypatch):
+    monkeypatch.setattr(gcp, "ENABLE_PERIOD_S", 0.0)
 
 
 @pytest.fixture
@@ -124,6 +141,28 @@ def test_accounts_and_bucket_are_created_once_and_removed(file):
     assert list(google.buckets) == ["flexres-tune-my-project"], "the results stay"
     assert members(google, "project", gcp.MACHINE_ROLE) == set()
     assert members(google, "project", "roles/owner") == {"user:me"}
+
+
+def test_members_whose_role_has_a_condition_do_not_get_it_without(file):
+    google = Google()
+    of_others = {"role": gcp.MACHINE_ROLE, "members": ["user:guest"], "condition": {"expression": "until tomorrow"}}
+    google.policies["project"]["bindings"].append(of_others)
+    for action in (prepare, destroy):
+        run(action, google, file)
+        found = [each for each in google.policies["project"]["bindings"] if each["role"] == gcp.MACHINE_ROLE]
+        ours = [{"role": gcp.MACHINE_ROLE, "members": [HEAD]}]
+        assert found == [of_others] + (ours if action is prepare else [])
+
+
+def test_services_that_cannot_be_enabled_are_an_error(file):
+    class Refusing(Google):
+        def _enable(self, path, body):
+            if path.endswith("batchGet"):
+                return {}
+            return {"name": "operations/1", "done": True, "error": {"message": "billing is not set up"}}
+
+    with pytest.raises(CloudError, match="billing is not set up"):
+        run(prepare, Refusing(), file)
 
 
 def test_nothing_changes_without_consent(file):
