@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +39,6 @@ for a, out in pairs:
     torch.mm(a, a, out=out)
 wait()
 print("ready", flush=True)
-start, count = time.monotonic(), 0
 for device, (a, out) in zip(devices, pairs):
     start, count = time.monotonic(), 0
     while time.monotonic() - start < seconds:
@@ -132,14 +132,22 @@ def parse_states(text: str) -> list[GpuState]:
 def measure_rates(seconds: float, on_half: Callable[[], object] = lambda: None) -> tuple[DeviceRate, ...]:
     """The rate of each device, one after the other; `on_half` is called while the first one is busy.
 
-    Raises OSError or ValueError if torch cannot be used.
+    Raises OSError or ValueError if torch cannot be used, or does not answer: a damaged GPU may never do.
     """
     command = [sys.executable, "-c", _MULTIPLY, str(seconds)]
+    timeout_s, started = START_TIMEOUT_S + 64 * seconds, time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        if process.stdout.readline().strip() == "ready":
-            time.sleep(seconds / 2)
-            on_half()
-        output, errors = process.communicate(timeout=START_TIMEOUT_S + 64 * seconds)
+        timer = threading.Timer(timeout_s, process.kill)
+        timer.start()
+        try:
+            if process.stdout.readline().strip() == "ready":
+                time.sleep(seconds / 2)
+                on_half()
+            output, errors = process.communicate()
+        finally:
+            timer.cancel()
+    if process.returncode and time.monotonic() - started >= timeout_s:
+        raise OSError(f"torch did not answer within {timeout_s:g} s")
     if process.returncode:
         raise OSError((errors.strip().splitlines() or ["torch ended without a message"])[-1])
     pairs = [line.split(" ", 1) for line in output.splitlines()]

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from flexres_tune.cluster import gpu_health
 from flexres_tune.cluster.gpu_health import GpuState, examine_gpus, measure_rates, parse_states
 
 HEALTHY = "0, NVIDIA L4, 580.95.05, 0, 41, 0x0000000000000001\n"
@@ -78,3 +79,10 @@ def test_machine_without_gpus_measures_its_cpu():
     (rate,) = measure_rates(0.2)
     assert rate.name == "CPU"
     assert 1e8 < rate.flops < 1e14
+
+
+def test_device_that_never_answers_is_a_problem_of_the_node(tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("import time; time.sleep(600)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(gpu_health, "START_TIMEOUT_S", 0.5)
+    assert "torch did not answer within 1.14 s" in examine_gpus(measure_s=0.01).problem
