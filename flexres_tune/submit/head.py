@@ -8,6 +8,7 @@ lines that are left out.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import secrets
 import signal
@@ -94,7 +95,8 @@ def stop(run: RunFolder) -> int:
         print(f"{run.sweep} is not running on this cluster")
         return EXIT_USAGE
     skip = num_lines(run)
-    os.kill(pid, signal.SIGINT)
+    with contextlib.suppress(ProcessLookupError):  # it has just ended, and its last lines are shown
+        os.kill(pid, signal.SIGINT)
     follow(run, skip)
     return 0
 
