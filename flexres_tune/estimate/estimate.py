@@ -16,16 +16,17 @@ from typing import Any
 
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.estimate.speeds import Speed, SpeedBook, shape_of
-from flexres_tune.records import LeftOut, Stage, TrialStatus
+from flexres_tune.records import LeftOut, TrialStatus
 from flexres_tune.search.base import Assignment, History, Outcome, PastTrial, Search
 from flexres_tune.search.budget import Spent, make_budgeted_searches
 from flexres_tune.search.confirmation import make_confirmation
 from flexres_tune.search.early_stopping import StoppingRule, make_rule
 from flexres_tune.search.final import final_trial, make_final
 from flexres_tune.search.methods import make_search
-from flexres_tune.search.tpe import TpeDraws
-from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials
-from flexres_tune.spec.expand import baseline_trial
+from flexres_tune.search.tpe_draws import TpeDraws
+from flexres_tune.spec import PlannedTrial, SweepSpec
+from flexres_tune.spec.expand import baseline_trial, example_trials
+from flexres_tune.spec.levels import level_of
 from flexres_tune.spec.trial import NO_SPLIT
 from flexres_tune.text import format_duration, join_words, plural
 
@@ -254,7 +255,8 @@ def _range(values: Sequence[float], error: float = 0.0) -> tuple[Any, Any]:
 class EstimatedSweep:
     """The trials of a sweep, and what earlier runs of it reached.
 
-    `stand_ins` are those that a method which draws while it runs has not drawn yet, all with one configuration.
+    `stand_ins` are those that a method which draws while it runs has not drawn yet: of each level, all with one
+    configuration.
     """
 
     trials: tuple[PlannedTrial, ...]
@@ -282,12 +284,14 @@ def sweep_to_estimate(
     history, spent = history or History(), spent or {}
     if spec.method != "tpe":
         return EstimatedSweep(tuple(trials), history, (), spent)
-    drawn = TpeDraws(spec).recall(history) if history.trials else []
-    (example, *_) = expand_trials(spec.model_copy(update={"method": "random", "num_trials": 1}), describe_dataset)
-    number = max(0, spec.num_trials - len(drawn)) * len(spec.seeds)
-    configs = (example.config.model_copy(update={"seed": seed}) for seed in range(number))
-    stand_ins = tuple(replace(example, config=config, stage=Stage.SCREEN) for config in configs)
-    return EstimatedSweep(tuple(trial for each in drawn for trial in each.trials), history, stand_ins, spent)
+    draws = TpeDraws(spec)
+    drawn = draws.recall(history)
+    examples = {level_of(spec, each.varied): each for each in example_trials(spec, describe_dataset)}
+    to_come = {level: draws.num_to_come(level) for level in examples}
+    in_turn = (examples[level] for turn in range(max(to_come.values())) for level in examples if turn < to_come[level])
+    each_seed = enumerate(example for example in in_turn for _ in spec.seeds)
+    stand_ins = (replace(each, config=each.config.model_copy(update={"seed": seed})) for seed, each in each_seed)
+    return EstimatedSweep(tuple(trial for each in drawn for trial in each.trials), history, tuple(stand_ins), spent)
 
 
 def _past_final_runs(spec: SweepSpec, sweep: EstimatedSweep) -> dict[str, PastTrial]:

@@ -39,14 +39,14 @@ from flexres_tune.search.methods import make_search
 from flexres_tune.search.pausing import Group, RungPlan, plan_rungs
 from flexres_tune.spec import Budget, PlannedTrial, SweepSpec
 from flexres_tune.spec.document.document import show
-from flexres_tune.spec.expand import count_trials, expand_trials
-from flexres_tune.spec.levels import list_levels
+from flexres_tune.spec.expand import count_trials, example_trials
+from flexres_tune.spec.levels import list_levels, share_draws
 from flexres_tune.spec.metrics import metric_column
 from flexres_tune.storage import AnyPath
 from flexres_tune.sweep.checkpoints import describe_disk
 from flexres_tune.sweep.history import read_spent
 from flexres_tune.sweep.options import RunOptions
-from flexres_tune.text import format_duration, join_words, plural
+from flexres_tune.text import format_duration, join_words, plural, plural_range
 
 MAX_SPLITS = 4  # that are printed
 
@@ -105,8 +105,8 @@ def describe_images(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:
     Raises:
         FlexResError: a data set is missing or malformed.
     """
-    if not trials and spec.method == "tpe":  # one draw stands for those to come
-        trials = expand_trials(spec.model_copy(update={"method": "random", "num_trials": 1}), describe_dataset)
+    if not trials and spec.method == "tpe":
+        trials = example_trials(spec, describe_dataset)
     configs = {
         (config.images, config.num_train_images, config.num_val_images): config
         for config in (trial.config for trial in trials)
@@ -140,9 +140,11 @@ def _show_value(value: Any) -> str:
 
 def _totals(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:
     if spec.method == "tpe":
+        shares = share_draws(spec).values()
+        of_each = f", {plural_range(shares, 'configuration')} of each level," if spec.compare else ""
         return (
             f"{plural(count_trials(spec), 'trial')}: {plural(spec.num_trials or 0, 'configuration')} to be drawn while "
-            f"the sweep runs x {plural(len(spec.seeds), 'seed')}"
+            f"the sweep runs{of_each} x {plural(len(spec.seeds), 'seed')}{_confirmation(spec)}"
         )
     configurations = {trial.config.config_id for trial in trials}
     epochs = sum(trial.config.epochs for trial in trials)
@@ -158,18 +160,21 @@ def _totals(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> str:
         text += f"; {plural(excluded, 'trial')} excluded"
     if redrawn := sum(trial.num_redrawn for trial in trials):
         text += f"; {plural(redrawn, 'draw')} over max_parameters={spec.max_parameters:,} drawn again"
-    if spec.confirm:
-        of_each = " of each level" if spec.compare else ""
-        if spec.confirm.seeds is not None:
-            runs = f"on {plural(len(spec.confirm.seeds), 'fresh seed')}"
-        else:
-            runs = (
-                f"in {plural(spec.confirm.num_runs, 'run')} on fresh seeds, each for the comparison that needs it most"
-            )
-        baseline = " and the baseline" if spec.baseline is not None else ""
-        text += f"; then the best {spec.confirm.top}{of_each}{baseline} again {runs}"
-        text += "; then the winner once more on all training images" if spec.confirm.final else ""
-    return text
+    return text + _confirmation(spec)
+
+
+def _confirmation(spec: SweepSpec) -> str:
+    """What runs after the screening: `; then the best 3 again on 5 fresh seeds`; "" without `confirm`."""
+    if spec.confirm is None:
+        return ""
+    of_each = " of each level" if spec.compare else ""
+    if spec.confirm.seeds is not None:
+        runs = f"on {plural(len(spec.confirm.seeds), 'fresh seed')}"
+    else:
+        runs = f"in {plural(spec.confirm.num_runs, 'run')} on fresh seeds, each for the comparison that needs it most"
+    baseline = " and the baseline" if spec.baseline is not None else ""
+    final = "; then the winner once more on all training images" if spec.confirm.final else ""
+    return f"; then the best {spec.confirm.top}{of_each}{baseline} again {runs}{final}"
 
 
 def describe_search(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> list[str]:

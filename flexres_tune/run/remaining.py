@@ -14,7 +14,6 @@ from flexres_tune.search.confirmation import make_confirmation
 from flexres_tune.search.final import make_final
 from flexres_tune.search.methods import make_search
 from flexres_tune.spec import PlannedTrial, SweepSpec
-from flexres_tune.spec.expand import count_trials
 from flexres_tune.sweep.history import read_history, read_spent
 from flexres_tune.text import join_words, plural
 
@@ -70,11 +69,6 @@ def read_remaining(
     confirm = make_confirmation(spec, screen.work.trials, history)
     final = make_final(spec, [screen.work, confirm.work], history)
     return Remaining(history, {Stage.SCREEN: screen, Stage.CONFIRM: confirm, Stage.FINAL: final})
-
-
-def count_remaining_draws(spec: SweepSpec, history: History) -> int:
-    """Trials of the screening that a method which draws while it runs has left, without building its search."""
-    return max(0, count_trials(spec) - sum(past.is_done for past in history.trials.values()))
 
 
 def describe_todo(num_todo: Mapping[Stage, int]) -> str:

@@ -36,15 +36,7 @@ from flexres_tune.run.printout import (
     print_listing,
 )
 from flexres_tune.run.progress import SweepProgress, best_of, waiting
-from flexres_tune.run.remaining import (
-    Remaining,
-    count_after_screening,
-    count_remaining_draws,
-    count_todo,
-    describe_todo,
-    read_remaining,
-    read_scores,
-)
+from flexres_tune.run.remaining import Remaining, count_todo, describe_todo, read_remaining
 from flexres_tune.run.restart import Caller, ReloadRequested, typed_caller
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.budget import BudgetedSearches
@@ -109,15 +101,11 @@ class Session:
         self.print_code(spec)
         self.print_warning(spec)
         paths = SweepPaths(self.options.storage, spec.name)
-        if spec.method == "tpe":  # its search would import Optuna, and lists no trial
-            history, work = read_scores(paths, spec, self.options.retry), ListSearch(()).work
-            num_todo = {Stage.SCREEN: count_remaining_draws(spec, history), **count_after_screening(spec, history)}
-        else:
-            found = read_remaining(paths, spec, trials, self.options.retry)
-            history, work, num_todo = found.history, found.searches[Stage.SCREEN].work, count_todo(spec, found)
+        found = read_remaining(paths, spec, trials, self.options.retry)
+        work = found.searches[Stage.SCREEN].work
         print_listing(self.console, spec, trials, work, paths.folder, self.options.max_concurrent)
-        self.print(describe_todo(num_todo))
-        print_estimate(self.console, spec, trials, history, self.options, dry_run)
+        self.print(describe_todo(count_todo(spec, found)))
+        print_estimate(self.console, spec, trials, found.history, self.options, dry_run)
         self.print(f"precision: {expected_precision(spec, trials, recorded_precisions(paths))}")
         if power := describe_confirm_power(paths, spec):
             self.print(power)

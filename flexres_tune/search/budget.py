@@ -11,7 +11,8 @@ from flexres_tune.search.base import DONE, WAIT, Assignment, History, Outcome, S
 from flexres_tune.search.confirmation import make_confirmation
 from flexres_tune.search.final import make_final
 from flexres_tune.search.methods import make_search
-from flexres_tune.spec import Budget, PlannedTrial, SweepSpec, TrialConfig, expand_trials
+from flexres_tune.spec import Budget, PlannedTrial, SweepSpec, TrialConfig
+from flexres_tune.spec.expand import example_trials
 from flexres_tune.spec.levels import level_of, list_levels
 
 MAX_CONFIRM_SHARE = (
@@ -258,14 +259,9 @@ def _reserve(spec: SweepSpec, trials: Sequence[PlannedTrial], account: Account) 
     """The cost of the confirmation if all its runs are as long as the longest trial, within MAX_CONFIRM_SHARE."""
     if spec.confirm is None:
         return 0.0
-    trials = trials or _example(spec)
+    trials = trials or example_trials(spec, describe_dataset)
     epochs = max(trial.config.epochs for trial in trials)
     return min(num_confirmation_runs(spec) * _max_cost(trials, account) * epochs, account.limit * MAX_CONFIRM_SHARE)
-
-
-def _example(spec: SweepSpec) -> Sequence[PlannedTrial]:
-    """A trial of a method that draws while it runs."""
-    return expand_trials(spec.model_copy(update={"method": "random", "num_trials": 1}), describe_dataset)
 
 
 def _max_cost(trials: Sequence[PlannedTrial], account: Account) -> float:
@@ -275,8 +271,11 @@ def _max_cost(trials: Sequence[PlannedTrial], account: Account) -> float:
 
 
 def _draw_what_finishes(spec: SweepSpec, account: Account, limit: float, history: History) -> SweepSpec:
-    """The sweep with as many draws as can go through all rungs within `limit`; those that have begun stay."""
-    per_epoch = _max_cost(_example(spec), account)
+    """The sweep with as many draws as can go through all rungs within `limit`, but one for each level.
+
+    Configurations that earlier runs have begun stay.
+    """
+    per_epoch = _max_cost(example_trials(spec, describe_dataset), account)
     num_begun = len({past.config_id for past in history.trials.values() if past.stage == Stage.SCREEN})
 
     def draw(number: int) -> SweepSpec:
@@ -285,7 +284,7 @@ def _draw_what_finishes(spec: SweepSpec, account: Account, limit: float, history
     def cost(number: int) -> float:
         return make_search(draw(number), (), History()).work.num_epochs * per_epoch
 
-    return draw(_largest_within(cost, limit, spec.num_trials))
+    return draw(_largest_within(cost, limit, spec.num_trials, len(list_levels(spec))))
 
 
 def _that_finish(
@@ -313,9 +312,9 @@ def _that_finish(
     return first(_largest_within(cost, limit, max(map(len, levels.values()), default=1)))
 
 
-def _largest_within(cost: Callable[[int], float], limit: float, most: int) -> int:
-    """The largest number from 1 to `most` whose cost, which grows with it, is within a limit; 1 if none is."""
-    low, high = 1, most
+def _largest_within(cost: Callable[[int], float], limit: float, most: int, least: int = 1) -> int:
+    """The largest number from `least` to `most` whose cost, which grows with it, is within a limit; or `least`."""
+    low, high = least, most
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if cost(middle) <= limit else (low, middle - 1)

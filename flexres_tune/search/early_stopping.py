@@ -133,7 +133,7 @@ class HyperbandRule:
 class MedianRule:
     """Median stopping: a trial stops if its best score so far < the median of the others' running means.
 
-    Golovin et al. 2017, "Google Vizier", section 3.2.2. It looks after grace_period epochs, and only where at least
+    Golovin et al. 2017, "Google Vizier", section 3.2.2. It looks after grace_period epochs, and only if at least
     three other trials have reached the same epoch (Ray Tune's default).
     """
 

@@ -10,8 +10,7 @@ from flexres_tune.search.base import History
 from flexres_tune.search.ladders import Candidate, Rung, make_asha_rungs, make_brackets, make_rungs
 from flexres_tune.search.rungs import RungSearch
 from flexres_tune.spec import PlannedTrial, SweepSpec
-from flexres_tune.spec.levels import level_of
-from flexres_tune.spec.trial import TrialConfig
+from flexres_tune.spec.levels import epochs_of, level_of, list_parts, share_draws
 
 
 @dataclass(frozen=True)
@@ -70,16 +69,15 @@ def plan_rungs(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> RungPlan:
 
 
 def _plan_drawn(spec: SweepSpec) -> RungPlan:
-    """The plan of a search that draws: all its configurations compete, and have the same number of epochs."""
-    listed = spec.parameters[0]["epochs"].values if "epochs" in spec.parameters[0] else None
-    epochs = listed[0] if listed else spec.base.get("epochs", TrialConfig.model_fields["epochs"].default)
-    group = Group(level_of(spec, {}), epochs)
+    """The plan of a search that draws: a group for each level, whose configurations have one number of epochs."""
+    epochs = {part.level: max(epochs_of(spec, part)) for part in list_parts(spec)}
+    sizes = {Group(level, epochs[level]): number for level, number in share_draws(spec).items() if level in epochs}
     return RungPlan(
         candidates=(),
-        rungs={group: _rungs(spec, group, spec.num_trials)},
+        rungs={group: _rungs(spec, group, number) for group, number in sizes.items()},
         eager=spec.early_terminate.type != "halving",
-        ladders={group: _ladder(spec, group)},
-        sizes={group: spec.num_trials},
+        ladders={group: _ladder(spec, group) for group in sizes},
+        sizes=sizes,
     )
 
 

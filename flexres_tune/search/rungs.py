@@ -78,8 +78,9 @@ class RungSearch(Search):
         self._new: deque[int] = deque()
         for candidate in candidates:
             self._add(candidate)
-        for tables in filter(None, self._tables.values()):
-            tables[0].num_planned = len(tables[0].entrants) + self._num_to_come()
+        for group, tables in self._tables.items():
+            if tables:
+                tables[0].num_planned = len(tables[0].entrants) + self._num_to_come(group)
             for table, following in itertools.pairwise(tables):
                 following.num_planned = min(table.rung.keep, table.num_planned)
         self._reached: dict[str, dict[int, float]] = {}  # trial_id -> epoch -> score
@@ -99,8 +100,7 @@ class RungSearch(Search):
         if not (self._queue or self._new or self._next_to_continue() is not None):
             return Workload(trials, (), 0, len(trials), 0)
         missing = tuple(trial for trial in trials if not self._has_ended(trial))
-        num_seeds = max((len(candidate.trials) for candidate in self._candidates), default=0)
-        return Workload(trials, missing, len(missing), len(trials) - len(missing), self._num_epochs(num_seeds))
+        return Workload(trials, missing, len(missing), len(trials) - len(missing), self._num_epochs())
 
     def ask(self) -> Assignment | Step:
         while not self._queue:
@@ -128,21 +128,21 @@ class RungSearch(Search):
         self._explain_complete_rungs(self._candidates[index].group)
 
     def most_to_come(self) -> int:
-        most_seeds = max((len(each.trials) for each in self._candidates), default=1)
-        number = len(self._queue) + (len(self._new) + self._num_to_come()) * most_seeds
+        most_seeds, number = self._most_seeds(), len(self._queue)
         for group, tables in self._tables.items():
-            coming = sum(self._candidates[index].group == group for index in self._new) + self._num_to_come()
+            coming = sum(self._candidates[index].group == group for index in self._new) + self._num_to_come(group)
+            number += coming * most_seeds
             entering = []
             for depth in range(len(tables) - 1):
-                coming = self._num_to_enter(tables, depth, coming)
+                coming = self._num_to_enter(group, depth, coming)
                 entering.append(coming * most_seeds)
             number += sum(entering) if self._eager else max(entering, default=0)
         return number
 
-    def _num_to_enter(self, tables: Sequence[_RungTable], depth: int, num_coming: int) -> int:
+    def _num_to_enter(self, group: Hashable, depth: int, num_coming: int) -> int:
         """The most configurations that may still continue from a rung, which `num_coming` will still begin."""
-        table, after = tables[depth], tables[depth + 1].entrants
-        if self._is_complete(tables, depth):
+        table, after = self._tables[group][depth], self._tables[group][depth + 1].entrants
+        if self._is_complete(group, depth):
             return len(set(self._best(table)[: table.rung.keep]) - after)
         missing = max(0, table.rung.keep - len(after))
         if not self._eager:
@@ -185,40 +185,42 @@ class RungSearch(Search):
             tables[0].entrants.add(index)
             self._new.append(index)
 
-    def _num_to_come(self) -> int:
-        """Candidates that are still to be added: a list has all of them, a search that draws has not."""
+    def _num_to_come(self, group: Hashable) -> int:
+        """Candidates of a group that are still to be added: a list has all of them, a search that draws has not."""
         return 0
+
+    def _most_seeds(self) -> int:
+        """The most trials that a candidate has."""
+        return max((len(each.trials) for each in self._candidates), default=0)
 
     def _next_to_continue(self) -> int | None:
         """The best configuration that may continue, of the highest rung that has one."""
         if not self._has_news:
             return None
         for depth in reversed(range(max(map(len, self._tables.values()), default=1) - 1)):
-            for tables in self._tables.values():
+            for group, tables in self._tables.items():
                 if depth < len(tables) - 1:
-                    for index in self._best(tables[depth])[: self._num_to_continue(tables, depth)]:
+                    for index in self._best(tables[depth])[: self._num_to_continue(group, depth)]:
                         if index not in tables[depth + 1].entrants:
                             return index
         self._has_news = False
         return None
 
-    def _num_to_continue(self, tables: Sequence[_RungTable], depth: int) -> int:
-        table = tables[depth]
-        if self._is_complete(tables, depth):
+    def _num_to_continue(self, group: Hashable, depth: int) -> int:
+        table = self._tables[group][depth]
+        if self._is_complete(group, depth):
             return table.rung.keep
         return len(table.scores) * table.rung.keep // table.num_planned if self._eager else 0
 
-    def _is_complete(self, tables: Sequence[_RungTable], depth: int) -> bool:
+    def _is_complete(self, group: Hashable, depth: int) -> bool:
         """Whether no further candidate will reach a rung."""
-        table = tables[depth]
+        table = self._tables[group][depth]
         if not all(index in table.scores or index in self._failed for index in table.entrants):
             return False
         if depth == 0:
-            return not self._num_to_come()
-        before = tables[depth - 1]
-        return self._is_complete(tables, depth - 1) and table.entrants.issuperset(
-            self._best(before)[: before.rung.keep]
-        )
+            return not self._num_to_come(group)
+        before = self._tables[group][depth - 1]
+        return self._is_complete(group, depth - 1) and table.entrants.issuperset(self._best(before)[: before.rung.keep])
 
     def _best(self, table: _RungTable) -> list[int]:
         """Candidates at a rung that have not failed, best first; equal ones in the order of their ids.
@@ -260,11 +262,12 @@ class RungSearch(Search):
 
     def _explain_pause(self, index: int) -> None:
         """Why a configuration that has just reached a rung does not continue for now; eager only."""
-        tables, depth = self._tables[self._candidates[index].group], self._target[index]
+        group, depth = self._candidates[index].group, self._target[index]
+        tables = self._tables[group]
         if not self._eager or depth == len(tables) - 1 or index not in tables[depth].scores:
             return
-        is_among_best = index in self._best(tables[depth])[: self._num_to_continue(tables, depth)]
-        if not is_among_best and not self._is_complete(tables, depth):
+        is_among_best = index in self._best(tables[depth])[: self._num_to_continue(group, depth)]
+        if not is_among_best and not self._is_complete(group, depth):
             self._explain(index, depth, "pause")
 
     def _explain_complete_rungs(self, group: Hashable) -> None:
@@ -273,7 +276,7 @@ class RungSearch(Search):
             return
         tables = self._tables[group]
         for depth, table in enumerate(tables):
-            if not table.rung.keep or (group, depth) in self._closed or not self._is_complete(tables, depth):
+            if not table.rung.keep or (group, depth) in self._closed or not self._is_complete(group, depth):
                 continue
             self._closed.add((group, depth))
             for place, index in enumerate(self._best(table)):
@@ -285,9 +288,9 @@ class RungSearch(Search):
         candidate = self._candidates[index]
         if candidate.group not in self._ladders:
             return
-        tables = self._tables[candidate.group]
-        table, best = tables[depth], self._best(tables[depth])
-        last = min(self._num_to_continue(tables, depth), len(best))
+        table = self._tables[candidate.group][depth]
+        best = self._best(table)
+        last = min(self._num_to_continue(candidate.group, depth), len(best))
         for trial in candidate.trials[: table.rung.num_seeds]:
             self._decisions.append(
                 Decision(
@@ -344,9 +347,9 @@ class RungSearch(Search):
         tables = self._tables[self._candidates[index].group]
         return not tables or index in self._failed or tables[-1].rung.epochs in self._scores_of(trial)
 
-    def _num_epochs(self, num_seeds: int) -> int:
+    def _num_epochs(self) -> int:
         """Epochs until the end, if no configuration fails and none continues early."""
-        total = 0
+        total, num_seeds = 0, self._most_seeds()
         for tables in self._tables.values():
             seeds_before, before = 0, 0
             for table in tables:

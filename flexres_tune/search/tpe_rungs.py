@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flexres_tune.search.base import Assignment, History, Step, Workload
 from flexres_tune.search.ladders import Candidate
-from flexres_tune.search.pausing import plan_rungs
+from flexres_tune.search.pausing import Group, plan_rungs
 from flexres_tune.search.rungs import RungSearch
-from flexres_tune.search.tpe import Drawn, Observed, TpeDraws
+from flexres_tune.search.tpe_draws import Drawn, Observed, TpeDraws
 from flexres_tune.spec import SweepSpec
 
 
@@ -21,46 +21,45 @@ class TpeRungSearch(RungSearch):
 
     def __init__(self, spec: SweepSpec, history: History | None = None):
         history = history or History()
-        self._spec, self._draws, self._is_exhausted = spec, TpeDraws(spec), False
+        self._spec, self._draws = spec, TpeDraws(spec)
         plan = plan_rungs(spec, ())
-        (self._group,) = plan.rungs
-        recalled = self._draws.recall(history)
-        self._known: dict[str, Drawn] = {each.config_id: each for each in recalled}
-        candidates = [self._candidate(each) for each in recalled]
-        super().__init__(candidates, plan.rungs, self._group.epochs, plan.eager, history, plan.ladders)
+        self._groups = {group.level: group for group in plan.rungs}
+        candidates = [self._candidate(each) for each in self._draws.recall(history)]
+        ends = {group: group.epochs for group in plan.rungs}
+        super().__init__(candidates, plan.rungs, ends, plan.eager, history, plan.ladders)
 
     def ask(self) -> Assignment | Step:
-        step = super().ask()
-        if isinstance(step, Assignment) or not self._num_to_come():
-            return step
-        drawn = self._draws.draw(self._known, self._observe())
-        if drawn is None:
-            self._is_exhausted = self._has_news = True
-            self._explain_complete_rungs(self._group)
-        else:
-            self._known[drawn.config_id] = drawn
-            self._add(self._candidate(drawn))
-        return super().ask()
+        while not isinstance(step := super().ask(), Assignment) and self._draws.num_to_come():
+            drawn = self._draws.draw(self._observe())
+            if drawn is not None:
+                self._add(self._candidate(drawn))
+            else:  # the level may have all its configurations now, so that the best of them continue
+                self._has_news = True
+                for group in self._tables:
+                    self._explain_complete_rungs(group)
+        return step
 
-    def _num_to_come(self) -> int:
-        return 0 if self._is_exhausted else max(0, self._spec.num_trials - len(self._known))
+    def _num_to_come(self, group: Group) -> int:
+        return self._draws.num_to_come(group.level)
+
+    def _most_seeds(self) -> int:
+        return len(self._spec.seeds)
 
     def _candidate(self, drawn: Drawn) -> Candidate:
-        return Candidate(drawn.config_id, drawn.trials, self._group)
+        return Candidate(drawn.config_id, drawn.trials, self._groups[drawn.level])
 
     def _count(self) -> Workload:
-        known, num_more = super()._count(), self._num_to_come() * len(self._spec.seeds)
+        known, num_more = super()._count(), self._draws.num_to_come() * len(self._spec.seeds)
         if not (known.num_todo or num_more):
             return known
-        num_epochs = self._num_epochs(len(self._spec.seeds))
-        return Workload(known.trials, known.missing, known.num_todo + num_more, known.num_done, num_epochs)
+        return Workload(known.trials, known.missing, known.num_todo + num_more, known.num_done, self._num_epochs())
 
     def _observe(self) -> dict[str, Observed]:
         """What each configuration has reached: at its rungs, the last of which is its end."""
         observed = {}
         for index, candidate in enumerate(self._candidates):
-            tables = self._tables[self._group]
+            tables, end = self._tables[candidate.group], candidate.group.epochs
             scores = {table.rung.epochs: table.scores[index] for table in tables if index in table.scores}
-            final = None if index in self._failed else scores.get(self._group.epochs)
+            final = None if index in self._failed else scores.get(end)
             observed[candidate.config_id] = Observed(final, scores, index in self._failed)
         return observed

@@ -9,14 +9,15 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
 from flexres_tune.errors import FlexResError, Problem, SpecError
 from flexres_tune.records import Stage
 from flexres_tune.spec.document.document import Finding, KeyPath, show_values, sorted_problems
+from flexres_tune.spec.levels import LevelPart, list_parts
 from flexres_tune.spec.own_code.references import check_code
 from flexres_tune.spec.parameters import InputShape, check_budget
 from flexres_tune.spec.sweep import SweepSpec
@@ -68,6 +69,18 @@ def expand_trials(spec: SweepSpec, describe: Describe) -> tuple[PlannedTrial, ..
     if problems:
         raise sorted_problems(problems)
     return tuple(trials)
+
+
+def example_trials(spec: SweepSpec, describe: Describe) -> tuple[PlannedTrial, ...]:
+    """Of method tpe, which lists no trial before it runs: a trial that stands for those of each LevelPart, in their order.
+
+    Raises:
+        SpecError: there is a part from which nothing can be drawn.
+    """
+    examples, found = _examples(spec, functools.cache(describe))
+    if found:
+        raise sorted_problems([spec.document.problem(path, message) for path, message in found])
+    return tuple(examples)
 
 
 def check_trials(spec: SweepSpec, describe: Describe) -> list[Problem]:
@@ -131,10 +144,10 @@ def _expand(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], li
         where = ("parameters",) if spec.method == "grid" else ("num_trials",)
         message = f"a sweep must have at most {MAX_TRIALS:,} trials, but has {num_trials:,}; split it or draw at random"
         return [], [spec.document.problem(where, message)]
-    if spec.method == "grid":
-        one_each, found = _grid(spec, describe)
+    if spec.method == "tpe":  # an example of each part checks base; the draws are made while the sweep runs
+        one_each, found = [], _examples(spec, describe)[1]
     else:
-        one_each, found = _draws(spec, describe)
+        one_each, found = _grid(spec, describe) if spec.method == "grid" else _draws(spec, describe)
     problems = [spec.document.problem(path, message) for path, message in found]
     try:
         baseline_trial(spec, describe)
@@ -197,38 +210,88 @@ def _duplicate(first: _Cell, second: _Cell) -> Finding:
 
 
 def _draws(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], list[Finding]]:
-    """`num_trials` seeded draws; for tpe one draw, which checks base and is not returned."""
+    """`num_trials` seeded draws of method random."""
     random = Random(spec.order_seed)
     trials: list[PlannedTrial] = []
     found = _Findings()
     seen: set[str] = set()
-    for _ in range(spec.num_trials if spec.method == "random" else 1):
-        redraws = {"excluded": 0, "drawn before": 0, "over max_parameters": 0}
-        while sum(redraws.values()) < MAX_REJECTED_DRAWS:
-            grid = random.randrange(len(spec.parameters))
-            cell = _Cell(grid, {key: item.draw(random) for key, item in spec.parameters[grid].items()})
-            trial, problems = _plan(spec, cell, describe)
-            if spec.exclude and _matching_exclude(spec, cell, trial.config if trial else None) is not None:
-                redraws["excluded"] += 1
-            elif trial is not None and problems and _varies_model(spec, cell):
-                redraws["over max_parameters"] += 1
-            elif trial is not None and trial.config.config_id in seen:
-                redraws["drawn before"] += 1
-            else:
-                break
-        else:
-            why = ", ".join(f"{count:,} {reason}" for reason, count in redraws.items() if count)
+    for _ in range(spec.num_trials or 0):
+        drawn = _draw(spec, describe, lambda: _random_cell(spec, random), seen)
+        if drawn.rejected:
             message = (
                 f"num_trials must not exceed the number of configurations that can be drawn, but after {len(trials)} the "
-                f"search gave up: {MAX_REJECTED_DRAWS:,} consecutive draws were rejected ({why}); lower num_trials or widen "
-                "the parameters"
+                f"search gave up: {drawn.rejected}; lower num_trials or widen the parameters"
             )
             return trials, [*found.findings(), (("num_trials",), message)]
-        found.add(cell, problems)
-        if trial is not None and not problems:
-            seen.add(trial.config.config_id)
-            trials.append(replace(trial, num_redrawn=redraws["over max_parameters"]))
-    return (trials if spec.method == "random" else []), found.findings()
+        found.add(drawn.cell, drawn.problems)
+        if drawn.trial is not None and not drawn.problems:
+            seen.add(drawn.trial.config.config_id)
+            trials.append(drawn.trial)
+    return trials, found.findings()
+
+
+def _examples(spec: SweepSpec, describe: Describe) -> tuple[list[PlannedTrial], list[Finding]]:
+    """A draw from each LevelPart of a sweep of method tpe."""
+    random = Random(spec.order_seed)
+    trials: list[PlannedTrial] = []
+    found = _Findings()
+    parts = list_parts(spec)
+    for part in parts:
+        drawn = _draw(spec, describe, lambda part=part: _cell_of(spec, part, random), set())
+        if drawn.rejected:
+            level, way_out = (f" with {part.level}", ", or exclude the level") if part.level else ("", "")
+            message = (
+                f"must have a configuration{level} that can be drawn, but has none: {drawn.rejected}; widen the "
+                f"parameters{way_out}"
+            )
+            return trials, [*found.findings(), (("parameters", part.grid), message)]
+        found.add(drawn.cell, drawn.problems)
+        if drawn.trial is not None and not drawn.problems:
+            trials.append(drawn.trial)
+    findings = found.findings()
+    if not parts:
+        findings.append((("exclude",), "a sweep must have trials, but exclude leaves none; remove an entry"))
+    return trials, findings
+
+
+def _random_cell(spec: SweepSpec, random: Random) -> _Cell:
+    grid = random.randrange(len(spec.parameters))
+    return _Cell(grid, {key: item.draw(random) for key, item in spec.parameters[grid].items()})
+
+
+def _cell_of(spec: SweepSpec, part: LevelPart, random: Random) -> _Cell:
+    grid = spec.parameters[part.grid]
+    varied = {key: part.fixed[key] if key in part.fixed else item.draw(random) for key, item in grid.items()}
+    return _Cell(part.grid, varied)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A cell that was drawn, its trial and problems; or why no cell could be accepted, in `rejected`."""
+
+    cell: _Cell
+    trial: PlannedTrial | None = None
+    problems: list[Finding] = field(default_factory=list)
+    rejected: str = ""
+
+
+def _draw(spec: SweepSpec, describe: Describe, next_cell: Callable[[], _Cell], seen: Collection[str]) -> _Drawn:
+    """The first cell that is neither excluded, nor drawn before (its config_id is in `seen`), nor over the budget."""
+    rejected = {"excluded": 0, "drawn before": 0, "over max_parameters": 0}
+    while sum(rejected.values()) < MAX_REJECTED_DRAWS:
+        cell = next_cell()
+        trial, problems = _plan(spec, cell, describe)
+        if spec.exclude and _matching_exclude(spec, cell, trial.config if trial else None) is not None:
+            rejected["excluded"] += 1
+        elif trial is not None and problems and _varies_model(spec, cell):
+            rejected["over max_parameters"] += 1
+        elif trial is not None and trial.config.config_id in seen:
+            rejected["drawn before"] += 1
+        else:
+            trial = trial and replace(trial, num_redrawn=rejected["over max_parameters"])
+            return _Drawn(cell, trial, problems)
+    why = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items() if count)
+    return _Drawn(cell, rejected=f"{MAX_REJECTED_DRAWS:,} consecutive draws were rejected ({why})")
 
 
 class _Findings:

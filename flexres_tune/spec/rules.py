@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from flexres_tune.errors import Problem
 from flexres_tune.spec.document.document import Finding, show
 from flexres_tune.spec.keys.distribution import Distribution
 from flexres_tune.spec.keys.metric import GOALS
-from flexres_tune.spec.levels import list_levels
+from flexres_tune.spec.levels import epochs_of, list_levels, list_parts
 from flexres_tune.spec.messages import TRIAL_KEYS, suggest_key, suggest_value
 from flexres_tune.spec.metrics import METRIC_TRAITS, is_metric_column, metric_column
 from flexres_tune.spec.own_code.references import Code, find_references, own_fields
@@ -155,12 +156,6 @@ def _draws_vary(spec: SweepSpec) -> Iterator[Finding]:
             "parameters: {lr: {min: 0.01, max: 0.1}}"
         )
         yield ("method",), message
-    if spec.method == "tpe" and len(spec.parameters) > 1:
-        message = (
-            f"method tpe must have one mapping of parameters, but got a list of {len(spec.parameters)}; "
-            "run one sweep per mapping, or use method: random"
-        )
-        yield ("parameters",), message
 
 
 def _model_is_given(base: Any, grids: Any) -> Iterator[Finding]:
@@ -214,13 +209,21 @@ def _pauses_what_tpe_draws(spec: SweepSpec) -> Iterator[Finding]:
             "for each bracket, but got hyperband with variant promotion; set type: asha, or variant: stopping"
         )
         yield ("early_terminate",), message
-    for i, grid in enumerate(spec.parameters):
-        if ("epochs" in grid and grid["epochs"].is_range) or len(_epochs(spec, grid)) > 1:
-            message = (
-                "must be one number if method tpe pauses trials, because only trials of one length meet at a rung, "
-                "but it varies; write epochs in base, or set early_terminate: {type: asha, variant: stopping}"
-            )
-            yield ("parameters", i, "epochs"), message
+    if any(True for _ in _compares_what_varies(spec)):
+        return
+    lengths: dict[str, list[Any]] = {}
+    where: dict[tuple, None] = {}
+    for part in list_parts(spec):
+        of_level, written = lengths.setdefault(part.level, []), spec.parameters[part.grid].get("epochs")
+        of_level += [number for number in epochs_of(spec, part) if number not in of_level]
+        if len(of_level) > 1 or (written is not None and written.is_range):
+            where["parameters", part.grid, "epochs"] = None
+    for path in where:
+        message = (
+            "must be one number if method tpe pauses trials, because only trials of one length meet at a rung, "
+            "but it varies; write epochs in base, or set early_terminate: {type: asha, variant: stopping}"
+        )
+        yield path, message
 
 
 def _compares_what_varies(spec: SweepSpec) -> Iterator[Finding]:
@@ -242,12 +245,6 @@ def _compares_what_varies(spec: SweepSpec) -> Iterator[Finding]:
                 f"use {join_words(varied, 'or')}, or add parameters.{key}" if varied else f"add parameters.{key}"
             )
             yield path, message
-    if spec.compare and spec.method == "tpe":
-        message = (
-            "compare must have method grid or random, because tpe draws few configurations of a level that begins badly, "
-            "but method is tpe; use method: random, or remove compare"
-        )
-        yield ("compare",), message
 
 
 def _compares_levels(spec: SweepSpec) -> Iterator[Finding]:
@@ -266,6 +263,28 @@ def _compares_levels(spec: SweepSpec) -> Iterator[Finding]:
         product += " and 2 for the baseline" if spec.baseline is not None else ""
         message = f"num_runs must give each candidate a run, {product}, but got {confirm.num_runs}; raise num_runs, or lower top"
         yield ("confirm", "num_runs"), message
+
+
+def _each_level_is_drawn(spec: SweepSpec) -> Iterator[Finding]:
+    if spec.method == "grid" or spec.num_trials is None or any(True for _ in _compares_what_varies(spec)):
+        return
+    num_levels = len(list_levels(spec))
+    if spec.num_trials < num_levels:
+        message = (
+            f"num_trials must be at least the number of levels, {num_levels}, so that each has a configuration, but got "
+            f"{spec.num_trials}; raise num_trials, or compare fewer values"
+        )
+        yield ("num_trials",), message
+        return
+    num_parts = Counter(part.level for part in list_parts(spec))
+    least = num_levels * max(num_parts.values(), default=0)
+    if spec.method == "tpe" and spec.num_trials < least:
+        each = "each mapping of parameters" if num_levels == 1 else "each level of each mapping of parameters"
+        message = (
+            f"num_trials must be at least {least}, so that {each} has a configuration, but got {spec.num_trials}; raise "
+            "num_trials, or remove a mapping"
+        )
+        yield ("num_trials",), message
 
 
 def _baseline_is_confirmed(spec: SweepSpec) -> Iterator[Finding]:
@@ -370,9 +389,10 @@ _RULES: Sequence[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Finding]]
     (("method", "parameters"), _draws_vary),
     (("confirm", "seeds"), _confirm_seeds_are_fresh),
     (("early_terminate", "base", "parameters"), _a_trial_can_be_stopped),
-    (("early_terminate", "method", "parameters"), _pauses_what_tpe_draws),
+    (("early_terminate", "method", "base", "compare", "parameters", "exclude"), _pauses_what_tpe_draws),
     (("compare", "method", "base", "parameters"), _compares_what_varies),
-    (("compare", "method", "confirm", "base", "parameters", "baseline"), _compares_levels),
+    (("compare", "method", "confirm", "base", "parameters", "baseline", "exclude"), _compares_levels),
+    (("compare", "method", "num_trials", "base", "parameters", "exclude"), _each_level_is_drawn),
     (("early_terminate", "confirm"), _enough_are_kept),
     (("baseline", "confirm"), _baseline_is_confirmed),
     (("base", "parameters"), _holds_images_out),

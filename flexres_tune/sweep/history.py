@@ -16,6 +16,7 @@ from flexres_tune.results import open_results
 from flexres_tune.results.own_values import with_metric
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.reader import Results
+from flexres_tune.results.schema import column_of_key
 from flexres_tune.search.base import History, PastTrial
 from flexres_tune.search.budget import Spent
 from flexres_tune.spec import Metric, SweepSpec
@@ -71,12 +72,15 @@ def read_history(
     """
     if (results := _open(paths)) is None:
         return History()
-    keys = list(spec.parameters[0]) if spec.method == "tpe" else []
+    table = results.trials(paths.sweep)
+    varied = {key for grid in spec.parameters for key in grid} if spec.method == "tpe" else ()
+    column_of = {key: column_of_key(key, table.column_names) for key in sorted(varied)}
     accuracy = f"{spec.metric.at}_val_accuracy"
     columns = ["trial_id", "config_id", "seed", "stage", "status", "attempt", accuracy, "epochs_run"]
-    columns += sorted({_column_of(key) for key in keys} - set(columns))
+    # No row has a value of own code if all rows are older than the parameter, so there is no such column.
+    columns += sorted({name for name in column_of.values() if name in table.column_names} - set(columns))
     known = {status.value for status in TrialStatus}  # a later version may write others; its rows are ignored
-    rows = [row for row in results.trials(paths.sweep).select(columns).to_pylist() if row["status"] in known]
+    rows = [row for row in table.select(columns).to_pylist() if row["status"] in known]
     values = _values(results, paths.sweep, spec.metric, rows) if with_scores else {}
     curves = _curves(results, paths.sweep, spec.metric) if with_curves else {}
     decisions = results.decisions(paths.sweep).to_pylist() if with_curves else []
@@ -98,7 +102,7 @@ def read_history(
             val_accuracy=row[accuracy],
             score=spec.metric.score(value) if has_score else None,
             is_done=status.is_final and (status not in retry or trial_id in tried),
-            values={key: row[_column_of(key)] for key in keys},
+            values={key: row.get(name) for key, name in column_of.items()},
             scores=_until_row(curves.get(trial_id, {}), row),
             until_epoch=until.get(trial_id),
         )
@@ -143,10 +147,6 @@ def _open(paths: SweepPaths) -> Results | None:
         return None
     results = open_results(paths.root)
     return results if paths.sweep in results.sweeps() else None
-
-
-def _column_of(key: str) -> str:
-    return key.removeprefix("model.")
 
 
 def _values(results: Results, sweep: str, metric: Metric, rows: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:

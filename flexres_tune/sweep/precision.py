@@ -22,8 +22,8 @@ from flexres_tune.records import PrecisionUsed
 from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import read_plan
-from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig, count_flops, expand_trials
-from flexres_tune.spec.expand import count_trials
+from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig, count_flops
+from flexres_tune.spec.expand import count_trials, example_trials
 
 ANY_DEVICE = "any device"  # in place of a kind of device, if the decision needed no measurement
 TOO_SHORT = "fp32 (the sweep is too short to measure bf16)"
@@ -122,10 +122,10 @@ def expected_precision(spec: SweepSpec, trials: Sequence[PlannedTrial], recorded
 def heaviest_work(spec: SweepSpec, trials: Sequence[PlannedTrial]) -> tuple[TrialConfig | None, float]:
     """Of the trials with `precision: auto`: one with the model and batch size that do most work, and the FLOPs of all.
 
-    None if there is no such trial. One draw stands for the trials that a sweep of method tpe will draw.
+    None if there is no such trial. Examples stand for the trials that a sweep of method tpe will draw.
     """
     if spec.method == "tpe":
-        trials = expand_trials(spec.model_copy(update={"method": "random", "num_trials": 1}), describe_dataset)
+        trials = example_trials(spec, describe_dataset)
     describe = functools.cache(describe_dataset)  # it opens files
     flops: Counter[Any] = Counter()
     configs: dict[Any, TrialConfig] = {}

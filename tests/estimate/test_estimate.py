@@ -74,6 +74,22 @@ def test_stand_ins_of_a_method_that_draws_pause_at_its_rungs():
     assert estimate(spec, sweep, 2, 0.5, SpeedBook()).num_epochs == (epochs, epochs)
 
 
+def test_stand_ins_pause_within_the_level_that_they_stand_for():
+    spec = make_sweep(
+        method="tpe",
+        num_trials=7,
+        base={"dataset": "digits", "model": "tiny", "epochs": 9},
+        parameters={"optimizer": {"values": ["sgd", "adam"]}, "lr": {"min": 0.01, "max": 0.1}},
+        compare="optimizer",
+        early_terminate={"type": "halving", "rungs": [{"epochs": 3, "keep": 1}]},
+        confirm={"top": 1, "seeds": [7]},
+    )
+    sweep = sweep_to_estimate(spec, ())
+    assert [trial.varied["optimizer"] for trial in sweep.stand_ins] == ["sgd", "adam"] * 3 + ["sgd"]
+    epochs = 7 * 3 + 2 * 6 + 2 * 9
+    assert estimate(spec, sweep, 2, 0.5, SpeedBook()).num_epochs == (epochs, epochs)
+
+
 def test_unknown_speed_is_said_with_the_option_that_measures_it():
     spec, trials = expand()
     text = describe_estimate(

@@ -8,7 +8,7 @@ from rich.console import Console
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.errors import DataError
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.run.printout import describe_images, print_listing
+from flexres_tune.run.printout import describe_images, describe_plan, print_listing
 from flexres_tune.search.base import Workload
 from flexres_tune.spec import SweepSpec, expand_trials
 
@@ -48,6 +48,24 @@ def test_each_split_is_told_once():
 def test_a_search_that_draws_while_it_runs_tells_the_split_too():
     values = {"method": "tpe", "num_trials": 3, "parameters": {"lr": {"min": 0.1, "max": 0.2}}}
     assert "1,197 training" in images_of_sweep(base={"model": "tiny", "dataset": "digits"}, **values)
+
+
+def test_a_search_that_draws_tells_how_many_each_level_gets_and_what_is_confirmed():
+    spec = SweepSpec.model_validate(
+        {
+            "name": "x",
+            "method": "tpe",
+            "num_trials": 7,
+            "base": {"model": "tiny", "dataset": "digits"},
+            "parameters": {"optimizer": {"values": ["sgd", "adam"]}, "lr": {"min": 0.1, "max": 0.2}},
+            "compare": "optimizer",
+            "confirm": {"top": 1, "seeds": [5]},
+        }
+    )
+    assert describe_plan(spec, ()).totals == (
+        "7 trials: 7 configurations to be drawn while the sweep runs, 3 to 4 configurations of each level, x 1 seed; then "
+        "the best 1 of each level again on 1 fresh seed"
+    )
 
 
 @pytest.mark.parametrize("key", ["num_val_images", "num_train_images"])

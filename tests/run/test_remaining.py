@@ -17,7 +17,7 @@ from flexres_tune.results.plan import make_plan, write_plan
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.run.remaining import count_todo, describe_todo, read_remaining
 from flexres_tune.run.session import Session
-from flexres_tune.spec import expand_trials, load_sweep
+from flexres_tune.spec import expand_trials, load_sweep, trial_from_assignment
 from flexres_tune.sweep.options import RunOptions
 
 DONE = "completed"
@@ -79,6 +79,29 @@ def test_a_paused_trial_that_may_continue_is_told_apart(paths):
     assert count_todo(spec, read_remaining(paths, spec, trials, ()))[Stage.SCREEN] == 4
     notes = answer_status(open_results(paths.root), paths.sweep, None).sections[0].notes
     assert "demo: 3 trials to run, and 1 paused trial that may continue: the command" in notes
+
+
+def test_paused_draws_of_a_finished_sweep_are_not_to_run(paths):
+    values = {
+        "name": paths.sweep,
+        "method": "tpe",
+        "num_trials": 4,
+        "base": {"model": "tiny", "dataset": "digits", "epochs": 4},
+        "parameters": {"optimizer": {"values": ["sgd", "adam"]}, "lr": {"min": 0.1, "max": 0.4}},
+        "compare": "optimizer",
+        "early_terminate": {"type": "halving", "rungs": [{"epochs": 1, "keep": 1}]},
+    }
+    spec = load_sweep(values, describe=describe_dataset)
+    drawn = [(name, lr) for name in ("sgd", "adam") for lr in (0.2, 0.3)]
+    with SweepWriter(paths) as writer:
+        for number, (name, lr) in enumerate(drawn):
+            trial = trial_from_assignment(spec, {"optimizer": name, "lr": lr}, 0, describe_dataset)
+            for epoch in range(1, 5 if number % 2 else 2):
+                writer.add_epoch(make_epoch(trial.config.trial_id, epoch, val_accuracy=lr))
+            row = make_trial(trial.config, DONE if number % 2 else "paused", best=lr, epochs_run=4 if number % 2 else 1)
+            writer.add_trial(row, trial.config)
+    assert "\n0 trials to run\n" in printed(values, paths, lambda session: session.list_trials(DryRun()))
+    assert count_todo(spec, read_remaining(paths, spec, (), ()))[Stage.SCREEN] == 0
 
 
 def test_seeds_that_a_stopped_first_seed_spares_are_not_missing_once_the_command_was_typed_again(paths):

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,24 @@ def test_tpe_draws_as_it_goes_and_goes_on_from_the_tables(run):
     _, output, results = run(head + ("method:" + tail).format(n=5))
     assert "2 trials to run, 3 already done" in output
     assert results.trials("test").num_rows == 5
+
+
+def test_tpe_draws_as_often_from_every_level_and_confirms_its_best(run):
+    _, _, results = run(
+        SWEEP.replace("epochs: 2", "epochs: 3")
+        + "method: tpe\nnum_trials: 6\ncompare: optimizer\n"
+        + "parameters:\n"
+        + "  - {optimizer: {value: sgd}, lr: {min: 0.01, max: 0.3, distribution: log_uniform_values}}\n"
+        + "  - {optimizer: {value: adam}, lr: {min: 0.001, max: 0.03, distribution: log_uniform_values}}\n"
+        + "early_terminate: {type: halving, rungs: [{epochs: 1, keep: 1}]}\nconfirm: {top: 1, seeds: [7]}\n"
+    )
+    rows = [(row["stage"], row["optimizer"], row["status"]) for row in results.trials("test").to_pylist()]
+    assert Counter(rows) == {
+        (stage, name, status): count
+        for name in ("sgd", "adam")
+        for stage, status, count in (("screen", "paused", 2), ("screen", "completed", 1), ("confirm", "completed", 1))
+    }
+    assert sorted(row.level for row in answer_of(results, "test").rows) == ["optimizer=adam", "optimizer=sgd"]
 
 
 def test_all_optimizers_train_in_the_precision_that_is_measured_once_and_written_to_the_plan(

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from search.test_resume import SEARCHES
+from search.test_resume import DRAWING_SEARCHES, SEARCHES
 
 from flexres_tune.records import TrialStatus
 from flexres_tune.search.base import Assignment, History, Outcome
@@ -30,14 +30,25 @@ def play(search, num_slots, seed):
 @pytest.mark.parametrize("num_slots", [1, 3, 64])
 def test_processes_are_kept_for_all_that_follow_and_for_none_afterwards(name, num_slots):
     for seed in range(10):
-        log, total = play(SEARCHES[name](History()), num_slots, seed)
-        for to_come, _, given in log:
-            assert to_come >= 0
-            if given < total:
-                assert to_come > 0, "another one follows"
-        for (to_come, _, given), (_, _, later) in zip(log, log[1:], strict=False):
-            assert later - given <= max(to_come, 0), "those that begin at the next event were announced"
-        assert log[-1][0] == 0, "nothing is kept at the end"
+        check_what_is_to_come(SEARCHES[name](History()), num_slots, seed)
+
+
+@pytest.mark.parametrize("name", DRAWING_SEARCHES)
+def test_processes_are_kept_for_all_that_will_be_drawn(name):
+    search = DRAWING_SEARCHES[name](History())
+    assert search.most_to_come() >= search.work.num_todo
+    check_what_is_to_come(search, 3, 0)
+
+
+def check_what_is_to_come(search, num_slots, seed):
+    log, total = play(search, num_slots, seed)
+    for to_come, _, given in log:
+        assert to_come >= 0
+        if given < total:
+            assert to_come > 0, "another one follows"
+    for (to_come, _, given), (_, _, later) in zip(log, log[1:], strict=False):
+        assert later - given <= max(to_come, 0), "those that begin at the next event were announced"
+    assert log[-1][0] == 0, "nothing is kept at the end"
 
 
 @pytest.mark.parametrize("name", ["halving", "promotion", "adaptive"])

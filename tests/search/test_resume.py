@@ -39,7 +39,7 @@ NAMES = {0: "zero", 1: "one", None: "all"}
 BRACKETS = make_brackets(LEVELS, 2, 3, EPOCHS, 2)
 
 
-def make_tpe(seeds, early_terminate, num_trials=12):
+def make_tpe(seeds, early_terminate, num_trials=12, **changes):
     values = {
         "name": "test",
         "method": "tpe",
@@ -49,11 +49,19 @@ def make_tpe(seeds, early_terminate, num_trials=12):
         "parameters": {"lr": {"min": 1e-4, "max": 1.0, "distribution": "log_uniform_values"}},
         "early_terminate": early_terminate,
     }
-    spec = SweepSpec.model_validate(values)
+    spec = SweepSpec.model_validate(values | changes)
     return lambda history: make_search(spec, (), history or History())
 
 
 PROMOTION = {"type": "asha", "variant": "promotion", "grace_period": 3}
+LR = {"min": 1e-4, "max": 1.0, "distribution": "log_uniform_values"}
+IN_LEVELS = {"parameters": {"optimizer": {"values": ["sgd", "adam"]}, "lr": LR}, "compare": "optimizer"}
+IN_MAPPINGS = [
+    {"optimizer": {"value": "sgd"}, "lr": LR},
+    {"optimizer": {"value": "sgd"}, "lr": LR, "batch_size": {"values": [32, 64]}},
+    {"optimizer": {"value": "adam"}, "lr": {"values": [0.001, 0.01, 0.1]}},
+]
+SHARED = [{"lr": LR}, {"lr": LR, "batch_size": {"values": [32, 128]}}, {"lr": LR, "optimizer": {"value": "adam"}}]
 SEARCHES = {
     "list": lambda history: ListSearch(TRIALS, history),
     "first seeds": lambda history: FirstSeedSearch(TRIALS, 0, history),
@@ -80,6 +88,15 @@ DRAWING_SEARCHES = {
     "tpe, halving of pairs": make_tpe([0, 1], {"type": "halving", "rungs": [{"epochs": 6, "keep": 4}]}),
     "tpe, promotion": make_tpe([0], PROMOTION),
     "tpe, promotion of pairs": make_tpe([0, 1], PROMOTION),
+    "tpe, levels": make_tpe([0], "none", **IN_LEVELS),
+    "tpe, promotion in levels": make_tpe([0], PROMOTION, **IN_LEVELS),
+    "tpe, halving of pairs in levels": make_tpe(
+        [0, 1], {"type": "halving", "rungs": [{"epochs": 6, "keep": 2}]}, **IN_LEVELS
+    ),
+    "tpe, first seeds in mappings": make_tpe(
+        [0, 1], {"type": "asha", "variant": "stopping", "grace_period": 3}, parameters=IN_MAPPINGS, compare="optimizer"
+    ),
+    "tpe, promotion in mappings that share configurations": make_tpe([0], PROMOTION, parameters=SHARED),
 }
 
 
@@ -90,7 +107,7 @@ def past(trial, status, scores, until_epoch):
         is_done=status.is_final,
         scores=dict(scores),
         until_epoch=until_epoch,
-        values={"lr": config.lr},
+        values={key: getattr(config, key) for key in ("lr", "optimizer", "batch_size")},
     )
 
 

@@ -87,6 +87,13 @@ def test_values_of_a_tpe_sweep_are_those_of_its_parameters(paths):
     }
 
 
+def test_values_of_several_mappings_are_those_of_all_their_parameters(paths):
+    parts = [{"lr": {"min": 0.1, "max": 0.2}}, {"model.width": {"values": [8, 16]}}]
+    tpe = spec(method="tpe", num_trials=2, base={"model": "tiny"}, parameters=parts)
+    values = read_history(paths, tpe).trials[config(0).trial_id].values
+    assert values == {"lr": config(0).lr, "model.width": None}, "no row has a value of an own model"
+
+
 def test_sweep_that_never_ran_has_no_history(tmp_path):
     paths = SweepPaths(tmp_path / "none", "test")
     reports = read_reports(paths, spec().metric)

@@ -28,6 +28,15 @@ COLUMNS = {
 }
 PROMOTION = {"type": "asha", "grace_period": 2}
 DRAWN = {"method": "tpe", "num_trials": 11, "parameters": {"lr": {"min": 0.01, "max": 0.1}}}
+DRAWN_IN_LEVELS = {
+    "method": "tpe",
+    "num_trials": 9,
+    "parameters": [
+        {"optimizer": {"value": "sgd"}, "lr": {"min": 0.01, "max": 0.1}},
+        {"optimizer": {"value": "adam"}, "lr": {"min": 0.001, "max": 0.01}, "batch_size": {"values": [32, 64]}},
+    ],
+    "compare": "optimizer",
+}
 HALVING = {"type": "halving", "rungs": [{"epochs": 2, "keep": 2}, {"epochs": 4, "keep": 1}]}
 
 
@@ -110,8 +119,9 @@ def tables(paths):
         {"early_terminate": HALVING, "seeds": [0, 1], "confirm": {"top": 1, "seeds": [7]}},
         {"early_terminate": PROMOTION, **DRAWN, "confirm": {"top": 2, "num_runs": 4}},
         {"early_terminate": HALVING, **DRAWN, "seeds": [0, 1], "confirm": {"top": 1, "seeds": [7]}},
+        {"early_terminate": PROMOTION, **DRAWN_IN_LEVELS, "confirm": {"top": 1, "num_runs": 3}},
     ],
-    ids=["promotion", "levels", "halving of pairs", "promotion of draws", "halving of drawn pairs"],
+    ids=["promotion", "levels", "halving of pairs", "promotion of draws", "halving of drawn pairs", "draws in levels"],
 )
 def test_killed_at_any_moment_the_tables_end_as_those_of_a_calm_run(changes, tmp_path):
     values = {

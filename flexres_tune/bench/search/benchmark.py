@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from flexres_tune.bench.search.policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Policy, Run, screen
+from flexres_tune.bench.search.policies import (
+    LEVEL_POLICIES,
+    POLICIES,
+    SURFACE_LEVEL_POLICIES,
+    SURFACE_POLICIES,
+    Policy,
+    Run,
+    screen,
+)
 from flexres_tune.bench.search.simulation import Setup
 from flexres_tune.bench.search.worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
 from flexres_tune.errors import FlexResError
@@ -119,7 +127,7 @@ def bench_search(
     Raises:
         FlexResError: there is no policy of that name.
     """
-    _check("--policy", policies, POLICIES | SURFACE_POLICIES | LEVEL_POLICIES)
+    _check("--policy", policies, POLICIES | SURFACE_POLICIES | LEVEL_POLICIES | SURFACE_LEVEL_POLICIES)
     tasks = [
         _Task(name, world, tuple(policies), min(CHUNK, num_draws - start), (seed, *name.encode(), start))
         for name, world in worlds.items()
@@ -143,7 +151,7 @@ def _check(option: str, names: Sequence[str], known: Mapping[str, Any]) -> None:
 def policies_of(world: World | RecordedWorld) -> Mapping[str, Policy]:
     """The policies that answer the question of a world."""
     if isinstance(world, SurfaceWorld):
-        return SURFACE_POLICIES
+        return SURFACE_LEVEL_POLICIES if world.num_levels > 1 else SURFACE_POLICIES
     return LEVEL_POLICIES if world.num_levels > 1 else POLICIES
 
 
@@ -189,7 +197,7 @@ def judge(run: Run, draw: Draw, levels: np.ndarray) -> Verdict:
     if not means:
         return Verdict(0.0, None, run.epochs, run.wall_epochs, None, None, None, None, None, None)
     named = max(means, key=lambda index: (means[index], -index))
-    best = draw.finals.max() if draw.optimum is None else draw.optimum
+    best = draw.finals.max() if draw.optima is None else draw.optima.max()
     comparisons = _called_different(run, means, levels)
     wrong = [is_different and draw.finals[one] <= draw.finals[other] for is_different, one, other in comparisons]
     level = within = order = None
@@ -197,13 +205,14 @@ def judge(run: Run, draw: Draw, levels: np.ndarray) -> Verdict:
     if num_levels > 1:
         leaders = _leaders(means, levels)
         true = [draw.finals[levels == each].max() for each in range(num_levels)]
+        true = true if draw.optima is None else draw.optima
         level = float(levels[named] == np.argmax(true))
         within = sum(draw.finals[index] >= true[each] - WITHIN for each, index in leaders.items()) / num_levels
         ranked = sorted(leaders, key=lambda each: -means[leaders[each]])
         order = float(ranked == sorted(range(num_levels), key=lambda each: -true[each]))
     return Verdict(
         *(
-            None if draw.optimum else float(draw.finals[named] == best),
+            None if draw.optima is not None else float(draw.finals[named] == best),
             100 * (best - draw.finals[named]),
             run.epochs,
             run.wall_epochs,

@@ -189,20 +189,27 @@ def _early_rungs(kept: int) -> _ScreenFactory:
 
 
 class SimulatedTpe(Search):
-    """Method tpe on a surface of known truth: its trials become those of configurations that are added to the draw."""
+    """Method tpe on a surface of known truth: its trials become those of configurations that are added to the draw.
 
-    def __init__(self, setup: Setup, num_trials: int, draw: Draw, early_terminate: Any = "none"):
+    If the candidates have several levels, they are compared: the batch size stands for what tells them apart.
+    """
+
+    def __init__(self, setup: Setup, candidates: Sequence[Candidate], draw: Draw, early_terminate: Any = "none"):
         self._setup, self._draw = setup, draw
+        levels = sorted(_sizes(candidates))
         lr = {"min": 1e-3, "max": 1.0, "distribution": "log_uniform_values"}
+        compared = {"batch_size": {"values": [1 + level for level in levels]}} if len(levels) > 1 else {}
+        confirmed = _COUNTED_LEVELS if compared else _COUNTED
         values = {
             "name": "surface",
             "method": "tpe",
-            "num_trials": num_trials,
+            "num_trials": len(candidates),
             "order_seed": int(draw.curves[0, 0, 0] * 1e9) % 2**31,
             "base": {"model": "tiny", "dataset": "digits", "epochs": setup.epochs},
-            "parameters": [{"lr": lr, "mixup_alpha": {"min": 0.0, "max": 0.5}}],
+            "parameters": [{"lr": lr, "mixup_alpha": {"min": 0.0, "max": 0.5}} | compared],
+            "compare": list(compared),
             "early_terminate": early_terminate,
-            "confirm": {name: _COUNTED[name] for name in ("top", "num_runs")},
+            "confirm": {name: confirmed[name] for name in ("top", "num_runs")},
         }
         self._search = make_search(SweepSpec.model_validate(values), (), History())
         self.work = self._search.work
@@ -215,7 +222,8 @@ class SimulatedTpe(Search):
             return step
         config = step.trial.config
         if config.trial_id not in self._simulated:
-            index = self._draw.add_config({"lr": config.lr, "mixup_alpha": config.mixup_alpha})
+            level = step.trial.varied.get("batch_size", 1) - 1
+            index = self._draw.add_config({"lr": config.lr, "mixup_alpha": config.mixup_alpha}, level)
             self._simulated[config.trial_id] = self._setup.candidates[index].trials[0]
         trial = self._simulated[config.trial_id]
         self._asked[trial.config.trial_id] = step
@@ -226,18 +234,18 @@ class SimulatedTpe(Search):
 
 
 def _tpe(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
-    return SimulatedTpe(setup, len(candidates), draw), None
+    return SimulatedTpe(setup, candidates, draw), None
 
 
 def _stopping_tpe(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
-    return SimulatedTpe(setup, len(candidates), draw), _stopping(setup, candidates, draw)[1]
+    return SimulatedTpe(setup, candidates, draw), _stopping(setup, candidates, draw)[1]
 
 
 def _pausing_tpe(early_terminate: Any) -> _ScreenFactory:
     """TPE with rungs, which pause what it draws."""
 
     def screen(setup: Setup, candidates: Sequence[Candidate], draw: Draw) -> _Screen:
-        return SimulatedTpe(setup, len(candidates), draw, early_terminate), None
+        return SimulatedTpe(setup, candidates, draw, early_terminate), None
 
     return screen
 
@@ -245,6 +253,7 @@ def _pausing_tpe(early_terminate: Any) -> _ScreenFactory:
 _FIXED = {"top": 3, "num_runs": 15}
 _ADAPTIVE = {"top": 5, "num_runs": 15, "adaptive": True}
 _COUNTED = {"top": 6, "num_runs": 11, "adaptive": True, "counts_screening": True}
+_COUNTED_LEVELS = {"top": 2, "num_runs": 17, "adaptive": True, "counts_screening": True}
 
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
@@ -297,12 +306,20 @@ LEVEL_POLICIES: Mapping[str, Policy] = MappingProxyType(
         "promotion ASHA, adaptive": Policy(_promotion, top=2, num_runs=24, adaptive=True),
         "early rungs, adaptive": Policy(_early_rungs(2), pauses=True, top=2, num_runs=24, adaptive=True),
         "halving, 1 x 3": Policy(_halving(1), top=1, num_runs=18),
-        "halving, adaptive": Policy(_halving(2), top=2, num_runs=17, adaptive=True, counts_screening=True),
+        "halving, adaptive": Policy(_halving(2), **_COUNTED_LEVELS),
         "halving, top 1, 12 runs": Policy(_halving(1), top=1, num_runs=12, adaptive=True, counts_screening=True),
         "halving, top 1, 8 runs": Policy(_halving(1), top=1, num_runs=8, adaptive=True, counts_screening=True),
-        "eager halving, adaptive": Policy(
-            _halving(2, eager=True), top=2, num_runs=17, adaptive=True, counts_screening=True
-        ),
+        "eager halving, adaptive": Policy(_halving(2, eager=True), **_COUNTED_LEVELS),
     }
 )
 """Policies of worlds with several levels. That of `bench headline` is `halving, top 1, 8 runs`."""
+
+SURFACE_LEVEL_POLICIES: Mapping[str, Policy] = MappingProxyType(
+    {
+        "TPE": Policy(_tpe),
+        "full grid": Policy(_grid),
+        "TPE, halving, adaptive": Policy(_pausing_tpe("halving"), **_COUNTED_LEVELS),
+        "halving, adaptive": Policy(_halving(2), **_COUNTED_LEVELS),
+    }
+)
+"""Policies of levels in each of which a search can learn where to look; the others have configurations drawn at random."""

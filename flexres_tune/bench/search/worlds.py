@@ -26,8 +26,8 @@ class Draw:
     finals: np.ndarray  # (configurations,) by which they are ranked; -inf for a configuration that diverges
     curves: np.ndarray
     expected_score: Callable[[int], float]  # of a full run of a configuration, the best of its epochs
-    optimum: float | None = None  # best final of all configurations that could be thought of; None: those listed
-    add_config: Callable[[Mapping[str, float]], int] | None = None  # by a search; its index
+    optima: np.ndarray | None = None  # best final of each level that could be thought of; None: of those listed
+    add_config: Callable[[Mapping[str, float], int], int] | None = None  # by a search, of a level; its index
 
 
 @dataclass(frozen=True)
@@ -99,43 +99,51 @@ class World:
 class SurfaceWorld(World):
     """Configurations whose finals are a function of two parameters, so that a search can learn where to look.
 
-    final = 0.9 - bend ((log10 lr - a)^2 / 2 + 10 (mixup_alpha - b)^2), with a and b drawn for each sweep: a standard
-    deviation of about 1 point over lr from 0.001 to 1 and mixup_alpha from 0 to 0.5. The listed configurations are
-    drawn at random; as many others have room that a search thinks of.
+    final = 0.9 + offset - bend ((log10 lr - a)^2 / 2 + 10 (mixup_alpha - b)^2), with a and b drawn for each sweep: a
+    standard deviation of about 1 point over lr from 0.001 to 1 and mixup_alpha from 0 to 0.5. Each level has an offset
+    and an a of its own: `lr_spread` is by how many powers of ten the best learning rates of the levels differ. The listed
+    configurations are drawn at random; as many others have room that a search thinks of.
     """
 
     bend: float = 0.017
+    lr_spread: float = 0.5  # standard deviation
 
     @property
     def num_listed(self) -> int:
-        return self.num_configs
+        return self.num_levels * self.num_configs
 
     @cached_property
     def levels(self) -> np.ndarray:
-        return np.zeros(2 * self.num_configs, int)
+        return np.tile(np.repeat(np.arange(self.num_levels), self.num_configs), 2)
 
     def draw(self, rng: np.random.Generator) -> Draw:
         """One sweep. The others have the luck and noise of their place, and no curve before they are added."""
         best_lr, best_mixup = rng.uniform(-2.5, -0.5), rng.uniform(0, 0.5)
+        best_lrs, offsets = np.full(self.num_levels, best_lr), np.zeros(self.num_levels)
+        if self.num_levels > 1:
+            best_lrs = np.clip(best_lr + self.lr_spread * rng.standard_normal(self.num_levels), -3, 0)
+            offsets = self.level_spread * rng.standard_normal(self.num_levels)
 
-        def final(log_lr: float, mixup_alpha: float) -> float:
-            return 0.9 - self.bend * ((log_lr - best_lr) ** 2 / 2 + 10 * (mixup_alpha - best_mixup) ** 2)
+        def final(log_lr: float, mixup_alpha: float, level: int) -> float:
+            bend = (log_lr - best_lrs[level]) ** 2 / 2 + 10 * (mixup_alpha - best_mixup) ** 2
+            return 0.9 + offsets[level] - self.bend * bend
 
         n = len(self.levels)
         finals = np.full(n, 0.9)
-        finals[: self.num_listed] = [final(*at) for at in rng.uniform([-3, 0], [0, 0.5], (self.num_listed, 2))]
+        places = rng.uniform([-3, 0], [0, 0.5], (self.num_listed, 2))
+        finals[: self.num_listed] = [final(*at, level) for at, level in zip(places, self.levels, strict=False)]
         draw = self._draw_curves(finals, rng)
         rise = 1 - np.exp(-np.arange(1, self.epochs + 1) / (0.1 * self.epochs))
         finals[self.num_listed :] = -np.inf
-        added = iter(range(self.num_listed, n))
+        added = [iter(np.flatnonzero(self.levels == level)[self.num_configs :]) for level in range(self.num_levels)]
 
-        def add_config(values: Mapping[str, float]) -> int:
-            index = next(added)
-            finals[index] = final(np.log10(values["lr"]), values["mixup_alpha"])
+        def add_config(values: Mapping[str, float], level: int = 0) -> int:
+            index = int(next(added[level]))
+            finals[index] = final(np.log10(values["lr"]), values["mixup_alpha"], level)
             draw.curves[index] += (finals[index] - 0.9) * rise
             return index
 
-        return replace(draw, optimum=0.9, add_config=add_config)
+        return replace(draw, optima=0.9 + offsets, add_config=add_config)
 
 
 @cache
@@ -231,6 +239,7 @@ WORLDS: Mapping[str, World] = MappingProxyType(
         "2 slots": World(slots=2),
         "64 slots": World(num_configs=200, slots=64),
         "surface": SurfaceWorld(),
+        "6 surfaces": SurfaceWorld(num_levels=6, num_configs=10),
         "6 levels x 5": World(**_LEVELS),
         "6 levels x 5, crossing": World(**_LEVELS, crossing=0.1),
         "6 levels x 5, equal": World(**_LEVELS, spread=0.0, level_spread=0.0),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flexres_tune.bench.search.benchmark import SearchBench, bench_search, judge, policies_of
-from flexres_tune.bench.search.policies import LEVEL_POLICIES, POLICIES, SURFACE_POLICIES, Run
+from flexres_tune.bench.search.policies import LEVEL_POLICIES, POLICIES, SURFACE_LEVEL_POLICIES, SURFACE_POLICIES, Run
 from flexres_tune.bench.search.simulation import Setup
 from flexres_tune.bench.search.tables import MARKERS, to_json_lines, to_markdown
 from flexres_tune.bench.search.worlds import WORLDS, Draw, RecordedWorld, SurfaceWorld, World
@@ -45,6 +45,17 @@ def test_tpe_is_played_on_a_surface(name):
     verdict = judge(run, draw, np.zeros(54, int))
     assert verdict.best is None and 0 <= verdict.points_lost < 5
     assert (draw.finals[27:] > 0).all() == name.startswith("TPE")
+
+
+@pytest.mark.parametrize("name", SURFACE_LEVEL_POLICIES)
+def test_levels_of_surfaces_are_judged_by_their_optima(name):
+    world = SurfaceWorld(num_levels=3, num_configs=6)
+    run, draw = run_policy(SURFACE_LEVEL_POLICIES[name], world)
+    verdict = judge(run, draw, world.levels)
+    assert verdict.best is None and 0 <= verdict.points_lost < 5 and 0 <= verdict.within <= 1
+    drawn = np.isfinite(draw.finals[18:])
+    assert drawn.all() == name.startswith("TPE")
+    assert all(draw.finals[world.levels == level].max() <= optimum for level, optimum in enumerate(draw.optima))
 
 
 @pytest.mark.parametrize("name", LEVEL_POLICIES)
