@@ -106,14 +106,21 @@ class LevelRow:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of a sweep on one data set; without `compare` it has no rows, and its sentence is the summary's."""
+    """The answer of a sweep on one data set; without `compare` it has no rows, and its claim is the summary's."""
 
     board: Board
     compare: tuple[str, ...]
     rows: tuple[LevelRow, ...]  # best first, those without a result last
-    sentence: str
+    claim: str  # which is best, and by how much
+    caveats: tuple[str, ...] = ()  # sentences: what was not compared, and what would decide more
+    findings: tuple[str, ...] = ()  # sentences about the baseline and the final run, if there are any
     pooled: PooledDeviation | None = None  # that the intervals of the means have; None: each has its own
     baseline: BoardRow | None = None  # of the sweep file, if it has one and it has a result
+
+    @property
+    def sentence(self) -> str:
+        """All of it in words."""
+        return " ".join((self.claim, *self.caveats, *self.findings))
 
     def to_table(self) -> pa.Table:
         return to_table(LevelRow, self.rows, self.compare, self.board.metric)
@@ -135,10 +142,10 @@ def answer_of(results: Results, sweep: str, boards: Sequence[Board] | None = Non
     final = final_run(results, board)
     config_id = _baseline_id(spec) if spec.get("baseline") else None
     baseline = next((row for row in board.rows if row.config_id == config_id and row.num_completed), None)
-    more = _over_baseline(board, spec, config_id, baseline) + (_left_out(plan.left_out) if plan else "")
-    more += f" {final.sentence}" if final else ""
+    findings = _over_baseline(board, spec, config_id, baseline) + ((final.sentence,) if final else ())
+    left_out = _left_out(plan.left_out) if plan else ()
     if not compare or not board.rows:
-        return Answer(board, (), (), sentence_of(board) + more, baseline=baseline)
+        return Answer(board, (), (), sentence_of(board), left_out, findings, baseline=baseline)
     values = {row.pop("config_id"): row for row in trials.select(["config_id", *compare]).to_pylist()}
     groups: dict[str, list[BoardRow]] = {_key(level): [] for level in _planned_levels(spec, names)}
     levels = {_key(level): level for level in _planned_levels(spec, names)}
@@ -151,7 +158,8 @@ def answer_of(results: Results, sweep: str, boards: Sequence[Board] | None = Non
     rows = [_with_pooled_interval(board, row, pooled) for row in rows] if pooled else rows
     places = {row.config_id: place for place, row in enumerate(board.rows)}
     rows.sort(key=lambda each: len(places) if each.config_id is None else places[each.config_id])
-    return Answer(board, compare, tuple(rows), _sentence(board, rows) + more, pooled, baseline)
+    claim, *caveats = _sentences(board, rows)
+    return Answer(board, compare, tuple(rows), claim, (*caveats, *left_out), findings, pooled, baseline)
 
 
 def interval_note(answer: Answer) -> str:
@@ -185,29 +193,31 @@ def _with_pooled_interval(board: Board, row: LevelRow, pooled: PooledDeviation) 
     return replace(row, metric_low=low, metric_high=high, pooled_sd=pooled.sd)
 
 
-def _over_baseline(board: Board, spec: Mapping[str, Any], config_id: str | None, row: BoardRow | None) -> str:
-    """What the leader gains over the baseline of the sweep file, as a sentence; "" without a baseline."""
+def _over_baseline(
+    board: Board, spec: Mapping[str, Any], config_id: str | None, row: BoardRow | None
+) -> tuple[str, ...]:
+    """What the leader gains over the baseline of the sweep file, as a sentence; none without a baseline."""
     if not spec.get("baseline") or not board.ranked:
-        return ""
+        return ()
     name = parameters_text(spec["baseline"])
     if config_id is None:
-        return f" The baseline, {name}, is not compared: this version cannot read its settings in plan.json."
+        return (f"The baseline, {name}, is not compared: this version cannot read its settings in plan.json.",)
     leader = board.ranked[0]
     if row is None:
-        return f" The baseline, {name}, has no result."
+        return (f"The baseline, {name}, has no result.",)
     if row is leader:
-        return f" The baseline, {name}, leads itself: nothing is known to be better."
+        return (f"The baseline, {name}, leads itself: nothing is known to be better.",)
     if row.behind_leader is None:
-        return f" The baseline, {name}, is not compared: it did not run to the end, or was not confirmed."
+        return (f"The baseline, {name}, is not compared: it did not run to the end, or was not confirmed.",)
     gain = gap_text(replace(row, parameters=spec["baseline"]), board.metric)
     shown = "" if row.separable_from_leader == "yes" else ", which may be chance"
-    return f" Over the baseline: {configuration_name(leader.parameters, leader.config_id)} is {gain}{shown}."
+    return (f"Over the baseline: {configuration_name(leader.parameters, leader.config_id)} is {gain}{shown}.",)
 
 
-def _left_out(left_out: LeftOut) -> str:
-    """What the budget left out, as a sentence; "" if nothing."""
+def _left_out(left_out: LeftOut) -> tuple[str, ...]:
+    """What the budget left out, as a sentence; none if nothing."""
     words = left_out_words(left_out)
-    return f" The budget left out {words}; raise it to run the rest." if words else ""
+    return (f"The budget left out {words}; raise it to run the rest.",) if words else ()
 
 
 def _baseline_id(spec: Mapping[str, Any]) -> str | None:
@@ -291,19 +301,20 @@ def _problem(board: Board, best: BoardRow | None, group: Sequence[BoardRow]) -> 
     return None
 
 
-def _sentence(board: Board, rows: Sequence[LevelRow]) -> str:
-    """Which levels are best, and by how much they beat the others."""
-    problems = [f" {text[0].upper()}{text[1:]}." for text in comparison_problems(board) if "precision" in text]
+def _sentences(board: Board, rows: Sequence[LevelRow]) -> list[str]:
+    """The claim which levels are best, and by how much they beat the others; then its caveats."""
     compared = [row for row in rows if row.row is not None and row.problem is None]
     without = [f"{row.level} ({row.problem})" for row in rows if row.problem]
-    left_out = f" Not compared: {join_words(without, 'and')}." if without else ""
+    left_out = [f"Not compared: {join_words(without, 'and')}."] if without else []
     if len(compared) < 2:
-        return f"{sentence_of(board)}{left_out}"
-    return f"{_comparison(board, compared)}{left_out}{''.join(problems)}"
+        return [sentence_of(board), *left_out]
+    problems = [f"{text[0].upper()}{text[1:]}." for text in comparison_problems(board) if "precision" in text]
+    claim, *advice = _comparison(board, compared)
+    return [claim, *left_out, *problems, *advice]
 
 
-def _comparison(board: Board, compared: Sequence[LevelRow]) -> str:
-    """A sentence about levels that were measured alike, best first."""
+def _comparison(board: Board, compared: Sequence[LevelRow]) -> list[str]:
+    """The claim about levels that were measured alike, best first; then how to find out more."""
     leader, *others = compared
     metric = board.metric
     estimate = metric.estimate(leader.metric_mean, leader.metric_sd, leader.metric_low, leader.metric_high)
@@ -312,9 +323,9 @@ def _comparison(board: Board, compared: Sequence[LevelRow]) -> str:
     if one_seed:
         of_whom = "" if len(one_seed) == len(compared) else f" of {join_words(one_seed, 'and')}"
         advice = advice_on_seeds(board)
-        return (
+        return [
             f"{mean} and leads, but with one seed there is no interval{of_whom}; {advice} to find out how sure that is."
-        )
+        ]
     equals = [row for row in others if row.separable_from_leader != "yes"]
     worse = [row for row in others if row.separable_from_leader == "yes"]
     top = [leader, *equals]
@@ -327,16 +338,16 @@ def _comparison(board: Board, compared: Sequence[LevelRow]) -> str:
     parts += _victories(board, top, worse)
     n = leader.num_seeds if leader.num_seeds == min(r.num_seeds for r in compared) else None
     seeds = f" over {plural(n, 'fresh seed' if leader.stage == Stage.CONFIRM else 'seed')}" if n else ""
+    more = further_seeds_text(board, equals[0].row, f"{leader.name} and {equals[0].name}") if equals else ""
     chosen = (
         ""
         if leader.stage == Stage.CONFIRM
-        else f" They were chosen by these same seeds, so {advice_on_seeds(board)} to measure them on fresh ones."
+        else f"They were chosen by these same seeds, so {advice_on_seeds(board)} to measure them on fresh ones."
     )
     first = f"{parts[0]}; " if equals else f"{leader.name} is best: "
     rest = "; ".join(parts[1:] if equals else parts)
     text = f"{first}{rest}".rstrip("; ")
-    more = further_seeds_text(board, equals[0].row, f"{leader.name} and {equals[0].name}") if equals else ""
-    return f"{text}. {mean}{seeds}.{more}{chosen}"
+    return [f"{text}. {mean}{seeds}.", *filter(None, (more.strip(), chosen))]
 
 
 def _victories(board: Board, top: Sequence[LevelRow], worse: Sequence[LevelRow]) -> list[str]:

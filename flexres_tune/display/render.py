@@ -46,6 +46,7 @@ class Section:
     lists_rows: bool = False  # its rows are rows of the answer: those of all such sections, one after the other
     num_rows: int | None = None  # of the whole table, of which `table` has the first ones; None: `table` is whole
     shows_all: str = "--limit 0 shows all"
+    names_left_out: bool = True  # whether the columns that are left out for width are named below it
 
 
 def table_console(file: TextIO | None = None) -> Console:
@@ -101,7 +102,7 @@ def _cell(column: Column, text: str) -> Text:
 def _notes(section: Section, num_shown: int, left_out: Sequence[str]) -> list[str]:
     notes = list(section.notes)
     total = section.num_rows or section.table.num_rows
-    if left_out:
+    if left_out and section.names_left_out:
         notes.append(f"left out for width: {', '.join(left_out)}; --format csv shows all")
     if not total and section.table.num_columns:
         notes.insert(0, "no rows")

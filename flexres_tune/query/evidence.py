@@ -22,7 +22,7 @@ from flexres_tune.effects.importance import Importance, parameter_importance
 from flexres_tune.effects.parameters import SHARED, Effect, parameter_effects, sort_key
 from flexres_tune.errors import ResultsError
 from flexres_tune.predictions.behind_leader import behind_leader
-from flexres_tune.query.answers import behind_notes
+from flexres_tune.query.answers import behind_section
 from flexres_tune.query.output import Answer
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.reader import Results
@@ -44,8 +44,6 @@ def answer_compare(results: Results, sweep: str | None, parameter: str, by: str 
         for dataset, group in _by_dataset(effects):
             table = _effect_table(group, columns[0], metric) if by is None else _grid(group, *columns, metric)
             notes = _effect_notes(group, by, metric)
-            if is_question and dataset == answer.board.dataset:  # the best of each value, against the leader
-                notes += tuple(behind_notes(behind_leader(results, answer)))
             sections.append(
                 Section(
                     table,
@@ -56,6 +54,8 @@ def answer_compare(results: Results, sweep: str | None, parameter: str, by: str 
                     lists_rows=by is None,
                 )
             )
+            if is_question and dataset == answer.board.dataset:  # the best of each value, against the leader
+                sections += behind_section(behind_leader(results, answer))
     return Answer(concatenate(tables).slice(0, limit), sections)
 
 

@@ -96,9 +96,9 @@ class SweepPaths:
         return self.checkpoints / f"{trial_id}.pt"
 
 
-def leaderboard_command(paths: SweepPaths) -> str:
-    """What to type to see a sweep's leaderboard."""
-    words = ["python", "-m", "flexres_tune.query", "leaderboard", "--sweep", paths.sweep]
+def query_command(paths: SweepPaths, answer: str) -> str:
+    """What to type to see an answer about a sweep, such as its leaderboard."""
+    words = ["python", "-m", "flexres_tune.query", answer, "--sweep", paths.sweep]
     return shlex.join([*words, *(["--results", str(paths.root)] if paths.root != Path("results") else [])])
 
 

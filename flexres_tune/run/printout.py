@@ -31,7 +31,7 @@ from flexres_tune.estimate.estimate import (
 from flexres_tune.estimate.price import DryRun, describe_cost, num_slots_of
 from flexres_tune.estimate.speeds import SpeedBook, read_speeds, shape_of
 from flexres_tune.records import parse_metrics
-from flexres_tune.results.paths import SweepPaths, leaderboard_command
+from flexres_tune.results.paths import SweepPaths, query_command
 from flexres_tune.run.progress import waiting
 from flexres_tune.search.base import History, Workload
 from flexres_tune.search.budget import BudgetedSearches, make_budgeted_searches
@@ -49,6 +49,7 @@ from flexres_tune.sweep.options import RunOptions
 from flexres_tune.text import format_duration, join_words, plural, plural_range
 
 MAX_SPLITS = 4  # that are printed
+MAX_CAVEATS = 2  # below the answer; `query answer` prints all
 
 
 @dataclass(frozen=True)
@@ -366,31 +367,38 @@ def describe_confirm_power(paths: SweepPaths, spec: SweepSpec) -> str:
 
 
 def print_ending(console: Console, paths: SweepPaths, has_new_rows: bool) -> None:
-    """The first ten of the leaderboard, where the files are, the next command and the answer.
+    """A table and the answer in words, where the files are, and the commands that show all of it.
 
-    The report is written if there are new rows or no report exists.
+    The table has a row per level of `compare`, or without it the first ten configurations. The report is written if
+    there are new rows or no report exists.
     """
     from flexres_tune.analysis.answer import answer_of
     from flexres_tune.display.render import print_section
-    from flexres_tune.query.answers import answer_section
+    from flexres_tune.query.answers import level_section
     from flexres_tune.query.views import answer_leaderboard
     from flexres_tune.report.files import try_report
     from flexres_tune.results import open_results
 
-    for section in answer_leaderboard(open_results(paths.root), paths.sweep, limit=10).sections:
-        print_section(replace(section, shows_all="query leaderboard shows all"), console)
-    _print_line(console, f"tables: {paths.folder}")
+    results = open_results(paths.root)
+    answer = answer_of(results, paths.sweep)
+    sections = [level_section(answer)] if answer.rows else answer_leaderboard(results, paths.sweep, limit=10).sections
+    for section in sections:
+        shown = replace(section, shows_all="query leaderboard shows all", names_left_out=False)
+        print_section(shown, console)
+    _print_sentences(console, [answer.claim, *answer.findings, *answer.caveats[:MAX_CAVEATS]])
     is_current = not has_new_rows and paths.report.exists()
     with waiting(console, "writing the report"):
         report = f"report: {paths.report}" if is_current else try_report(paths)
+    _print_line(console, f"tables: {paths.folder}")
     _print_line(console, report)
-    _print_line(console, f"next:   {leaderboard_command(paths)}")
-    results = open_results(paths.root)
-    answer = answer_of(results, paths.sweep)
-    if answer.rows:
-        print_section(answer_section(results, answer), console)
-    else:
-        _print_line(console, answer.sentence)
+    _print_line(console, f"next:   {query_command(paths, 'answer')}")
+    _print_line(console, f"        {query_command(paths, 'leaderboard')}")
+
+
+def _print_sentences(console: Console, sentences: Sequence[str]) -> None:
+    """A line each; a terminal breaks it between words."""
+    for sentence in sentences:
+        console.print(escape_for_console(sentence), soft_wrap=not console.is_terminal)
 
 
 def _print_line(console: Console, text: str) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -16,8 +19,8 @@ from rich.text import Text
 
 from flexres_tune.display.format import format_value
 from flexres_tune.display.notebook import NotebookLive, shows_in_notebook
-from flexres_tune.display.terminal import escape_for_console
-from flexres_tune.records import TrialStatus
+from flexres_tune.display.terminal import UNLIMITED_WIDTH, escape_for_console
+from flexres_tune.records import TrialRecord, TrialStatus
 from flexres_tune.search.base import History
 from flexres_tune.spec import Metric, PlannedTrial
 from flexres_tune.sweep.journal import TrialState
@@ -183,13 +186,9 @@ class SweepProgress:
 
     def _print_finished(self, state: TrialState) -> None:
         record = state.record
-        accuracy = "" if record.best_val_accuracy is None else f"val {record.best_val_accuracy:7.2%}"
-        width = len(str(self._num_trials))
-        line = (
-            f"{self._num_ended():>{width}}/{self._num_trials}  {record.status:<11}  {accuracy:<12}  "
-            f"{record.epochs_run:>3}/{state.planned.config.epochs} epochs  {format_duration(record.train_seconds):>7}  "
-            f"{describe(state.planned)}"
-        )
+        place = f"{self._num_ended():>{len(str(self._num_trials))}}/{self._num_trials}"
+        width = self._console.width if self._console.is_terminal else UNLIMITED_WIDTH
+        line = finished_line(place, record, state.planned, width)
         style = STYLES[TrialStatus(record.status)]
         self._console.print(f"[{style}]{escape_for_console(line)}[/]", highlight=False, soft_wrap=True)
         if record.error and record.status != TrialStatus.INTERRUPTED:
@@ -197,10 +196,37 @@ class SweepProgress:
             self._console.print(f"    {escape_for_console(last[:300])}", style="red", highlight=False, soft_wrap=True)
 
 
-def describe(planned: PlannedTrial) -> str:
-    """What distinguishes this trial from the others: `optimizer=sgd lr=0.1 seed=0`."""
-    varied = [f"{key}={shorten(format_value(value), 36)}" for key, value in planned.varied.items()]
+def finished_line(place: str, record: TrialRecord, planned: PlannedTrial, width: int) -> str:
+    """`3/18  completed    val  81.20%   20/20 epochs    4.0 s  lr=0.1 seed=0`: a trial that has ended.
+
+    If that is wider than `width`, words and the time are left out, then names are abbreviated, then the rest is left out
+    that is not the trial's own: a terminal shows a trial in one line, unless its values alone need more.
+    """
+    accuracy = "" if record.best_val_accuracy is None else f"val {record.best_val_accuracy:7.2%}"
+    epochs, name = f"{record.epochs_run:>3}/{planned.config.epochs}", escape(describe(planned))
+    short_name = escape(describe(planned, _abbreviations(planned.varied)))
+    forms = (
+        f"{place}  {record.status:<11}  {accuracy:<12}  {epochs} epochs  {format_duration(record.train_seconds):>7}  {name}",
+        f"{place} {record.status:<9} {accuracy:<11} {epochs}  {name}",
+        f"{place} {record.status:<9} {accuracy:<11} {epochs}  {short_name}",
+        " ".join(filter(None, (place, record.status, accuracy.removeprefix("val").strip(), short_name))),
+    )
+    return next((form for form in forms if cell_len(form) <= width), forms[-1])
+
+
+def describe(planned: PlannedTrial, names: Mapping[str, str] | None = None) -> str:
+    """What distinguishes this trial from the others: `optimizer=sgd lr=0.1 seed=0`; `names` are other ones of the keys."""
+    names = names or {}
+    varied = [f"{names.get(key, key)}={shorten(format_value(value), 36)}" for key, value in planned.varied.items()]
     return " ".join([*varied, f"seed={planned.config.seed}"])
+
+
+def _abbreviations(keys: Iterable[str]) -> dict[str, str]:
+    """optimizer -> opt, weight_decay -> wd; keys that would have the same one keep their names."""
+    words = {key: re.findall(r"[^\W_]+", key) for key in keys}
+    short = {key: "".join(w[0] for w in each) if len(each) > 1 else key[:3] for key, each in words.items()}
+    counts = Counter(short.values())
+    return {key: name for key, name in short.items() if counts[name] == 1}
 
 
 def best_of(trials: Iterable[PlannedTrial], history: History) -> Best | None:

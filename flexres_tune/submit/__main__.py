@@ -77,7 +77,7 @@ def submit(
 ) -> None:
     """Send the code to the head of a cluster, run a sweep there, and follow it. The exit status is that of the run."""
     from flexres_tune.display.terminal import escape_for_console, make_console
-    from flexres_tune.results.paths import SweepPaths, leaderboard_command
+    from flexres_tune.results.paths import SweepPaths, query_command
     from flexres_tune.submit.accounts.command import destroy_account, prepare_account
     from flexres_tune.submit.client import RunClient
     from flexres_tune.submit.cluster_file import read_cluster_file
@@ -110,7 +110,7 @@ def submit(
             archive, sweep_sent = _send_code(client, sweep, _code_files(sweep, spec) if spec else [])
             if fetch:
                 num_files = client.fetch(archive, into, checkpoints)
-                show(f"{into / name}: {plural(num_files, 'file')}; next: {leaderboard_command(SweepPaths(into, name))}")
+                show(f"{into / name}: {plural(num_files, 'file')}; next: {query_command(SweepPaths(into, name), 'leaderboard')}")
                 return
             show(f"to detach: Ctrl-C; to follow it again: {command} --attach")
             status = client.start(archive, [sweep_sent, *ctx.args], _environment(console.width))

@@ -7,7 +7,7 @@ from helpers.factories import make_config, make_epoch, make_predictions, make_sw
 from flexres_tune.analysis.answer import answer_of
 from flexres_tune.predictions.behind_leader import behind_leader
 from flexres_tune.predictions.disagreement import difference_interval, disagreement
-from flexres_tune.query.answers import answer_answer, answer_section
+from flexres_tune.query.answers import answer_answer, behind_section
 from flexres_tune.query.evidence import answer_compare
 from flexres_tune.query.predictions import answer_classes
 from flexres_tune.report.board import answer_html
@@ -54,7 +54,10 @@ def test_both_intervals_stand_beside_the_answer_and_in_the_report(sweep):
     assert found.sentence.startswith("On the 400 test images, accuracy of lr=0.1 less lr=0.2, after the last epoch: +")
     assert "; if we trained again: +" in found.sentence
     assert "; if we trained again and drew other test images: +" in found.sentence
-    assert found.sentence in answer_section(results, answer).notes
+    [row] = behind_section([found])[0].table.to_pylist()
+    low, high = (100 * end for end in found.interval.seeds_and_images)
+    assert row["configuration"] == "lr=0.2" and row["and_on_other_images"] == f"{low:.2f} to {high:.2f}"
+    assert (row["images"], row["num_seeds"]) == ("400 test", "3") and "these_models_on_others" not in row
     assert "if we trained again and drew other test images" in report_html(read_data(results, "demo"), "results")
 
 
@@ -77,15 +80,17 @@ def test_each_level_has_the_intervals_that_disagree_gives_for_it_and_the_leader(
         assert row["behind_on_images"] == interval.difference
         assert (row["trained_again_low"], row["trained_again_high"]) == interval.seeds
         assert (row["other_images_low"], row["other_images_high"]) == interval.seeds_and_images
-        assert each.sentence in printed.sections[0].notes
+    levels_section, distances = printed.sections
+    assert not any("trained again" in note for note in levels_section.notes)
+    assert [row["configuration"] for row in distances.table.to_pylist()] == ["lr=0.3", "lr=0.2"]
     assert rows[0.1]["images_split"] is None and rows[0.1]["behind_on_images"] is None
 
 
 def test_query_compare_says_the_same_of_the_parameter_that_the_sweep_compares(sweep):
     results, _ = sweep(shares=(0.9, 0.8, 0.85))
-    sentences = [each.sentence for each in behind_leader(results, answer_of(results, "demo"))]
-    (section,) = answer_compare(results, "demo", "lr", None, None).sections
-    assert len(sentences) == 2 and [note for note in section.notes if note in sentences] == sentences
+    [expected] = behind_section(behind_leader(results, answer_of(results, "demo")))
+    _, found = answer_compare(results, "demo", "lr", None, None).sections
+    assert found.table.equals(expected.table) and found.table.num_rows == 2
 
 
 def test_report_has_the_intervals_of_each_level_in_the_table_of_the_answer(sweep):
@@ -124,18 +129,14 @@ def test_baseline_is_compared_as_well_without_levels(sweep):
     assert "lr=0.1 less lr=0.2" in report_html(read_data(results, "demo"), "results")
 
 
-def test_many_levels_are_counted_on_a_terminal(sweep, monkeypatch):
-    monkeypatch.setattr("flexres_tune.query.answers.MOST_LINES", 1)
-    results, _ = sweep(shares=(0.9, 0.8, 0.85))
-    notes = answer_section(results, answer_of(results, "demo")).notes
-    assert sum("if we trained again" in note for note in notes) == 1
-    assert "1 more level on these images: --format csv shows all" in notes
-
-
 def test_one_seed_claims_nothing_about_training_again(sweep):
     results, _ = sweep(seeds=(10,))
     sentence = behind_leader(results, answer_of(results, "demo"))[0].sentence
     assert "with one seed nothing is known about training again" in sentence and "if we trained again" not in sentence
+    _, distances = answer_answer(results, "demo", None).sections
+    [row] = distances.table.to_pylist()
+    assert "if_trained_again" not in row and " to " in row["these_models_on_others"]
+    assert "with one seed nothing is known about training again" in distances.notes
 
 
 def test_difference_of_accuracies_is_called_so_if_the_loss_ranks(sweep):

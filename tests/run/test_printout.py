@@ -1,14 +1,20 @@
-"""What `run` says about the trials and the images before a sweep."""
+"""What `run` says about the trials and the images before a sweep, and about the answer after it."""
 
 import io
+import re
 
 import pytest
+from helpers.factories import make_config, make_predictions, make_sweep, make_trial
 from rich.console import Console
 
+from flexres_tune.analysis.answer import answer_of
 from flexres_tune.datasets import describe_dataset
 from flexres_tune.errors import DataError
+from flexres_tune.results import open_results
 from flexres_tune.results.paths import SweepPaths
-from flexres_tune.run.printout import describe_images, describe_plan, print_listing
+from flexres_tune.results.plan import make_plan, write_plan
+from flexres_tune.results.writer import SweepWriter
+from flexres_tune.run.printout import describe_images, describe_plan, print_ending, print_listing
 from flexres_tune.search.base import Workload
 from flexres_tune.spec import SweepSpec, expand_trials
 
@@ -90,3 +96,59 @@ def test_the_listing_has_every_character_of_the_values(is_terminal, tmp_path, mo
     text = "".join(lines)
     assert "…" not in text and trials[0].config.trial_id in text and "0.003" in text and "19,994" in text
     assert all(len(line) <= 80 for line in lines) if is_terminal else len(lines) == 2 and "cutout" in lines[1]
+
+
+@pytest.fixture
+def ending(paths):
+    """What the end of a run prints of four optimizers, each at two rates, and one that has not run: (lines, the answer)."""
+
+    def make(width, **changes):
+        names = ("sgd", "nesterov", "adam", "adamw")
+        runs = [(0.1, 0, "screen"), (0.03, 0, "screen"), *((0.1, seed, "confirm") for seed in (10, 11, 12))]
+        with SweepWriter(paths) as writer:
+            for place, optimizer in enumerate(names):
+                for lr, seed, stage in runs:
+                    config = make_config(optimizer=optimizer, lr=lr, seed=seed)
+                    best = 0.95 - place / 50 - seed % 2 * place / 1000 - (lr == 0.03) / 100
+                    writer.add_trial(make_trial(config, best=best, stage=stage), config)
+                    row, labels = make_predictions([[best, 1 - best]] * 90, [0] * 90, config.trial_id, split="test")
+                    writer.add_predictions([row], [labels])
+        parameters = {"optimizer": {"values": [*names, "adagrad"]}, "lr": {"values": [0.1, 0.03]}}
+        base = {"model": "tiny", "dataset": "digits"}  # of make_config()
+        spec = {"name": "demo", "base": base, "parameters": parameters, "compare": ["optimizer"]} | changes
+        write_plan(paths, make_plan(make_sweep(**spec), [], "the command", {}))
+        out = io.StringIO()
+        print_ending(Console(file=out, width=width, force_terminal=True, color_system=None), paths, has_new_rows=True)
+        printed = re.sub(r"\x1b\[[0-9?]*[a-zA-Z]", "", out.getvalue())
+        lines = [line.rstrip() for line in printed.splitlines() if "writing the report" not in line]
+        return list(filter(None, lines)), answer_of(open_results(paths.root), "demo")
+
+    return make
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_end_of_a_run_is_a_table_the_answer_and_the_commands_that_show_the_rest(ending, width):
+    lines, answer = ending(width)
+    table = lines[: next(i for i, line in enumerate(lines) if line.startswith("sgd (lr=0.1)"))]
+    assert [line.split()[0] for line in table[-5:]] == ["sgd", "nesterov", "adam", "adamw", "adagrad"]
+    assert "separable" in " ".join(table)
+    text = " ".join(map(str.strip, lines))
+    assert answer.claim in text and "Not compared: adagrad (none of its trials has ended)." in text
+    assert "trained again" not in text and "left out for width" not in text
+    assert lines[-2].startswith("next:   python -m flexres_tune.query answer --sweep demo")
+    assert lines[-1].strip().startswith("python -m flexres_tune.query leaderboard --sweep demo")
+    assert max(map(len, lines[:-4])) <= width and len(lines) <= 24
+
+
+def test_end_of_a_run_has_what_was_asked_for_and_a_limited_number_of_caveats(ending, monkeypatch):
+    monkeypatch.setattr("flexres_tune.run.printout.MAX_CAVEATS", 0)
+    lines, answer = ending(200, baseline={"optimizer": "adam", "lr": 0.1})
+    text = " ".join(map(str.strip, lines))
+    assert answer.findings[0].startswith("Over the baseline: sgd lr=0.1 is 4") and answer.findings[0] in text
+    assert answer.caveats and not any(caveat in text for caveat in answer.caveats)
+
+
+def test_end_of_a_run_without_levels_has_the_leaderboard(ending):
+    lines, answer = ending(200, compare=[])
+    assert any(line.split()[0] == "1" and " sgd " in line for line in lines[:9])
+    assert answer.claim in " ".join(map(str.strip, lines))

@@ -24,6 +24,38 @@ def test_output_to_a_file_is_one_plain_line_per_trial_that_ended(make_state):
     assert "\x1b" not in output.getvalue()
 
 
+def printed_lines(states, width):
+    output = io.StringIO()
+    console = Console(file=output, width=width, force_terminal=True, color_system=None)
+    with SweepProgress(console, num_trials=len(states), num_epochs=100) as progress:
+        for state in states:
+            progress.update(state)
+    printed = re.sub(r"\x1b\[[0-9?]*[a-zA-Z]", "", output.getvalue())
+    return [line.rstrip() for line in printed.splitlines() if re.match(r" *\d+/\d+ +\w", line)]
+
+
+@pytest.mark.parametrize("status", ["completed", "stopped", "out_of_memory"])
+@pytest.mark.parametrize("num_parameters", [1, 2, 3, 5])
+def test_trial_that_ended_is_one_line_of_80_columns_with_all_its_values(make_state, status, num_parameters):
+    values = {"optimizer": "nesterov", "lr": 0.02635, "label_smoothing": 0.1, "batch_size": 128, "mixup_alpha": 0.25}
+    states = [make_state(status=status, seed=seed) for seed in range(12)]
+    for state in states:
+        state.planned.varied.update(list(values.items())[:num_parameters])
+    lines = [line for line in printed_lines(states, 80) if status in line]
+    assert len(lines) == 12 and max(map(len, lines)) <= 80
+    for seed, line in enumerate(lines):
+        assert "90.00%" in line and line.endswith(f"seed={seed}")
+        assert all(f"={value}" in line for value in list(values.values())[:num_parameters])
+
+
+def test_names_that_would_be_abbreviated_alike_are_whole(make_state):
+    state = make_state(status="completed")
+    values = {"label_smoothing": 0.1, "lr_schedule": "cosine", "weight_decay": 0.0005, "own.beta": 0.9}
+    state.planned.varied.update(values)
+    [line] = [line for line in printed_lines([state], 80) if "completed" in line]
+    assert "label_smoothing=0.1 lr_schedule=cosine wd=0.0005 ob=0.9 seed=3" in line
+
+
 def test_failed_trial_shows_the_last_line_of_its_error(make_state):
     output = io.StringIO()
     with SweepProgress(Console(file=output, width=200), 1, 2) as progress:
