@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import parameter_columns
 from flexres_tune.analysis.metric import RankingMetric, metric_of
+from flexres_tune.analysis.ranked_trials import parameter_columns
 from flexres_tune.display.format import format_value
 from flexres_tune.records import column
 from flexres_tune.results.reader import Results

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import parameter_columns
+from flexres_tune.analysis.ranked_trials import parameter_columns
 from flexres_tune.analysis.rows import to_table
 from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.reader import Results

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from flexres_tune.analysis.leaderboard import by_dataset, parameter_columns, ranked_trials
 from flexres_tune.analysis.metric import metric_of
+from flexres_tune.analysis.ranked_trials import by_dataset, parameter_columns, ranked_trials
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import Stage, TrialStatus, column
 from flexres_tune.results.reader import Results

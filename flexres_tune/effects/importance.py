@@ -14,8 +14,8 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import by_dataset, parameter_columns, trials_with_metric
 from flexres_tune.analysis.metric import metric_of
+from flexres_tune.analysis.ranked_trials import by_dataset, parameter_columns, trials_with_metric
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.reader import Results

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import Board, BoardRow, distinct, leaderboards, ranked_trials, varied_columns
+from flexres_tune.analysis.leaderboard import Board, BoardRow, distinct, leaderboards
 from flexres_tune.analysis.metric import RankingMetric
+from flexres_tune.analysis.ranked_trials import ranked_trials, varied_columns
 from flexres_tune.display.format import format_value
 from flexres_tune.effects.pairs import Pairs, has_ended, key_of, others_of, pair_up
 from flexres_tune.errors import ResultsError

@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow.compute as pc
 
 from flexres_tune.analysis.final import final_run
-from flexres_tune.analysis.leaderboard import leaderboards, trials_with_metric
+from flexres_tune.analysis.leaderboard import leaderboards
+from flexres_tune.analysis.ranked_trials import trials_with_metric
 from flexres_tune.errors import Problem, ResultsError
 from flexres_tune.records import TrialStatus
 from flexres_tune.results.paths import SweepPaths

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flexres_tune.analysis.answer import Answer
-from flexres_tune.analysis.leaderboard import BoardRow, ranked_trials
+from flexres_tune.analysis.leaderboard import BoardRow
+from flexres_tune.analysis.ranked_trials import ranked_trials
 from flexres_tune.analysis.summary import configuration_name
 from flexres_tune.errors import ResultsError
 from flexres_tune.predictions.classes import PredictedTrials, read_predictions

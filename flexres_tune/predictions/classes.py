@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import parameter_columns, ranked_trials
+from flexres_tune.analysis.ranked_trials import parameter_columns, ranked_trials
 from flexres_tune.errors import ResultsError
 from flexres_tune.records import MAX_CLASSES, column
 from flexres_tune.results.reader import Results

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flexres_tune.analysis.leaderboard import ranked_trials
 from flexres_tune.analysis.published import (
     REPORTS,
     PublishedRow,
@@ -23,6 +22,7 @@ from flexres_tune.analysis.published import (
     rows_of,
     varied_settings,
 )
+from flexres_tune.analysis.ranked_trials import ranked_trials
 from flexres_tune.analysis.rows import concatenate, to_table
 from flexres_tune.display.format import format_value
 from flexres_tune.display.render import Section

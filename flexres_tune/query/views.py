@@ -10,18 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexres_tune.analysis.leaderboard import (
-    ONE_SEED,
-    OUTCOMES,
-    Board,
-    comparison_problems,
-    leaderboards,
-    parameter_columns,
-    seeds_text,
-    trials_with_metric,
-)
+from flexres_tune.analysis.configurations import OUTCOMES
+from flexres_tune.analysis.leaderboard import ONE_SEED, Board, comparison_problems, leaderboards, seeds_text
 from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.analysis.published import reference_note
+from flexres_tune.analysis.ranked_trials import parameter_columns, trials_with_metric
 from flexres_tune.analysis.rows import concatenate, text_column, to_table
 from flexres_tune.analysis.status import SweepStatus, last_line, sweep_status
 from flexres_tune.analysis.summary import advice_on_seeds

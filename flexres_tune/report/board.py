@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from flexres_tune.analysis.answer import answer_cells, interval_note
-from flexres_tune.analysis.leaderboard import OUTCOMES, seeds_text
+from flexres_tune.analysis.configurations import OUTCOMES
+from flexres_tune.analysis.leaderboard import seeds_text
 from flexres_tune.analysis.summary import order_note
 from flexres_tune.display.format import NOTHING, display_columns
 from flexres_tune.predictions.behind_leader import SPLITS, BehindLeader

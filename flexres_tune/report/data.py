@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flexres_tune.analysis.answer import Answer, answer_of
-from flexres_tune.analysis.leaderboard import Board, by_dataset, leaderboards, trials_with_metric
+from flexres_tune.analysis.leaderboard import Board, leaderboards
+from flexres_tune.analysis.ranked_trials import by_dataset, trials_with_metric
 from flexres_tune.analysis.summary import configuration_name
 from flexres_tune.display.format import format_value
 from flexres_tune.records import Stage, TrialStatus

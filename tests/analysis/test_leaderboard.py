@@ -6,8 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.factories import make_sweep
 
-from flexres_tune.analysis import leaderboard
-from flexres_tune.analysis.leaderboard import leaderboards, varied_columns
+from flexres_tune.analysis import configurations, ranked_trials
+from flexres_tune.analysis.configurations import OUTCOMES
+from flexres_tune.analysis.leaderboard import leaderboards
+from flexres_tune.analysis.ranked_trials import varied_columns
 from flexres_tune.analysis.rows import concatenate
 from flexres_tune.analysis.summary import sentence_of
 from flexres_tune.errors import ResultsError
@@ -175,7 +177,7 @@ def test_first_rows_are_those_of_the_whole_board(paths, make_config, make_trial)
 def test_board_of_thousands_of_trials_is_what_plain_python_computes(paths, make_config, make_trial):
     """Of trials of all statuses and both stages: places, and what is counted."""
     chance, records = random.Random(0), []
-    statuses = [status.value for status in leaderboard.OUTCOMES]
+    statuses = [status.value for status in OUTCOMES]
     with SweepWriter(paths) as writer:
         for index in range(600):
             stages = [("screen", 0), ("confirm", 100)][: chance.choice([1, 1, 2])]
@@ -217,12 +219,12 @@ def _describe(records):
     counted = [each for each in of_stage if each.status == "completed" or not completed]
     values = [each.best_val_accuracy for each in counted if each.best_val_accuracy is not None]
     of_all = [each.best_val_accuracy for each in completed if each.best_val_accuracy is not None] or values
-    severity = max(leaderboard.OUTCOMES.index(each.status) for each in of_stage)
+    severity = max(OUTCOMES.index(each.status) for each in of_stage)
     score = statistics.fmean(of_all) if of_all else None
     return {
         "key": (severity, not is_confirmed, score is None, -(score or 0.0), records[0].config_id),
         "config_id": records[0].config_id,
-        "outcome": leaderboard.OUTCOMES[severity],
+        "outcome": OUTCOMES[severity],
         "stage": "confirm" if is_confirmed else "screen",
         "num_seeds": len(counted),
         "num_seeds_begun": len(of_stage),
@@ -252,7 +254,8 @@ def test_boards_of_all_sweeps_are_those_of_each_in_two_queries(paths, make_confi
     index = table.column_names.index("epochs")
     pq.write_table(table.set_column(index, "epochs", table["epochs"].cast("int64")), part)
     queries = []
-    monkeypatch.setattr(leaderboard, "run_sql", lambda *args: queries.append(args) or run_sql(*args))
+    for module in (ranked_trials, configurations):
+        monkeypatch.setattr(module, "run_sql", lambda *args: queries.append(args) or run_sql(*args))
     results = open_results(paths.root)
     boards = leaderboards(results)
     assert [board.sweep for board in boards] == ["s0", "s1", "s2", "s2", "s3", "s4"]
