@@ -5,18 +5,14 @@ A check that raises an exception has failed, too.
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import itertools
 import math
 import os
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -28,30 +24,29 @@ from flexres_tune.augment.homography import compose, sample, sample_exact
 from flexres_tune.augment.operations import OPERATIONS
 from flexres_tune.augment.policy import apply_operations
 from flexres_tune.augment.registry import AUGMENTATIONS
-from flexres_tune.bench.train import load_images
-from flexres_tune.cluster.probe import stop_mps
-from flexres_tune.datasets import load_dataset
-from flexres_tune.datasets.images import ImageData, Split
+from flexres_tune.bench.gpu.speed import epoch_is_fast, four_processes_share_a_gpu, launches_are_few
+from flexres_tune.bench.gpu.steps import (
+    CPU,
+    Answer,
+    are_close,
+    deterministic,
+    digits,
+    fp32_execution,
+    losses_of_steps,
+    make_steps,
+    random_images,
+    size_of_update,
+    small_config,
+    take_steps,
+)
 from flexres_tune.errors import DivergedError
 from flexres_tune.optim import OPTIMIZERS, can_capture
-from flexres_tune.spec import TrialConfig
 from flexres_tune.sweep.worker import TRIAL_HOOK, TrialJob, run_job
 from flexres_tune.training import Checkpointer, Execution, Request, choose_execution, fit
-from flexres_tune.training.autotune.stopwatch import Stepper
 from flexres_tune.training.checkpoint import load_checkpoint
 from flexres_tune.training.device import device_name, is_out_of_memory, limit_memory, pick_device, release_memory
 from flexres_tune.training.execution import list_options
 from flexres_tune.training.graph import NUM_EAGER_STEPS, CudaRecorder
-from flexres_tune.training.mps import CONTROL, mps_folder, use_mps
-from flexres_tune.training.preprocessing import Preprocessing
-from flexres_tune.training.state import TrainState
-from flexres_tune.training.step import TrainingSteps
-
-Answer = tuple[bool, str]
-CPU = torch.device("cpu")
-EPOCH_IMAGES = 50_000  # CIFAR-10's
-EPOCH_BAR_S = 1.5
-LAUNCH_BAR = 80
 
 
 @dataclass(frozen=True)
@@ -68,34 +63,34 @@ class Check:
 def each_execution_trains(dataset: str) -> Answer:
     device = pick_device()
     falls = {}
-    for option in list_options(_config(epochs=2), device):
-        first, last = (metrics.train_loss for metrics in fit(_config(epochs=2), _digits(device), option))
+    for option in list_options(small_config(epochs=2), device):
+        first, last = (metrics.train_loss for metrics in fit(small_config(epochs=2), digits(device), option))
         falls[option.label] = math.isfinite(last) and last < first and not option.failures
     wrong = [label for label, fine in falls.items() if not fine]
     return not wrong, f"{len(falls)} executions" + (f", not {', '.join(wrong)}" if wrong else "")
 
 
 def fp32_equals_the_cpu(dataset: str) -> Answer:
-    found = [_losses(Execution(device, "fp32"), 20, shuffled=False) for device in (CPU, pick_device())]
-    return _close(*found, 1e-3)
+    found = [losses_of_steps(Execution(device, "fp32"), 20, shuffled=False) for device in (CPU, pick_device())]
+    return are_close(*found, 1e-3)
 
 
 def graphs_equal_eager(dataset: str) -> Answer:
-    with _deterministic():
+    with deterministic():
         eager, network, step = (
-            _losses(Execution(pick_device(), "fp32", graph=g), 50) for g in ("none", "network", "step")
+            losses_of_steps(Execution(pick_device(), "fp32", graph=g), 50) for g in ("none", "network", "step")
         )
-    answers = [_close(eager, network, 1e-3), _close(eager, step, 1e-3)]
+    answers = [are_close(eager, network, 1e-3), are_close(eager, step, 1e-3)]
     return all(fine for fine, _ in answers), f"network: {answers[0][1]}; whole step: {answers[1][1]}"
 
 
 def capture_changes_no_buffers(dataset: str) -> Answer:
     device = pick_device()
     found = {}
-    with _deterministic():
+    with deterministic():
         for graph in ("none", "network", "step"):
-            state, steps = _steps(Execution(device, "fp32", graph=graph))
-            _take(state, steps, NUM_EAGER_STEPS)  # after the last of them the step is recorded
+            state, steps = make_steps(Execution(device, "fp32", graph=graph))
+            take_steps(state, steps, NUM_EAGER_STEPS)  # after the last of them the step is recorded
             found[graph] = {name: value.clone() for name, value in state.model.named_buffers()}
     worst = max(
         float((found[graph][name].double() - value.double()).abs().max())
@@ -110,10 +105,10 @@ def each_optimizer_runs(dataset: str) -> Answer:
     for name in OPTIMIZERS:
         for graph in ["none"] + (["network"] + ["step"] * can_capture(name)) * (device.type == "cuda"):
             execution = Execution(device, "fp32", graph=graph)
-            config = _config(optimizer=name, lr=0.01, epochs=1)
+            config = small_config(optimizer=name, lr=0.01, epochs=1)
             num += 1
             try:
-                list(fit(config, _digits(device), execution))
+                list(fit(config, digits(device), execution))
                 failures += [f"{name} {graph}: {execution.failures[0]}"] if execution.failures else []
             except RuntimeError as error:
                 failures.append(f"{name} {graph}: {str(error).splitlines()[0]}")
@@ -121,11 +116,11 @@ def each_optimizer_runs(dataset: str) -> Answer:
 
 
 def learning_rate_changes_in_a_graph(dataset: str) -> Answer:
-    config = _config(optimizer="sgd", momentum=0.0, augmentation=[])
-    state, steps = _steps(Execution(pick_device(), "fp32", graph="step"), config)
+    config = small_config(optimizer="sgd", momentum=0.0, augmentation=[])
+    state, steps = make_steps(Execution(pick_device(), "fp32", graph="step"), config)
     rates = [0.0] * (NUM_EAGER_STEPS + 1) + [1e-4, 1e-3]
     order = torch.arange(config.batch_size, device=state.device).repeat(len(rates))  # the same images in each batch
-    sizes = [_update(state, steps, order, rates, i) for i in range(len(rates))]
+    sizes = [size_of_update(state, steps, order, rates, i) for i in range(len(rates))]
     ratio = sizes[-1] / max(sizes[-2], 1e-30)
     return abs(ratio - 10) < 1 and sizes[-3] == 0, f"10 times the rate: {ratio:.2f} times the update"
 
@@ -133,12 +128,12 @@ def learning_rate_changes_in_a_graph(dataset: str) -> Answer:
 def last_batch_is_trained_on(dataset: str) -> Answer:
     device, found = pick_device(), []
     graphs = ["none"] + ["step"] * (device.type == "cuda")
-    with _deterministic():
+    with deterministic():
         for num_images in (4 * 64 + 63, 4 * 64 + 1):
-            data = _digits(device, num_images)
+            data = digits(device, num_images)
             losses = []
             for graph in graphs:
-                (metrics,) = fit(_config(epochs=1, augmentation=[]), data, Execution(device, "fp32", graph=graph))
+                (metrics,) = fit(small_config(epochs=1, augmentation=[]), data, Execution(device, "fp32", graph=graph))
                 losses.append(metrics.train_loss)
                 correct = metrics.train_accuracy * num_images
                 found.append(abs(correct - round(correct)) < 1e-6 and math.isclose(losses[0], losses[-1], rel_tol=1e-3))
@@ -168,38 +163,41 @@ def augmentations_equal_the_cpu(dataset: str) -> Answer:
 
 
 def host_waits_at_the_end_of_an_epoch_only(dataset: str) -> Answer:
-    config = _config(augmentation=["crop", "flip", "trivialaugment", "cutout"], mixup_alpha=0.2)
+    config = small_config(augmentation=["crop", "flip", "trivialaugment", "cutout"], mixup_alpha=0.2)
     for graph in ("none", "network", "step"):
-        state, steps = _steps(Execution(pick_device(), "fp32", graph=graph), config)
-        _take(state, steps, NUM_EAGER_STEPS + 1)
+        state, steps = make_steps(Execution(pick_device(), "fp32", graph=graph), config)
+        take_steps(state, steps, NUM_EAGER_STEPS + 1)
         torch.cuda.set_sync_debug_mode("error")
         try:
-            _take(state, steps, 10, begin=False, first=NUM_EAGER_STEPS + 1)
+            take_steps(state, steps, 10, begin=False, first=NUM_EAGER_STEPS + 1)
         finally:
             torch.cuda.set_sync_debug_mode("default")
     return True, "10 steps eagerly, 10 of each graph"
 
 
 def trial_resumes_with_the_same_numbers(dataset: str) -> Answer:
-    device, config = pick_device(), _config(epochs=4, model={"blocks": [1, 1], "channels": [8, 16], "dropout": 0.2})
+    device, config = (
+        pick_device(),
+        small_config(epochs=4, model={"blocks": [1, 1], "channels": [8, 16], "dropout": 0.2}),
+    )
     graph = "step" if device.type == "cuda" else "none"
-    with tempfile.TemporaryDirectory() as folder, _deterministic():
+    with tempfile.TemporaryDirectory() as folder, deterministic():
         whole, parts = Path(folder) / "whole.pt", Path(folder) / "parts.pt"
-        losses = [m.train_loss for m in fit(config, _digits(device), _execution(graph), Checkpointer(whole))]
-        list(fit(config, _digits(device), _execution(graph), Checkpointer(parts), request=Request(2)))
-        resumed = [m.train_loss for m in fit(config, _digits(device), _execution(graph), Checkpointer(parts))]
+        losses = [m.train_loss for m in fit(config, digits(device), fp32_execution(graph), Checkpointer(whole))]
+        list(fit(config, digits(device), fp32_execution(graph), Checkpointer(parts), request=Request(2)))
+        resumed = [m.train_loss for m in fit(config, digits(device), fp32_execution(graph), Checkpointer(parts))]
         states = [load_checkpoint(path, config.trial_id)["generators"] for path in (whole, parts)]
     equal = all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    fine, figure = _close(losses, resumed, 1e-2)
+    fine, figure = are_close(losses, resumed, 1e-2)
     return fine and equal, f"losses: {figure}; generators {'equal' if equal else 'differ'}"
 
 
 def checkpoint_moves_between_devices(dataset: str) -> Answer:
-    config, device = _config(epochs=3, optimizer="adamw", lr=1e-3), pick_device()
+    config, device = small_config(epochs=3, optimizer="adamw", lr=1e-3), pick_device()
     with tempfile.TemporaryDirectory() as folder:
         file, losses = Path(folder) / "x.pt", []
-        for until, execution in ((1, _execution("step")), (2, Execution(CPU, "fp32")), (3, _execution("step"))):
-            data = _digits(execution.device)
+        for until, execution in ((1, fp32_execution("step")), (2, Execution(CPU, "fp32")), (3, fp32_execution("step"))):
+            data = digits(execution.device)
             *_, last = fit(config, data, execution, Checkpointer(file), request=Request(until))
             losses.append(last.train_loss)
     return losses[2] < losses[0], f"{device.type}, cpu, {device.type}: losses {', '.join(f'{x:.3f}' for x in losses)}"
@@ -209,8 +207,8 @@ def memory_does_not_grow(dataset: str) -> Answer:
     device, reserved = pick_device(), []
     for i in range(20):
         model = ("tiny", {"blocks": [2, 1], "channels": [24, 48]})[i % 2]
-        config = _config(epochs=1, model=model, batch_size=(64, 32)[i % 2])
-        list(fit(config, _digits(device), _execution(("step", "network")[i // 2 % 2])))
+        config = small_config(epochs=1, model=model, batch_size=(64, 32)[i % 2])
+        list(fit(config, digits(device), fp32_execution(("step", "network")[i // 2 % 2])))
         release_memory(device)
         reserved.append(torch.cuda.memory_reserved(device))
     early, late = max(reserved[:4]), max(reserved[-4:])
@@ -227,10 +225,10 @@ def garbage_may_be_collected_during_a_capture(dataset: str) -> Answer:
             return super().record(collect_and_run)
 
     for _ in range(3):
-        execution = _execution("step")
+        execution = fp32_execution("step")
         with mock.patch("flexres_tune.training.step.CudaRecorder", Collecting):
-            state, steps = _steps(execution)
-        _take(state, steps, NUM_EAGER_STEPS + 3)
+            state, steps = make_steps(execution)
+        take_steps(state, steps, NUM_EAGER_STEPS + 3)
         if execution.failures:
             return False, execution.failures[0]
     return True, "3 trials"
@@ -240,13 +238,13 @@ def memory_that_is_used_up_ends_one_trial_only(dataset: str) -> Answer:
     device = pick_device()
     limit_memory(device, 2 * 2**30 / torch.cuda.get_device_properties(device).total_memory)
     try:
-        config = _config(model="resnet22_2", batch_size=4096, epochs=1)
-        list(fit(config, _random(device, 8192), Execution(device, "fp32")))
+        config = small_config(model="resnet22_2", batch_size=4096, epochs=1)
+        list(fit(config, random_images(device, 8192), Execution(device, "fp32")))
         return False, "no error"
     except RuntimeError as error:
         recognised, text = is_out_of_memory(error), str(error).splitlines()[0][:80]
     release_memory(device)
-    list(fit(_config(epochs=1), _digits(device), _execution("step")))
+    list(fit(small_config(epochs=1), digits(device), fp32_execution("step")))
     limit_memory(device, 1)
     return recognised, f"{text}; a small trial completed after it"
 
@@ -282,19 +280,19 @@ def ten_architectures_are_compiled(dataset: str) -> Answer:
     counters.clear()
     device = pick_device()
     for width in range(8, 18):
-        config = _config(epochs=1, compile="on", model={"blocks": [1], "channels": [width]})
-        state, steps = _steps(Execution(device, "fp32", compile=True), config)
-        _take(state, steps, 2)
+        config = small_config(epochs=1, compile="on", model={"blocks": [1], "channels": [width]})
+        state, steps = make_steps(Execution(device, "fp32", compile=True), config)
+        take_steps(state, steps, 2)
     num = counters["stats"]["unique_graphs"]
     return num >= 10, f"{num} graphs were compiled"
 
 
 def replays_of_a_graph_train(dataset: str) -> Answer:
-    execution = _execution("step")
-    state, steps = _steps(execution)
-    _take(state, steps, NUM_EAGER_STEPS + 1)
+    execution = fp32_execution("step")
+    state, steps = make_steps(execution)
+    take_steps(state, steps, NUM_EAGER_STEPS + 1)
     weights = [parameter.detach().clone() for parameter in state.model.parameters()]
-    _take(state, steps, 3, begin=False, first=NUM_EAGER_STEPS + 1)
+    take_steps(state, steps, 3, begin=False, first=NUM_EAGER_STEPS + 1)
     changed = [not torch.equal(a, b) for a, b in zip(weights, state.model.parameters(), strict=True)]
     return all(changed) and not execution.failures, f"{sum(changed)} of {len(changed)} weights change"
 
@@ -302,7 +300,13 @@ def replays_of_a_graph_train(dataset: str) -> Answer:
 def divergence_is_found_in_the_first_epoch(dataset: str) -> Answer:
     device = pick_device()
     try:
-        list(fit(_config(lr=1e6, epochs=2), _digits(device), _execution("step" if device.type == "cuda" else "none")))
+        list(
+            fit(
+                small_config(lr=1e6, epochs=2),
+                digits(device),
+                fp32_execution("step" if device.type == "cuda" else "none"),
+            )
+        )
     except DivergedError as error:
         return "in epoch 1" in str(error), str(error)[:80]
     return False, "no error"
@@ -310,7 +314,7 @@ def divergence_is_found_in_the_first_epoch(dataset: str) -> Answer:
 
 def auto_measures_once(dataset: str) -> Answer:
     device = pick_device()
-    config = _config(epochs=100_000)
+    config = small_config(epochs=100_000)
     labels, seconds = [], []
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, {"FLEXRES_TUNE_DATA": folder}):
         for _ in range(2):
@@ -321,91 +325,9 @@ def auto_measures_once(dataset: str) -> Answer:
 
 
 def second_gpu_equals_the_first(dataset: str) -> Answer:
-    with _deterministic():
-        found = [_losses(Execution(torch.device("cuda", i), "fp32", graph="step"), 20) for i in range(2)]
-    return _close(*found, 1e-3)
-
-
-def epoch_is_fast(dataset: str) -> Answer:
-    device = pick_device()
-    config = _config(model="resnet22_2", batch_size=128, epochs=200, dataset=dataset)
-    data, name = load_images(config, device)
-    execution = choose_execution(config, device)
-    rates = [m.images_per_second for m in itertools.islice(fit(config, data, execution), 6)][1:]
-    seconds = [EPOCH_IMAGES / rate for rate in rates]
-    median = statistics.median(seconds)
-    spread = f"{min(seconds):.2f} to {max(seconds):.2f}, n = {len(seconds)}"
-    return median <= EPOCH_BAR_S, f"{median:.2f} s per 50,000 images ({spread}); {execution.label}; {name}"
-
-
-def launches_are_few(dataset: str) -> Answer:
-    numbers = {}
-    for graph in ("none", "network", "step"):
-        config = _config(model="resnet22_2", batch_size=128)
-        data = _random(pick_device(), 40 * 128)
-        state, steps = _steps(Execution(pick_device(), "bf16", graph=graph), config, data)
-        _take(state, steps, NUM_EAGER_STEPS + 2)
-        kinds = torch.profiler.ProfilerActivity
-        with torch.profiler.profile(activities=[kinds.CPU, kinds.CUDA]) as profiler:
-            _take(state, steps, 20, begin=False, first=NUM_EAGER_STEPS + 2)
-            torch.cuda.synchronize()
-        launches = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch", "cudaMemcpyAsync", "cudaMemsetAsync")
-        events = profiler.key_averages()
-        numbers[graph] = sum(event.count for event in events if event.key.startswith(launches)) / 20
-    figure = ", ".join(f"{graph}: {number:.0f}" for graph, number in numbers.items())
-    return 0 < numbers["step"] <= LAUNCH_BAR, f"per step, by graph: {figure}"
-
-
-def four_processes_share_a_gpu(dataset: str) -> Answer:
-    alone, _ = _train_together(1, mps=False)
-    four, peak = _train_together(4, mps=False)
-    served = "without MPS"
-    if shutil.which(CONTROL):
-        with_mps, _ = _train_together(4, mps=True)
-        stop_mps(mps_folder().name)
-        served += f", {with_mps:,.0f} ({with_mps / alone:.2f} x) with it"
-    else:
-        served += f"; {CONTROL} is not here"
-    fine = four > 0 and peak < 0.9
-    figure = f"small, images/s: 1 process {alone:,.0f}, 4 {four:,.0f} ({four / alone:.2f} x) {served}; peak {peak:.0%}"
-    return fine, figure
-
-
-def _train_together(number: int, mps: bool) -> tuple[float, float]:
-    """(images/s of processes that train at the same time, the share of the memory that they have taken)."""
-    code = f"from flexres_tune.bench.gpu import checks; checks.train_when_told({mps})"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(number)]
-    try:
-        for process in processes:
-            process.stdout.readline()  # it is warm
-        for process in processes:
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        rates = [float(process.stdout.readline()) for process in processes]
-        free, total = torch.cuda.mem_get_info()
-        return sum(rates), 1 - free / total
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def train_when_told(mps: bool) -> None:
-    """Main function of a process of `_train_together`."""
-    if mps and (problem := use_mps()):
-        raise RuntimeError(problem)
-    from flexres_tune.datasets import DataShape
-
-    config = _config(model="small", batch_size=64)
-    shape = DataShape(image_size=32, num_classes=10, num_train=EPOCH_IMAGES, num_val=0, num_test=0)
-    stepper = Stepper(config, shape, Execution(pick_device(), "bf16", graph="step"))
-    stepper.run(NUM_EAGER_STEPS + 20)
-    print("warm", flush=True)
-    sys.stdin.readline()
-    seconds = sum(stepper.run(100) for _ in range(20))
-    print(2000 * config.batch_size / seconds, flush=True)
-    sys.stdin.readline()  # keeps its memory until it is killed
+    with deterministic():
+        found = [losses_of_steps(Execution(torch.device("cuda", i), "fp32", graph="step"), 20) for i in range(2)]
+    return are_close(*found, 1e-3)
 
 
 def training_needs_neither_ray_nor_pyarrow(dataset: str) -> Answer:
@@ -427,108 +349,15 @@ def train_and_compare() -> str:
     """Main function of the process of `training_needs_neither_ray_nor_pyarrow`."""
     from flexres_tune.bench.train import bench_train
 
-    list(fit(_config(epochs=1), _digits(CPU), Execution(CPU, "fp32")))
-    result = bench_train(_config(dataset="cifar10", model="small"), repeats=1)
+    list(fit(small_config(epochs=1), digits(CPU), Execution(CPU, "fp32")))
+    result = bench_train(small_config(dataset="cifar10", model="small"), repeats=1)
     ratio = next(figure for figure in result.figures if figure.name == "fit / textbook")
     return f"fit / textbook: {ratio.median:.2f} ({result.machine})"
 
 
-def _config(**fields) -> TrialConfig:
-    return TrialConfig(
-        **{"model": "tiny", "dataset": "digits", "batch_size": 64, "lr": 0.05, "compile": "off", **fields}
-    )
-
-
-def _execution(graph: str) -> Execution:
-    return Execution(pick_device(), "fp32", graph=graph)
-
-
 def _job(num_gpus: float) -> TrialJob:
-    config = _config(epochs=1, num_train_images=256)
+    config = small_config(epochs=1, num_train_images=256)
     return TrialJob(config.trial_id, config.to_dict(), None, 10.0, num_threads=2, num_gpus=num_gpus)
-
-
-def _digits(device: torch.device, num_images: int | None = None) -> ImageData:
-    return load_dataset("digits", device, num_images)
-
-
-def _random(device: torch.device, num_images: int) -> ImageData:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (num_images, 3, 32, 32), generator=generator, dtype=torch.uint8).to(device)
-    split = Split(images, torch.randint(10, (num_images,), generator=generator).to(device))
-    half = torch.full((3,), 0.5, device=device)
-    return ImageData("random", split, split, split, 10, tuple(map(str, range(10))), 32, half, half)
-
-
-def _steps(
-    execution: Execution, config: TrialConfig | None = None, data: ImageData | None = None
-) -> tuple[TrainState, TrainingSteps]:
-    config, data = config or _config(augmentation=[]), data or _digits(execution.device)
-    state = TrainState(config, data.num_classes, data.image_size, execution)
-    return state, TrainingSteps(state, data.train, Preprocessing(config, data, execution), execution)
-
-
-def _take(state: TrainState, steps: TrainingSteps, num: int, begin: bool = True, first: int = 0) -> None:
-    """Take steps of one epoch, on the images in their order; later calls continue it with begin=False."""
-    batch, execution = state.config.batch_size, steps.execution
-    num_images = len(steps.split)
-    order = torch.arange(num_images, device=state.device)
-    with execution.kernels(choose=True), state.own_randomness():
-        if begin:
-            steps.begin_epoch(order, [state.config.lr] * (num_images // batch))
-        for i in range(first, first + num):
-            steps.step(i, order[i * batch : (i + 1) * batch])
-
-
-def _losses(execution: Execution, num_steps: int, shuffled: bool = True) -> list[float]:
-    """The loss of each step, over as many epochs as are needed; the same order of images on every device."""
-    config = _config(augmentation=["crop", "flip"] if shuffled else [], lr=0.02, momentum=0.9)
-    state, steps = _steps(execution, config)
-    batch, losses = config.batch_size, []
-    num_batches = len(steps.split) // batch
-    with execution.kernels(choose=False), state.own_randomness():
-        while len(losses) < num_steps:
-            order = torch.randperm(len(steps.split), generator=torch.Generator().manual_seed(len(losses)))
-            order = order.to(execution.device)
-            steps.begin_epoch(order, [config.lr] * num_batches)
-            before = 0.0
-            for i in range(min(num_batches, num_steps - len(losses))):
-                steps.step(i, order[i * batch : (i + 1) * batch])
-                losses.append((steps.loss_sum.item() - before) / batch)
-                before = steps.loss_sum.item()
-    if execution.failures:
-        raise RuntimeError(execution.failures[0])
-    return losses
-
-
-def _update(state: TrainState, steps: TrainingSteps, order: Tensor, rates: Sequence[float], i: int) -> float:
-    """Norm of the change of the weights by step i."""
-    before = torch.nn.utils.parameters_to_vector(p.reshape(-1) for p in state.model.parameters()).detach().clone()
-    batch = state.config.batch_size
-    with steps.execution.kernels(choose=True), state.own_randomness():
-        if i == 0:
-            padded = torch.zeros(len(steps.split), dtype=torch.int64, device=order.device)
-            padded[: len(order)] = order[: len(padded)]
-            steps.begin_epoch(padded, [*rates, *[0.0] * (len(padded) // batch - len(rates))])
-        steps.step(i, order[i * batch : (i + 1) * batch])
-    after = torch.nn.utils.parameters_to_vector(p.reshape(-1) for p in state.model.parameters()).detach()
-    return float((after - before).norm())
-
-
-def _close(expected: Sequence[float], found: Sequence[float], tolerance: float) -> Answer:
-    worst = max(abs(a - b) / abs(a) for a, b in zip(expected, found, strict=True))
-    return worst <= tolerance, f"largest relative difference {worst:.1e} in {len(found)} losses"
-
-
-@contextlib.contextmanager
-def _deterministic() -> Iterator[None]:
-    """Context in which cuDNN's kernels give the same sums in every run."""
-    before = torch.backends.cudnn.deterministic
-    torch.backends.cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic = before
 
 
 CHECKS = (
