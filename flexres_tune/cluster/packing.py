@@ -1,8 +1,8 @@
 """Packing: how many trials share a device if `resources_per_trial` is auto, measured with the largest trial.
 
 GPU: 1, 2, 3 ... copies of the trial run at the same time on one GPU, as long as their total of images per second grows
-by MIN_GAIN, their memory fits, and each has a CPU. CPU: threads per trial, from one trial on all cores to one trial per core. Results
-are cached in a file per machine.
+by MIN_GAIN, their memory fits, and each has a CPU. CPU: threads per trial, from one trial on all cores to one trial per
+core. Results are cached in a file per machine, unless other processes kept its CPUs busy meanwhile.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from flexres_tune.text import plural
 MEASURE_S = 2.0  # of steps, all trials of a packing at once
 MIN_GAIN = 1.05  # required of one more trial, which also costs memory and makes every trial slower
 MAX_PER_GPU = 8
+MAX_OTHERS_SHARE = 0.1  # of the CPUs' time that other processes may take; more of it makes the rates wrong
 MIN_FLOPS_CPU = 1e13  # of a sweep; on two cores a shorter one ends before a measurement would
 MIN_FLOPS_GPU = 1e16  # the same on a GPU
 TIMEOUT_S = 600.0  # of one number of trials: until all have started, measured and compiled, and trained
@@ -48,11 +49,19 @@ class Packing:
     images_per_second: float  # total of all trials of a GPU, or of a node without GPUs
     reason: str
     mps: bool = False  # whether NVIDIA's MPS serves the trials of a GPU
-    is_complete: bool = True  # False: a measurement failed, maybe because of another process, so it is not remembered
+    is_complete: bool = True  # False: a measurement failed, or was made beside other work, so it is not remembered
 
 
 class NotMeasuredError(FlexResError):
     """Some number of trials could not be measured now: they did not start in time, or one of them failed."""
+
+
+@dataclass(frozen=True)
+class CpuUse:
+    """Shares of the time that all CPUs of the machine had while a trial was measured."""
+
+    by_trial: float
+    by_all: float  # all processes, this one too, and what the host of a virtual machine gave to others
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class StepRate:
     images_per_second: float
     memory_bytes: int  # of the device; 0 on a CPU
     device_memory_bytes: int
+    cpu_use: CpuUse | None = None
 
 
 Measure = Callable[[float, float, int], Sequence[StepRate]]  # (cpu, gpu, number of concurrent trials) -> one each
@@ -144,7 +154,7 @@ def _pack(
 def pack_gpu(measure: Measure, cpus_per_gpu: float, cpu: float | None = None) -> Packing:
     """The number of trials per GPU, counted up from 1. Each has `cpu` CPUs, or if None its share of `cpus_per_gpu`."""
     rates: dict[int, float] = {}  # images per second by number of trials
-    failure = ""
+    failure, others = "", 0.0
     best, most = 1, max(1, min(MAX_PER_GPU, int(cpus_per_gpu / (cpu or 1))))  # without its CPUs a trial never starts
     while len(rates) < most:
         number = len(rates) + 1
@@ -155,7 +165,7 @@ def pack_gpu(measure: Measure, cpus_per_gpu: float, cpu: float | None = None) ->
                 raise
             failure = f"; {error}"
             break
-        rates[number] = sum(trial.images_per_second for trial in measured)
+        rates[number], others = sum(trial.images_per_second for trial in measured), max(others, others_share(measured))
         if number == 1:
             (alone,) = measured
             most = max(1, min(most, int(MEMORY_SHARE * alone.device_memory_bytes / max(1, alone.memory_bytes))))
@@ -166,30 +176,48 @@ def pack_gpu(measure: Measure, cpus_per_gpu: float, cpu: float | None = None) ->
     table = ", ".join(f"{number}: {rate:,.0f}" for number, rate in rates.items())
     reason = (
         f"{best} per GPU (images/s in all by trials per GPU: {table}; "
-        f"the largest takes {alone.memory_bytes / 2**30:.1f} of {alone.device_memory_bytes / 2**30:.0f} GiB{failure})"
+        f"the largest takes {alone.memory_bytes / 2**30:.1f} of {alone.device_memory_bytes / 2**30:.0f} GiB{failure}"
+        f"{_beside_others(others)})"
     )
+    is_complete = not failure and others <= MAX_OTHERS_SHARE
     share = math.floor(1e4 / best) / 1e4
-    return Packing(cpu or max(1.0, cpus_per_gpu // best), share, rates[best], reason, is_complete=not failure)
+    return Packing(cpu or max(1.0, cpus_per_gpu // best), share, rates[best], reason, is_complete=is_complete)
 
 
 def pack_cpu(measure: Measure, num_cpus: int) -> Packing:
     """Threads per trial: of 1, 2, 4 ... num_cpus the number that trains the most images per second on the node."""
     rates: dict[int, float] = {}  # images per second by threads per trial
-    threads = 1
+    threads, others = 1, 0.0
     while threads <= num_cpus:
-        rates[threads] = sum(trial.images_per_second for trial in measure(threads, 0, num_cpus // threads))
+        measured = measure(threads, 0, num_cpus // threads)
+        rates[threads], others = sum(trial.images_per_second for trial in measured), max(others, others_share(measured))
         threads *= 2
     best = max(rates, key=lambda threads: rates[threads])
     table = ", ".join(f"{threads}: {rate:,.0f}" for threads, rate in rates.items())
-    reason = f"{plural(best, 'thread')} per trial (images/s of the node by threads per trial: {table})"
-    return Packing(float(best), 0.0, rates[best], reason)
+    reason = f"{plural(best, 'thread')} per trial (images/s of the node by threads per trial: {table}"
+    reason += f"{_beside_others(others)})"
+    return Packing(float(best), 0.0, rates[best], reason, is_complete=others <= MAX_OTHERS_SHARE)
+
+
+def others_share(measured: Sequence[StepRate]) -> float:
+    """The share of the CPUs' time that processes other than these concurrent trials took; 0 if it is not known."""
+    uses = [trial.cpu_use for trial in measured if trial.cpu_use is not None]
+    if not uses:
+        return 0.0
+    return max(0.0, sum(use.by_all for use in uses) / len(uses) - sum(use.by_trial for use in uses))
+
+
+def _beside_others(share: float) -> str:
+    if share <= MAX_OTHERS_SHARE:
+        return ""
+    return f"; other processes took {100 * share:.0f} % of the CPUs meanwhile, so this is not remembered"
 
 
 def cached_packing(config: TrialConfig, resources: dict[str, Any], pack: Callable[[], Packing]) -> Packing:
     """`pack()`, or its earlier result on this machine for the same work."""
     work = {"model": config.model.model_dump(mode="json"), "batch_size": config.batch_size, "dataset": config.images}
     precision = {"precision": config.precision, "compile": config.compile}
-    key = json.dumps([work, precision, resources, MEASURE_S, version("torch")], sort_keys=True)
+    key = json.dumps([work, precision, resources, MEASURE_S, MAX_OTHERS_SHARE, version("torch")], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:24]
     file = DataPaths.from_environment().root / "speeds" / f"packing-{digest}.json"
     try:
@@ -203,6 +231,27 @@ def cached_packing(config: TrialConfig, resources: dict[str, Any], pack: Callabl
     except OSError as error:
         log.warning("%s; the next sweep measures again", error)
     return packing
+
+
+class CpuMeter:
+    """How busy the CPUs of this machine are, from its construction on."""
+
+    def __init__(self) -> None:
+        self._before = self._read()
+
+    def use(self) -> CpuUse:
+        """Since the construction, which was at least some hundredths of a second ago."""
+        own, idle, total = (now - before for now, before in zip(self._read(), self._before, strict=True))
+        return CpuUse(own / total, 1 - idle / total)
+
+    @staticmethod
+    def _read() -> tuple[float, float, float]:
+        """CPU seconds: of this process, of no process, and all."""
+        import psutil
+
+        seconds = psutil.cpu_times()._asdict()
+        total = sum(value for name, value in seconds.items() if not name.startswith("guest"))  # they are part of user
+        return time.process_time(), seconds["idle"] + seconds.get("iowait", 0.0), total
 
 
 class StepBenchmark:
@@ -247,15 +296,17 @@ class StepBenchmark:
         """Train for this time while the others do, too."""
         import torch
 
+        cpus = CpuMeter()
         started, num_steps = time.perf_counter(), 0
         while num_steps < 2 or time.perf_counter() - started < seconds:
             self._stepper.run(self._num_steps)
             num_steps += self._num_steps
         rate = num_steps * self._batch_size / (time.perf_counter() - started)
         if self._device.type != "cuda":
-            return StepRate(rate, 0, 0)
+            return StepRate(rate, 0, 0, cpus.use())
         taken = torch.cuda.max_memory_reserved(self._device) + self._image_bytes + CUDA_BYTES
-        return StepRate(rate, taken, torch.cuda.get_device_properties(self._device).total_memory)
+        total = torch.cuda.get_device_properties(self._device).total_memory
+        return StepRate(rate, taken, total, cpus.use())
 
 
 def measure_with_ray(

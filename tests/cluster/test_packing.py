@@ -1,12 +1,21 @@
+import os
+import subprocess
+import sys
+
 import pytest
+import torch
 from helpers.factories import make_planned
 
 from flexres_tune.cluster import packing
 from flexres_tune.cluster.packing import (
+    MAX_OTHERS_SHARE,
+    CpuUse,
     NotMeasuredError,
     Packing,
+    StepBenchmark,
     StepRate,
     cached_packing,
+    others_share,
     pack_cpu,
     pack_gpu,
     resolve_auto_resources,
@@ -148,6 +157,40 @@ def test_number_of_threads_is_the_one_with_the_highest_rate_of_the_node(rates, t
         return [StepRate(rates[cpu], 0, 0)] * number
 
     assert pack_cpu(measure, num_cpus=2).cpu == threads
+
+
+def beside(others, threads_to_rate):
+    """Measure of two cores of which other processes take the share `others`; the trials take the rest."""
+
+    def measure(cpu, share, number):
+        use = CpuUse(by_trial=(1 - others) / number, by_all=1.0)
+        return [StepRate(threads_to_rate[cpu or 1] / number, GIB, 100 * GIB, use)] * number
+
+    return measure
+
+
+@pytest.mark.parametrize("pack", [lambda measure: pack_cpu(measure, 2), lambda measure: pack_gpu(measure, 2, cpu=1)])
+def test_measurement_beside_other_work_is_used_and_not_remembered(monkeypatch, tmp_path, pack):
+    monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path))
+    config = trial().config
+    found = cached_packing(config, {}, lambda: pack(beside(0.4, {1: 50, 2: 80})))
+    assert "other processes took 40 % of the CPUs meanwhile, so this is not remembered" in found.reason
+    quiet = cached_packing(config, {}, lambda: pack(beside(0.04, {1: 100, 2: 80})))
+    assert quiet.images_per_second > found.images_per_second and "other processes" not in quiet.reason
+    assert cached_packing(config, {}, lambda: pack(beside(0.0, {1: 1, 2: 1}))) == quiet
+
+
+def test_benchmark_of_steps_notices_another_process_that_computes(monkeypatch, tmp_path):
+    monkeypatch.setenv("FLEXRES_TUNE_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # as a worker does, and undone after the test
+    benchmark = StepBenchmark(trial().config.to_dict(), torch.get_num_threads(), str(tmp_path), {}, 0.0, False)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count())]
+    try:
+        assert others_share([benchmark.run(1.0)]) > MAX_OTHERS_SHARE
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 def measures_nothing(config, kind, mps):
