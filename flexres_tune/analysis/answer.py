@@ -254,17 +254,8 @@ def _planned_levels(spec: Mapping[str, Any], compare: Mapping[str, str]) -> list
 def _level_row(board: Board, level: Mapping[str, Any], group: Sequence[BoardRow]) -> LevelRow:
     best = next((row for row in group if row.num_completed and row.metric_mean is not None), None)
     others = {} if best is None else {name: v for name, v in best.parameters.items() if name not in level}
-    same = (
-        "config_id",
-        "stage",
-        "metric_mean",
-        "metric_sd",
-        "metric_low",
-        "metric_high",
-        "separable_from_leader",
-        "p_value",
-    )
-    same += ("behind_leader", "behind_leader_low", "behind_leader_high")
+    same = ("config_id", "stage", "metric_mean", "metric_sd", "metric_low", "metric_high", "separable_from_leader")
+    same += ("p_value", "behind_leader", "behind_leader_low", "behind_leader_high")
     seconds = [row.device_seconds for row in group if row.device_seconds is not None]
     return LevelRow(
         sweep=board.sweep,

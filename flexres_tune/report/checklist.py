@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from flexres_tune.analysis.answer import LevelRow
 from flexres_tune.analysis.final import final_run
 from flexres_tune.display.format import format_value
 from flexres_tune.errors import FlexResError
@@ -196,13 +197,20 @@ def _all_rows(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _validation_result(data: ReportData) -> str:
-    """The leader on the validation images; several seeds have an interval."""
+    """The leader on the validation images, with its interval if it has one."""
     if not data.board.ranked or data.board.ranked[0].metric_mean is None:
         return "No configuration has run to the end."
     leader, metric = data.board.ranked[0], data.board.metric
-    interval = metric.interval(leader.metric_low, leader.metric_high)
+    level = _level_with_pooled_interval(data)
+    interval = metric.interval((level or leader).metric_low, (level or leader).metric_high)
     spread = f", 95 % interval {interval}" if interval else "; one seed, so there is no interval"
     return f"{metric.text(leader.metric_mean, leader.metric_sd)} {metric.words}, n = {leader.num_seeds}{spread}."
+
+
+def _level_with_pooled_interval(data: ReportData) -> LevelRow | None:
+    """The leader's row in the answer, if its interval rests on the seeds of all that were confirmed; else None."""
+    leader = data.board.ranked[0].config_id
+    return next((row for row in data.answer.rows if row.config_id == leader and row.pooled_sd is not None), None)
 
 
 def _test_result(data: ReportData) -> str:
@@ -217,15 +225,27 @@ def _test_result(data: ReportData) -> str:
 
 
 def _error_bars(data: ReportData) -> str:
-    leader = data.board.ranked[0] if data.board.ranked else None
-    if leader is None or leader.num_seeds < 2:
+    """Of the mean and of differences: few fresh seeds have them with a deviation pooled over configurations."""
+    if not data.board.ranked:
+        return "No: no configuration has run to the end."
+    leader, pooled = data.board.ranked[0], _level_with_pooled_interval(data)
+    is_tested = any(row.p_value is not None for row in data.board.ranked)
+    if leader.num_seeds < 2 and pooled is None and not is_tested:
         return "No: the winner has fewer than two seeds."
+    sd = f"± is the standard deviation over {plural(leader.num_seeds, 'seed')}; " if leader.num_seeds > 1 else ""
+    if pooled is not None:
+        what = (
+            f"Yes. {sd}95 % intervals have the standard deviation pooled over all that were confirmed, with their runs of "
+            f"the screening ({data.answer.pooled.freedom:.0f} degrees of freedom), and cover"
+        )
+    elif leader.num_seeds > 1:
+        what = f"Yes. {sd}intervals are 95 % t intervals of the mean and cover"
+    else:
+        what = "Of differences, and not of the mean, because the winner has one seed. They cover"
     split = sorted({str(row["val_split"] or "fixed") for row in _rows(data, ["val_split"])})
     covers = "seeds and the choice of validation images" if split != ["fixed"] else "seeds, on fixed validation images"
-    return (
-        f"Yes. ± is the standard deviation over {plural(leader.num_seeds, 'seed')}; intervals are 95 % t intervals of the "
-        f"mean and cover the luck of {covers}. Differences are tested as in docs/statistics.md, adjusted for all comparisons."
-    )
+    tests = "Differences are tested as in docs/statistics.md, adjusted for all comparisons."
+    return f"{what} the luck of {covers}. {tests}"
 
 
 def _compute(data: ReportData) -> str:

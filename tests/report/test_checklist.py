@@ -87,6 +87,22 @@ def test_screening_is_not_called_a_confirmation_and_one_seed_has_no_error_bar(an
     assert "one seed, so there is no interval" in found["What is the validation result, over how many runs?"]
 
 
+FEW = [(lr, seed, stage, "completed") for lr in (0.1, 0.2) for seed, stage in ((0, "screen"), (10, "confirm"))]
+
+
+@pytest.mark.parametrize("compare", [["lr"], []])
+def test_one_fresh_seed_has_error_bars_that_rest_on_the_runs_of_the_screening(answers, compare):
+    """Of the mean with `compare`, as in the table of the answer; without it of differences only."""
+    levels = {"parameters": [{"lr": {"values": [0.1, 0.2]}}], "method": "grid", "num_trials": None, "compare": compare}
+    found, _ = answers(*FEW, spec=SPEC | levels)
+    bars, result = found["Are there error bars, and of what?"], found["What is the validation result, over how many runs?"]
+    assert "n = 1" in result and ("95 % interval" in result) == bool(compare)
+    if compare:
+        assert bars.startswith("Yes. 95 % intervals have the standard deviation pooled over") and "±" not in bars
+    else:
+        assert bars.startswith("Of differences, and not of the mean") and "no interval" in result
+
+
 def test_without_a_plan_or_a_completed_trial_nothing_is_made_up(answers):
     found, _ = answers((0.1, 0, "screen", "failed"), spec=None)
     assert found["Which ranges were searched, and how?"].startswith(NOT_RECORDED)
