@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flexres_tune.results.schema import table_schema
-from flexres_tune.spec.metrics import METRIC_TRAITS, is_metric_column
+from flexres_tune.spec.metrics import is_metric_column, is_shown_in_percent
 
 SeedOf = tuple[str, str, int]  # config_id, stage, seed
 
@@ -39,7 +39,7 @@ def mean_columns(trials: pa.Table, names: Sequence[str], counted: Sequence[Colle
     found = {(row["config_id"], row["stage"], row["seed"]): row for row in rows}
     columns, fields = [], []
     for name in names:
-        unit = "fraction" if name in METRIC_TRAITS and METRIC_TRAITS[name].is_fraction else ""
+        unit = "fraction" if is_shown_in_percent(name) else ""
         values = [_values(found, keys, name) for keys in counted]
         of_end = {
             "mean": [statistics.fmean(each) if each else None for each in values],

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from flexres_tune.records import parse_metrics
 from flexres_tune.results.schema import config_columns
-from flexres_tune.spec.metrics import METRIC_TRAITS, is_metric_column
+from flexres_tune.spec.metrics import is_metric_column, is_shown_in_percent
 from flexres_tune.storage import parse_json
 
 MAX_COLUMNS = 100  # of keys that rows of one table may add
@@ -49,7 +49,7 @@ def with_metrics(rows: pa.Table) -> pa.Table:
     for name in names:
         if name in rows.column_names:  # of another version
             rows = rows.drop_columns(name)
-        unit = {"unit": "fraction"} if name in METRIC_TRAITS and METRIC_TRAITS[name].is_fraction else None
+        unit = {"unit": "fraction"} if is_shown_in_percent(name) else None
         field = pa.field(name, pa.float64(), metadata=unit)
         rows = rows.append_column(field, pa.array([row.get(name) for row in values], pa.float64()))
     return rows

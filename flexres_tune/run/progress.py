@@ -23,6 +23,7 @@ from flexres_tune.display.terminal import UNLIMITED_WIDTH, escape_for_console
 from flexres_tune.records import TrialRecord, TrialStatus
 from flexres_tune.search.base import History
 from flexres_tune.spec import Metric, PlannedTrial
+from flexres_tune.spec.metrics import is_shown_in_percent
 from flexres_tune.sweep.journal import TrialState
 from flexres_tune.text import escape, format_duration, shorten
 
@@ -182,7 +183,7 @@ class SweepProgress:
 
     def _show(self, score: float) -> str:
         value = self._metric.score(score)
-        return f"{value:.2%}" if self._metric.name == "val_accuracy" else f"{value:.4f}"
+        return f"{value:.2%}" if is_shown_in_percent(self._metric.name) else f"{value:.4g}"
 
     def _print_finished(self, state: TrialState) -> None:
         record = state.record

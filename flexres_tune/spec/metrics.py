@@ -53,6 +53,11 @@ def is_metric_column(name: Any) -> bool:
     return isinstance(name, str) and bool(_COLUMN.fullmatch(name)) and name not in RESERVED_COLUMNS
 
 
+def is_shown_in_percent(name: str) -> bool:
+    """Whether a metric is a fraction; an own one of another name may be any number, so it is shown as it is."""
+    return name == "val_accuracy" or (name in METRIC_TRAITS and METRIC_TRAITS[name].is_fraction)
+
+
 def goal_of(name: str) -> Literal["maximize", "minimize"]:
     """The direction of a metric unless the sweep file says another one: that of the table, else maximize."""
     return METRIC_TRAITS[name].goal if name in METRIC_TRAITS else "maximize"

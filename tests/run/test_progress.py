@@ -1,4 +1,5 @@
 import io
+import json
 import re
 import time
 from datetime import UTC, datetime
@@ -94,7 +95,18 @@ def test_other_metric_is_shown_as_what_it_is(make_state):
     console = Console(file=output, width=120, force_terminal=True, color_system=None)
     with SweepProgress(console, 2, 4, metric=Metric(name="val_loss")) as progress:
         progress.update(make_state(status=None))
-    assert "best 1.4000 (lr=0.1 seed=3)" in output.getvalue()
+    assert "best 1.4 (lr=0.1 seed=3)" in output.getvalue()
+
+
+@pytest.mark.parametrize(("name", "shown"), [("f1", "82.35%"), ("gain", "0.8235"), ("top5_count", "0.8235")])
+def test_metric_is_in_percent_if_it_is_known_to_be_a_fraction(make_state, name, shown):
+    state = make_state(status=None)
+    state.history[2] = make_metrics(2, metrics=json.dumps({name: 0.82352}))
+    output = io.StringIO()
+    console = Console(file=output, width=120, force_terminal=True, color_system=None)
+    with SweepProgress(console, 2, 4, metric=Metric(name=name)) as progress:
+        progress.update(state)
+    assert f"best {shown} (lr=0.1 seed=3)" in output.getvalue()
 
 
 def test_best_of_earlier_runs_is_that_of_the_sweeps_trials(make_state):
