@@ -46,6 +46,7 @@ class Section:
     lists_rows: bool = False  # its rows are rows of the answer: those of all such sections, one after the other
     num_rows: int | None = None  # of the whole table, of which `table` has the first ones; None: `table` is whole
     shows_all: str = "--limit 0 shows all"
+    limits_rows: bool = True  # whether a limit is a number of its rows; else it was applied to its columns
     names_left_out: bool = True  # whether the columns that are left out for width are named below it
 
 
@@ -65,6 +66,8 @@ def print_section(section: Section, console: Console, limit: int | None = None) 
     from rich.table import Table
     from rich.text import Text
 
+    if limit is not None and not section.limits_rows:
+        limit = section.table.num_rows
     shown = section.table.slice(0, limit or ROWS_SHOWN)
     columns = display_columns(shown)
     columns = [dataclasses.replace(c, is_whole=True) if c.name in section.uncut else c for c in columns]

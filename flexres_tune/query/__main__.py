@@ -175,7 +175,7 @@ def _add_command(name: str, module: str, answer: str, help: str) -> None:
 
 
 _add_command("answer", "answers", "answer_answer", "The best of each level of compare, and which levels differ.")
-_add_command("leaderboard", "views", "answer_leaderboard", "Configurations ranked by mean validation accuracy.")
+_add_command("leaderboard", "views", "answer_leaderboard", "Configurations, ranked by the mean of the sweep's metric.")
 _add_command("trials", "views", "answer_trials", "All trials, best first.")
 _add_command("curves", "views", "answer_curves", "Validation accuracy of each trial over its epochs.")
 
@@ -218,7 +218,7 @@ def power(
 
 
 _add_command("equal-cost", "evidence", "answer_equal_cost", "The best at equal epochs, and at equal device-seconds.")
-_add_command("pareto", "evidence", "answer_pareto", "Pareto fronts: accuracy against parameters and time.")
+_add_command("pareto", "evidence", "answer_pareto", "Pareto fronts: the metric against parameters and time.")
 _add_command("decisions", "evidence", "answer_decisions", "Why trials were paused, promoted, stopped or run again.")
 _add_command("stops", "evidence", "answer_stops", "Trials that were stopped early, and what that saved.")
 
@@ -309,7 +309,7 @@ def effort(
     context.obj.answer(answer_effort, parameter)
 
 
-_add_command("importance", "evidence", "answer_importance", "Each parameter's share of the variance of accuracy.")
+_add_command("importance", "evidence", "answer_importance", "Each parameter's share of the variance of the metric.")
 _add_command("status", "views", "answer_status", "What is done and missing, why trials failed, what to do.")
 
 

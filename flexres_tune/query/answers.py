@@ -36,7 +36,7 @@ def answer_answer(results: Results, sweep: str | None, limit: int | None) -> Ans
         found = behind_leader(results, answer)
         tables.append(with_intervals(answer, found).to_table())
         sections += [answer_section(answer), *behind_section(found)]
-    return Answer(concatenate(tables).slice(0, limit), sections)
+    return Answer(concatenate(tables), sections).limited(limit)
 
 
 def answer_power(results: Results, sweep: str | None, difference: float, limit: int | None) -> Answer:
@@ -59,7 +59,7 @@ def answer_power(results: Results, sweep: str | None, difference: float, limit: 
             sections.append(Section(shown, title=f"{name} on {board.dataset}", notes=(note,), lists_rows=True))
     if not tables:
         raise reasons[0]
-    return Answer(concatenate(tables).slice(0, limit), sections)
+    return Answer(concatenate(tables), sections).limited(limit)
 
 
 def answer_section(answer: SweepAnswer) -> Section:

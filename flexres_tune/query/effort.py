@@ -25,16 +25,16 @@ def answer_effort(results: Results, sweep: str | None, parameter: str, limit: in
         except ResultsError as error:
             problems.append(error)
             continue
-        [parameter] = rows[0].parameters  # as a column: block for model.block
-        tables.append(to_table(TuningEffort, rows, [parameter]))
+        [column] = rows[0].parameters  # block for model.block
+        tables.append(to_table(TuningEffort, rows, [column]))
         for dataset in dict.fromkeys(row.dataset for row in rows):
             of_dataset = [row for row in rows if row.dataset == dataset]
-            title = f"expected best validation accuracy of n configurations, by {parameter}, in {name} on {dataset}"
+            title = f"expected best validation accuracy of n configurations, by {column}, in {name} on {dataset}"
             notes = tuple(_notes(results, name, of_dataset))
-            sections.append(Section(_shown(of_dataset, parameter), title=title, notes=notes))
+            sections.append(Section(_shown(of_dataset, column), title=title, notes=notes))
     if not tables:
         raise problems[0]
-    return Answer(concatenate(tables).slice(0, limit), sections)
+    return Answer(concatenate(tables), sections).limited(limit)
 
 
 def _shown(rows: list[TuningEffort], parameter: str) -> pa.Table:

@@ -56,7 +56,7 @@ def answer_compare(results: Results, sweep: str | None, parameter: str, by: str 
             )
             if is_question and dataset == answer.board.dataset:  # the best of each value, against the leader
                 sections += behind_section(behind_leader(results, answer))
-    return Answer(concatenate(tables).slice(0, limit), sections)
+    return Answer(concatenate(tables), sections).limited(limit)
 
 
 def _answerable(results: Results, sweep: str | None, ask: Callable[[str], list[Row]]) -> list[tuple[str, list[Row]]]:
@@ -226,7 +226,7 @@ def answer_equal_cost(results: Results, sweep: str | None, limit: int | None) ->
                         lists_rows=True,
                     )
                 )
-    return Answer(concatenate(tables).slice(0, limit), sections)
+    return Answer(concatenate(tables), sections).limited(limit)
 
 
 def answer_pareto(results: Results, sweep: str | None, limit: int | None) -> Answer:
@@ -257,7 +257,7 @@ def answer_pareto(results: Results, sweep: str | None, limit: int | None) -> Ans
                         lists_rows=True,
                     )
                 )
-    return Answer(concatenate(tables).slice(0, limit), sections)
+    return Answer(concatenate(tables), sections).limited(limit)
 
 
 def _problems(boards: Sequence[Board]) -> dict[str | None, tuple[str, ...]]:
@@ -298,7 +298,7 @@ def answer_stops(results: Results, sweep: str | None, limit: int | None) -> Answ
             shown = table.drop_columns(["sweep"]).rename_columns({"value": "val_accuracy"})
             title, least = f"{name}: stopped trials", ("ladder", "budget", "rung")
             sections.append(Section(shown, title=title, least_important=least, lists_rows=True))
-    return Answer(concatenate(tables).slice(0, limit), sections)
+    return Answer(concatenate(tables), sections).limited(limit)
 
 
 def answer_decisions(results: Results, sweep: str | None, limit: int | None) -> Answer:
@@ -319,7 +319,7 @@ def answer_decisions(results: Results, sweep: str | None, limit: int | None) -> 
                 lists_rows=True,
             )
         )
-    return Answer(concatenate(tables).slice(0, limit), sections)
+    return Answer(concatenate(tables), sections).limited(limit)
 
 
 def answer_diff(results: Results, sweep: str | None, a: str, b: str, limit: int | None) -> Answer:
@@ -395,4 +395,4 @@ def answer_importance(results: Results, sweep: str | None, limit: int | None) ->
         )
         title = f"{name} on {first.dataset}"
         sections.append(Section(table, title=title, best_row=0, notes=(note,), lists_rows=True))
-    return Answer(concatenate(tables).slice(0, limit), sections)
+    return Answer(concatenate(tables), sections).limited(limit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TextIO
 
 import pyarrow as pa
@@ -23,6 +23,22 @@ class Answer:
 
     table: pa.Table
     sections: list[render.Section]
+
+    def listings(self) -> list[tuple[render.Section, int]]:
+        """The sections that list the answer's rows, each with the index of its first one; else one of the whole table."""
+        found, first = [], 0
+        for section in self.sections:
+            if section.lists_rows:
+                found.append((section, first))
+                first += section.table.num_rows
+        return found if first == self.table.num_rows and found else [(render.Section(self.table), 0)]
+
+    def limited(self, limit: int | None) -> Answer:
+        """A file gets the first rows of each table that a terminal shows, as the terminal does."""
+        if limit is None:
+            return self
+        parts = [self.table.slice(at, min(limit, section.table.num_rows)) for section, at in self.listings()]
+        return replace(self, table=pa.concat_tables(parts))
 
 
 def write_answer(answer: Answer, format: Format, out: AnyPath | None, limit: int | None) -> None:

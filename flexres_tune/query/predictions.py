@@ -34,14 +34,18 @@ MATRIX_CLASSES = 20  # the most that fit a terminal as a matrix
 
 
 def answer_classes(results: Results, sweep: str | None, split: str, limit: int | None) -> Answer:
-    """Accuracy per class and configuration; on a terminal one row per class, one column per configuration."""
+    """Accuracy per class and configuration; on a terminal one row per class, one column per configuration.
+
+    `limit` counts configurations.
+    """
     tables, sections = [], []
     for name in _with_predictions(results, sweep):
         rows, varied = class_accuracies(results, name, split)
-        tables.append(to_table(ClassAccuracy, rows, varied))
         for dataset in dict.fromkeys(row.dataset for row in rows):
             of_dataset = [row for row in rows if row.dataset == dataset]
             sections.append(_classes_section(name, of_dataset, limit, _weights(results, name)))
+            first = set(list(dict.fromkeys(row.config_id for row in of_dataset))[:limit])
+            tables.append(to_table(ClassAccuracy, [row for row in of_dataset if row.config_id in first], varied))
     return Answer(concatenate(tables), sections)
 
 
@@ -79,6 +83,7 @@ def _classes_section(sweep: str, rows: Sequence[ClassAccuracy], limit: int | Non
         pa.table(columns),
         title=f"accuracy per class in {sweep} on {first.dataset}, {first.split}",
         notes=tuple(notes),
+        limits_rows=False,
         uncut=list(columns)[1:],
     )
 
@@ -187,7 +192,7 @@ def answer_ensemble(results: Results, sweep: str | None, top: int, split: str, l
                 f"up to {max(row.num_undecided for row in rows):,} images; the number before it spreads the rest evenly"
             )
         sections.append(Section(shown, title=f"ensembles of {name}, {split}", notes=tuple(notes), lists_rows=True))
-    return Answer(concatenate(tables).slice(0, limit), sections)
+    return Answer(concatenate(tables), sections).limited(limit)
 
 
 def _range(row: EnsembleAccuracy) -> str:

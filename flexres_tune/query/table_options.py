@@ -87,33 +87,17 @@ def chosen(answer: Answer, options: TableOptions) -> Answer:
     columns = None if options.columns is None else _columns(options.columns, table.column_names)
     places = {row: place for place, row in enumerate(rows)}
     sections, kept = [], []
-    for section, first in _listings(answer):
+    for section, first in answer.listings():
         found = sorted((row for row in range(first, first + section.table.num_rows) if row in places), key=places.get)
         kept += found[: options.num_rows]
         if found:
             sections.append(_chosen_section(section, table, found, first, columns))
     if not sections:
-        section = _chosen_section(_listings(answer)[0][0], table, [], 0, columns)
+        section = _chosen_section(answer.listings()[0][0], table, [], 0, columns)
         notes = section.notes if condition is None else (_no_row(options.where, condition.columns, table),)
         sections = [replace(section, title="", caption="", notes=notes)]
     shown = _take(table, kept)
     return replace(answer, table=shown if columns is None else shown.select(columns), sections=sections)
-
-
-def _listings(answer: Answer) -> list[tuple[Section, int]]:
-    """The sections that list the answer's rows, each with the index of its first one; else one of the whole table."""
-    found, first = [], 0
-    for section in answer.sections:
-        if section.lists_rows:
-            found.append((section, first))
-            first += section.table.num_rows
-    return found if first == answer.table.num_rows and found else [(_whole(answer.table), 0)]
-
-
-def _whole(table: pa.Table) -> Section:
-    from flexres_tune.display.render import Section
-
-    return Section(table)
 
 
 def _chosen_section(

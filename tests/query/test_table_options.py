@@ -7,12 +7,15 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.factories import make_config, make_trial
 from helpers.query_results import SEEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexres_tune.query.__main__ import app
 from flexres_tune.query.condition import choose_rows, columns_of_key, read_condition
+from flexres_tune.results.paths import SweepPaths
+from flexres_tune.results.writer import SweepWriter
 
 COMMANDS = {
     command.name or command.callback.__name__.replace("_", "-"): ()
@@ -156,3 +159,21 @@ def test_conditions_agree_with_python(values, bound):
     assert choose_rows(table, condition, []) == [
         row for row, value in enumerate(values) if value is not None and value <= bound
     ]
+
+
+def test_limit_is_that_of_each_table_in_files_as_on_a_terminal(ask, root):
+    for name in ("first", "second"):
+        with SweepWriter(SweepPaths(root, name)) as writer:
+            for lr in (0.1, 0.2, 0.3):
+                config = make_config(lr=lr)
+                writer.add_trial(make_trial(config, sweep=name), config)
+    for command in (["compare", "lr"], ["pareto"]):
+        rows = json.loads(ask(*command, "--limit", "1", "--format", "json"))
+        assert [row["sweep"] for row in rows if row["sweep"] in ("first", "second")].count("second") >= 1, command
+
+
+def test_limit_of_classes_counts_configurations(ask, seen):
+    text = ask("classes", "--sweep", "seen", "--limit", "1")
+    assert "1 of 3 rows" not in text and "the best 1 of 2 configurations" in text
+    rows = json.loads(ask("classes", "--sweep", "seen", "--limit", "1", "--format", "json"))
+    assert len({row["config_id"] for row in rows}) == 1 and len(rows) == 3
