@@ -240,14 +240,16 @@ def _key(level: Mapping[str, Any]) -> str:
 def _planned_levels(spec: Mapping[str, Any], compare: Mapping[str, str]) -> list[dict[str, Any]]:
     """The levels of the sweep file; those of values that are written otherwise in the tables are left out.
 
-    `compare` has the column of each key.
+    So are those that an entry of `exclude` names. `compare` has the column of each key.
     """
-    found = []
+    found, excluded = [], [entry for entry in spec.get("exclude") or () if entry.keys() <= compare.keys()]
     for grid in spec.get("parameters") or ():
         listed = [grid[name].get("values") if name in grid else [spec.get("base", {}).get(name)] for name in compare]
         for values in itertools.product(*(each or () for each in listed)):
-            if all(isinstance(value, str | int | float) for value in values):
-                found.append(dict(zip(compare.values(), values, strict=True)))
+            level = dict(zip(compare, values, strict=True))
+            is_plain = all(isinstance(value, str | int | float) for value in values)
+            if is_plain and not any(all(level[key] == entry[key] for key in entry) for entry in excluded):
+                found.append({compare[key]: value for key, value in level.items()})
     return found
 
 

@@ -18,7 +18,7 @@ from flexres_tune.results.writer import SweepWriter
 def ask(paths, make_config, make_trial):
     """Writes [(configuration, stage, values by seed)], None for a stopped trial; the answer."""
 
-    def make(*groups, compare=("optimizer",), planned=("sgd", "adamw"), baseline=None, left_out=LeftOut()):
+    def make(*groups, compare=("optimizer",), planned=("sgd", "adamw"), left_out=LeftOut(), **further):
         with SweepWriter(paths) as writer:
             for values, stage, scores in groups:
                 for seed, best in scores.items():
@@ -28,7 +28,7 @@ def ask(paths, make_config, make_trial):
         base = {"model": "tiny", "dataset": "digits", "lr": 0.1}
         spec = {"name": "demo", "compare": list(compare), "base": base}
         spec["parameters"] = [{"optimizer": {"values": list(planned)}}]
-        spec |= {"baseline": baseline} if baseline else {}
+        spec |= further
         plan = make_plan(make_sweep(), [], "the command", {})
         write_plan(paths, replace(plan, spec=spec, left_out=left_out))
         return answer_of(open_results(paths.root), "demo")
@@ -171,6 +171,11 @@ def test_levels_are_combinations_of_several_parameters(ask):
     ]
     answer = ask(*groups, compare=("optimizer", "batch_size"))
     assert [tuple(row.parameters.values()) for row in answer.rows] == [("adam", 32), ("sgd", 64), ("sgd", 32)]
+
+
+def test_level_that_exclude_leaves_out_is_none(ask):
+    answer = ask(SGD, planned=["sgd", "adamw", "nesterov"], exclude=[{"optimizer": "adamw"}, {"lr": 0.1}])
+    assert [row.level for row in answer.rows] == ["sgd", "nesterov"]
 
 
 def test_without_compare_the_sentence_is_the_summary(ask, paths):
