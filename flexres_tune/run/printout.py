@@ -43,7 +43,7 @@ from flexres_tune.spec.expand import count_trials, example_trials
 from flexres_tune.spec.levels import list_levels, share_draws
 from flexres_tune.spec.metrics import metric_column
 from flexres_tune.storage import AnyPath
-from flexres_tune.sweep.checkpoints import describe_disk
+from flexres_tune.sweep.checkpoints import checkpoint_bytes, describe_disk
 from flexres_tune.sweep.history import read_spent
 from flexres_tune.sweep.options import RunOptions
 from flexres_tune.text import format_duration, join_words, plural, plural_range
@@ -83,8 +83,12 @@ def print_listing(
         _print_line(console, line)
     if work.num_done:
         _print_line(console, f"{work.num_done} of them are done: their rows are in {folder}")
-    keeps_all = spec.early_terminate.pauses
-    _print_line(console, describe_disk(work.missing, _num_concurrent(spec, max_concurrent), keeps_all))
+    missing = list(work.missing)
+    if spec.method == "tpe":
+        largest = max(example_trials(spec, describe_dataset), key=checkpoint_bytes)
+        missing += [largest] * (work.num_todo - len(missing))
+    num_concurrent, keeps_all = _num_concurrent(spec, max_concurrent), spec.early_terminate.pauses
+    _print_line(console, describe_disk(missing, num_concurrent, len(spec.seeds), keeps_all))
 
 
 def _print_trials(console: Console, plan: PlanTable) -> None:

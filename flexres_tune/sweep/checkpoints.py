@@ -44,14 +44,15 @@ def checkpoint_bytes(trial: PlannedTrial) -> int:
     return trial.num_parameters * 4 * (1 + num_slots) + CHECKPOINT_BYTES
 
 
-def describe_disk(trials: Sequence[PlannedTrial], num_concurrent: int, keeps_all: bool = False) -> str:
-    """One line: the most that the trials take on disk while they run, and what remains afterwards.
+def describe_disk(
+    trials: Sequence[PlannedTrial], num_concurrent: int, num_seeds: int = 1, keeps_all: bool = False
+) -> str:
+    """One line: the most that the trials, `num_seeds` of each configuration, take on disk while they run and afterwards.
 
     A running trial has one checkpoint, and a second one while that replaces the first. If the search pauses trials
     (`keeps_all`), nearly every trial keeps its checkpoint, so that a later command can continue it.
     """
     sizes = sorted(map(checkpoint_bytes, trials), reverse=True)
-    num_seeds = max(1, len(trials) // max(1, len({trial.config.config_id for trial in trials})))
     num_kept, num_kept_meanwhile = (len(sizes), len(sizes)) if keeps_all else (KEPT, KEPT_WHILE_RUNNING * num_seeds)
     running = 2 * sum(sizes[:num_concurrent]) + sum(sizes[:num_kept_meanwhile])
     kept = sum(sizes[:num_kept])

@@ -92,6 +92,8 @@ def test_paused_draws_of_a_finished_sweep_are_not_to_run(paths):
         "early_terminate": {"type": "halving", "rungs": [{"epochs": 1, "keep": 1}]},
     }
     spec = load_sweep(values, describe=describe_dataset)
+    before = printed(values, paths, lambda session: session.list_trials(DryRun()))
+    assert "\n4 trials to run\n" in before and " 0 B of tables" not in before, "the disk is that of what will be drawn"
     drawn = [(name, lr) for name in ("sgd", "adam") for lr in (0.2, 0.3)]
     with SweepWriter(paths) as writer:
         for number, (name, lr) in enumerate(drawn):
@@ -100,7 +102,8 @@ def test_paused_draws_of_a_finished_sweep_are_not_to_run(paths):
                 writer.add_epoch(make_epoch(trial.config.trial_id, epoch, val_accuracy=lr))
             row = make_trial(trial.config, DONE if number % 2 else "paused", best=lr, epochs_run=4 if number % 2 else 1)
             writer.add_trial(row, trial.config)
-    assert "\n0 trials to run\n" in printed(values, paths, lambda session: session.list_trials(DryRun()))
+    after = printed(values, paths, lambda session: session.list_trials(DryRun()))
+    assert "\n0 trials to run\n" in after and "0 B of checkpoints and 0 B of tables" in after
     assert count_todo(spec, read_remaining(paths, spec, (), ()))[Stage.SCREEN] == 0
 
 
