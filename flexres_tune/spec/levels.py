@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +26,17 @@ class LevelPart:
 
 
 def level_of(spec: SweepSpec, varied: Mapping[str, Any]) -> str:
-    """The level of a trial that varies these values, such as `optimizer=sgd, batch_size=128`; "" without `compare`."""
+    """The level of a trial that varies these values, such as `optimizer=sgd, batch_size=128`; "" without `compare`.
+
+    Long values are cut in it, so a digest tells apart levels that begin alike.
+    """
     if not spec.compare:
         return ""
-    return show_values({key: varied[key] if key in varied else shared_value(spec, key) for key in spec.compare})
+    values = {key: varied[key] if key in varied else shared_value(spec, key) for key in spec.compare}
+    text = show_values(values)
+    if "…" in text:
+        text += f" {hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()[:6]}"
+    return text
 
 
 def list_parts(spec: SweepSpec) -> tuple[LevelPart, ...]:

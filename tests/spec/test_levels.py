@@ -39,6 +39,15 @@ def test_level_of_several_mappings_is_one_level():
     assert [(part.level, part.grid) for part in list_parts(spec)] == [(SGD, 0), (ADAM, 0), (SGD, 1), (ADAM, 2)]
 
 
+def test_levels_with_long_values_that_begin_alike_are_told_apart():
+    models = [{"blocks": [1, 1], "channels": [8, 8], "stem_channels": number} for number in (8, 16)]
+    spec = make_spec(base={"dataset": "digits"}, parameters={"model": {"values": models}, "lr": LR}, compare="model")
+    first, second = list_levels(spec)
+    assert first.startswith("model={blocks: [1, 1], channels: [8, 8]") and first != second
+    assert share_draws(spec) == {first: 5, second: 5}
+    assert level_of(spec, {"model": models[0], "lr": 0.05}) == first
+
+
 @pytest.mark.parametrize(
     ("exclude", "levels"),
     [
