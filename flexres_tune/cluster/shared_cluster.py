@@ -108,17 +108,16 @@ class SharedCluster:
         self,
         sweep: str,
         num_slots: int,
-        most_to_come: Callable[[], int],
+        most_at_once: Callable[[], int],
         on_message: Callable[[str], None],
         store: Store | None = None,
     ):
-        """`most_to_come`: assignments that the search may still give, see Search; called by the thread of the trials."""
+        """`most_at_once`: the most trials that may still run at once."""
         self._sweep, self._num_slots = sweep, num_slots
-        self._num_to_come, self._on_message = most_to_come, on_message
+        self._most_at_once, self._on_message = most_at_once, on_message
         self._store = RayStore() if store is None else store
         self._name = f"{time.time_ns():020d}-{os.getpid()}"  # orders drivers by age
         self._running: set[str] = set()  # trial_ids
-        self._num_wanted = num_slots
         self._seen: dict[str, tuple[bytes, float]] = {}  # record of each other driver, and when it changed
         self._others: list[ClusterDriver] = []
         self._beat = 0
@@ -143,7 +142,6 @@ class SharedCluster:
 
     def may_start(self) -> bool:
         """Whether one more trial may start now."""
-        self._num_wanted = min(self._num_slots, len(self._running) + self._num_to_come())
         return not self._others or len(self._running) < self._num_allowed
 
     def started(self, trial_id: str) -> None:
@@ -155,7 +153,8 @@ class SharedCluster:
     def update(self, now: float) -> None:
         """Write this driver's record, read the others', and divide; `now` in seconds on any clock that never jumps."""
         self._beat += 1
-        me = ClusterDriver(self._sweep, self._num_slots, max(self._num_wanted, len(self._running)), self._beat)
+        num_wanted = max(min(self._num_slots, self._most_at_once()), len(self._running))
+        me = ClusterDriver(self._sweep, self._num_slots, num_wanted, self._beat)
         self._store.write(self._name, json.dumps(asdict(me)).encode())
         drivers = {self._name: me}
         for name, content in self._store.read().items():

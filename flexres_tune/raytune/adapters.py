@@ -89,7 +89,9 @@ class SearchAdapter(DriverSide, Searcher):
         self._lost: deque[Assignment] = deque()
         self._num_losses: Counter[str] = Counter()  # by our trial_id
         self.unstarted: set[str] = set()  # Ray's ids of trials that were handed out and have not started
-        self._num_to_come: int | None = None  # None: must be computed
+        self.num_to_come = 0  # assignments that may still run at once, see Search.most_to_come
+        self.most_at_once = 0  # those and the trials that run
+        self._count()
         self.assignments: dict[str, Assignment] = {}  # the last one of each trial, by our trial_id
 
     def suggest(self, trial_id: str) -> dict | str | None:
@@ -98,7 +100,9 @@ class SearchAdapter(DriverSide, Searcher):
         if self._must_wait():
             return None  # Ray asks again
         assignment = self._next()
-        self._num_to_come = None
+        if isinstance(assignment, Assignment):
+            self._running.add(assignment.trial.config.trial_id)
+        self._count()
         if assignment is DONE:
             return None if self.unstarted else Searcher.FINISHED  # after FINISHED, Ray would not ask for a lost trial
         if assignment is WAIT:
@@ -106,7 +110,6 @@ class SearchAdapter(DriverSide, Searcher):
                 raise RuntimeError("a search must not wait if no trial runs, because nothing would end the waiting")
             return None
         job = self._make_job(assignment)
-        self._running.add(job.trial_id)
         self.unstarted.add(trial_id)
         self.assignments[job.trial_id] = assignment
         return asdict(job)
@@ -116,7 +119,9 @@ class SearchAdapter(DriverSide, Searcher):
         if self._num_losses[trial_id] == MAX_LOSSES:
             return False
         self._num_losses[trial_id] += 1
+        self._running.discard(trial_id)
         self._lost.append(self.assignments[trial_id])
+        self._count()
         self._on_lost(trial_id)
         return True
 
@@ -133,7 +138,6 @@ class SearchAdapter(DriverSide, Searcher):
     def tell(self, state: TrialState, metric: Metric) -> None:
         """Tell the search how an assignment ended. Ray's on_trial_complete does not know the trial's row."""
         self._running.discard(state.trial_id)
-        self._num_to_come = None
         status = TrialStatus(state.record.status)
         assignment = self.assignments[state.trial_id]
         self._search.tell(
@@ -147,12 +151,12 @@ class SearchAdapter(DriverSide, Searcher):
             )
         )
         self._pass_on_decisions()
+        self._count()
 
-    def most_to_come(self) -> int:
-        """As of the search, computed once per event: Ray asks in every step."""
-        if self._num_to_come is None:
-            self._num_to_come = self._search.most_to_come()
-        return self._num_to_come
+    def _count(self) -> None:
+        """Once per event: other threads read the numbers, and Ray reads them in every step."""
+        self.num_to_come = self._search.most_to_come() + len(self._lost)
+        self.most_at_once = self.num_to_come + len(self._running)
 
     def _pass_on_decisions(self) -> None:
         for decision in self._search.take_decisions():

@@ -17,8 +17,9 @@ from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.search import ConcurrencyLimiter
 
+from flexres_tune.cluster.idle_machines import IdleMachines
 from flexres_tune.cluster.ray_processes import TUNE_THREAD, RayLostError, dead_ray_processes
-from flexres_tune.cluster.resources import NodeResources, TrialResources
+from flexres_tune.cluster.resources import NodeResources, TrialResources, read_autoscaler_config
 from flexres_tune.cluster.shared_cluster import SharedCluster
 from flexres_tune.cluster.shared_machine import SharedMachine
 from flexres_tune.errors import FlexResError
@@ -29,7 +30,7 @@ from flexres_tune.raytune.loggers import make_logger
 from flexres_tune.raytune.steering import SteeringCallback
 from flexres_tune.raytune.trainable import train_trial
 from flexres_tune.raytune.watchdog import Watchdog
-from flexres_tune.records import PrecisionUsed
+from flexres_tune.records import PrecisionUsed, TrialStatus
 from flexres_tune.results.holder import Holder
 from flexres_tune.results.lock import find_holder
 from flexres_tune.results.paths import SweepPaths
@@ -69,6 +70,7 @@ class TuneRun:
     precisions: Mapping[str, PrecisionUsed] = field(default_factory=dict)  # of `precision: auto`, by kind of device
     measure_slots: Callable[[], int] | None = None  # how many trials the cluster can hold now; None: it cannot grow
     check_reload: Callable[[], str] = lambda: "it has none"  # the problems of the sweep file as it is now
+    num_later: int = 0  # trials of the stages that follow, which may use the same machines
     trainable: Callable[[dict[str, Any]], None] = train_trial  # benchmarks and tests run another one
 
 
@@ -92,7 +94,7 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     retention = CheckpointRetention(run.paths, run.spec.metric, run.history.trials, scores)
     stop_file = run.paths.folder.resolve() / f".stop-{uuid.uuid4().hex[:12]}"  # a new name: an old file stops nobody
 
-    shared = _share(run, lambda: searcher.most_to_come())
+    shared = _share(run, lambda: searcher.most_at_once)
 
     def on_change(state: TrialState) -> None:
         if state.record is not None:
@@ -121,7 +123,7 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     inbox = Inbox(run.paths, identity(find_holder(run.paths) or Holder()))
     steering = SteeringCallback(inbox, journal, run.search, run.signals, run.check_reload, run.display.message)
     callbacks = [callback, steering, *loggers]
-    with backpressure, shared, inbox:
+    with backpressure, shared, inbox, _idle_machines(run, searcher, journal):
         error = _run_tuner(run, journal, limiter, shared, callbacks, stop_file)
     for state in journal.close():
         on_change(state)
@@ -134,11 +136,25 @@ def run_trials(run: TuneRun) -> dict[str, TrialState]:
     return journal.states
 
 
-def _share(run: TuneRun, most_to_come: Callable[[], int]) -> SharedMachine | SharedCluster:
+def _share(run: TuneRun, most_at_once: Callable[[], int]) -> SharedMachine | SharedCluster:
     """This sweep's place among others that run at once."""
     if run.node is None:
-        return SharedCluster(run.spec.name, run.resources.num_concurrent, most_to_come, run.display.message)
+        return SharedCluster(run.spec.name, run.resources.num_concurrent, most_at_once, run.display.message)
     return SharedMachine(run.node, run.spec.name, run.resources, run.display.message)
+
+
+def _idle_machines(run: TuneRun, searcher: SearchAdapter, journal: Journal) -> IdleMachines:
+    """Ends the machines that neither this search nor what follows it can use, if Ray's autoscaler started them."""
+
+    def most_at_once() -> int:
+        if run.signals.requested:  # the same command may be typed again
+            return run.resources.num_concurrent
+        records = [state.record for state in list(journal.states.values())]
+        num_to_repeat = sum(each is not None and each.status == TrialStatus.OUT_OF_MEMORY for each in records)
+        return max(searcher.most_at_once, run.num_later, num_to_repeat)
+
+    config = read_autoscaler_config() if run.node is None else None
+    return IdleMachines(config, run.resources, most_at_once, run.display.message)
 
 
 def _num_to_keep(run: TuneRun, searcher: SearchAdapter, shared: SharedMachine | SharedCluster) -> int:
@@ -146,7 +162,7 @@ def _num_to_keep(run: TuneRun, searcher: SearchAdapter, shared: SharedMachine | 
     if not run.spec.early_terminate.pauses:
         return 0
     room = run.resources.num_concurrent if shared.num_free is None else shared.num_free
-    return min(room, searcher.most_to_come())
+    return min(room, searcher.num_to_come)
 
 
 def _say_stopping(run: TuneRun, journal: Journal) -> None:

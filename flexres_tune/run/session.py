@@ -36,7 +36,13 @@ from flexres_tune.run.printout import (
     print_listing,
 )
 from flexres_tune.run.progress import SweepProgress, best_of, waiting
-from flexres_tune.run.remaining import Remaining, count_todo, describe_todo, read_remaining
+from flexres_tune.run.remaining import (
+    Remaining,
+    count_after_screening,
+    count_todo,
+    describe_todo,
+    read_remaining,
+)
 from flexres_tune.run.restart import Caller, ReloadRequested, typed_caller
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.budget import BudgetedSearches
@@ -346,6 +352,7 @@ class _SweepRun:
 
         name, work = self._name_of(stage), search.work
         best = best_of(work.trials, history)
+        has_confirmation = stage is Stage.SCREEN and Stage.CONFIRM in self._stages
         metric, counts = self._spec.metric, (work.num_todo, work.num_epochs)
         with SweepProgress(self._session.console, *counts, name, metric, best) as progress:
             run = TuneRun(
@@ -363,6 +370,7 @@ class _SweepRun:
                 node=cluster.nodes[0] if cluster.is_local else None,
                 precisions=self._precisions,
                 measure_slots=measure_slots(resources, cluster, self._paths.root, self._options.max_concurrent),
+                num_later=count_after_screening(self._spec, history)[Stage.CONFIRM] if has_confirmation else 0,
             )
             states = run_trials(run)
             starved = [s for s in states.values() if s.record.status == TrialStatus.OUT_OF_MEMORY]

@@ -19,8 +19,8 @@ class Store(dict):
 
 
 class Search:
-    def __init__(self, most_to_come):
-        self.number = most_to_come
+    def __init__(self, most_at_once):
+        self.number = most_at_once
 
     def __call__(self):
         return self.number
@@ -44,9 +44,9 @@ def test_each_gets_an_equal_part_and_what_others_cannot_use(drivers, granted):
     assert divide_slots([ClusterDriver("x", *numbers) for numbers in drivers]) == granted
 
 
-def make_driver(store, sweep, most_to_come=20, num_slots=8):
+def make_driver(store, sweep, most_at_once=20, num_slots=8):
     messages = []
-    search = Search(most_to_come)
+    search = Search(most_at_once)
     return SharedCluster(sweep, num_slots, search, messages.append, store), search, messages
 
 
@@ -96,8 +96,7 @@ def test_last_trials_of_a_sweep_leave_the_rest_to_the_other():
     first.update(0)
     second.update(0)
     first.started("f0")
-    search.number = 0
-    first.may_start()
+    search.number = 1
     first.update(1)
     second.update(1)
     assert fill(second, "s") == 7

@@ -73,13 +73,20 @@ def up(folder, num_workers, idle_minutes, epoch_s):
 
 
 def watch(folder):
-    """One line per half second: the time, and the GPUs of the machines that are there."""
-    import ray
+    """One line per half second: the time, and the GPUs of the machines that are there.
 
-    ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+    It is no driver: while another driver is connected, a sweep ends no machine.
+    """
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+    from ray._raylet import GcsClient
+    from ray.autoscaler.v2.sdk import get_cluster_resource_state
+    from ray.core.generated.autoscaler_pb2 import DEAD
+
+    client = GcsClient(address=canonicalize_bootstrap_address_or_die("auto"))
     with open(folder / "gpus.txt", "w", buffering=1) as file:
         while True:
-            gpus = sum(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"])
+            nodes = get_cluster_resource_state(client).node_states
+            gpus = sum(dict(node.total_resources).get("GPU", 0) for node in nodes if node.status != DEAD)
             file.write(f"{time.time()} {gpus:g}\n")
             time.sleep(0.5)
 

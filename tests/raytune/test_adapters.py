@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
-from helpers.factories import VERSIONS, make_sweep
+from helpers.factories import VERSIONS, make_sweep, make_trial
 from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
@@ -24,7 +24,7 @@ from flexres_tune.raytune.watchdog import Watchdog
 from flexres_tune.results.writer import SweepWriter
 from flexres_tune.search.base import DONE, WAIT, Assignment, Search
 from flexres_tune.spec import SweepSpec, expand_trials
-from flexres_tune.sweep.journal import Journal
+from flexres_tune.sweep.journal import Journal, TrialState
 from flexres_tune.sweep.worker import TrialJob
 
 
@@ -36,6 +36,9 @@ class Script(Search):
 
     def ask(self):
         return self.steps.pop(0)
+
+    def most_to_come(self):
+        return sum(isinstance(step, Assignment) for step in self.steps)
 
 
 def make_job(assignment):
@@ -99,6 +102,29 @@ def test_ray_prints_nothing_of_a_trial_that_ends_before_its_first_epoch(ours, is
     for callback in _create_default_callbacks(list(ours), air_verbosity=None):
         callback.on_trial_complete(0, [trial], trial)
     assert (capsys.readouterr().out == "") == is_silent
+
+
+def test_trials_that_may_still_run_are_those_that_run_and_those_to_come():
+    """Also once Tune asks for no further trial: the machines of the others end, and other sweeps get their slots."""
+    first, second = make_assignments(2)
+    searcher = make_searcher(Script(first, second, DONE))
+    assert (searcher.num_to_come, searcher.most_at_once) == (2, 2)
+    searcher.suggest("a")
+    assert (searcher.num_to_come, searcher.most_at_once) == (1, 2)
+    assert searcher.hand_out_again(first.trial.config.trial_id)
+    assert (searcher.num_to_come, searcher.most_at_once) == (2, 2), "a trial that Tune has lost is still to come"
+    for ray_id in "bc":
+        searcher.suggest(ray_id)
+    assert (searcher.num_to_come, searcher.most_at_once) == (0, 2)
+    for left, each in ((1, first), (0, second)):
+        searcher.tell(make_ended(each), make_sweep().metric)
+        assert (searcher.num_to_come, searcher.most_at_once) == (0, left)
+
+
+def make_ended(assignment):
+    """The state of a trial that has failed before its first epoch."""
+    record = make_trial(assignment.trial.config, "failed", best=None)
+    return TrialState(assignment.trial, 1, record.started_at, record=record)
 
 
 class Desk:

@@ -51,6 +51,15 @@ def check_what_is_to_come(search, num_slots, seed):
     assert log[-1][0] == 0, "nothing is kept at the end"
 
 
+@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("num_slots", [1, 3, 64])
+def test_machine_that_a_search_cannot_use_any_more_is_never_needed_again(name, num_slots):
+    for seed in range(10):
+        log, _ = play(SEARCHES[name](History()), num_slots, seed)
+        for position, (to_come, running, _) in enumerate(log):
+            assert max(later for _, later, _ in log[position:]) <= running + to_come
+
+
 @pytest.mark.parametrize("name", ["halving", "promotion", "adaptive"])
 def test_last_trials_hold_no_further_slots(name):
     """While the last assignments run, no idle process is kept for a successor."""
