@@ -84,7 +84,7 @@ def measure_slots(
         now = read_cluster(is_local=False)
         if now.num_alive > num_checked:
             require_shared_storage(storage, now)
-            num_checked = now.num_alive
+        num_checked = now.num_alive  # also if machines have ended: those that replace them are checked
         return trial_resources(requested, now, max_concurrent).num_concurrent
 
     return measure

@@ -2,8 +2,10 @@
 
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
+from flexres_tune.cluster.resources import ClusterResources, NodeResources, TrialResources
 from flexres_tune.errors import ResultsError
-from flexres_tune.raytune.concurrency import ConcurrencyUpdater
+from flexres_tune.raytune import concurrency
+from flexres_tune.raytune.concurrency import ConcurrencyUpdater, measure_slots
 
 
 def make_updater(measure):
@@ -59,3 +61,15 @@ def test_no_query_is_made_if_no_node_can_join():
     limiter, _, updater = make_updater(None)
     with updater:
         assert limiter.max_concurrent == 2
+
+
+def test_storage_of_machines_that_replace_others_is_checked(tmp_path, monkeypatch):
+    def make_cluster(num_alive):
+        return ClusterResources((NodeResources(num_gpus=1, num_cpus=1),) * num_alive, num_alive, is_local=False)
+
+    sizes, checked = iter([4, 2, 3, 3]), []
+    monkeypatch.setattr(concurrency, "read_cluster", lambda is_local: make_cluster(next(sizes)))
+    monkeypatch.setattr(concurrency, "require_shared_storage", lambda storage, now: checked.append(now.num_alive))
+    measure = measure_slots(TrialResources(1, 1, 4, ""), make_cluster(4), tmp_path, None)
+    assert [measure() for _ in range(4)] == [4, 2, 3, 3]
+    assert checked == [3]
