@@ -1,8 +1,7 @@
 """SharedMachine: sweeps that run at once on one machine, each with its own Ray, divide its CPUs among themselves.
 
 Each driver keeps a locked file in one folder, with what its trials take. All drivers compute the same division from
-these files, so none has to lead. For sweeps in one Ray cluster see
-cluster/shared_cluster.py.
+these files, so none has to lead. For sweeps in one Ray cluster see cluster/shared_cluster.py.
 """
 
 from __future__ import annotations
