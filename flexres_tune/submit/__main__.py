@@ -110,7 +110,9 @@ def submit(
             archive, sweep_sent = _send_code(client, sweep, _code_files(sweep, spec) if spec else [])
             if fetch:
                 num_files = client.fetch(archive, into, checkpoints)
-                show(f"{into / name}: {plural(num_files, 'file')}; next: {query_command(SweepPaths(into, name), 'leaderboard')}")
+                show(
+                    f"{into / name}: {plural(num_files, 'file')}; next: {query_command(SweepPaths(into, name), 'leaderboard')}"
+                )
                 return
             show(f"to detach: Ctrl-C; to follow it again: {command} --attach")
             status = client.start(archive, [sweep_sent, *ctx.args], _environment(console.width))

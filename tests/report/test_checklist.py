@@ -95,7 +95,10 @@ def test_one_fresh_seed_has_error_bars_that_rest_on_the_runs_of_the_screening(an
     """Of the mean with `compare`, as in the table of the answer; without it of differences only."""
     levels = {"parameters": [{"lr": {"values": [0.1, 0.2]}}], "method": "grid", "num_trials": None, "compare": compare}
     found, _ = answers(*FEW, spec=SPEC | levels)
-    bars, result = found["Are there error bars, and of what?"], found["What is the validation result, over how many runs?"]
+    bars, result = (
+        found["Are there error bars, and of what?"],
+        found["What is the validation result, over how many runs?"],
+    )
     assert "n = 1" in result and ("95 % interval" in result) == bool(compare)
     if compare:
         assert bars.startswith("Yes. 95 % intervals have the standard deviation pooled over") and "±" not in bars
