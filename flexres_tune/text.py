@@ -88,6 +88,12 @@ def excerpt(text: object, width: int = 80) -> str:
     return escape(shorten(str(text), width))
 
 
+def last_line(text: str | None, otherwise: str = "no message") -> str:
+    """The last line that is not blank: of a traceback, the exception. `otherwise` if there is none."""
+    lines = (text or "").strip().splitlines()
+    return lines[-1].strip() if lines else otherwise
+
+
 def mask_secrets(text: str) -> str:
     """The text with `***` instead of user information and secret query parameters in the addresses that it contains.
 

@@ -12,6 +12,7 @@ from flexres_tune.text import (
     format_bytes,
     format_duration,
     join_words,
+    last_line,
     mask_secrets,
     plural,
     plural_range,
@@ -46,6 +47,14 @@ def test_counts_and_choices_are_worded():
 )
 def test_bytes(count, text):
     assert format_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("Traceback:\n  File x\nValueError: bad\n\n", "ValueError: bad"), (" \n", "no message"), (None, "no message")],
+)
+def test_last_line_of_an_error_that_may_have_no_message(text, line):
+    assert last_line(text) == line
 
 
 def test_control_characters_are_spelled_out_and_letters_kept():

@@ -12,6 +12,7 @@ from flexres_tune.results.lock import find_holder
 from flexres_tune.results.paths import SweepPaths
 from flexres_tune.results.plan import read_plan
 from flexres_tune.results.reader import Results
+from flexres_tune.text import last_line
 
 FAILURES = (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY, TrialStatus.DIVERGED)
 
@@ -93,9 +94,3 @@ def sweep_status(results: Results, sweep: str) -> SweepStatus:
         ],
         problem=problem,
     )
-
-
-def last_line(error: str | None) -> str:
-    """The last line that is not blank: in a traceback, the exception."""
-    lines = (error or "").strip().splitlines()
-    return lines[-1].strip() if lines else "no message"

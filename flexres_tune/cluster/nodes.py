@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flexres_tune.cluster import probe
 from flexres_tune.errors import FlexResError
+from flexres_tune.text import last_line
 
 RESULT_TIMEOUT_S = 180.0  # enough for the first import of torch and for decoding a data set
 CLOCK_TIMEOUT_S = 30.0
@@ -75,7 +76,7 @@ def call_on_nodes(
         try:
             results[node] = NodeResult(node, ray.get(reference))
         except Exception as error:  # the node died, or cannot run the function
-            results[node] = NodeResult(node, problem=f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}")
+            results[node] = NodeResult(node, problem=f"{type(error).__name__}: {last_line(str(error))}")
     for reference in late:
         ray.cancel(reference, force=True)
         results[references[reference]] = NodeResult(references[reference], problem=f"no answer in {timeout_s:g} s")
@@ -91,7 +92,7 @@ def call_with_resources(cpu: float, gpu: float, function: Callable[..., T], *arg
     try:
         return ray.get(ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=0)(function).remote(*arguments))
     except ray.exceptions.RayError as error:
-        raise FlexResError(str(error).strip().splitlines()[-1]) from error
+        raise FlexResError(last_line(str(error), type(error).__name__)) from error
 
 
 def stop_mps_on_nodes(timeout_s: float = RESULT_TIMEOUT_S) -> None:

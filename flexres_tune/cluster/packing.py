@@ -25,7 +25,7 @@ from flexres_tune.errors import DeviceError, FlexResError
 from flexres_tune.records import PrecisionUsed
 from flexres_tune.spec import PlannedTrial, Resources, TrialConfig, count_flops
 from flexres_tune.storage import atomic_write_text, parse_json, read_file
-from flexres_tune.text import plural
+from flexres_tune.text import last_line, plural
 
 MEASURE_S = 2.0  # of steps, all trials of a packing at once
 MIN_GAIN = 1.05  # required of one more trial, which also costs memory and makes every trial slower
@@ -336,7 +336,7 @@ def measure_with_ray(
         except ray.exceptions.GetTimeoutError as error:
             raise NotMeasuredError(f"{plural(number, 'trial')} did not train within {TIMEOUT_S:g} s") from error
         except ray.exceptions.RayError as error:
-            raise NotMeasuredError(str(error).strip().splitlines()[-1]) from error
+            raise NotMeasuredError(last_line(str(error), type(error).__name__)) from error
         finally:
             for one in actors:
                 ray.kill(one)

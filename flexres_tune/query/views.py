@@ -16,7 +16,7 @@ from flexres_tune.analysis.metric import RankingMetric, metric_of
 from flexres_tune.analysis.published import reference_note
 from flexres_tune.analysis.ranked_trials import parameter_columns, trials_with_metric
 from flexres_tune.analysis.rows import concatenate, text_column, to_table
-from flexres_tune.analysis.status import SweepStatus, last_line, sweep_status
+from flexres_tune.analysis.status import SweepStatus, sweep_status
 from flexres_tune.analysis.summary import advice_on_seeds
 from flexres_tune.display.format import format_percent, format_value, sparkline
 from flexres_tune.display.render import Section
@@ -26,7 +26,7 @@ from flexres_tune.records import TrialStatus, column
 from flexres_tune.results.own_values import is_own_column
 from flexres_tune.results.reader import Results
 from flexres_tune.results.schema import config_columns, unit_of, with_units
-from flexres_tune.text import plural
+from flexres_tune.text import last_line, plural
 
 _INTERVAL = "interval_95_%"
 

@@ -10,10 +10,10 @@ from dataclasses import asdict
 import pyarrow.compute as pc
 
 from flexres_tune.analysis.leaderboard import comparison_problems
-from flexres_tune.analysis.status import FAILURES, last_line
+from flexres_tune.analysis.status import FAILURES
 from flexres_tune.records import TrialStatus
 from flexres_tune.report.data import ReportData, Trial
-from flexres_tune.text import escape_html, format_duration, plural
+from flexres_tune.text import escape_html, format_duration, last_line, plural
 
 _MOST_FAILURES = 100
 _MOST_CHARACTERS = 20_000  # of a traceback, from its end, which names the exception

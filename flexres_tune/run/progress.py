@@ -25,7 +25,7 @@ from flexres_tune.search.base import History
 from flexres_tune.spec import Metric, PlannedTrial
 from flexres_tune.spec.metrics import is_shown_in_percent
 from flexres_tune.sweep.journal import TrialState
-from flexres_tune.text import escape, format_duration, shorten
+from flexres_tune.text import escape, format_duration, last_line, shorten
 
 MAX_RUNNING_LINES = 8  # running trials that are shown; on a cluster there may be hundreds
 SAY_AFTER_S = 3.0  # a wait that takes longer says what it is, also in a file
@@ -193,7 +193,7 @@ class SweepProgress:
         style = STYLES[TrialStatus(record.status)]
         self._console.print(f"[{style}]{escape_for_console(line)}[/]", highlight=False, soft_wrap=True)
         if record.error and record.status != TrialStatus.INTERRUPTED:
-            last = record.error.strip().splitlines()[-1]
+            last = last_line(record.error)
             self._console.print(f"    {escape_for_console(last[:300])}", style="red", highlight=False, soft_wrap=True)
 
 

@@ -6,6 +6,7 @@ import re
 
 from flexres_tune.records import TrialStatus
 from flexres_tune.sweep.journal import TrialState
+from flexres_tune.text import last_line
 
 NUM_SAME_ERRORS = 5
 _VARIES = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}(?:-\d+)?\b|[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
@@ -36,7 +37,7 @@ class FailFast:
             return
         self._epochs.pop(state.trial_id, None)
         if state.record.status == TrialStatus.FAILED:
-            line = last_line(state.record.error)
+            line = last_line(state.record.error, "unknown error")
             self._failed[state.trial_id] = without_what_varies(line, state.trial_id)
             self._most_epochs = max(self._most_epochs, len(state.history))
             self._can_work = len(set(self._failed.values())) > 1
@@ -54,12 +55,6 @@ class FailFast:
 
     def _one_gets_further(self) -> bool:
         return any(epochs > self._most_epochs for epochs in self._epochs.values())
-
-
-def last_line(error: str | None) -> str:
-    """The last line of a traceback, which names the error."""
-    lines = (error or "").strip().splitlines()
-    return lines[-1].strip() if lines else "unknown error"
 
 
 def without_what_varies(line: str, trial_id: str) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from flexres_tune.bench.figures import describe_machine
 from flexres_tune.storage import atomic_write_text
+from flexres_tune.text import last_line
 
 TOTAL_S = 570.0  # a check that would begin later is not run
 
@@ -139,7 +140,7 @@ def serve_checks(dataset: str, connection: Connection) -> None:
         try:
             answer = checks[number].run(dataset)
         except Exception as error:
-            answer = False, f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[-1][:300]}"
+            answer = False, f"{type(error).__name__}: {last_line(str(error))[:300]}"
         connection.send(answer)
 
 

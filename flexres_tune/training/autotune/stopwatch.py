@@ -76,7 +76,7 @@ def time_steps(
     except (RuntimeError, NotImplementedError) as error:
         if is_device_broken(error):
             raise
-        log.warning("%s: not used: %s", execution.label, str(error).splitlines()[0])
+        log.warning("%s: not used: %s", execution.label, (str(error) or type(error).__name__).splitlines()[0])
         return None if is_out_of_memory(error) else (math.inf, math.inf)
     finally:
         stepper = None
