@@ -167,7 +167,7 @@ def interval_note(answer: Answer) -> str:
     if answer.pooled is None:
         return ""
     metric = answer.board.metric
-    sd = f"{metric.factor * answer.pooled.sd:.2g} {metric.difference}"
+    sd = f"{f'{metric.factor * answer.pooled.sd:#.2g}'.rstrip('.')} {metric.difference}"
     return (
         f"intervals of means have the standard deviation of {sd} between seeds, which is pooled over all that were "
         f"confirmed, with their runs of the screening ({answer.pooled.freedom:.0f} degrees of freedom), because there are "

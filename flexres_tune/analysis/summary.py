@@ -99,8 +99,8 @@ def order_note(board: Board) -> str:
     if scores == sorted(scores, reverse=True):
         return ""
     return (
-        "confirmed configurations are in the order of the mean over all their runs, with that of the screening, because "
-        "it names the best one more often; the means shown are of fresh seeds alone"
+        "in the order of the mean over all runs, with that of the screening, because it names the best one more often; "
+        "the means shown are of fresh seeds alone"
     )
 
 

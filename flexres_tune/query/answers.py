@@ -80,10 +80,10 @@ def answer_section(answer: SweepAnswer) -> Section:
 
 
 def level_section(answer: SweepAnswer) -> Section:
-    """The table without words below it, and without the columns that a first look does not need."""
+    """The table without the answer below it, and without the columns that a first look does not need."""
     section = answer_section(answer)
     names = [name for name in section.table.column_names if name not in _NOT_AT_FIRST]
-    return replace(section, table=section.table.select(names), notes=())
+    return replace(section, table=section.table.select(names), notes=tuple(filter(None, [order_note(answer.board)])))
 
 
 def behind_section(found: Sequence[BehindLeader]) -> list[Section]:

@@ -82,7 +82,7 @@ def test_order_that_the_shown_means_do_not_have_is_explained(ask):
     screen = [(opt("sgd"), "screen", {0: 0.999}), (opt("nesterov"), "screen", {0: 0.960})]
     answer = ask(*screen, sgd, nesterov, planned=["sgd", "nesterov"])
     assert answer.rows[0].level == "sgd" and answer.rows[0].metric_mean < answer.rows[1].metric_mean
-    assert "the order of the mean over all their runs, with that of the screening" in order_note(answer.board)
+    assert "the order of the mean over all runs, with that of the screening" in order_note(answer.board)
 
 
 def test_order_of_the_shown_means_is_not_explained_away(ask):
