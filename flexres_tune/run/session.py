@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +11,7 @@ from rich.console import Console
 
 from flexres_tune.cli import EXIT_FAILED, EXIT_INTERRUPTED
 from flexres_tune.cluster.connection import RayConnection, find_address
-from flexres_tune.cluster.packing import resolve_auto_resources
-from flexres_tune.cluster.ray_processes import call_unless_ray_died
-from flexres_tune.cluster.resources import ClusterResources, TrialResources, has_nvidia_gpu, trial_resources
+from flexres_tune.cluster.resources import ClusterResources, TrialResources, has_nvidia_gpu
 from flexres_tune.cluster.shared_storage import require_shared_storage
 from flexres_tune.datasets.sources import describe_dataset
 from flexres_tune.datasets.verify import verify_dataset
@@ -26,6 +23,7 @@ from flexres_tune.results.lock import find_holder, sweep_lock
 from flexres_tune.results.paths import SweepPaths, steer_command
 from flexres_tune.results.plan import closed_plan, make_plan, plan_or_none, write_plan
 from flexres_tune.results.writer import check_writable, compact_if_needed
+from flexres_tune.run.auto_values import AutoValues
 from flexres_tune.run.printout import (
     describe_confirm_power,
     describe_images,
@@ -47,7 +45,7 @@ from flexres_tune.run.restart import Caller, ReloadRequested, typed_caller
 from flexres_tune.search.base import History, Search
 from flexres_tune.search.budget import BudgetedSearches
 from flexres_tune.search.lists import ListSearch
-from flexres_tune.spec import PlannedTrial, SweepSpec, TrialConfig, expand_trials, load_sweep
+from flexres_tune.spec import PlannedTrial, SweepSpec, expand_trials, load_sweep
 from flexres_tune.spec.load import SweepSource
 from flexres_tune.spec.metrics import metric_column
 from flexres_tune.spec.rules import ranking_warning
@@ -56,15 +54,7 @@ from flexres_tune.storage import is_remote
 from flexres_tune.sweep.fail_fast import FailFast
 from flexres_tune.sweep.history import read_history
 from flexres_tune.sweep.options import RunOptions
-from flexres_tune.sweep.precision import (
-    Measurement,
-    Precisions,
-    decide_precisions,
-    describe_precisions,
-    expected_precision,
-    measure_precision,
-    recorded_precisions,
-)
+from flexres_tune.sweep.precision import Precisions, expected_precision, recorded_precisions
 from flexres_tune.sweep.reuse import reuse_rows
 from flexres_tune.sweep.signals import REPORT_WITHIN_S, Signals
 from flexres_tune.text import join_words, plural
@@ -211,6 +201,8 @@ class _SweepRun:
         self._fail_fast = FailFast()
         self._budgeted: BudgetedSearches | None = None  # of the last look at the tables, if the sweep has a budget
         self._precisions: Precisions = {}  # of `precision: auto`, by kind of device; empty until it is decided
+        max_concurrent = self._options.max_concurrent
+        self._auto = AutoValues(spec, self._paths, max_concurrent, self._print, self._exit_on_signal)
 
     def run(self) -> Ending:
         """Run the stages that have something to do."""
@@ -308,8 +300,8 @@ class _SweepRun:
                 require_shared_storage(self._paths.root, cluster)
             before = list(Stage)[: list(Stage).index(stage) + 1]
             listed = tuple(trial for each in before for trial in searches[each].work.trials)
-            self._decide_precisions(listed, cluster)
-            resources, reason = self._choose_resources(search.work.missing, cluster)
+            self._precisions = self._precisions or self._auto.precisions(listed, cluster)
+            resources, reason = self._auto.resources(search.work.missing, cluster, self._precisions)
             plan = make_plan(self._spec, listed, self._session.caller.again, self._precisions)
             plan = replace(plan, device_share=resources.device_share(cluster))
             if self._budgeted is not None:
@@ -387,46 +379,11 @@ class _SweepRun:
                 stop_mps_on_nodes()
         return {trial_id: TrialStatus(state.record.status) for trial_id, state in states.items()}
 
-    def _decide_precisions(self, trials: Sequence[PlannedTrial], cluster: ClusterResources) -> None:
-        """Decide what `precision: auto` stands for, once per sweep, before the first trial runs."""
-        from flexres_tune.cluster.nodes import call_with_resources
-
-        if self._precisions:
-            return
-        if recorded := recorded_precisions(self._paths):
-            self._precisions = recorded
-            self._print(f"{self._spec.name}: precision {describe_precisions(recorded)}, as in its earlier trials")
-            return
-        trial = trial_resources(self._spec.resources_per_trial, cluster, self._options.max_concurrent)
-
-        def measure(config: TrialConfig) -> Measurement:
-            arguments = (config.to_dict(), trial.num_threads, os.getcwd(), trial.gpu)
-            return call_unless_ray_died(
-                lambda: call_with_resources(trial.cpu, trial.gpu, measure_precision, *arguments)
-            )
-
-        with self._exit_on_signal("measuring which precision is faster"):
-            self._precisions, reason = decide_precisions(self._spec, trials, measure)
-        if reason:
-            self._print(f"{self._spec.name}: precision {reason}")
-
     @contextlib.contextmanager
     def _exit_on_signal(self, text: str) -> Iterator[None]:
         """Context of a step before the first trial, such as a download: the first signal ends the command at once."""
         with self._signals.exit_on_first(self._session.caller.interrupted_line), waiting(self._session.console, text):
             yield
-
-    def _choose_resources(
-        self, missing: Sequence[PlannedTrial], cluster: ClusterResources
-    ) -> tuple[TrialResources, str]:
-        """What each trial takes of the cluster, and why; `auto` may be measured on it."""
-        requested = self._spec.resources_per_trial
-        with self._exit_on_signal("measuring how many trials share a device best"):
-            requested, measured = call_unless_ray_died(
-                lambda: resolve_auto_resources(requested, cluster, missing, self._precisions)
-            )
-        resources = trial_resources(requested, cluster, self._options.max_concurrent)
-        return resources, resources.reason + (f"; {measured}" if measured else "")
 
     def _name_of(self, stage: Stage) -> str:
         return self._spec.name if stage is Stage.SCREEN else f"{self._spec.name}: {stage}"
