@@ -278,7 +278,7 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
         "eager halving, adaptive": Policy(_halving(6, eager=True), **_COUNTED),
     }
 )
-"""The defaults of the sweep file are those of `halving, adaptive`. With 5 runs it takes as many epochs as stopping ASHA
+"""The defaults of the sweep file are those of `halving, adaptive`. With 5 runs it takes fewer epochs than stopping ASHA
 with 3 x 5 on the recorded curves."""
 
 SURFACE_POLICIES: Mapping[str, Policy] = MappingProxyType(
