@@ -99,13 +99,17 @@ def test_other_conditions_are_named_on_the_row_and_below_the_table(write):
     assert any("best epoch on the test set; ours:" in note for note in section.notes)
 
 
-def test_no_difference_is_taken_on_other_images(write):
-    data = {"model": "tiny", "dataset": "digits"}
+@pytest.mark.parametrize(
+    ("dataset", "is_compared"),
+    [("digits", False), ("mnist", False), ("cifar100", False), ("cifar10", True), ("parquet:images", True)],
+)
+def test_difference_is_taken_on_images_that_may_be_those_of_the_report(write, dataset, is_compared):
+    data = {"model": "tiny", "dataset": dataset}
     results = write([({"optimizer": "sgd", **data}, {"profile": "laptop"})])
     (row,) = lines(answer_published(results, None, None), optimizer="sgd", experiment="optimizer", report="flexres")
     assert row["our_test_accuracy_mean"] is not None
-    assert row["test_difference_points"] is None
-    assert "digits" in row["conditions"]
+    assert (row["test_difference_points"] is not None) == is_compared
+    assert dataset == "cifar10" or dataset in row["conditions"]
 
 
 def test_run_as_published_stands_before_a_run_otherwise(write):
