@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from helpers.factories import make_config, make_planned, make_sweep
+from helpers.search_driver import drive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,15 +32,7 @@ def end(assignment, num_epochs=None, status=None, seconds_per_epoch=1.0, score=0
 
 def run(search, slots=1, **ending):
     """Ask and tell until the search is done: the assignments, in order."""
-    given, running = [], []
-    while True:
-        while len(running) < slots and isinstance(step := search.ask(), Assignment):
-            running.append(step)
-            given.append(step)
-        if not running:
-            assert step is DONE
-            return given
-        search.tell(end(running.pop(0), **ending))
+    return drive(search, lambda done: end(done, **ending), slots)
 
 
 @pytest.mark.parametrize(("budget", "number"), [(3, 0), (4, 1), (11, 2), (100, 8)])

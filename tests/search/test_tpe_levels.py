@@ -5,9 +5,10 @@ from collections import Counter
 
 import pytest
 from helpers.factories import make_sweep
+from helpers.search_driver import drive
 
 from flexres_tune.records import TrialStatus
-from flexres_tune.search.base import DONE, Assignment, History, Outcome, PastTrial
+from flexres_tune.search.base import History, Outcome, PastTrial
 from flexres_tune.search.budget import make_budgeted_searches
 from flexres_tune.search.confirmation import make_confirmation
 from flexres_tune.search.methods import make_search
@@ -42,18 +43,13 @@ def sgd_is_better(config):
 
 def drain(search, score=sgd_is_better, slots=2):
     """Run a search to its end: the assignments, in order."""
-    given, running = [], []
-    while True:
-        while len(running) < slots and isinstance(step := search.ask(), Assignment):
-            running.append(step)
-            given.append(step)
-        if not running:
-            assert step is DONE
-            return given
-        done = running.pop(0)
+
+    def end(done):
         value = score(done.trial.config)
         status = TrialStatus.COMPLETED if done.until_epoch == EPOCHS else TrialStatus.PAUSED
-        search.tell(Outcome(done, status, value, value, done.until_epoch))
+        return Outcome(done, status, value, value, done.until_epoch)
+
+    return drive(search, end, slots)
 
 
 def draws(given):

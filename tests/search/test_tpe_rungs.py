@@ -4,10 +4,11 @@ import math
 
 import pytest
 from helpers.factories import make_sweep
+from helpers.search_driver import drive
 
 from flexres_tune.errors import SpecError
 from flexres_tune.records import TrialStatus
-from flexres_tune.search.base import DONE, Assignment, History, Outcome
+from flexres_tune.search.base import History, Outcome
 from flexres_tune.search.budget import make_budgeted_searches
 from flexres_tune.search.ladders import Rung
 from flexres_tune.search.methods import make_search
@@ -37,18 +38,13 @@ def quality(config):
 
 def drain(search, score=quality, slots=2):
     """Run a search to its end: the assignments, in order."""
-    given, running = [], []
-    while True:
-        while len(running) < slots and isinstance(step := search.ask(), Assignment):
-            running.append(step)
-            given.append(step)
-        if not running:
-            assert step is DONE
-            return given
-        done = running.pop(0)
+
+    def end(done):
         value = score(done.trial.config)
         status = TrialStatus.COMPLETED if done.until_epoch == EPOCHS else TrialStatus.PAUSED
-        search.tell(Outcome(done, TrialStatus.DIVERGED if value is None else status, value, value, done.until_epoch))
+        return Outcome(done, TrialStatus.DIVERGED if value is None else status, value, value, done.until_epoch)
+
+    return drive(search, end, slots)
 
 
 def reached(given):
