@@ -27,10 +27,16 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}" + ("" if count == 1 else "s")
 
 
+def number_range(counts: Iterable[int]) -> str:
+    """[3, 3] -> "3", [5, 2] -> "2 to 5"."""
+    numbers = sorted(set(counts))
+    return " to ".join(f"{number:,}" for number in dict.fromkeys((numbers[0], numbers[-1])))
+
+
 def plural_range(counts: Iterable[int], word: str) -> str:
     """[3, 3] -> "3 seeds", [5, 2] -> "2 to 5 seeds"."""
-    numbers = sorted(set(counts))
-    return plural(numbers[-1], word) if len(numbers) == 1 else f"{numbers[0]:,} to {plural(numbers[-1], word)}"
+    found = tuple(counts)
+    return f"{number_range(found)} {word}" + ("" if max(found) == 1 else "s")
 
 
 def join_words(names: Iterable[str], word: str = "or") -> str:

@@ -14,6 +14,7 @@ from flexres_tune.text import (
     join_words,
     last_line,
     mask_secrets,
+    number_range,
     plural,
     plural_range,
     shorten,
@@ -148,3 +149,7 @@ def test_masking_a_long_text_is_quick():
 def test_text_of_a_page_has_neither_markup_nor_control_characters(text, written):
     assert escape_html(text) == written
     assert escape_html("a\nb", keep="\n") == "a\nb"
+
+
+def test_range_of_numbers_is_one_number_if_all_are_equal():
+    assert (number_range([3, 3]), number_range([5, 2, 1_000])) == ("3", "2 to 1,000")

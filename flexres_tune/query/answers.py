@@ -18,7 +18,7 @@ from flexres_tune.errors import ResultsError
 from flexres_tune.predictions.behind_leader import SPLITS, BehindLeader, behind_leader, with_intervals
 from flexres_tune.query.output import Answer
 from flexres_tune.results.reader import Results
-from flexres_tune.text import plural_range
+from flexres_tune.text import number_range
 
 _LEAST_IMPORTANT = ("num_configs", "device_time", "num_seeds", "problem", "interval_of_that", "p_adjusted")
 _LEAST_IMPORTANT += ("behind_leader", "interval_95_%")
@@ -119,7 +119,6 @@ def _behind_cells(each: BehindLeader) -> list[str | None]:
         return None if ends is None else f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
 
     interval = each.interval
-    seeds = plural_range(interval.num_seeds, "seed").removesuffix("s").removesuffix(" seed")
     return [
         each.names[1],
         f"{100 * interval.difference:.2f}",
@@ -127,7 +126,7 @@ def _behind_cells(each: BehindLeader) -> list[str | None]:
         points(interval.seeds_and_images),
         points(interval.images) if interval.seeds is None else None,
         f"{interval.num_images:,} {SPLITS[each.split]}",
-        seeds,
+        number_range(interval.num_seeds),
     ]
 
 
