@@ -50,7 +50,7 @@ def answer_html(data: ReportData) -> str:
         "difference alone; p is adjusted for all comparisons of the leaderboard, and with that for the choice of each best "
         "one. Device time is of all trials of the level."
     )
-    if rest := interval_note(answer):
+    for rest in filter(None, (order_note(answer.board), interval_note(answer))):
         note += f" {rest[0].upper()}{rest[1:]}."
     if more:
         note += (

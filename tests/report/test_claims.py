@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers.factories import make_sweep
 
+from flexres_tune.report.board import answer_html
 from flexres_tune.report.data import read_data
 from flexres_tune.report.plots.answer import plot_answer
 from flexres_tune.report.plots.cost import plot_cost
@@ -348,6 +349,15 @@ def test_ranking_of_one_fresh_run_each_does_not_contradict_the_answer(report, pa
     assert "is best" in answer.finding and "pooled over all that were confirmed" in answer.notes[0]
     assert all(row.metric_low is None for row in data.board.ranked)  # the interval of the answer is the pooled one
     assert answer.figure.data[1].error_x.array[0] > 0
+
+
+def test_table_of_the_answer_says_why_a_higher_mean_is_not_first(report, paths):
+    trials = [grid("sgd", 0.1, 0.90), grid("sgd", 0.1, 0.95, 10, "confirm")]
+    trials += [grid("nesterov", 0.1, 0.99), grid("nesterov", 0.1, 0.94, 10, "confirm")]
+    report(*trials)
+    spec = make_sweep(name="demo", parameters={"optimizer": {"values": ["sgd", "nesterov"]}}, compare="optimizer")
+    write_plan(paths, make_plan(spec, [], "the command", {}))
+    assert "In the order of the mean over all runs" in answer_html(read_data(open_results(paths.root), "demo"))
 
 
 def test_further_metric_is_not_called_that_of_a_leader_without_it(paths, make_config, make_trial, make_epoch):
